@@ -1,0 +1,384 @@
+//! Blobs: bytes under their digest.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+use sha2::Digest as _;
+
+use crate::database::{Kind, Row};
+use crate::pending::PendingBlob;
+use crate::store::{Store, StoreError, now};
+use crate::warning::Warning;
+
+/// Bytes gathered before they are hashed and written.
+const BUFFER: usize = 128 << 10;
+
+/// A blob on its way into the store. Bytes are hashed as they are written; a writer dropped
+/// before [`BlobWriter::commit`] leaves nothing.
+#[derive(Debug)]
+pub struct BlobWriter {
+    store: Store,
+    file: BufWriter<Hashed>,
+    temporary: Temporary,
+}
+
+/// A blob in the store. It stays readable for as long as the store is open, whatever prune does.
+#[derive(Debug, Clone)]
+pub struct BlobFile {
+    digest: Digest,
+    size: u64,
+    path: PathBuf,
+    /// Where it is until it is committed.
+    temporary: Option<PathBuf>,
+}
+
+/// Reads a blob and fails at its end if it is not what its digest says.
+#[derive(Debug)]
+pub struct VerifiedReader {
+    file: File,
+    hash: Hash,
+    expected: Digest,
+}
+
+impl Store {
+    /// Starts a blob.
+    pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
+        let (temporary, file) = Temporary::create(self)?;
+        let file = Hashed { file, hash: Hash::sha256(), size: 0 };
+        let file = BufWriter::with_capacity(BUFFER, file);
+        Ok(BlobWriter { store: self.clone(), file, temporary })
+    }
+
+    /// Puts `bytes` into the store.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<(Digest, u64), StoreError> {
+        let mut writer = self.blob_writer()?;
+        let path = writer.temporary.0.clone();
+        writer.write_all(bytes).map_err(|error| StoreError::io("write", &path, error))?;
+        writer.commit(None)
+    }
+
+    /// The blob with this digest, if it is whole as far as its size tells. One that no record
+    /// vouches for (another program wrote it) is hashed once.
+    pub fn blob(&self, digest: &Digest) -> Option<BlobFile> {
+        let path = blob_path(self.root(), digest);
+        let key = digest.as_str().as_bytes();
+        if let Some(pending) = self.pending(|pending| pending.blobs.get(digest).cloned()) {
+            let temporary = Some(pending.temporary);
+            return Some(BlobFile { digest: digest.clone(), size: pending.size, path, temporary });
+        }
+        let found = std::fs::symlink_metadata(&path).ok().filter(|found| found.is_file());
+        let size = found.map(|found| found.len());
+        let row = self.get(Kind::Blob, key);
+        match (size, row.as_deref().and_then(size_of_row)) {
+            (None, None) => return None,
+            (Some(size), Some(expected)) if size == expected => {}
+            (Some(_), None) => self.adopt(digest, &path)?,
+            _ => {
+                self.warn(Warning::DamagedBlob { digest: digest.clone() });
+                return None;
+            }
+        }
+        if let Some(row) = row {
+            self.touch(Kind::Blob, key, &row);
+        }
+        Some(BlobFile { digest: digest.clone(), size: size?, path, temporary: None })
+    }
+
+    /// Whether the blob is there, see [`Store::blob`].
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.blob(digest).is_some()
+    }
+
+    /// A whole blob of at most `cap` bytes, verified.
+    pub fn read_small(&self, digest: &Digest, cap: u64) -> Result<Vec<u8>, StoreError> {
+        let blob = self.blob(digest).ok_or_else(|| StoreError::NoBlob(digest.clone()))?;
+        if blob.size > cap {
+            return Err(StoreError::TooLarge { digest: digest.clone(), size: blob.size, cap });
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or(0));
+        let read = blob.open().and_then(|file| file.take(cap + 1).read_to_end(&mut bytes));
+        read.map_err(|error| StoreError::io("read", &blob.path, error))?;
+        let mut hash = Hash::of_algorithm(digest);
+        hash.update(&bytes);
+        if hash.finish() != *digest {
+            self.discard_blob(digest);
+            return Err(StoreError::NoBlob(digest.clone()));
+        }
+        Ok(bytes)
+    }
+
+    /// Removes a blob whose bytes turned out to be wrong, so that it is absent from now on.
+    pub fn discard_blob(&self, digest: &Digest) {
+        self.warn(Warning::DamagedBlob { digest: digest.clone() });
+        let key = digest.as_str().as_bytes();
+        let pending = {
+            let mut pending = self.inner.pending_mut();
+            pending.rows.remove(&(Kind::Blob, key.into()));
+            pending.blobs.remove(digest)
+        };
+        if let Some(pending) = pending {
+            let _ = std::fs::remove_file(pending.temporary);
+        }
+        let _ = std::fs::remove_file(blob_path(self.root(), digest));
+        let deleted = self.inner.database.write(|write| -> Result<(), StoreError> {
+            Ok(write.delete(Kind::Blob, key)?)
+        });
+        if let Err(StoreError::Database(error)) = deleted {
+            self.database_failed(error);
+        }
+    }
+
+    /// Vouches for a file under a blob's name that has no record, if its bytes are right.
+    fn adopt(&self, digest: &Digest, path: &Path) -> Option<()> {
+        if crate::trash::holds(&self.inner.database, Kind::Blob, digest.as_str()) {
+            return self.take_back(Kind::Blob, digest.as_str()).then_some(());
+        }
+        match hash_file(path, digest) {
+            Ok((found, size)) if found == *digest => {
+                self.change(|pending| {
+                    // Nobody knows whether whoever wrote the file has synced it.
+                    pending.unsynced_trees = true;
+                    pending.put(Kind::Blob, digest.as_str().as_bytes(), row_of_size(size));
+                });
+                Some(())
+            }
+            _ => {
+                self.warn(Warning::DamagedBlob { digest: digest.clone() });
+                None
+            }
+        }
+    }
+
+    /// A finished temporary file becomes a blob, pending until the next commit.
+    pub(crate) fn finish_blob(&self, temporary: Temporary, digest: &Digest, size: u64) {
+        if self.blob(digest).is_some() {
+            return;
+        }
+        let blob = PendingBlob { temporary: temporary.keep(), size };
+        self.change(|pending| {
+            let twin = pending.blobs.insert(digest.clone(), blob);
+            if let Some(twin) = twin {
+                let _ = std::fs::remove_file(twin.temporary);
+            }
+            pending.put(Kind::Blob, digest.as_str().as_bytes(), row_of_size(size));
+        });
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl BlobWriter {
+    /// Finishes the blob: it is there from now on, and durable after the next commit. With an
+    /// expectation, content that differs from it is refused.
+    pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
+        let Self { store, file, temporary } = self;
+        let failed = |error: io::Error| StoreError::io("write", &temporary.0, error);
+        let Hashed { hash, size, .. } =
+            file.into_inner().map_err(|error| failed(error.into_error()))?;
+        let digest = hash.finish();
+        if let Some((wanted, wanted_size)) = expected {
+            check((wanted, wanted_size), (&digest, size))?;
+        }
+        store.finish_blob(temporary, &digest, size);
+        Ok((digest, size))
+    }
+}
+
+/// Holds what came against what was asked for.
+pub(crate) fn check(expected: (&Digest, u64), found: (&Digest, u64)) -> Result<(), StoreError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(StoreError::Mismatch {
+        expected: expected.0.clone(),
+        expected_size: expected.1,
+        found: found.0.clone(),
+        size: found.1,
+    })
+}
+
+impl BlobFile {
+    /// Its digest.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Where it is now. A commit moves a new blob to its final place, so prefer
+    /// [`BlobFile::open`].
+    pub fn path(&self) -> &Path {
+        match &self.temporary {
+            Some(temporary) if temporary.exists() => temporary,
+            _ => &self.path,
+        }
+    }
+
+    /// Opens it for reading.
+    pub fn open(&self) -> io::Result<File> {
+        if let Some(temporary) = &self.temporary {
+            match File::open(temporary) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened,
+            }
+        }
+        File::open(&self.path)
+    }
+
+    /// Opens it for reading to the end, where wrong bytes become an error.
+    pub fn open_verified(&self) -> io::Result<VerifiedReader> {
+        let hash = Hash::of_algorithm(&self.digest);
+        Ok(VerifiedReader { file: self.open()?, hash, expected: self.digest.clone() })
+    }
+}
+
+impl Read for VerifiedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        if count > 0 || buffer.is_empty() {
+            self.hash.update(&buffer[..count]);
+        } else if self.hash.clone().finish() != self.expected {
+            let message = format!("blob {} is damaged", self.expected);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(count)
+    }
+}
+
+/// A file in `tmp-v1` that is removed unless it is kept.
+#[derive(Debug)]
+pub(crate) struct Temporary(pub(crate) PathBuf);
+
+impl Temporary {
+    pub(crate) fn create(store: &Store) -> Result<(Self, File), StoreError> {
+        let path = store.temporary();
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path);
+        let file = opened.map_err(|error| StoreError::io("create", &path, error))?;
+        Ok((Self(path), file))
+    }
+
+    pub(crate) fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.0.as_os_str().is_empty() {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Hashed {
+    file: File,
+    hash: Hash,
+    size: u64,
+}
+
+impl Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// One of the algorithms that digests are made with.
+#[derive(Debug, Clone)]
+pub(crate) enum Hash {
+    Sha256(sha2::Sha256),
+    Sha512(sha2::Sha512),
+}
+
+impl Hash {
+    pub(crate) fn sha256() -> Self {
+        Self::Sha256(sha2::Sha256::new())
+    }
+
+    pub(crate) fn of_algorithm(digest: &Digest) -> Self {
+        match digest.algorithm() {
+            "sha512" => Self::Sha512(sha2::Sha512::new()),
+            _ => Self::sha256(),
+        }
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hash) => hash.update(bytes),
+            Self::Sha512(hash) => hash.update(bytes),
+        }
+    }
+
+    pub(crate) fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(hash) => Digest::from_sha256(hash.finalize().into()),
+            Self::Sha512(hash) => {
+                let hex = data_encoding::HEXLOWER.encode(&hash.finalize());
+                format!("sha512:{hex}").parse().expect("a SHA-512 in hex is a digest")
+            }
+        }
+    }
+}
+
+/// Where a blob lies in the OCI layout at `root`.
+pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
+    root.join("blobs").join(digest.algorithm()).join(digest.hex())
+}
+
+/// Digest, by `like`'s algorithm, and size of a file.
+pub(crate) fn hash_file(path: &Path, like: &Digest) -> io::Result<(Digest, u64)> {
+    let mut file = File::open(path)?;
+    let mut hash = Hash::of_algorithm(like);
+    let mut buffer = vec![0; BUFFER];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok((hash.finish(), size)),
+            count => {
+                hash.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+}
+
+/// A whole regular file of at most `cap` bytes.
+pub(crate) fn read_capped(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.len() > cap {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(cap).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+pub(crate) fn size_of_row(row: &Row) -> Option<u64> {
+    Some(u64::from_le_bytes(*row.value.first_chunk()?))
+}
+
+fn row_of_size(size: u64) -> Row {
+    Row { value: size.to_le_bytes().to_vec(), used: now() }
+}

@@ -1,0 +1,54 @@
+//! Claims: of several processes that are about to do the same work, one does it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci::Digest;
+
+use crate::bucket::Bucket;
+use crate::lock::{FileLock, Mode};
+use crate::store::{Store, StoreError};
+
+/// The right to do one piece of work; dropping it lets the next process (or thread) have it, and
+/// so does the death of this one.
+#[derive(Debug)]
+pub struct Claim {
+    _lock: FileLock,
+}
+
+impl Store {
+    /// Waits for the claim on `key`. `cancelled` is asked at least every 20 ms; when it says yes,
+    /// the result is `None`. Look the result up again after waiting: the work may be done.
+    pub fn claim(
+        &self,
+        key: &Digest,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<Claim>, StoreError> {
+        let path = claim_path(self.root(), key);
+        let lock = FileLock::acquire(&path, Mode::Exclusive, cancelled);
+        claimed(&path, lock)
+    }
+
+    /// Takes the claim on `key` if nobody has it.
+    pub fn try_claim(&self, key: &Digest) -> Result<Option<Claim>, StoreError> {
+        let path = claim_path(self.root(), key);
+        let lock = FileLock::try_acquire(&path, Mode::Exclusive);
+        claimed(&path, lock)
+    }
+
+    /// Gives a claim back as soon as everything that was put into the store so far is visible to
+    /// other processes. To be used where work was done; a plain drop would let a waiting process
+    /// find nothing and do it again.
+    pub fn release_when_committed(&self, claim: Claim) {
+        self.change(|pending| pending.claims.push(claim));
+    }
+}
+
+fn claim_path(root: &Path, key: &Digest) -> PathBuf {
+    Bucket::Locks.path(root).join(format!("claim-{}", key.hex()))
+}
+
+fn claimed(path: &Path, lock: io::Result<Option<FileLock>>) -> Result<Option<Claim>, StoreError> {
+    let lock = lock.map_err(|source| StoreError::io("lock", path, source))?;
+    Ok(lock.map(|lock| Claim { _lock: lock }))
+}

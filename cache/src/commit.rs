@@ -1,0 +1,282 @@
+//! Commits: data first, then names, then the rows that point at them.
+//!
+//! A commit takes everything that is pending and makes it durable with one `syncfs`:
+//!
+//! 1. write the new `index.json` beside the old one, when tags changed;
+//! 2. `syncfs`: blobs, layer trees and the new index are on the disk, under names nobody reads;
+//! 3. rename the blobs into `blobs/`, sync that directory;
+//! 4. rename the index, sync the root;
+//! 5. one transaction with the rows, synced.
+//!
+//! Whatever step a power cut or a kill comes after, no name leads to bytes that are not there.
+//! Without new data, a commit is the transaction alone, unsynced; with nothing pending it is nothing.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use oci::Digest;
+
+use crate::blob::blob_path;
+use crate::database::{Kind, Write};
+use crate::pending::Batch;
+use crate::record::Record;
+use crate::store::{Inner, Store, StoreError};
+use crate::warning::Warning;
+use crate::{image, snapshot, trash};
+
+/// How long finished work may stay uncommitted: alone, and when other processes may wait for it.
+const INTERVAL: Duration = Duration::from_secs(2);
+const INTERVAL_SHARED: Duration = Duration::from_millis(100);
+
+/// What a commit has just done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CommitStep {
+    /// There is something to commit; nothing was done yet.
+    Started,
+    /// All data is on the disk.
+    Synced,
+    /// Blobs have their names.
+    BlobsNamed,
+    /// The names of blobs are on the disk.
+    BlobNamesSynced,
+    /// `index.json` is the new one.
+    IndexNamed,
+    /// The rows are written: other processes see the work.
+    RowsWritten,
+}
+
+/// Commits in the background while a build goes on.
+#[derive(Debug, Default)]
+pub(crate) struct Committer {
+    /// Held during a commit: there is one at a time.
+    commit: Mutex<()>,
+    thread: Arc<(Mutex<Thread>, Condvar)>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    #[default]
+    None,
+    /// It commits when its interval is over.
+    Waiting,
+    Stopped,
+}
+
+impl Store {
+    /// Makes everything that was put into the store durable and visible to other processes.
+    /// To be called at the end of a build, a failed one too. With nothing pending it costs nothing.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.inner.commit()
+    }
+
+    /// Sees to it that what is pending is committed before long.
+    pub(crate) fn schedule_commit(&self) {
+        let (state, signal) = &*self.inner.committer.thread;
+        let mut state = lock(state);
+        if *state == Thread::None {
+            *state = Thread::Waiting;
+            let (weak, thread) = (Arc::downgrade(&self.inner), self.inner.committer.thread.clone());
+            let others = crate::lease::sessions(self.root(), Some(self.inner.lease.session()));
+            let alone = others.is_ok_and(|sessions| sessions.alive.is_empty());
+            let interval = if alone { INTERVAL } else { INTERVAL_SHARED };
+            std::thread::spawn(move || commit_later(&weak, &thread, interval));
+        }
+        signal.notify_all();
+    }
+}
+
+/// Waits for `interval`, commits what there is, and ends; the next change starts it again.
+fn commit_later(inner: &Weak<Inner>, thread: &(Mutex<Thread>, Condvar), interval: Duration) {
+    let (state, signal) = thread;
+    let guard = lock(state);
+    let waited = signal.wait_timeout_while(guard, interval, |state| *state != Thread::Stopped);
+    let (mut guard, _) = waited.unwrap_or_else(PoisonError::into_inner);
+    if *guard == Thread::Stopped {
+        return;
+    }
+    *guard = Thread::None;
+    drop(guard);
+    if let Some(inner) = inner.upgrade()
+        && let Err(error) = inner.commit()
+    {
+        inner.warn(Warning::CommitFailed { message: chain(&error) });
+    }
+}
+
+impl Committer {
+    pub(crate) fn stop(&self) {
+        *lock(&self.thread.0) = Thread::Stopped;
+        self.thread.1.notify_all();
+    }
+}
+
+impl Inner {
+    /// Commits everything that is pending.
+    pub(crate) fn commit(&self) -> Result<(), StoreError> {
+        let _one_at_a_time = lock(&self.committer.commit);
+        let batch = {
+            let mut pending = self.pending_mut();
+            if pending.is_empty() {
+                return Ok(());
+            }
+            pending.batch()
+        };
+        match self.write(&batch) {
+            Ok(()) => {
+                self.pending_mut().committed(&batch);
+                Ok(())
+            }
+            Err(error) => {
+                self.pending_mut().failed(batch);
+                Err(error)
+            }
+        }
+    }
+
+    fn write(&self, batch: &Batch) -> Result<(), StoreError> {
+        self.step(CommitStep::Started);
+        let new_index = image::prepare(self, &batch.tags)?;
+        if batch.has_data() || new_index.is_some() {
+            rustix::fs::syncfs(&self.directory)
+                .map_err(|error| StoreError::io("sync", self.root(), error.into()))?;
+            self.step(CommitStep::Synced);
+        }
+        if !batch.blobs.is_empty() {
+            self.name_blobs(batch)?;
+        }
+        if let Some(index) = new_index {
+            index.publish(self)?;
+            self.step(CommitStep::IndexNamed);
+        }
+        self.write_rows(batch)?;
+        self.step(CommitStep::RowsWritten);
+        Ok(())
+    }
+
+    /// Renames blobs into place. An old file under the name is replaced: it has the same bytes,
+    /// or is damaged.
+    fn name_blobs(&self, batch: &Batch) -> Result<(), StoreError> {
+        // The collector must not take what appears under the name of something thrown away.
+        let is_trash = |digest: &Digest| trash::holds(&self.database, Kind::Blob, digest.as_str());
+        if batch.blobs.iter().any(|(digest, _)| is_trash(digest)) {
+            self.database.write(|write| restore_blobs(write, batch))?;
+        }
+        let mut directories = BTreeSet::<PathBuf>::new();
+        for (digest, blob) in &batch.blobs {
+            let path = blob_path(self.root(), digest);
+            match std::fs::rename(&blob.temporary, &path) {
+                Ok(()) => {}
+                // An earlier commit got this far before it failed.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => {}
+                Err(error) => return Err(StoreError::io("rename", &blob.temporary, error)),
+            }
+            directories.insert(path.parent().expect("a blob has a directory").to_owned());
+        }
+        self.step(CommitStep::BlobsNamed);
+        for directory in &directories {
+            sync_directory(directory)?;
+        }
+        self.step(CommitStep::BlobNamesSynced);
+        Ok(())
+    }
+
+    fn write_rows(&self, batch: &Batch) -> Result<(), StoreError> {
+        let has_rows = !batch.blobs.is_empty() || !batch.rows.is_empty() || !batch.used.is_empty();
+        let may_restore = !batch.tags.is_empty() && trash::exists(&self.database);
+        if !has_rows && !may_restore {
+            return Ok(());
+        }
+        let written = self.write_rows_once(batch);
+        match written {
+            Err(StoreError::Database(error)) if crate::database::is_corruption(&error) => {
+                if let Some(moved) = self.database.replace()? {
+                    self.warn(Warning::DatabaseReplaced { moved });
+                }
+                self.write_rows_once(batch)
+            }
+            written => written,
+        }
+    }
+
+    fn write_rows_once(&self, batch: &Batch) -> Result<(), StoreError> {
+        let change = |write: &Write<'_>| {
+            let has_trash = !write.scan(Kind::Epoch, &[])?.is_empty();
+            if has_trash {
+                restore_blobs(write, batch)?;
+            }
+            for ((kind, key), row) in &batch.rows {
+                match kind {
+                    Kind::Layer => write.put(*kind, key, &snapshot::merged(write, key, row)?)?,
+                    Kind::Record => {
+                        // Prune may have thrown away what the record, then still pending, needs.
+                        if let (true, Some(record)) = (has_trash, Record::parse(row)) {
+                            record.restore_needs(write)?;
+                        }
+                        write.put(*kind, key, row)?;
+                    }
+                    _ => write.put(*kind, key, row)?,
+                }
+            }
+            for ((kind, key), when) in &batch.used {
+                write.touch(*kind, key, *when)?;
+            }
+            for descriptor in batch.tags.iter().filter_map(|(_, target)| target.as_ref()) {
+                trash::restore_image(write, self.root(), descriptor)?;
+            }
+            Ok(())
+        };
+        // New data has waited for the disk anyway. Rows about old data are no great loss.
+        match batch.has_data() {
+            true => self.database.write_durably(change),
+            false => self.database.write(change),
+        }
+    }
+
+    fn step(&self, step: CommitStep) {
+        if let Some(observe) = &self.options.on_commit_step {
+            observe(step);
+        }
+    }
+
+    /// Commits what a build has left, as the last clone of the store goes.
+    pub(crate) fn close(&mut self) {
+        let uncommitted = self.commit().is_err();
+        self.database.fold_log();
+        if uncommitted {
+            // The next session clears up, as after a kill.
+            self.lease.abandon();
+        } else {
+            self.lease.end();
+            trash::collect_at_end(self);
+        }
+    }
+}
+
+fn restore_blobs(write: &Write<'_>, batch: &Batch) -> Result<(), StoreError> {
+    for (digest, _) in &batch.blobs {
+        trash::restore(write, Kind::Blob, digest.as_str().as_bytes())?;
+    }
+    Ok(())
+}
+
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| StoreError::io("sync", path, error))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,253 @@
+//! Checking a store, and mending it: damage is removed, so that it is a miss. There is nothing
+//! to repair from; what is lost is built again.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oci::{Descriptor, Digest, DiffId};
+use rayon::prelude::*;
+
+use crate::blob::{blob_path, hash_file, size_of_row};
+use crate::bucket::{Bucket, INDEX, RECORDS};
+use crate::database::{Kind, Row};
+use crate::image;
+use crate::record::Record;
+use crate::snapshot::{LayerId, LayerRow, parse_form};
+use crate::store::{Store, StoreError};
+use crate::trash;
+
+/// Makes the tar of a layer's tree and gives its digest.
+pub type DiffIdOf = dyn Fn(&Path) -> std::io::Result<DiffId> + Sync;
+
+/// How a store is checked.
+#[derive(Clone, Copy, Default)]
+pub struct FsckOptions<'a> {
+    /// Read every byte rather than trust sizes.
+    pub full: bool,
+    /// Remove what is damaged.
+    pub repair: bool,
+    /// With `full`: what trees are checked with; without it only their presence is.
+    pub diff_id_of: Option<&'a DiffIdOf>,
+}
+
+/// Kinds of damage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Damage {
+    /// SQLite finds its file malformed.
+    Database,
+    /// A row's checksum does not match, or its value makes no sense.
+    Row,
+    /// A blob that a row vouches for is not there.
+    BlobMissing,
+    /// A blob has another size than when it was committed.
+    BlobSize,
+    /// A blob has other bytes than its digest says.
+    BlobDigest,
+    /// The tree of a layer is not there.
+    LayerMissing,
+    /// The tree of a layer has other content than when it was hashed.
+    LayerContent,
+    /// A record needs a layer or blob that is not there.
+    RecordDangling,
+    /// `index.json` is no image index.
+    Index,
+    /// A tagged image lacks a blob.
+    ImageIncomplete,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind of damage.
+    pub damage: Damage,
+    /// The file or directory, or the database for rows.
+    pub path: PathBuf,
+    /// What exactly: a digest, a layer's id, SQLite's words.
+    pub detail: String,
+}
+
+impl Damage {
+    /// A stable word for scripts.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Database => "database",
+            Self::Row => "row",
+            Self::BlobMissing => "blob-missing",
+            Self::BlobSize => "blob-size",
+            Self::BlobDigest => "blob-digest",
+            Self::LayerMissing => "layer-missing",
+            Self::LayerContent => "layer-content",
+            Self::RecordDangling => "record-dangling",
+            Self::Index => "index",
+            Self::ImageIncomplete => "image-incomplete",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} (`{}`)", self.damage.code(), self.detail, self.path.display())
+    }
+}
+
+const KINDS: [Kind; 10] = [
+    Kind::Blob,
+    Kind::Layer,
+    Kind::DiffId,
+    Kind::Form,
+    Kind::Record,
+    Kind::Alias,
+    Kind::Reference,
+    Kind::Setting,
+    Kind::Trash,
+    Kind::Epoch,
+];
+
+impl Store {
+    /// Looks for damage in what is committed. Builds may go on meanwhile.
+    pub fn fsck(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
+        let mut problems = self.check_database(options)?;
+        problems.extend(self.check_blobs(options)?);
+        problems.extend(self.check_layers(options)?);
+        problems.extend(self.check_records(options)?);
+        problems.extend(self.check_images());
+        Ok(problems)
+    }
+
+    fn check_database(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
+        let complaints = self.inner.database.integrity();
+        let complaints = complaints.unwrap_or_else(|error| vec![error.to_string()]);
+        let mut problems: Vec<Problem> =
+            complaints.into_iter().map(|detail| self.row_problem(Damage::Database, detail)).collect();
+        if !problems.is_empty() {
+            if options.repair {
+                self.inner.database.replace()?;
+            }
+            return Ok(problems);
+        }
+        for kind in KINDS {
+            for key in self.inner.database.damaged(kind)? {
+                let detail = format!("{kind:?} {}", String::from_utf8_lossy(&key));
+                problems.push(self.row_problem(Damage::Row, detail));
+                if options.repair {
+                    self.delete_row(kind, &key)?;
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    fn check_blobs(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
+        let rows = self.inner.database.scan(Kind::Blob, &[])?;
+        let check = |(key, row): &(Vec<u8>, Row)| {
+            let digest: Digest = std::str::from_utf8(key).ok()?.parse().ok()?;
+            let path = blob_path(self.root(), &digest);
+            let damage = blob_damage(&path, &digest, size_of_row(row), options.full)?;
+            Some((digest.clone(), Problem { damage, path, detail: digest.to_string() }))
+        };
+        let damaged: Vec<(Digest, Problem)> = rows.par_iter().filter_map(check).collect();
+        if options.repair {
+            for (digest, _) in &damaged {
+                self.discard_blob(digest);
+            }
+        }
+        Ok(damaged.into_iter().map(|(_, problem)| problem).collect())
+    }
+
+    fn check_layers(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
+        let rows = self.inner.database.scan(Kind::Layer, &[])?;
+        let check = |(key, row): &(Vec<u8>, Row)| {
+            let id = LayerId::from_key(key);
+            let row = LayerRow::parse(row)?;
+            let path = self.bucket(Bucket::Layers).join(row.directory.as_ref()?.as_str()).join("fs");
+            let damage = layer_damage(&path, &row, options)?;
+            Some((key.clone(), Problem { damage, path, detail: format!("layer {id}") }))
+        };
+        let damaged: Vec<(Vec<u8>, Problem)> = rows.par_iter().filter_map(check).collect();
+        if options.repair {
+            for (key, _) in &damaged {
+                self.delete_row(Kind::Layer, key)?;
+            }
+        }
+        Ok(damaged.into_iter().map(|(_, problem)| problem).collect())
+    }
+
+    fn check_records(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
+        let mut problems = Vec::new();
+        self.inner.seen().clear();
+        for (key, row) in self.inner.database.scan(Kind::Record, &[])? {
+            let key_text = String::from_utf8_lossy(&key).into_owned();
+            let found = Record::parse(&row).and_then(|record| self.record(&record.key));
+            if found.is_none() {
+                problems.push(self.row_problem(Damage::RecordDangling, key_text));
+                if options.repair {
+                    self.delete_row(Kind::Record, &key)?;
+                }
+            }
+        }
+        for (key, row) in self.inner.database.scan(Kind::Form, &[])? {
+            if parse_form(&row).is_none() {
+                let detail = String::from_utf8_lossy(&key).into_owned();
+                problems.push(self.row_problem(Damage::Row, detail));
+                if options.repair {
+                    self.delete_row(Kind::Form, &key)?;
+                }
+            }
+        }
+        Ok(problems)
+    }
+
+    /// Nothing is removed here: a name that leads to an incomplete image is the user's to judge.
+    fn check_images(&self) -> Vec<Problem> {
+        let path = self.root().join(INDEX);
+        let images = match image::roots(self.root()) {
+            Ok(images) => images,
+            Err(detail) => return vec![Problem { damage: Damage::Index, path, detail }],
+        };
+        let missing = |image: &Descriptor| {
+            let blobs = trash::reachable(self.root(), image);
+            let missing = blobs.into_iter().find(|digest| !self.has_blob(digest))?;
+            let detail = format!("image {} lacks {missing}", image.digest);
+            Some(Problem { damage: Damage::ImageIncomplete, path: path.clone(), detail })
+        };
+        images.iter().filter_map(missing).collect()
+    }
+
+    fn row_problem(&self, damage: Damage, detail: String) -> Problem {
+        Problem { damage, path: self.root().join(RECORDS), detail }
+    }
+
+    fn delete_row(&self, kind: Kind, key: &[u8]) -> Result<(), StoreError> {
+        self.inner.database.write(|write| Ok(write.delete(kind, key)?))
+    }
+}
+
+fn blob_damage(path: &Path, digest: &Digest, size: Option<u64>, full: bool) -> Option<Damage> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => found,
+        _ => return Some(Damage::BlobMissing),
+    };
+    if Some(found.len()) != size {
+        return Some(Damage::BlobSize);
+    }
+    if !full {
+        return None;
+    }
+    match hash_file(path, digest) {
+        Ok((found, _)) if found == *digest => None,
+        _ => Some(Damage::BlobDigest),
+    }
+}
+
+fn layer_damage(path: &Path, row: &LayerRow, options: &FsckOptions<'_>) -> Option<Damage> {
+    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+        return Some(Damage::LayerMissing);
+    }
+    match (options.full, options.diff_id_of, &row.diff_id) {
+        (true, Some(diff_id_of), Some(diff_id)) => match diff_id_of(path) {
+            Ok(found) if found == *diff_id => None,
+            _ => Some(Damage::LayerContent),
+        },
+        _ => None,
+    }
+}

@@ -1,0 +1,190 @@
+//! Putting content into a new file, by the cheapest way there is.
+
+use std::fs::File;
+use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::os::fd::AsFd;
+
+use rustix::fs::{Mode, OFlags, copy_file_range, ioctl_ficlone, openat};
+use rustix::io::Errno;
+
+use super::Content;
+
+/// Files up to this size are read and written; larger ones the kernel copies.
+const SMALL: u64 = 128 * 1024;
+
+/// Copies contents, remembering what the file system cannot do.
+pub(super) struct Copier {
+    buffer: Vec<u8>,
+    can_clone: bool,
+    can_copy: bool,
+}
+
+/// Why content could not be copied.
+#[derive(Debug)]
+pub(super) enum CopyError {
+    /// The source ended early or went on.
+    Size,
+    /// Reading or writing failed.
+    Io(io::Error),
+}
+
+impl From<io::Error> for CopyError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Errno> for CopyError {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
+impl Copier {
+    pub(super) fn new() -> Self {
+        Self { buffer: Vec::new(), can_clone: true, can_copy: true }
+    }
+
+    /// Writes exactly `size` bytes of `content` to the empty file `to`.
+    pub(super) fn copy(
+        &mut self,
+        content: Content<'_>,
+        size: u64,
+        to: &File,
+    ) -> Result<(), CopyError> {
+        match content {
+            Content::None if size == 0 => Ok(()),
+            Content::None => Err(CopyError::Size),
+            Content::Bytes(bytes) if bytes.len() as u64 == size => Ok((&*to).write_all(bytes)?),
+            Content::Bytes(_) => Err(CopyError::Size),
+            Content::Reader(reader) => drain(reader, size, |bytes| (&*to).write_all(bytes)),
+            Content::File(from) => self.copy_file(from, size, to),
+            Content::Link { directory, path } => {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let from = File::from(openat(directory, path, flags, Mode::empty())?);
+                self.copy_file(&from, size, to)
+            }
+        }
+    }
+
+    fn copy_file(&mut self, from: &File, size: u64, to: &File) -> Result<(), CopyError> {
+        if size <= SMALL {
+            return self.copy_small(from, size, to);
+        }
+        if self.can_clone {
+            match ioctl_ficlone(to, from) {
+                Ok(()) => return check_length(to, size),
+                Err(_) => self.can_clone = false,
+            }
+        }
+        let mut done = 0;
+        while self.can_copy && done < size {
+            let length = usize::try_from((size - done).min(1 << 30)).expect("a GiB fits");
+            // Explicit offsets leave the caller's file position alone.
+            let (mut at, mut to_at) = (done, done);
+            match copy_file_range(from, Some(&mut at), to, Some(&mut to_at), length) {
+                Ok(0) => return Err(CopyError::Size),
+                Ok(copied) => done += copied as u64,
+                Err(Errno::INTR) => {}
+                Err(Errno::NOSPC | Errno::DQUOT | Errno::FBIG) if done > 0 => {
+                    return Err(Errno::NOSPC.into());
+                }
+                Err(_) => self.can_copy = false,
+            }
+        }
+        self.copy_rest(from, done, size, to)?;
+        check_length(from, size)
+    }
+
+    /// One read and one write for the most common kind of file. Asks for one byte more than
+    /// expected, so that a file that has grown is noticed.
+    fn copy_small(&mut self, from: &File, size: u64, to: &File) -> Result<(), CopyError> {
+        use std::os::unix::fs::FileExt;
+        if size == 0 {
+            return Ok(());
+        }
+        let size = usize::try_from(size).expect("small files fit");
+        self.buffer.resize(SMALL as usize + 1, 0);
+        let mut length = 0;
+        while length < size {
+            match from.read_at(&mut self.buffer[length..=size], length as u64) {
+                Ok(0) => break,
+                Ok(read) => length += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if length != size {
+            return Err(CopyError::Size);
+        }
+        Ok((&*to).write_all(&self.buffer[..size])?)
+    }
+
+    fn copy_rest(
+        &mut self,
+        from: &File,
+        mut done: u64,
+        size: u64,
+        to: &File,
+    ) -> Result<(), CopyError> {
+        use std::os::unix::fs::FileExt;
+        self.buffer.resize(SMALL as usize + 1, 0);
+        while done < size {
+            let length = self.buffer.len().min(usize::try_from(size - done).unwrap_or(usize::MAX));
+            match from.read_at(&mut self.buffer[..length], done) {
+                Ok(0) => return Err(CopyError::Size),
+                Ok(read) => {
+                    to.write_all_at(&self.buffer[..read], done)?;
+                    done += read as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hands exactly `size` bytes of `reader` to `write`, straight from the reader's own buffer.
+pub(super) fn drain(
+    reader: &mut dyn BufRead,
+    size: u64,
+    mut write: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), CopyError> {
+    let mut left = size;
+    loop {
+        let bytes = match reader.fill_buf() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            bytes => bytes?,
+        };
+        if bytes.is_empty() != (left == 0) {
+            return Err(CopyError::Size);
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let length = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        write(&bytes[..length])?;
+        reader.consume(length);
+        left -= length as u64;
+    }
+}
+
+fn check_length(file: &File, size: u64) -> Result<(), CopyError> {
+    let length = rustix::fs::fstat(file.as_fd())?.st_size;
+    if u64::try_from(length) == Ok(size) { Ok(()) } else { Err(CopyError::Size) }
+}
+
+/// Reads up to `size` bytes of `file` from the start into `buffer`; says how many there were.
+pub(super) fn read_up_to(file: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}

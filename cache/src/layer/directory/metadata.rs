@@ -1,0 +1,135 @@
+//! Owner, mode, attributes and time of what was just made, with as few calls as will do.
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{XattrFlags, chmodat, chownat, lsetxattr, utimensat};
+
+use super::*;
+
+/// Who this process is, and what a new file of it gets by itself.
+pub(super) struct Owner {
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    /// Permission bits that new files do not get.
+    umask: u32,
+    /// Owners that cannot be set are kept aside.
+    ignore: bool,
+}
+
+impl Owner {
+    pub(super) fn current(ignore: bool) -> Self {
+        Self { uid: geteuid().as_raw(), gid: getegid().as_raw(), umask: umask(), ignore }
+    }
+}
+
+/// The umask, read without changing it, which would change it for all threads. If procfs does not
+/// tell, every mode is set.
+fn umask() -> u32 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    umask.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o777)
+}
+
+impl Context {
+    /// Sets everything of a new regular file. `gives_group`: its directory gives it our group.
+    pub(super) fn set_file_metadata(
+        &mut self,
+        file: BorrowedFd<'_>,
+        entry: &Entry,
+        gives_group: bool,
+    ) -> Result<(), Errno> {
+        if !self.owns_already(entry, gives_group) {
+            self.own(file, entry)?;
+        }
+        // Changing the owner takes the set-id bits away, and so does writing: mode comes last.
+        if self.needs_mode(entry) {
+            fchmod(file, Mode::from(entry.mode))?;
+        }
+        self.set_xattrs(file, entry)?;
+        futimens(file, &beneath::timestamps(entry.mtime))
+    }
+
+    /// Sets everything of something new that cannot be opened, `name` in `directory`.
+    pub(super) fn set_node_metadata(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+        gives_group: bool,
+    ) -> Result<(), Errno> {
+        if !self.owns_already(entry, gives_group) {
+            let (uid, gid) = ids(entry);
+            match chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::PERM | Errno::INVAL) if self.owner.ignore => {
+                    self.warn(Warning::Owner(to_path(&entry.path)));
+                }
+                result => result?,
+            }
+        }
+        // Links have no mode. The call follows links, but this name is a node made a moment ago.
+        if !matches!(entry.kind, EntryKind::Symlink { .. }) && self.needs_mode(entry) {
+            chmodat(directory, name, Mode::from(entry.mode), AtFlags::empty())?;
+        }
+        if !entry.xattrs.is_empty() {
+            let path = read::in_proc(directory, name);
+            self.each_xattr(entry, |key, value| {
+                lsetxattr(&path[..], key, value, XattrFlags::empty())
+            })?;
+        }
+        let times = beneath::timestamps(entry.mtime);
+        utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+    }
+
+    fn owns_already(&self, entry: &Entry, gives_group: bool) -> bool {
+        gives_group && (entry.uid, entry.gid) == (self.owner.uid, self.owner.gid)
+    }
+
+    fn needs_mode(&self, entry: &Entry) -> bool {
+        entry.mode & (0o7000 | self.owner.umask) != 0
+    }
+
+    /// Sets the owner of a file or directory, or keeps it aside.
+    pub(super) fn own(&mut self, file: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+        let (uid, gid) = ids(entry);
+        match fchown(file, uid, gid) {
+            Err(Errno::PERM | Errno::INVAL) if self.owner.ignore => {
+                let owner = format!("{}:{}", entry.uid, entry.gid);
+                match fsetxattr(file, read::OWNER, owner.as_bytes(), XattrFlags::empty()) {
+                    Err(Errno::OPNOTSUPP) => {
+                        self.warn(Warning::Owner(to_path(&entry.path)));
+                        Ok(())
+                    }
+                    result => result,
+                }
+            }
+            result => result,
+        }
+    }
+
+    /// Sets the extended attributes of a file or directory.
+    pub(super) fn set_xattrs(&mut self, file: BorrowedFd<'_>, entry: &Entry) -> Result<(), Errno> {
+        self.each_xattr(entry, |key, value| fsetxattr(file, key, value, XattrFlags::empty()))
+    }
+
+    /// Calls `set` for each attribute but those that belong to the form of trees. What the file
+    /// system or this process's rights do not allow is left out with a warning.
+    fn each_xattr(
+        &mut self,
+        entry: &Entry,
+        set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        for (key, value) in &entry.xattrs {
+            if read::is_own(key) {
+                continue;
+            }
+            match set(key, value) {
+                Err(Errno::OPNOTSUPP | Errno::PERM) => self.warn(Warning::Attribute {
+                    path: to_path(&entry.path),
+                    attribute: String::from_utf8_lossy(key).into_owned(),
+                }),
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+}

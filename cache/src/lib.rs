@@ -1,0 +1,59 @@
+//! The store on disk: blobs, layers, step records, images, cache mounts, logs.
+//!
+//! [`Store::open`] starts a session. What is put in is visible to the session at once and to
+//! other processes after a commit ([`Store::flush`], or the background's); [`commit`] says in
+//! which order things reach the disk and what that promises. The root is an OCI image layout that
+//! other programs can read ([`Bucket`] shows the tree). The crate knows no Dockerfiles, no
+//! instruction graph and no network; a key is a digest that somebody else has made.
+//!
+//! Read [`store`], then [`commit`], then [`snapshot`] and [`record`]; [`prune`] with `trash` says
+//! what may be deleted when.
+
+pub mod bucket;
+pub mod store;
+
+pub mod blob;
+pub mod download;
+pub mod image;
+pub mod record;
+pub mod snapshot;
+
+pub mod claim;
+pub mod commit;
+pub mod copy_tree;
+pub mod fsck;
+pub mod log;
+pub mod mount;
+pub mod prune;
+pub mod snapshotter;
+pub mod stat_index;
+pub mod usage;
+pub mod warning;
+
+pub mod layer;
+
+mod database;
+mod lease;
+mod lock;
+mod pending;
+mod stamp;
+mod trash;
+
+pub use blob::{BlobFile, BlobWriter, VerifiedReader};
+pub use bucket::Bucket;
+pub use claim::Claim;
+pub use commit::CommitStep;
+pub use copy_tree::{CopyTreeError, copy_tree};
+pub use download::BlobDownload;
+pub use fsck::{Damage, FsckOptions, Problem};
+pub use image::Image;
+pub use log::LogWriter;
+pub use mount::{CacheMount, Sharing};
+pub use prune::{PruneFilter, Pruned};
+pub use record::{Record, RecordInput, RememberedReference};
+pub use snapshot::{Encoder, LayerId, LayerInfo, NewLayer};
+pub use snapshotter::{OverlayFlavor, Snapshotter};
+pub use stat_index::{Stat, StatIndex};
+pub use store::{OpenError, Options, Store, StoreError};
+pub use usage::DiskUsage;
+pub use warning::Warning;

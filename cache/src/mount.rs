@@ -1,0 +1,139 @@
+//! Cache mounts: directories that steps keep between builds (`RUN --mount=type=cache`). They are
+//! no part of any key.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::bucket::Bucket;
+use crate::lock::{FileLock, Mode};
+use crate::store::{Store, StoreError};
+
+/// Who may use a cache mount at the same time, in this and other processes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Sharing {
+    /// Everybody.
+    #[default]
+    Shared,
+    /// Whoever comes while it is in use gets another directory.
+    Private,
+    /// Whoever comes while it is in use waits.
+    Locked,
+}
+
+/// A cache mount in use; dropping it lets others have it.
+#[derive(Debug)]
+pub struct CacheMount {
+    path: PathBuf,
+    _lock: FileLock,
+}
+
+impl Store {
+    /// The directory of the cache mount `id`. A directory that is new is handed to `prepare`
+    /// before anybody sees it. `cancelled` is asked while waiting for a locked one; the result
+    /// is then `None`.
+    pub fn cache_mount(
+        &self,
+        id: &str,
+        sharing: Sharing,
+        prepare: &dyn Fn(&Path) -> io::Result<()>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<CacheMount>, StoreError> {
+        let mount = self.bucket(Bucket::Mounts).join(blake3::hash(id.as_bytes()).to_hex().as_str());
+        let named = make_mount(&mount, id);
+        named.map_err(|error| StoreError::io("create", &mount, error))?;
+        let slots = match sharing {
+            Sharing::Shared | Sharing::Locked => 0..1,
+            Sharing::Private => 0..u32::MAX,
+        };
+        for slot in slots {
+            let path = mount.join(format!("{slot}"));
+            let lock = mount.join(format!("{slot}.lock"));
+            let lock = match sharing {
+                Sharing::Shared => FileLock::acquire(&lock, Mode::Shared, cancelled),
+                Sharing::Locked => FileLock::acquire(&lock, Mode::Exclusive, cancelled)
+                    .map(|lock| lock.map(FileLock::kept)),
+                Sharing::Private => FileLock::try_acquire(&lock, Mode::Exclusive)
+                    .map(|lock| lock.map(FileLock::kept)),
+            };
+            let lock = lock.map_err(|error| StoreError::io("lock", &path, error))?;
+            match lock {
+                Some(lock) => return self.enter(path, lock, prepare).map(Some),
+                None if sharing == Sharing::Private => {}
+                None => return Ok(None),
+            }
+        }
+        unreachable!("a process cannot hold 2³² locks")
+    }
+
+    fn enter(
+        &self,
+        path: PathBuf,
+        lock: FileLock,
+        prepare: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> Result<CacheMount, StoreError> {
+        // When it was last used, for prune.
+        let _ = lock.file().set_modified(SystemTime::now());
+        if !path.exists() {
+            let temporary = self.temporary();
+            let created = DirBuilder::new().mode(0o755).create(&temporary);
+            let prepared = created.and_then(|()| prepare(&temporary));
+            let placed = prepared.and_then(|()| std::fs::rename(&temporary, &path));
+            // Of two that share it, the slower finds it made.
+            if let Err(error) = placed
+                && !path.exists()
+            {
+                crate::trash::remove(&temporary);
+                return Err(StoreError::io("create", &path, error));
+            }
+            crate::trash::remove(&temporary);
+        }
+        Ok(CacheMount { path, _lock: lock })
+    }
+}
+
+impl CacheMount {
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Makes the directory of a mount's slots, with the id it stands for.
+fn make_mount(mount: &Path, id: &str) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(mount) {
+        Ok(()) => std::fs::write(mount.join("id"), id),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A slot as prune and `du` see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) path: PathBuf,
+    pub(crate) lock: PathBuf,
+    /// Seconds since 1970.
+    pub(crate) used: i64,
+}
+
+/// All slots of all mounts.
+pub(crate) fn slots(root: &Path) -> io::Result<Vec<Slot>> {
+    let mut slots = Vec::new();
+    for mount in std::fs::read_dir(Bucket::Mounts.path(root))? {
+        for entry in std::fs::read_dir(mount?.path())? {
+            let path = entry?.path();
+            let lock = path.with_extension("lock");
+            if !std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                continue;
+            }
+            let used = std::fs::metadata(&lock).and_then(|found| found.modified());
+            let used = used.ok().and_then(|used| used.duration_since(SystemTime::UNIX_EPOCH).ok());
+            let used = used.map_or(0, |used| i64::try_from(used.as_secs()).unwrap_or(0));
+            slots.push(Slot { path, lock, used });
+        }
+    }
+    Ok(slots)
+}

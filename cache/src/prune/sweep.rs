@@ -1,0 +1,106 @@
+//! Sweeping out what no row leads to: garbage of sessions that are over, old logs, stale locks.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::selection::Cutoff;
+use super::{ago, living};
+use crate::bucket::Bucket;
+use crate::lease::SessionId;
+use crate::lock::{FileLock, Mode};
+use crate::store::{Store, StoreError};
+use crate::trash;
+use crate::usage::size_of;
+
+/// Files without an owner are left alone for this long: somebody may just be making them.
+const GRACE: Duration = Duration::from_secs(60);
+/// Logs and stat indexes are small; they are kept at least this long.
+const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Removes garbage and says how many bytes it had.
+pub(super) fn sweep(store: &Store, cutoff: &Cutoff) -> Result<u64, StoreError> {
+    let alive = living(store)?;
+    let mut freed = 0;
+    for path in garbage(&store.bucket(Bucket::Temporary), &alive, cutoff) {
+        freed += remove(&path);
+    }
+    freed += sweep_layers(store, &alive)?;
+    for bucket in [Bucket::Logs, Bucket::StatIndexes] {
+        let before = cutoff.before.min(ago(KEEP_MIN));
+        for path in entries(&store.bucket(bucket)).filter(|path| modified(path) < before) {
+            freed += remove(&path);
+        }
+    }
+    sweep_locks(&store.bucket(Bucket::Locks));
+    Ok(freed)
+}
+
+/// Temporary files whose session is over, and downloads that nobody continued.
+fn garbage<'a>(
+    directory: &Path,
+    alive: &'a [SessionId],
+    cutoff: &Cutoff,
+) -> impl Iterator<Item = PathBuf> + use<'a> {
+    let partial_before = cutoff.before.max(ago(KEEP_MIN));
+    entries(directory).filter(move |path| match session(path) {
+        Some(session) => !alive.contains(&session) && modified(path) < ago(GRACE),
+        None => modified(path) < partial_before,
+    })
+}
+
+/// Trees that no row leads to, of sessions that are over. Each is renamed first: a layer whose
+/// row comes back after a power cut must not have lost half of its files.
+fn sweep_layers(store: &Store, alive: &[SessionId]) -> Result<u64, StoreError> {
+    let layers = store.bucket(Bucket::Layers);
+    let known = trash::known_directories(&store.inner.database)?;
+    let mut moved = Vec::new();
+    for path in entries(&layers) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let is_owned = session(&path).is_some_and(|session| alive.contains(&session));
+        if is_owned || known.contains(&name) {
+            continue;
+        }
+        let temporary = store.temporary();
+        if std::fs::rename(&path, &temporary).is_ok() {
+            moved.push(temporary);
+        }
+    }
+    if !moved.is_empty() {
+        crate::commit::sync_directory(&layers)?;
+    }
+    Ok(moved.iter().map(|path| remove(path)).sum())
+}
+
+/// Lock files that killed processes have left.
+fn sweep_locks(directory: &Path) {
+    let is_claim = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("claim-"))
+    };
+    for path in entries(directory).filter(is_claim) {
+        // Letting an exclusive lock go removes its file.
+        drop(FileLock::try_acquire(&path, Mode::Exclusive));
+    }
+}
+
+fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    entries.filter_map(|entry| Some(entry.ok()?.path()))
+}
+
+fn session(path: &Path) -> Option<SessionId> {
+    SessionId::of_name(path.file_name()?.to_str()?)
+}
+
+/// Seconds since 1970; now, when it cannot be told.
+fn modified(path: &Path) -> i64 {
+    let modified = std::fs::symlink_metadata(path).and_then(|found| found.modified());
+    let modified = modified.unwrap_or_else(|_| SystemTime::now());
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn remove(path: &Path) -> u64 {
+    let bytes = size_of(path);
+    trash::remove(path);
+    bytes
+}

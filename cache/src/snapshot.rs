@@ -1,0 +1,330 @@
+//! Layers as the store knows them: a tree in overlay form, a tar's digest, blobs, or several of
+//! these at once. How a tree becomes a tar and back is `layer`'s.
+
+use std::fmt;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+use oci::{Descriptor, DiffId};
+use serde::{Deserialize, Serialize};
+
+use crate::bucket::Bucket;
+use crate::database::{Kind, Row, Write};
+use crate::store::{Store, StoreError};
+use crate::warning::Warning;
+
+/// Names a layer, at random: two equal layers may have two ids.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LayerId(String);
+
+/// Room for a layer's tree. Dropped without [`Store::seal`] it is removed, in the background.
+#[derive(Debug)]
+pub struct NewLayer {
+    id: LayerId,
+    directory: PathBuf,
+    is_kept: bool,
+}
+
+/// What is known of a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerInfo {
+    /// Its id.
+    pub id: LayerId,
+    /// The tree in overlay form, when there is one on disk.
+    pub directory: Option<PathBuf>,
+    /// Digest of its tar, once somebody has asked for it.
+    pub diff_id: Option<DiffId>,
+    /// Size of its tar in bytes, when known.
+    pub tar_size: Option<u64>,
+    /// The layer as blobs, compressed or not. A blob may have to be fetched first.
+    pub blobs: Vec<Descriptor>,
+}
+
+/// How a layer was compressed: what the bytes of the result depend on besides its content.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Encoder {
+    /// `gzip`, `zstd`, …
+    pub algorithm: String,
+    /// Level, as the algorithm counts.
+    pub level: i32,
+    /// Changes whenever the same input would give other bytes.
+    pub version: u32,
+}
+
+/// A layer's row. Fields are filled in over time, by whoever finds out.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct LayerRow {
+    /// Which directory of `layers-v1` has the tree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) directory: Option<LayerId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) diff_id: Option<DiffId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tar_size: Option<u64>,
+    /// See [`crate::stamp`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) stamp: Option<String>,
+}
+
+impl Store {
+    /// Makes room for a layer: an empty tree, and a work directory for an overlay over it.
+    pub fn new_layer(&self) -> Result<NewLayer, StoreError> {
+        let id = LayerId(self.inner.lease.unique_name());
+        let directory = self.layer_path(&id);
+        let create = |path: &Path, mode| {
+            let created = DirBuilder::new().mode(mode).create(path);
+            created.map_err(|error| StoreError::io("create", path, error))
+        };
+        create(&directory, 0o700)?;
+        let layer = NewLayer { id, directory, is_kept: false };
+        create(&layer.fs(), 0o755)?;
+        create(&layer.work(), 0o700)?;
+        Ok(layer)
+    }
+
+    /// The tree is finished and never changes again. Nothing may be mounted on it any more.
+    pub fn seal(&self, layer: NewLayer) -> LayerId {
+        let id = layer.keep();
+        let row = LayerRow { directory: Some(id.clone()), ..LayerRow::default() };
+        self.put_tree(&id, &row);
+        id
+    }
+
+    /// What is known of a layer; `None` when it can neither be mounted nor read from a blob.
+    pub fn layer(&self, id: &LayerId) -> Option<LayerInfo> {
+        let row = self.layer_row(id)?;
+        let directory = self.directory_of(id, &row);
+        let blobs = row.diff_id.as_ref().map_or_else(Vec::new, |diff_id| self.forms(diff_id));
+        if directory.is_none() && blobs.is_empty() {
+            return None;
+        }
+        let LayerRow { diff_id, tar_size, .. } = row;
+        Some(LayerInfo { id: id.clone(), directory, diff_id, tar_size, blobs })
+    }
+
+    /// The layer whose tar has this digest, if one is there.
+    pub fn layer_of_diff_id(&self, diff_id: &DiffId) -> Option<LayerId> {
+        let row = self.get(Kind::DiffId, diff_id.0.as_str().as_bytes())?;
+        let id = LayerId::from_key(&row.value);
+        self.layer(&id).map(|layer| layer.id)
+    }
+
+    /// A layer that exists as a blob, here or elsewhere, and has no tree yet. When there is a
+    /// layer with this `diff_id` already, it gains the blob.
+    pub fn add_blob_layer(&self, diff_id: &DiffId, blob: &Descriptor) -> LayerId {
+        self.add_blob_form(diff_id, blob);
+        if let Some(id) = self.layer_of_diff_id(diff_id) {
+            return id;
+        }
+        let id = LayerId(self.inner.lease.unique_name());
+        self.put_layer(&id, &LayerRow { diff_id: Some(diff_id.clone()), ..LayerRow::default() });
+        self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
+        id
+    }
+
+    /// Gives a layer its tree, just unpacked. When it got one meanwhile, the new one is dropped.
+    pub fn set_directory(&self, id: &LayerId, tree: NewLayer) {
+        let mut row = self.layer_row(id).unwrap_or_default();
+        if self.directory_of(id, &row).is_some() {
+            return;
+        }
+        row.directory = Some(tree.keep());
+        self.put_tree(id, &row);
+    }
+
+    /// Notes digest and size in bytes of a layer's tar.
+    pub fn set_diff_id(&self, id: &LayerId, diff_id: &DiffId, tar_size: u64) {
+        let Some(row) = self.layer_row(id) else { return };
+        let row = LayerRow { diff_id: Some(diff_id.clone()), tar_size: Some(tar_size), ..row };
+        self.put_layer(id, &row);
+        if self.layer_of_diff_id(diff_id).is_none() {
+            self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
+        }
+    }
+
+    /// Notes that the layer with this `diff_id` is also to be had as a blob.
+    pub fn add_blob_form(&self, diff_id: &DiffId, blob: &Descriptor) {
+        self.put_form(diff_id, "", blob);
+    }
+
+    /// Notes what compressing a layer has given, so that it is done once.
+    pub fn add_compressed(&self, diff_id: &DiffId, encoder: &Encoder, blob: &Descriptor) {
+        self.put_form(diff_id, &encoder.key(), blob);
+    }
+
+    /// What compressing a layer has given, if it is still there.
+    pub fn compressed(&self, diff_id: &DiffId, encoder: &Encoder) -> Option<Descriptor> {
+        let row = self.get(Kind::Form, &form_key(diff_id, &encoder.key()))?;
+        let descriptor = parse_form(&row)?;
+        self.has_blob(&descriptor.digest).then_some(descriptor)
+    }
+
+    /// The layer as blobs.
+    fn forms(&self, diff_id: &DiffId) -> Vec<Descriptor> {
+        let rows = self.scan(Kind::Form, &form_prefix(diff_id));
+        let mut forms: Vec<Descriptor> = rows.iter().filter_map(|(_, row)| parse_form(row)).collect();
+        let mut seen = std::collections::HashSet::new();
+        forms.retain(|form| seen.insert(form.digest.clone()));
+        forms
+    }
+
+    fn put_form(&self, diff_id: &DiffId, encoder: &str, blob: &Descriptor) {
+        let value = serde_json::to_vec(blob).expect("a descriptor is JSON");
+        let key = match encoder {
+            "" => form_key(diff_id, blob.digest.as_str()),
+            encoder => form_key(diff_id, encoder),
+        };
+        self.put(Kind::Form, &key, value);
+    }
+
+    /// Keeps the stamp of a layer's tree.
+    pub(crate) fn set_stamp(&self, id: &LayerId, stamp: &str) {
+        if let Some(row) = self.layer_row(id) {
+            self.put_layer(id, &LayerRow { stamp: Some(stamp.to_owned()), ..row });
+        }
+    }
+
+    /// Forgets a layer whose tree is not to be used. The tree goes with a later prune.
+    pub(crate) fn discard_layer(&self, id: &LayerId) {
+        self.inner.pending_mut().rows.remove(&(Kind::Layer, id.0.as_bytes().into()));
+        self.inner.seen().remove(id);
+        let deleted = self.inner.database.write(|write| -> Result<(), StoreError> {
+            Ok(write.delete(Kind::Layer, id.0.as_bytes())?)
+        });
+        if let Err(StoreError::Database(error)) = deleted {
+            self.database_failed(error);
+        }
+    }
+
+    pub(crate) fn layer_row(&self, id: &LayerId) -> Option<LayerRow> {
+        let key = id.0.as_bytes();
+        let row = match self.get(Kind::Layer, key) {
+            Some(row) => row,
+            None if self.take_back(Kind::Layer, &id.0) => self.get(Kind::Layer, key)?,
+            None => return None,
+        };
+        self.touch(Kind::Layer, key, &row);
+        LayerRow::parse(&row)
+    }
+
+    fn put_layer(&self, id: &LayerId, row: &LayerRow) {
+        let value = serde_json::to_vec(row).expect("a layer's row is JSON");
+        self.put(Kind::Layer, id.0.as_bytes(), value);
+    }
+
+    /// Puts a row that leads to a tree which no commit has synced.
+    fn put_tree(&self, id: &LayerId, row: &LayerRow) {
+        self.inner.pending_mut().unsynced_trees = true;
+        self.put_layer(id, row);
+        if let Some(directory) = self.directory_of(id, row) {
+            self.stamp_in_background(id, &directory);
+        }
+    }
+
+    pub(crate) fn directory_of(&self, id: &LayerId, row: &LayerRow) -> Option<PathBuf> {
+        let path = self.layer_path(row.directory.as_ref()?).join("fs");
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+            return Some(path);
+        }
+        self.warn(Warning::MissingLayer { layer: id.clone() });
+        None
+    }
+
+    fn layer_path(&self, id: &LayerId) -> PathBuf {
+        self.bucket(Bucket::Layers).join(&id.0)
+    }
+}
+
+impl NewLayer {
+    /// The id that the layer will have.
+    pub fn id(&self) -> &LayerId {
+        &self.id
+    }
+
+    /// The tree: an overlay's upper directory, or where a tar is unpacked to.
+    pub fn fs(&self) -> PathBuf {
+        self.directory.join("fs")
+    }
+
+    /// An overlay's work directory.
+    pub fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    fn keep(mut self) -> LayerId {
+        self.is_kept = true;
+        let _ = std::fs::remove_dir_all(self.work());
+        self.id.clone()
+    }
+}
+
+impl Drop for NewLayer {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        let directory = self.directory.clone();
+        // When the process ends first, the next session clears up by the directory's name.
+        std::thread::spawn(move || crate::trash::remove(&directory));
+    }
+}
+
+impl LayerId {
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id that a row's key or value is.
+    pub(crate) fn from_key(key: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(key).into_owned())
+    }
+}
+
+impl fmt::Display for LayerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Encoder {
+    fn key(&self) -> String {
+        format!("{}-{}-{}", self.algorithm, self.level, self.version)
+    }
+}
+
+impl LayerRow {
+    pub(crate) fn parse(row: &Row) -> Option<Self> {
+        serde_json::from_slice(&row.value).ok()
+    }
+}
+
+/// The row to be written when another process may have filled in fields that this one has not.
+pub(crate) fn merged(write: &Write<'_>, key: &[u8], row: &Row) -> rusqlite::Result<Row> {
+    let Some(found) = write.get(Kind::Layer, key)? else { return Ok(row.clone()) };
+    let (Some(ours), Some(theirs)) = (LayerRow::parse(row), LayerRow::parse(&found)) else {
+        return Ok(row.clone());
+    };
+    let merged = LayerRow {
+        directory: ours.directory.or(theirs.directory),
+        diff_id: ours.diff_id.or(theirs.diff_id),
+        tar_size: ours.tar_size.or(theirs.tar_size),
+        stamp: ours.stamp.or(theirs.stamp),
+    };
+    let value = serde_json::to_vec(&merged).expect("a layer's row is JSON");
+    Ok(Row { value, used: row.used.max(found.used) })
+}
+
+pub(crate) fn form_prefix(diff_id: &DiffId) -> Vec<u8> {
+    form_key(diff_id, "")
+}
+
+fn form_key(diff_id: &DiffId, form: &str) -> Vec<u8> {
+    format!("{diff_id} {form}").into_bytes()
+}
+
+pub(crate) fn parse_form(row: &Row) -> Option<Descriptor> {
+    serde_json::from_slice(&row.value).ok()
+}

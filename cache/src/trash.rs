@@ -1,0 +1,355 @@
+//! Deferred deletion. Prune moves rows into the trash; the data they name goes when every
+//! session that was alive then is over. Until then those sessions, and only those, may look it up
+//! and so take it back out.
+
+use std::path::{Path, PathBuf};
+use std::sync::Weak;
+
+use oci::{Descriptor, Digest, Document};
+
+use crate::blob::blob_path;
+use crate::bucket::Bucket;
+use crate::commit::sync_directory;
+use crate::database::{Database, Kind, Row, Write};
+use crate::lease::{self, DeadLease, SessionId};
+use crate::snapshot::{LayerId, LayerRow};
+use crate::store::{Inner, Store, StoreError, now};
+
+/// How much of a manifest is read to find what an image consists of.
+const MANIFEST_MAX: u64 = oci::manifest::SIZE_MAX as u64;
+
+/// Rows thrown away together, and whom their data waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Epoch(pub(crate) u64);
+
+/// Moves a row into the trash.
+pub(crate) fn discard(
+    write: &Write<'_>,
+    epoch: Epoch,
+    kind: Kind,
+    key: &[u8],
+    row: &Row,
+) -> rusqlite::Result<()> {
+    let value = [&epoch.0.to_le_bytes()[..], &row.value].concat();
+    write.put(Kind::Trash, &trash_key(kind, key), &Row { value, used: row.used })?;
+    write.delete(kind, key)
+}
+
+/// Starts an epoch. Until [`close_epoch`] says for whom it waits, its data stays.
+pub(crate) fn open_epoch(write: &Write<'_>) -> rusqlite::Result<Epoch> {
+    let last = write.scan(Kind::Epoch, &[])?.last().map_or(0, |(key, _)| epoch_of_key(key).0);
+    let epoch = Epoch(last + 1);
+    let row = Row { value: b"null".to_vec(), used: now() };
+    write.put(Kind::Epoch, &epoch.0.to_be_bytes(), &row)?;
+    Ok(epoch)
+}
+
+/// Says for whom the epoch waits: every session alive now, after the rows are gone. A session
+/// that starts later cannot have seen them.
+pub(crate) fn close_epoch(
+    store: &Inner,
+    epoch: Epoch,
+    except: Option<&SessionId>,
+) -> Result<(), StoreError> {
+    let sessions = lease::sessions(store.root(), except)
+        .map_err(|error| StoreError::io("list", &Bucket::Leases.path(store.root()), error))?;
+    let names: Vec<String> = sessions.alive.into_iter().map(|session| session.0).collect();
+    let value = serde_json::to_vec(&names).expect("names are JSON");
+    store.database.write(|write| {
+        write.put(Kind::Epoch, &epoch.0.to_be_bytes(), &Row { value, used: now() })?;
+        Ok(())
+    })
+}
+
+/// Whether anything is in the trash.
+pub(crate) fn exists(database: &Database) -> bool {
+    database.scan(Kind::Epoch, &[]).is_ok_and(|epochs| !epochs.is_empty())
+}
+
+/// Whether the row of `kind` and `key` is in the trash.
+pub(crate) fn holds(database: &Database, kind: Kind, key: &str) -> bool {
+    let key = trash_key(kind, key.as_bytes());
+    matches!(database.get(Kind::Trash, &key), Ok(Some(Ok(_))))
+}
+
+/// Takes a row back out of the trash.
+pub(crate) fn restore(write: &Write<'_>, kind: Kind, key: &[u8]) -> rusqlite::Result<Option<Row>> {
+    let trash_key = trash_key(kind, key);
+    let Some(thrown) = write.get(Kind::Trash, &trash_key)? else { return Ok(None) };
+    let row = Row { value: thrown.value.get(8..).unwrap_or_default().to_vec(), used: thrown.used };
+    write.put(kind, key, &row)?;
+    write.delete(Kind::Trash, &trash_key)?;
+    Ok(Some(row))
+}
+
+/// Takes a layer back out of the trash, with everything it may be read from.
+pub(crate) fn restore_layer(write: &Write<'_>, layer: &LayerId) -> rusqlite::Result<()> {
+    let Some(row) = restore(write, Kind::Layer, layer.as_str().as_bytes())? else { return Ok(()) };
+    let Some(diff_id) = LayerRow::parse(&row).and_then(|row| row.diff_id) else { return Ok(()) };
+    restore(write, Kind::DiffId, diff_id.0.as_str().as_bytes())?;
+    let prefix = crate::snapshot::form_prefix(&diff_id);
+    for (key, _) in write.scan(Kind::Trash, &trash_key(Kind::Form, &prefix))? {
+        let form = restore(write, Kind::Form, &key[1..])?;
+        if let Some(descriptor) = form.as_ref().and_then(crate::snapshot::parse_form) {
+            restore(write, Kind::Blob, descriptor.digest.as_str().as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes all blobs of an image back out of the trash.
+pub(crate) fn restore_image(
+    write: &Write<'_>,
+    root: &Path,
+    descriptor: &Descriptor,
+) -> rusqlite::Result<()> {
+    if write.scan(Kind::Epoch, &[])?.is_empty() {
+        return Ok(());
+    }
+    for digest in reachable(root, descriptor) {
+        restore(write, Kind::Blob, digest.as_str().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// All blobs that an image consists of, itself included, as far as they are in the store.
+pub(crate) fn reachable(root: &Path, descriptor: &Descriptor) -> Vec<Digest> {
+    let mut found = Vec::new();
+    visit(root, descriptor, 0, &mut found);
+    found
+}
+
+fn visit(root: &Path, descriptor: &Descriptor, depth: usize, found: &mut Vec<Digest>) {
+    found.push(descriptor.digest.clone());
+    let is_document = oci::manifest::Kind::of(&descriptor.media_type).is_some();
+    if !is_document || depth > oci::manifest::DEPTH_MAX {
+        return;
+    }
+    let path = blob_path(root, &descriptor.digest);
+    let Ok(bytes) = crate::blob::read_capped(&path, MANIFEST_MAX) else { return };
+    match oci::manifest::parse(&bytes, Some(&descriptor.media_type)) {
+        Ok(Document::Manifest(manifest)) => {
+            found.push(manifest.config.digest);
+            found.extend(manifest.layers.into_iter().map(|layer| layer.digest));
+        }
+        Ok(Document::Index(index)) => {
+            for child in &index.manifests {
+                visit(root, child, depth + 1, found);
+            }
+        }
+        Err(_) => {}
+    }
+}
+
+/// Whether this session may take `kind` and `key` back out: it was alive when they were thrown
+/// away, so it may already count on them.
+fn may_restore(store: &Inner, write: &Write<'_>, kind: Kind, key: &[u8]) -> rusqlite::Result<bool> {
+    let Some(row) = write.get(Kind::Trash, &trash_key(kind, key))? else { return Ok(false) };
+    let epoch = write.get(Kind::Epoch, &epoch_of_value(&row.value).0.to_be_bytes())?;
+    Ok(match epoch.map(|epoch| waits(&epoch)) {
+        Some(Waits::For(sessions)) => sessions.contains(store.lease.session()),
+        Some(Waits::Undecided) => true,
+        None => false,
+    })
+}
+
+impl Store {
+    /// Looks for a row in the trash and takes it back out when this session may count on it.
+    pub(crate) fn take_back(&self, kind: Kind, key: &str) -> bool {
+        if !holds(&self.inner.database, kind, key) {
+            return false;
+        }
+        let taken = self.inner.database.write(|write| -> Result<bool, StoreError> {
+            let key = key.as_bytes();
+            if !may_restore(&self.inner, write, kind, key)? {
+                return Ok(false);
+            }
+            match kind {
+                Kind::Layer => restore_layer(write, &LayerId::from_key(key))?,
+                _ => drop(restore(write, kind, key)?),
+            }
+            Ok(true)
+        });
+        taken.unwrap_or(false)
+    }
+}
+
+enum Waits {
+    Undecided,
+    For(Vec<SessionId>),
+}
+
+fn waits(row: &Row) -> Waits {
+    match serde_json::from_slice::<Option<Vec<String>>>(&row.value) {
+        Ok(Some(names)) => Waits::For(names.into_iter().map(SessionId).collect()),
+        _ => Waits::Undecided,
+    }
+}
+
+fn trash_key(kind: Kind, key: &[u8]) -> Vec<u8> {
+    [&[kind as u8], key].concat()
+}
+
+fn epoch_of_key(key: &[u8]) -> Epoch {
+    Epoch(key.try_into().map_or(0, u64::from_be_bytes))
+}
+
+fn epoch_of_value(value: &[u8]) -> Epoch {
+    Epoch(value.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)))
+}
+
+/// What a collection of the trash came to, in bytes.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Collected {
+    pub(crate) freed: u64,
+    /// Waits for other sessions.
+    pub(crate) waiting: u64,
+}
+
+/// Removes the data of all epochs that wait for nobody any more.
+pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
+    let mut collected = Collected::default();
+    if !exists(&store.database) {
+        return Ok(collected);
+    }
+    let mut ready = Vec::new();
+    let mut undecided = Vec::new();
+    for (key, row) in store.database.scan(Kind::Epoch, &[])? {
+        match waits(&row) {
+            Waits::For(sessions) if sessions.iter().all(|session| is_over(store, session)) => {
+                ready.push(epoch_of_key(&key));
+            }
+            Waits::For(_) => {}
+            Waits::Undecided if now() - row.used > 60 => undecided.push(epoch_of_key(&key)),
+            Waits::Undecided => {}
+        }
+    }
+    // Whoever opened these died before they could be closed.
+    for epoch in undecided {
+        close_epoch(store, epoch, None)?;
+    }
+    let moved = store.database.write(|write| move_out(store, write, &ready, &mut collected))?;
+    // The rename must not be forgotten by a power cut that remembers half of the deletion.
+    if !moved.is_empty() {
+        sync_directory(&Bucket::Layers.path(store.root()))?;
+        sync_directory(&Bucket::Blobs.path(store.root()))?;
+    }
+    for path in moved {
+        collected.freed += crate::usage::size_of(&path);
+        remove(&path);
+    }
+    Ok(collected)
+}
+
+fn is_over(store: &Inner, session: &SessionId) -> bool {
+    lease::is_over(store.root(), session).unwrap_or(false)
+}
+
+/// Renames the data of the epochs that are ready out of reach, and forgets them.
+fn move_out(
+    store: &Inner,
+    write: &Write<'_>,
+    ready: &[Epoch],
+    collected: &mut Collected,
+) -> Result<Vec<PathBuf>, StoreError> {
+    let mut moved = Vec::new();
+    for (key, row) in write.scan(Kind::Trash, &[])? {
+        let Some(path) = data_path(store.root(), &key, &row) else {
+            if ready.contains(&epoch_of_value(&row.value)) {
+                write.delete(Kind::Trash, &key)?;
+            }
+            continue;
+        };
+        if !ready.contains(&epoch_of_value(&row.value)) {
+            collected.waiting += crate::usage::size_of(&path);
+            continue;
+        }
+        let target = store.temporary();
+        match std::fs::rename(&path, &target) {
+            Ok(()) => moved.push(target),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io("rename", &path, error)),
+        }
+        write.delete(Kind::Trash, &key)?;
+    }
+    for epoch in ready {
+        write.delete(Kind::Epoch, &epoch.0.to_be_bytes())?;
+    }
+    Ok(moved)
+}
+
+/// Where the data of a row in the trash is; rows that are nothing but a row have none.
+fn data_path(root: &Path, key: &[u8], thrown: &Row) -> Option<PathBuf> {
+    let (kind, key) = (Kind::from_number(*key.first()?)?, key.get(1..)?);
+    let value = thrown.value.get(8..)?.to_vec();
+    match kind {
+        Kind::Blob => Some(blob_path(root, &std::str::from_utf8(key).ok()?.parse().ok()?)),
+        Kind::Layer => {
+            let directory = LayerRow::parse(&Row { value, used: 0 })?.directory?;
+            Some(Bucket::Layers.path(root).join(directory.as_str()))
+        }
+        _ => None,
+    }
+}
+
+/// Collects when the last one to wait for may have been this session, which has just ended.
+pub(crate) fn collect_at_end(store: &Inner) {
+    // Failing is no loss: the next session's end tries again.
+    let _ = collect(store);
+}
+
+/// Clears what killed sessions have left, on a thread that does not keep the store open.
+pub(crate) fn clear_in_background(store: &Store, dead: Vec<DeadLease>) {
+    let weak = std::sync::Arc::downgrade(&store.inner);
+    std::thread::spawn(move || {
+        for lease in dead {
+            if clear(&weak, &lease.session).is_some() {
+                lease.finish();
+            }
+        }
+    });
+}
+
+/// Clears what one session has left; nothing when the store was closed meanwhile.
+fn clear(store: &Weak<Inner>, session: &SessionId) -> Option<()> {
+    let root = store.upgrade()?.root().to_owned();
+    for name in names_of(&Bucket::Temporary.path(&root), session) {
+        remove(&Bucket::Temporary.path(&root).join(name));
+        store.upgrade()?;
+    }
+    let known = known_directories(&store.upgrade()?.database).ok()?;
+    for name in names_of(&Bucket::Layers.path(&root), session) {
+        if !known.contains(&name) {
+            remove(&Bucket::Layers.path(&root).join(name));
+            store.upgrade()?;
+        }
+    }
+    let _ = collect(&*store.upgrade()?);
+    Some(())
+}
+
+fn names_of(directory: &Path, session: &SessionId) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.filter(|name| SessionId::of_name(name).as_ref() == Some(session)).collect()
+}
+
+/// All directories of layers that rows lead to.
+pub(crate) fn known_directories(
+    database: &Database,
+) -> rusqlite::Result<std::collections::HashSet<String>> {
+    let layers = database.scan(Kind::Layer, &[])?.into_iter().map(|(_, row)| row);
+    let thrown = database.scan(Kind::Trash, &[Kind::Layer as u8])?.into_iter();
+    let thrown = thrown.map(|(_, row)| Row {
+        value: row.value.get(8..).unwrap_or_default().to_vec(),
+        used: row.used,
+    });
+    let directories = layers.chain(thrown).filter_map(|row| LayerRow::parse(&row)?.directory);
+    Ok(directories.map(|directory| directory.as_str().to_owned()).collect())
+}
+
+/// Removes a file or a tree, whatever is in it.
+pub(crate) fn remove(path: &Path) {
+    let is_directory = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
+    let _ = if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+}

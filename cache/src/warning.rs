@@ -1,0 +1,83 @@
+//! What went wrong without making anything fail.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use oci::Digest;
+
+use crate::snapshot::LayerId;
+
+/// A loss that costs time and nothing else: whatever is named here is absent from now on and
+/// made anew when it is needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Warning {
+    /// The database was not readable; an empty one took its place.
+    DatabaseReplaced {
+        /// Where the unreadable one is now.
+        moved: PathBuf,
+    },
+    /// A lookup in the database failed.
+    DatabaseFailed {
+        /// What SQLite says.
+        message: String,
+    },
+    /// A row's checksum does not match.
+    DamagedRow {
+        /// The row's key.
+        key: String,
+    },
+    /// A blob that the records know has another size or other bytes, or is gone.
+    DamagedBlob {
+        /// Which blob.
+        digest: Digest,
+    },
+    /// A layer's directory is gone.
+    MissingLayer {
+        /// Which layer.
+        layer: LayerId,
+    },
+    /// Somebody has changed a layer's tree.
+    ChangedLayer {
+        /// Which layer.
+        layer: LayerId,
+    },
+    /// `index.json` is no image index; the next tag starts a new one.
+    DamagedIndex {
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A background commit failed; the next one tries again.
+    CommitFailed {
+        /// What went wrong.
+        message: String,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DatabaseReplaced { moved } => write!(
+                f,
+                "the store's records were damaged and start anew (the old ones are kept as `{}`)",
+                moved.display()
+            ),
+            Self::DatabaseFailed { message } => {
+                write!(f, "failed to look into the store's records: {message}")
+            }
+            Self::DamagedRow { key } => write!(f, "the record of `{key}` is damaged, ignoring it"),
+            Self::DamagedBlob { digest } => {
+                write!(f, "blob {digest} is missing or damaged, ignoring it")
+            }
+            Self::MissingLayer { layer } => {
+                write!(f, "the files of layer {layer} are missing, ignoring it")
+            }
+            Self::ChangedLayer { layer } => {
+                write!(f, "the files of layer {layer} were changed, ignoring it")
+            }
+            Self::DamagedIndex { message } => {
+                write!(f, "the store's index.json is damaged, ignoring it: {message}")
+            }
+            Self::CommitFailed { message } => write!(f, "failed to write to the store: {message}"),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! On a full disk prune works, and then everything else does again.
+
+use cache::PruneFilter;
+use oci::Digest;
+
+use crate::loop_device::{LoopDevice, fill_up};
+use crate::store::{layer, open, record};
+
+#[test]
+fn privileged_prune_works_without_a_free_block() {
+    let Some(device) = LoopDevice::create(64) else { return };
+    let root = device.path().join("store");
+    let store = open(&root);
+    let new = store.new_layer().unwrap();
+    std::fs::write(new.fs().join("large"), vec![1; 20 << 20]).unwrap();
+    let id = store.seal(new);
+    store.put_record(&record("large", &[id]));
+    drop(store);
+    fill_up(&device.path());
+    assert!(std::fs::write(device.path().join("one-more"), [1; 200]).is_err());
+
+    let pruned = open(&root).prune(&PruneFilter { all: true, ..Default::default() }).unwrap();
+    assert!(pruned.freed >= 20 << 20, "{pruned:?}");
+    let store = open(&root);
+    assert!(store.record(&Digest::of(b"large")).is_none());
+    let id = layer(&store, "next");
+    store.put_record(&record("next", &[id]));
+    store.flush().unwrap();
+    assert!(open(&root).record(&Digest::of(b"next")).is_some());
+    assert!(root.join("ballast-v1").exists(), "room is set aside again");
+}
+
+#[test]
+fn privileged_a_build_on_a_full_disk_fails_clearly_and_loses_nothing() {
+    let Some(device) = LoopDevice::create(64) else { return };
+    let root = device.path().join("store");
+    let store = open(&root);
+    let id = layer(&store, "before");
+    store.put_record(&record("before", &[id]));
+    store.flush().unwrap();
+    let new = store.new_layer().unwrap();
+    let written = std::fs::write(new.fs().join("large"), vec![1; 200 << 20]);
+    assert_eq!(written.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let path = new.fs();
+    drop(new);
+    crate::store::wait_until(|| !path.exists());
+    fill_up(&device.path());
+    let failed = store.put_blob(&vec![1; 1 << 20]).unwrap_err();
+    assert!(failed.is_out_of_space(), "{failed:?}");
+    drop(store);
+    let store = open(&root);
+    assert!(store.record(&Digest::of(b"before")).is_some());
+    assert_eq!(store.fsck(&Default::default()).unwrap(), []);
+}

@@ -1,0 +1,17 @@
+//! The store, against directories of its own.
+
+mod child;
+mod commit;
+mod copy_tree;
+mod damage;
+mod full_disk;
+mod images;
+mod loop_device;
+mod mounts;
+mod power_cut;
+mod prune;
+mod sharing;
+mod stat_index;
+mod store;
+
+mod layer;

@@ -1,0 +1,121 @@
+//! Cache mounts and who may use them at the same time.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cache::{CacheMount, PruneFilter, Sharing, Store};
+
+use crate::child;
+use crate::store::{open, root};
+
+fn nothing(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+fn take(store: &Store, sharing: Sharing) -> CacheMount {
+    store.cache_mount("id", sharing, &nothing, &|| false).unwrap().unwrap()
+}
+
+/// Takes it, giving up at once when somebody has it.
+fn try_take(store: &Store, sharing: Sharing) -> Option<CacheMount> {
+    store.cache_mount("id", sharing, &nothing, &|| true).unwrap()
+}
+
+#[test]
+fn a_shared_mount_is_one_directory_for_all() {
+    let root = root();
+    let (one, two) = (open(root.path()), open(root.path()));
+    let (first, second) = (take(&one, Sharing::Shared), take(&two, Sharing::Shared));
+    std::fs::write(first.path().join("file"), "kept").unwrap();
+    assert_eq!(first.path(), second.path());
+    assert!(try_take(&one, Sharing::Locked).is_none(), "it is in use");
+    drop((first, second, one, two));
+    let store = open(root.path());
+    let again = take(&store, Sharing::Locked);
+    assert_eq!(std::fs::read_to_string(again.path().join("file")).unwrap(), "kept");
+    let other = store.cache_mount("other", Sharing::Shared, &nothing, &|| false);
+    assert_ne!(other.unwrap().unwrap().path(), again.path());
+}
+
+#[test]
+fn a_private_mount_is_another_directory_while_it_is_in_use() {
+    let root = root();
+    let store = open(root.path());
+    let first = take(&store, Sharing::Private);
+    let second = take(&store, Sharing::Private);
+    assert_ne!(first.path(), second.path());
+    let path = first.path().to_owned();
+    drop(first);
+    assert_eq!(take(&store, Sharing::Private).path(), path);
+}
+
+#[test]
+fn a_locked_mount_has_one_user_at_a_time() {
+    let root = root();
+    let users = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                let store = open(root.path());
+                let mount = take(&store, Sharing::Locked);
+                assert_eq!(users.fetch_add(1, Ordering::SeqCst), 0);
+                std::fs::write(mount.path().join("file"), "x").unwrap();
+                assert_eq!(users.fetch_sub(1, Ordering::SeqCst), 1);
+            });
+        }
+    });
+}
+
+#[test]
+fn a_locked_mount_is_free_when_its_user_dies() {
+    if let Some((root, _)) = child::role() {
+        let store = open(&root);
+        let _mount = take(&store, Sharing::Locked);
+        child::ready();
+        return;
+    }
+    let root = root();
+    let user = child::start("mounts::a_locked_mount_is_free_when_its_user_dies", root.path(), "");
+    let store = open(root.path());
+    assert!(try_take(&store, Sharing::Locked).is_none());
+    user.kill();
+    take(&store, Sharing::Locked);
+}
+
+#[test]
+fn a_new_mount_is_prepared_before_anybody_sees_it() {
+    let root = root();
+    let store = open(root.path());
+    let refused = store.cache_mount(
+        "id",
+        Sharing::Shared,
+        &|_| Err(io::Error::other("no")),
+        &|| false,
+    );
+    assert!(refused.is_err());
+    let prepared = AtomicUsize::new(0);
+    let prepare = |path: &Path| {
+        prepared.fetch_add(1, Ordering::Relaxed);
+        std::fs::write(path.join("seed"), "seed")
+    };
+    for _ in 0..2 {
+        let mount = store.cache_mount("id", Sharing::Shared, &prepare, &|| false);
+        assert!(mount.unwrap().unwrap().path().join("seed").exists());
+    }
+    assert_eq!(prepared.into_inner(), 1);
+}
+
+#[test]
+fn prune_leaves_mounts_that_are_in_use() {
+    let root = root();
+    let store = open(root.path());
+    let mount = take(&store, Sharing::Shared);
+    let path = mount.path().to_owned();
+    let all = PruneFilter { all: true, ..Default::default() };
+    assert_eq!(open(root.path()).prune(&all).unwrap().mounts, 0);
+    assert!(path.exists());
+    drop(mount);
+    assert_eq!(open(root.path()).prune(&all).unwrap().mounts, 1);
+    assert!(!path.exists());
+}

@@ -1,0 +1,266 @@
+//! Prune takes what it should, and nothing that anybody may count on.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cache::{PruneFilter, Pruned, Store};
+use oci::{Descriptor, DiffId, Digest, media_type};
+
+use crate::child;
+use crate::store::{layer, open, record, root};
+
+const ALL: PruneFilter = PruneFilter { all: true, unused_for: None, keep_bytes: None };
+
+/// A step whose layer is also a blob.
+fn step(store: &Store, name: &str) -> PathBuf {
+    let id = layer(store, name);
+    let (digest, size) = store.put_blob(format!("blob of {name}").as_bytes()).unwrap();
+    let diff_id = DiffId(Digest::of(name.as_bytes()));
+    store.set_diff_id(&id, &diff_id, 1);
+    store.add_blob_form(&diff_id, &Descriptor::new(media_type::LAYER, digest, size));
+    store.put_record(&record(name, std::slice::from_ref(&id)));
+    store.put_alias(&Digest::of(format!("alias {name}").as_bytes()), &Digest::of(name.as_bytes()));
+    store.layer(&id).unwrap().directory.unwrap()
+}
+
+/// An image of one layer.
+fn image(store: &Store, name: &str) -> Descriptor {
+    let blob = |bytes: &[u8], media_type: &str| {
+        let (digest, size) = store.put_blob(bytes).unwrap();
+        Descriptor::new(media_type, digest, size)
+    };
+    let config = blob(format!("{{\"name\":\"{name}\"}}").as_bytes(), media_type::CONFIG);
+    let layer = blob(format!("layer of {name}").as_bytes(), media_type::LAYER);
+    let manifest = oci::Manifest {
+        schema_version: 2,
+        media_type: media_type::MANIFEST.to_owned(),
+        config,
+        layers: vec![layer],
+        annotations: Default::default(),
+    };
+    blob(&serde_json::to_vec(&manifest).unwrap(), media_type::MANIFEST)
+}
+
+fn has(store: &Store, name: &str) -> bool {
+    store.record(&Digest::of(name.as_bytes())).is_some()
+}
+
+fn prune(root: &std::path::Path, filter: &PruneFilter) -> Pruned {
+    open(root).prune(filter).unwrap()
+}
+
+#[test]
+fn everything_goes_but_tagged_images() {
+    let root = root();
+    let directory = {
+        let store = open(root.path());
+        let image = image(&store, "app");
+        store.tag("app:1.0", &image).unwrap();
+        step(&store, "step")
+    };
+    let pruned = prune(root.path(), &ALL);
+    assert_eq!((pruned.steps, pruned.layers, pruned.blobs, pruned.waiting), (1, 1, 1, 0));
+    assert!(pruned.freed > 0);
+    assert!(!directory.exists());
+    let store = open(root.path());
+    assert!(!has(&store, "step"));
+    assert_eq!(store.alias(&Digest::of(b"alias step")), None);
+    assert_eq!(store.layer_of_diff_id(&DiffId(Digest::of(b"step"))), None);
+    assert!(store.resolve("app:1.0").is_some());
+    assert_eq!(std::fs::read_dir(root.path().join("blobs/sha256")).unwrap().count(), 3);
+    assert_eq!(store.fsck(&Default::default()).unwrap(), []);
+
+    store.untag("app:1.0").unwrap();
+    drop(store);
+    assert_eq!(prune(root.path(), &PruneFilter::default()).blobs, 3);
+    assert_eq!(std::fs::read_dir(root.path().join("blobs/sha256")).unwrap().count(), 0);
+}
+
+#[test]
+fn by_default_only_what_leads_nowhere_goes() {
+    let root = root();
+    let store = open(root.path());
+    let kept = step(&store, "kept");
+    let orphan = layer(&store, "orphan");
+    let orphan = store.layer(&orphan).unwrap().directory.unwrap();
+    store.put_blob(b"orphan").unwrap();
+    drop(store);
+    let pruned = prune(root.path(), &PruneFilter::default());
+    assert_eq!((pruned.steps, pruned.layers, pruned.blobs), (0, 1, 1));
+    assert!(kept.exists() && !orphan.exists());
+    assert!(has(&open(root.path()), "kept"));
+}
+
+#[test]
+fn what_was_used_lately_stays() {
+    let root = root();
+    step(&open(root.path()), "step");
+    let filter = PruneFilter { unused_for: Some(Duration::from_secs(60)), ..Default::default() };
+    assert_eq!(prune(root.path(), &filter).steps, 0);
+    assert!(has(&open(root.path()), "step"));
+}
+
+#[test]
+fn a_limit_by_size_takes_the_longest_unused_first() {
+    let root = root();
+    for name in ["old", "new"] {
+        let store = open(root.path());
+        let new = store.new_layer().unwrap();
+        std::fs::write(new.fs().join("file"), vec![1; 1 << 20]).unwrap();
+        let id = store.seal(new);
+        store.put_record(&record(name, &[id]));
+    }
+    let database = rusqlite::Connection::open(root.path().join("records-v1.db")).unwrap();
+    let old = Digest::of(b"old");
+    let age = "UPDATE entry SET used = used - 1000 WHERE key = ?1 OR key IN
+        (SELECT key FROM entry WHERE kind = 2 ORDER BY key LIMIT 0)";
+    assert_eq!(database.execute(age, [old.as_str().as_bytes()]).unwrap(), 1);
+    let store = open(root.path());
+    let layer = store.record(&old).unwrap().outputs[0][0].clone();
+    drop(store);
+    let age = "UPDATE entry SET used = used - 1000 WHERE kind = 2 AND key = ?1";
+    assert_eq!(database.execute(age, [layer.as_str().as_bytes()]).unwrap(), 1);
+    drop(database);
+
+    let filter = PruneFilter { keep_bytes: Some(3 << 19), ..Default::default() };
+    let pruned = prune(root.path(), &filter);
+    assert_eq!((pruned.steps, pruned.layers), (1, 1));
+    let store = open(root.path());
+    assert!(has(&store, "new") && !has(&store, "old"));
+}
+
+#[test]
+fn a_running_build_keeps_what_it_may_have_looked_up() {
+    let name = "step";
+    if let Some((root, _)) = child::role() {
+        let store = open(&root);
+        let found = store.record(&Digest::of(name.as_bytes())).unwrap();
+        let layer = &found.outputs[0][0];
+        child::ready();
+        // Prune ran meanwhile. Everything is where it was, by path and by lookup, …
+        let info = store.layer(layer).unwrap();
+        let directory = info.directory.unwrap();
+        assert_eq!(std::fs::read_to_string(directory.join("file")).unwrap(), name);
+        assert!(store.has_blob(&info.blobs[0].digest));
+        // … and what builds upon it can be kept.
+        let upper = crate::store::layer(&store, "upper");
+        store.put_record(&record("upper", &[layer.clone(), upper]));
+        store.flush().unwrap();
+        assert_eq!(store.take_warnings(), []);
+        return;
+    }
+    let root = root();
+    let directory = step(&open(root.path()), name);
+    let build =
+        child::start("prune::a_running_build_keeps_what_it_may_have_looked_up", root.path(), "");
+    let pruned = prune(root.path(), &ALL);
+    assert_eq!((pruned.steps, pruned.layers), (1, 1));
+    assert!(pruned.waiting > 0 && directory.exists());
+    // A build that starts now is not to find it.
+    assert!(!has(&open(root.path()), name));
+    assert_eq!(prune(root.path(), &ALL).freed, 0);
+    build.finish();
+    let store = open(root.path());
+    assert!(has(&store, "upper"));
+    assert_eq!(store.fsck(&Default::default()).unwrap(), []);
+    drop(store);
+    let pruned = prune(root.path(), &ALL);
+    assert!(pruned.freed > 0 && pruned.waiting == 0);
+    assert!(!directory.exists());
+}
+
+#[test]
+fn the_last_build_to_end_frees_what_prune_could_not() {
+    let root = root();
+    let directory = step(&open(root.path()), "step");
+    let build = open(root.path());
+    assert!(has(&build, "step"));
+    prune(root.path(), &ALL);
+    assert!(directory.exists());
+    drop(build);
+    assert!(!directory.exists());
+}
+
+#[test]
+fn an_image_tagged_after_prune_threw_its_blobs_away_is_whole() {
+    let root = root();
+    let store = open(root.path());
+    let image = image(&store, "app");
+    store.flush().unwrap();
+    assert_eq!(prune(root.path(), &ALL).blobs, 3);
+    store.tag("app", &image).unwrap();
+    drop(store);
+    prune(root.path(), &ALL);
+    let store = open(root.path());
+    assert_eq!(store.fsck(&Default::default()).unwrap(), []);
+    assert!(store.has_blob(&store.resolve("app").unwrap().digest));
+}
+
+#[test]
+fn a_blob_thrown_away_and_made_again_stays() {
+    let root = root();
+    let build = open(root.path());
+    build.put_blob(b"content").unwrap();
+    build.flush().unwrap();
+    prune(root.path(), &ALL);
+    let other = open(root.path());
+    let digest = Digest::of(b"content");
+    assert!(!other.has_blob(&digest));
+    other.put_blob(b"content").unwrap();
+    other.flush().unwrap();
+    drop(build);
+    assert!(other.has_blob(&digest));
+    assert_eq!(open(root.path()).read_small(&digest, 10).unwrap(), b"content");
+}
+
+#[test]
+fn builds_go_on_in_a_storm_of_prunes() {
+    let root = root();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let builders: Vec<_> = (0..3)
+            .map(|builder| {
+                let root = root.path();
+                scope.spawn(move || {
+                    for round in 0..15 {
+                        build(root, &format!("step {}", (round + builder) % 4));
+                    }
+                })
+            })
+            .collect();
+        let (root, stop) = (root.path(), &stop);
+        let pruner = scope.spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                prune(root, &ALL);
+                open(root).disk_usage().unwrap();
+                std::thread::yield_now();
+            }
+        });
+        let results: Vec<_> = builders.into_iter().map(|builder| builder.join()).collect();
+        stop.store(true, Ordering::Relaxed);
+        pruner.join().unwrap();
+        assert!(results.iter().all(Result::is_ok));
+    });
+    prune(root.path(), &ALL);
+    let count = |bucket: &str| std::fs::read_dir(root.path().join(bucket)).unwrap().count();
+    assert_eq!((count("layers-v1"), count("blobs/sha256"), count("tmp-v1")), (0, 0, 0));
+}
+
+/// Looks a step up, does it if need be, and reads its result.
+fn build(root: &std::path::Path, name: &str) {
+    let store = open(root);
+    let found = match store.record(&Digest::of(name.as_bytes())) {
+        Some(found) => found,
+        None => {
+            step(&store, name);
+            store.record(&Digest::of(name.as_bytes())).unwrap()
+        }
+    };
+    let layer = store.layer(&found.outputs[0][0]).expect("what was found stays");
+    let file = layer.directory.expect("trees stay").join("file");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), name);
+    store.flush().unwrap();
+    let layer = store.layer(&found.outputs[0][0]).expect("what was found stays");
+    assert!(layer.directory.expect("trees stay").join("file").exists());
+}

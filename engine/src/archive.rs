@@ -1,0 +1,26 @@
+//! A context that comes as an archive.
+
+use std::fs::File;
+use std::path::Path;
+
+use cache::layer::{ArchiveError, DirectoryOptions, DirectorySink, ExtractOptions, Flavor, LayerError};
+
+/// Why a context's archive could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExtractError {
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("failed to open the target")]
+    Target(#[from] std::io::Error),
+}
+
+/// Unpacks a tar, plain or compressed, into the directory `target`. Nothing in it reaches out.
+pub(crate) fn extract(archive: File, target: &Path) -> Result<(), ExtractError> {
+    let root = File::open(target)?;
+    let mut sink = DirectorySink::new(root.into(), DirectoryOptions::new(Flavor::Plain))?;
+    cache::layer::extract_archive(archive, &mut sink, &ExtractOptions::default())?;
+    sink.finish()?;
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! From a finished root and a config to an image in the store.
+
+use std::collections::BTreeMap;
+
+use cache::{LayerId, Store};
+use oci::{Descriptor, Digest, History, ImageConfig, Manifest, media_type};
+
+use crate::error::BuildError;
+
+/// A layer ready to be listed in a manifest.
+#[derive(Debug, Clone)]
+pub(crate) struct AssembledLayer {
+    pub(crate) id: LayerId,
+    pub(crate) diff_id: oci::DiffId,
+    /// The form that the store's own manifest names.
+    pub(crate) descriptor: Descriptor,
+    /// Seconds since the epoch when the layer was made, if this store made it.
+    pub(crate) created: Option<i64>,
+}
+
+/// An image whose parts are all in the store.
+#[derive(Debug, Clone)]
+pub(crate) struct AssembledImage {
+    pub(crate) config: ImageConfig,
+    pub(crate) config_descriptor: Descriptor,
+    pub(crate) manifest: Descriptor,
+    pub(crate) layers: Vec<AssembledLayer>,
+}
+
+/// Writes config and manifest. `epoch` replaces all times that are later.
+pub(crate) fn assemble(
+    store: &Store,
+    mut config: ImageConfig,
+    layers: Vec<AssembledLayer>,
+    epoch: Option<i64>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<AssembledImage, BuildError> {
+    config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
+    let described = config.history.iter().filter(|h| !h.empty_layer).count();
+    if described != layers.len() {
+        complete_history(&mut config.history, layers.len());
+    }
+    let fallback = match epoch {
+        Some(epoch) => epoch,
+        None => first_assembled(store, &config),
+    };
+    fill_times(&mut config, &layers, fallback, epoch);
+    let config_bytes = serde_json::to_vec(&config).expect("a config is plain data");
+    let config_descriptor = put(store, media_type::CONFIG, &config_bytes)?;
+    let descriptors = layers.iter().map(|l| l.descriptor.clone()).collect();
+    let manifest = write_manifest(store, &config_descriptor, descriptors, annotations)?;
+    Ok(AssembledImage { config, config_descriptor, manifest, layers })
+}
+
+/// Writes a manifest over a config and layers.
+pub(crate) fn write_manifest(
+    store: &Store,
+    config: &Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Descriptor, BuildError> {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::MANIFEST.to_owned(),
+        config: config.clone(),
+        layers,
+        annotations: annotations.clone(),
+    };
+    let bytes = serde_json::to_vec(&manifest).expect("a manifest is plain data");
+    put(store, media_type::MANIFEST, &bytes)
+}
+
+/// Keeps a small blob.
+pub(crate) fn put(store: &Store, kind: &str, bytes: &[u8]) -> Result<Descriptor, BuildError> {
+    let digest = Digest::of(bytes);
+    if !store.has_blob(&digest) {
+        store.put_blob(bytes).map_err(|e| BuildError::system("failed to write a blob", &e))?;
+    }
+    Ok(Descriptor::new(kind, digest, bytes.len() as u64))
+}
+
+/// A base image may have less history than layers; engines want one entry a layer.
+fn complete_history(history: &mut Vec<History>, layers: usize) {
+    let described = history.iter().filter(|h| !h.empty_layer).count();
+    for _ in described..layers {
+        history.insert(0, History::default());
+    }
+    let mut surplus = described.saturating_sub(layers);
+    history.retain(|entry| {
+        let drop = surplus > 0 && !entry.empty_layer;
+        surplus -= usize::from(drop);
+        !drop
+    });
+}
+
+/// When an image with this content was first put together in this store: building it again gives
+/// the same image.
+fn first_assembled(store: &Store, config: &ImageConfig) -> i64 {
+    let mut timeless = config.clone();
+    timeless.created = None;
+    let bytes = serde_json::to_vec(&timeless).expect("a config is plain data");
+    let mut encoder = llb::encode::Encoder::new("assembled");
+    encoder.bytes(&bytes);
+    let key = encoder.finish();
+    if let Some(record) = store.record(&key) {
+        return record.created;
+    }
+    let record = crate::worker::record(key, Vec::new());
+    store.put_record(&record);
+    record.created
+}
+
+/// Gives every entry of the history a time: a layer's own, else that of the layer before.
+fn fill_times(config: &mut ImageConfig, layers: &[AssembledLayer], fallback: i64, epoch: Option<i64>) {
+    let rfc3339 = |seconds: i64| {
+        jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+    };
+    let is_late = |time: &str| {
+        let parsed: Option<jiff::Timestamp> = time.parse().ok();
+        epoch.is_some_and(|epoch| parsed.is_none_or(|t| t.as_second() > epoch || t.as_second() == epoch && t.subsec_nanosecond() > 0))
+    };
+    let mut layers = layers.iter();
+    for entry in &mut config.history {
+        let layer = if entry.empty_layer { None } else { layers.next() };
+        if entry.created.is_none() {
+            let made = layer.and_then(|l| l.created).unwrap_or(fallback);
+            entry.created = Some(rfc3339(epoch.unwrap_or(made)));
+        }
+        if entry.created.as_deref().is_some_and(is_late) {
+            entry.created = epoch.map(rfc3339);
+        }
+    }
+    config.created = Some(rfc3339(epoch.unwrap_or(fallback)));
+}

@@ -1,0 +1,417 @@
+//! One build from request to images.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use cache::{LayerId, Store};
+use llb::{Definition, Input as VertexInput, VertexId};
+use oci::{Descriptor, Digest, Platform};
+use parser::lower::{self, ImageRequest, Lowered, Options};
+use registry::{Client, Credentials};
+use solver::Slots;
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::{self, AssembledImage};
+use crate::config::Config;
+use crate::error::BuildError;
+use crate::event::{Event, Progress};
+use crate::export::Export;
+use crate::image_source::{Images, ResolvedImage};
+use crate::input::{self, Input};
+use crate::layers::Layers;
+use crate::machine::Machine;
+use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache};
+use crate::sandbox::Sandbox;
+use crate::steps::Steps;
+use crate::worker::{BuildWorker, Outputs, Tree};
+
+/// How an engine is opened.
+#[derive(Debug, Clone, Default)]
+pub struct EngineOptions {
+    /// The store's directory; `None` for `$MYBUILD_ROOT`, else the usual place.
+    pub root: Option<PathBuf>,
+    /// The configuration file; `None` for the usual places.
+    pub config: Option<PathBuf>,
+}
+
+/// A store, a configuration, and what it takes to build with them.
+pub struct Engine {
+    pub(crate) store: Store,
+    pub(crate) client: Arc<Client>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) sandbox: Arc<Sandbox>,
+}
+
+/// What a build gives.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// One image a platform.
+    pub images: Vec<BuiltImage>,
+    /// The names the result got in the store.
+    pub names: Vec<String>,
+    /// What the names stand for: the image's manifest, or the index over all platforms.
+    pub target: Descriptor,
+}
+
+/// An image of one platform.
+#[derive(Debug, Clone)]
+pub struct BuiltImage {
+    /// Its platform.
+    pub platform: Platform,
+    /// Its manifest.
+    pub manifest: Descriptor,
+    /// The digest of its config: the image id.
+    pub config: Digest,
+}
+
+/// A lowered Dockerfile that was not built.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The instruction DAG.
+    pub definition: Definition,
+    /// The vertices that hold the results.
+    pub targets: Vec<VertexId>,
+    /// Warnings of the checks.
+    pub warnings: Vec<parser::Diagnostic>,
+}
+
+/// What lowering gave for one platform.
+struct PlatformPlan {
+    platform: Platform,
+    lowered: Lowered,
+    /// The result in the common definition; `None` for an empty image.
+    target: Option<VertexInput>,
+}
+
+/// Everything about the build that is the same for all its steps.
+struct Session {
+    request: BuildRequest,
+    input: Input,
+    images: Arc<Images>,
+    steps: Arc<Steps>,
+    resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
+}
+
+impl Engine {
+    /// Opens the store and reads the configuration. Connects to nothing and starts nothing.
+    pub fn open(options: &EngineOptions) -> Result<Self, BuildError> {
+        let config = Config::load(options.config.as_deref())
+            .map_err(|e| BuildError::Input { message: e.to_string(), hint: None })?;
+        let machine = Arc::new(Machine::probe());
+        let root = options.root.clone().map_or_else(|| default_root(&machine), Ok)?;
+        let store = Store::open(&root, cache::Options::default()).map_err(|e| {
+            BuildError::system(format!("failed to open the store `{}`", root.display()), &e)
+        })?;
+        let registries = registry::Config { hosts: config.registry, ..registry::Config::default() };
+        let client = Arc::new(Client::new(registries, Credentials::from_environment()));
+        Ok(Self { store, client, sandbox: Arc::new(Sandbox::new(machine.clone())), machine })
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Lowers without building.
+    pub async fn plan(&self, request: BuildRequest, progress: Arc<dyn Progress>) -> Result<Plan, BuildError> {
+        let mut session = self.session(request, progress)?;
+        let (definition, plans) = session.lower().await?;
+        let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
+        let warnings = plans.into_iter().flat_map(|p| p.lowered.warnings).collect();
+        Ok(Plan { definition, targets, warnings })
+    }
+
+    /// Builds. `cancel` stops it: running steps are killed, nothing is left behind.
+    pub async fn build(
+        &self,
+        request: BuildRequest,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        let session = self.session(request, progress)?;
+        let steps = session.steps.clone();
+        let built = self.build_session(session, &cancel).await;
+        steps.close(built.is_ok());
+        for warning in self.store.take_warnings() {
+            steps.warn(warning.to_string());
+        }
+        if cancel.is_cancelled() && built.is_err() {
+            return Err(BuildError::Canceled);
+        }
+        built
+    }
+
+    fn session(&self, request: BuildRequest, progress: Arc<dyn Progress>) -> Result<Session, BuildError> {
+        let input = input::read(&request, &self.store.temporary_directory())?;
+        let images = Images::new(self.store.clone(), self.client.clone(), request.pull, input.layouts.clone());
+        let steps = Arc::new(Steps::new(progress));
+        Ok(Session { request, input, images: Arc::new(images), steps, resolved: HashMap::new() })
+    }
+
+    async fn build_session(&self, mut session: Session, cancel: &CancellationToken) -> Result<Outcome, BuildError> {
+        let lowering = session.lower();
+        let (definition, plans) = tokio::select! {
+            lowered = lowering => lowered?,
+            () = cancel.cancelled() => return Err(BuildError::Canceled),
+        };
+        session.tell_warnings(&plans);
+        let layers = Arc::new(Layers::new(self.store.clone(), self.machine.clone()));
+        let solved = self.solve(&session, Arc::new(definition), &plans, &layers, cancel).await;
+        let outcome = match solved {
+            Ok(trees) => self.finish(&session, plans, trees, &layers, cancel).await,
+            Err(error) => Err(error),
+        };
+        layers.close().await;
+        let store = self.store.clone();
+        let flushed = crate::worker::blocking(move || {
+            store.flush().map_err(|e| BuildError::system("failed to write to the store", &e))
+        });
+        flushed.await.and(outcome)
+    }
+
+    /// Runs what must run; gives back each platform's layers.
+    async fn solve(
+        &self,
+        session: &Session,
+        definition: Arc<Definition>,
+        plans: &[PlatformPlan],
+        layers: &Arc<Layers>,
+        cancel: &CancellationToken,
+    ) -> Result<Vec<Vec<LayerId>>, BuildError> {
+        let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
+        session.steps.add_plan(&definition, &targets);
+        let build_id = unique_id();
+        let worker = Arc::new(BuildWorker {
+            definition: definition.clone(),
+            store: self.store.clone(),
+            machine: self.machine.clone(),
+            layers: layers.clone(),
+            images: session.images.clone(),
+            resolved: Mutex::new(session.resolved.clone()),
+            steps: session.steps.clone(),
+            directories: session.input.directories.clone(),
+            views: Mutex::default(),
+            secrets: session.request.secrets.clone(),
+            sandbox: self.sandbox.clone(),
+            dockerfile: (session.input.name.clone(), session.input.text.clone()),
+            build_id: build_id.clone(),
+        });
+        let slots = Arc::new(slots(session.request.jobs));
+        let solved = solver::drive(worker.clone(), definition, &targets, slots, &build_id, cancel).await;
+        worker.save_indexes().await;
+        let results = solved.map_err(|failure| match failure {
+            Some((_, error)) => error,
+            None => BuildError::Canceled,
+        })?;
+        let mut by_vertex: BTreeMap<VertexId, Outputs> = targets.into_iter().zip(results).collect();
+        Ok(plans
+            .iter()
+            .map(|plan| match plan.target {
+                None => Vec::new(),
+                Some(target) => match &by_vertex.get_mut(&target.vertex).expect("solved")[target.output] {
+                    Tree::Layers(layers) => layers.to_vec(),
+                    Tree::Context(_) => Vec::new(),
+                },
+            })
+            .collect())
+    }
+
+    /// From layers to images, names and outputs.
+    async fn finish(
+        &self,
+        session: &Session,
+        plans: Vec<PlatformPlan>,
+        trees: Vec<Vec<LayerId>>,
+        layers: &Arc<Layers>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        let step = session.steps.internal("exporting to image");
+        let mut images = Vec::new();
+        for (plan, tree) in plans.into_iter().zip(trees) {
+            let assembled = layers.assembled(&tree).await?;
+            let epoch = session.request.source_date_epoch.or(plan.lowered.source_date_epoch);
+            let config = plan.lowered.config;
+            let image =
+                assemble::assemble(&self.store, config, assembled, epoch, &session.request.annotations)?;
+            images.push((plan.platform, image));
+        }
+        let target = crate::export::target(&self.store, &images)?;
+        step.done();
+        let export = Export { store: &self.store, machine: &self.machine, layers, steps: &session.steps, images: &images };
+        let names = crate::export::run(&export, &session.request, &target, cancel).await?;
+        let images = images.iter().map(|(platform, image)| built(platform, image)).collect();
+        Ok(Outcome { images, names, target })
+    }
+}
+
+fn built(platform: &Platform, image: &AssembledImage) -> BuiltImage {
+    BuiltImage {
+        platform: platform.clone(),
+        manifest: image.manifest.clone(),
+        config: image.config_descriptor.digest.clone(),
+    }
+}
+
+impl Session {
+    /// Parses and lowers for every platform, resolving the images that lowering asks for.
+    async fn lower(&mut self) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
+        let parsed = parser::parse(&self.input.text);
+        if parsed.diagnostics.iter().any(|d| d.severity == parser::Severity::Error) {
+            return Err(self.dockerfile_error(parsed.diagnostics));
+        }
+        let platforms = match self.request.platforms.as_slice() {
+            [] => vec![Platform::host()],
+            platforms => platforms.to_vec(),
+        };
+        let mut definition = Definition::default();
+        let mut plans = Vec::new();
+        for platform in platforms {
+            let options = self.options(&platform, parsed.diagnostics.clone());
+            let lowered = self.lower_for(&parsed.dockerfile, &options).await?;
+            let moved = definition.absorb(&lowered.definition).expect("a definition stays one");
+            let target =
+                lowered.target.map(|t| VertexInput { vertex: moved[&t.vertex], output: t.output });
+            plans.push(PlatformPlan { platform, lowered, target });
+        }
+        Ok((definition, plans))
+    }
+
+    async fn lower_for(
+        &mut self,
+        dockerfile: &parser::Dockerfile,
+        options: &Options,
+    ) -> Result<Lowered, BuildError> {
+        let mut known = BTreeMap::new();
+        loop {
+            let outcome = lower::lower(dockerfile, options, &known);
+            match outcome.map_err(|diagnostics| self.dockerfile_error(diagnostics))? {
+                lower::Outcome::Lowered(lowered) => return Ok(*lowered),
+                lower::Outcome::NeedImages(requests) => {
+                    for request in requests {
+                        let image = self.images.resolve(&request, &self.steps).await?;
+                        known.insert(request.clone(), image.base_image());
+                        self.remember(request, image);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Vertices name an image with the digest it resolved to; they must find it again.
+    fn remember(&mut self, request: ImageRequest, image: ResolvedImage) {
+        let image = Arc::new(image);
+        let digest = &image.top.digest;
+        let pinned = match (&request.layout, request.reference.contains('@')) {
+            (_, true) => request.reference.clone(),
+            (None, false) => format!("{}@{digest}", request.reference),
+            (Some(_), false) => digest.to_string(),
+        };
+        self.resolved.insert(ImageRequest { reference: pinned, ..request.clone() }, image.clone());
+        self.resolved.insert(request, image);
+    }
+
+    fn options(&self, platform: &Platform, syntax_warnings: Vec<parser::Diagnostic>) -> Options {
+        let request = &self.request;
+        let grants = request.entitlements.iter().map(|e| match e {
+            Entitlement::NetworkHost => "network.host".to_owned(),
+            Entitlement::SecurityInsecure => "security.insecure".to_owned(),
+        });
+        Options {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            labels: request.labels.clone(),
+            build_platform: Platform::host(),
+            target_platform: platform.clone(),
+            platform_requested: !request.platforms.is_empty(),
+            main_context: self.input.main_context.clone(),
+            named_contexts: self.input.named_contexts.clone(),
+            no_cache: match &request.no_cache {
+                NoCache::Never => lower::NoCache::Never,
+                NoCache::Always => lower::NoCache::Always,
+                NoCache::Stages(stages) => lower::NoCache::Stages(stages.clone()),
+            },
+            network: match request.network {
+                NetworkMode::Default => llb::NetworkMode::Default,
+                NetworkMode::None => llb::NetworkMode::None,
+                NetworkMode::Host => llb::NetworkMode::Host,
+            },
+            extra_hosts: request.extra_hosts.clone(),
+            shm_size: request.shm_size,
+            ulimits: request
+                .ulimits
+                .iter()
+                .map(|u| llb::Rlimit { name: u.name.clone(), soft: u.soft, hard: u.hard })
+                .collect(),
+            hostname: request.hostname.clone(),
+            cgroup_parent: request.cgroup_parent.clone(),
+            source_date_epoch: request.source_date_epoch,
+            entitlements: grants.collect(),
+            multi_platform: request.platforms.len() > 1,
+            syntax_warnings,
+            ..Options::default()
+        }
+    }
+
+    fn tell_warnings(&self, plans: &[PlatformPlan]) {
+        let mut told = BTreeSet::new();
+        for warning in plans.iter().flat_map(|p| &p.lowered.warnings) {
+            // Several platforms have the same warnings.
+            if told.insert(format!("{warning:?}")) {
+                self.steps.event(Event::Lint(warning.clone()));
+            }
+        }
+    }
+
+    fn dockerfile_error(&self, diagnostics: Vec<parser::Diagnostic>) -> BuildError {
+        BuildError::Dockerfile {
+            name: self.input.name.clone(),
+            text: self.input.text.clone(),
+            diagnostics,
+        }
+    }
+}
+
+/// How many processes may run at once. Without a wish: one a core, at least 4, and more while
+/// cores idle because the processes mostly wait.
+fn slots(jobs: Option<usize>) -> Slots {
+    if let Some(jobs) = jobs {
+        return Slots::strict(jobs);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Slots::elastic(cores.max(4), move || runnable().is_some_and(|running| running <= cores))
+}
+
+/// Threads that want a core right now, this one not counted.
+fn runnable() -> Option<usize> {
+    let load = std::fs::read_to_string("/proc/loadavg").ok()?;
+    let (running, _) = load.split_whitespace().nth(3)?.split_once('/')?;
+    Some(running.parse::<usize>().ok()?.saturating_sub(1))
+}
+
+/// Builds of this process, to tell apart those that start at the same instant.
+static BUILDS: AtomicU64 = AtomicU64::new(0);
+
+/// A name that no other build of this machine has.
+fn unique_id() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let count = BUILDS.fetch_add(1, Ordering::Relaxed);
+    format!("{:x}-{:x}-{count:x}", since.as_nanos(), std::process::id())
+}
+
+/// `$MYBUILD_ROOT`, else `/var/lib/mybuild` for root, else `$XDG_DATA_HOME/mybuild`.
+fn default_root(machine: &Machine) -> Result<PathBuf, BuildError> {
+    let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    if let Some(root) = environment("MYBUILD_ROOT") {
+        return Ok(root);
+    }
+    if !machine.host().rootless() {
+        return Ok(PathBuf::from("/var/lib/mybuild"));
+    }
+    let data = environment("XDG_DATA_HOME").or_else(|| environment("HOME").map(|h| h.join(".local/share")));
+    data.map(|d| d.join("mybuild")).ok_or_else(|| BuildError::Input {
+        message: "no place for the store: neither HOME nor XDG_DATA_HOME is set".to_owned(),
+        hint: Some("name one with `--root DIR`".to_owned()),
+    })
+}

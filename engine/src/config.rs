@@ -1,0 +1,73 @@
+//! The configuration file.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use registry::HostConfig;
+use serde::Deserialize;
+
+/// `mybuild.toml`. Its `[registry."HOST"]` tables mean what they mean in BuildKit's configuration.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Settings by registry.
+    #[serde(default)]
+    pub registry: BTreeMap<String, HostConfig>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file named by the user cannot be read.
+    #[error("failed to read the configuration `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("invalid configuration `{}`: {message}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its line.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads `path`, else `$MYBUILD_CONFIG`, else `$XDG_CONFIG_HOME/mybuild/mybuild.toml`
+    /// (`~/.config` where that is not set), else `/etc/mybuild/mybuild.toml`. Only the first two
+    /// must exist.
+    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        if let Some(path) = path.map(Path::to_owned).or_else(|| environment("MYBUILD_CONFIG")) {
+            return Self::read(&path)?.ok_or_else(|| ConfigError::Read {
+                source: std::io::ErrorKind::NotFound.into(),
+                path,
+            });
+        }
+        let user = environment("XDG_CONFIG_HOME").or_else(|| environment("HOME").map(|h| h.join(".config")));
+        let candidates = [user.map(|d| d.join("mybuild")), Some(PathBuf::from("/etc/mybuild"))];
+        for directory in candidates.into_iter().flatten() {
+            if let Some(config) = Self::read(&directory.join("mybuild.toml"))? {
+                return Ok(config);
+            }
+        }
+        Ok(Self::default())
+    }
+
+    fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(ConfigError::Read { path: path.to_owned(), source }),
+        };
+        let parsed = toml::from_str(&text);
+        parsed.map(Some).map_err(|error| ConfigError::Parse {
+            path: path.to_owned(),
+            message: error.to_string().trim_end().to_owned(),
+        })
+    }
+}

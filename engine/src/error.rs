@@ -1,0 +1,106 @@
+//! Why a build ended without a result.
+
+use std::path::PathBuf;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The Dockerfile is wrong.
+    #[error("the Dockerfile has errors")]
+    Dockerfile {
+        /// The file's name for messages.
+        name: String,
+        /// Its text.
+        text: String,
+        /// What is wrong and what is doubtful, in the order of the text.
+        diagnostics: Vec<parser::Diagnostic>,
+    },
+    /// The Dockerfile or the context cannot be read.
+    #[error("{message}")]
+    Input {
+        /// What is wrong, one line.
+        message: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
+    /// A step failed.
+    #[error("{}", failure.message)]
+    Step {
+        /// How.
+        failure: Box<StepFailure>,
+    },
+    /// Something is asked that is not built yet or not granted.
+    #[error("{message}")]
+    Refused {
+        /// What.
+        message: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
+    /// The store, an output or the machine failed.
+    #[error("{message}")]
+    System {
+        /// What and where, one line.
+        message: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
+    /// The caller stopped the build.
+    #[error("canceled")]
+    Canceled,
+}
+
+impl BuildError {
+    /// The machine or the store failed: `message`, and the chain of reasons.
+    pub(crate) fn system(message: impl Into<String>, error: &dyn std::error::Error) -> Self {
+        Self::System { message: format!("{}: {}", message.into(), chain(error)), hint: None }
+    }
+
+    /// Something that is not built or granted.
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into(), hint: None }
+    }
+
+    /// The same with a hint, where the kind carries one.
+    #[must_use]
+    pub(crate) fn with_hint(mut self, text: impl Into<String>) -> Self {
+        if let Self::Input { hint, .. } | Self::Refused { hint, .. } | Self::System { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
+    }
+}
+
+/// An error and its sources in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+/// How a step failed.
+#[derive(Debug, Clone)]
+pub struct StepFailure {
+    /// `[build 2/5] RUN make`
+    pub name: String,
+    /// One line: what went wrong (`process "/bin/sh -c make" did not complete successfully: exit code: 2`).
+    pub message: String,
+    /// Exit code, if a process ran and ended by itself.
+    pub exit_code: Option<i32>,
+    /// Bytes of the Dockerfile the step came from.
+    pub span: Option<(u32, u32)>,
+    /// Lines of the Dockerfile the step came from.
+    pub lines: Option<(u32, u32)>,
+    /// The Dockerfile's name and text, to draw an excerpt.
+    pub dockerfile: Option<(String, String)>,
+    /// The last lines the step wrote.
+    pub log_tail: Vec<String>,
+    /// The step's whole log.
+    pub log_path: Option<PathBuf>,
+    /// How to go on.
+    pub hint: Option<String>,
+}

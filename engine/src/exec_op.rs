@@ -1,0 +1,250 @@
+//! `ExecOp`: from an op and its inputs to a process in a sandbox.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use cache::{CacheMount, NewLayer};
+use executor::{BindSource, MountSource, Network, Process, Root, Scratch, Security};
+use llb::{ExecOp, MountKind, NetworkMode, SecurityMode};
+
+use crate::error::BuildError;
+use crate::machine::Machine;
+use crate::request::{Secret, SecretSource};
+
+/// Largest secret, in bytes.
+const SECRET_MAX: u64 = 1 << 20;
+
+/// A process ready to start, and what must outlive it.
+pub(crate) struct Prepared {
+    pub(crate) process: Process,
+    /// New layers by output number: what the process writes to the mounts that name an output.
+    pub(crate) outputs: BTreeMap<usize, NewLayer>,
+    /// Directories for writes that nobody keeps, removed when dropped.
+    pub(crate) scratch: Vec<NewLayer>,
+    /// Cache mounts held for as long as the process runs.
+    pub(crate) cache_mounts: Vec<CacheMount>,
+}
+
+/// What the request grants and hands to processes.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) secrets: &'a [Secret],
+}
+
+/// Builds the process. `trees` are the layer directories of the op's inputs, the bottom one first.
+pub(crate) fn prepare(
+    op: &ExecOp,
+    trees: &BTreeMap<usize, Vec<PathBuf>>,
+    store: &cache::Store,
+    surroundings: &Surroundings<'_>,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Prepared, BuildError> {
+    let mut outputs = BTreeMap::new();
+    let mut scratch = Vec::new();
+    let mut cache_mounts = Vec::new();
+    let mut mounts = Vec::new();
+    let mut root = None;
+    let mut readonly_root = false;
+    let mut shm_size = 0;
+    for mount in &op.mounts {
+        if mount.dest == "/" {
+            readonly_root = mount.readonly;
+            let layer = new_layer(store)?;
+            root = Some(root_of(mount, trees, &layer));
+            match mount.output {
+                Some(output) => drop(outputs.insert(output, layer)),
+                None => scratch.push(layer),
+            }
+            continue;
+        }
+        let (source, readonly) = match &mount.kind {
+            MountKind::Bind => bind(mount, trees, store, &mut outputs, &mut scratch)?,
+            MountKind::Cache { id, sharing } => {
+                let held = cache_mount(surroundings.machine, store, id, *sharing, mount, trees, cancelled)?;
+                let dir = held.path().to_owned();
+                cache_mounts.push(held);
+                // The seed's selector was applied when the folder was filled.
+                (MountSource::Bind(BindSource::Path { dir, selector: String::new() }), mount.readonly)
+            }
+            MountKind::Tmpfs { size } if mount.dest == "/dev/shm" => {
+                shm_size = *size;
+                continue;
+            }
+            MountKind::Tmpfs { size } => (MountSource::Tmpfs { size: *size }, mount.readonly),
+            MountKind::Secret { id, uid, gid, mode, optional } => {
+                let Some(content) = secret(surroundings.secrets, id, *optional)? else { continue };
+                let content = executor::Secret(content);
+                (MountSource::File { content, mode: *mode, uid: *uid, gid: *gid }, true)
+            }
+            MountKind::Ssh { optional: true, .. } => continue,
+            MountKind::Ssh { .. } => {
+                return Err(BuildError::refused("`RUN --mount=type=ssh` is not supported"));
+            }
+        };
+        mounts.push(executor::Mount { target: mount.dest.clone(), source, readonly });
+    }
+    let root = root.ok_or_else(|| BuildError::refused("a process without a root file system"))?;
+    let mut process = Process::new(root, op.args.iter().cloned());
+    process.env = environment(op, surroundings)?;
+    process.cwd = if op.cwd.is_empty() { "/".to_owned() } else { op.cwd.clone() };
+    process.user = op.user.clone();
+    process.mounts = mounts;
+    process.readonly_root = readonly_root;
+    process.shm_size = shm_size;
+    process.network = match op.network {
+        NetworkMode::Default => Network::Default,
+        NetworkMode::Host => Network::Host,
+        NetworkMode::None => Network::None,
+    };
+    process.security = match op.security {
+        SecurityMode::Sandbox => Security::Sandbox,
+        SecurityMode::Insecure => Security::Insecure,
+    };
+    if !op.hostname.is_empty() {
+        process.hostname = op.hostname.clone();
+    }
+    process.extra_hosts = extra_hosts(op)?;
+    process.rlimits = op
+        .ulimits
+        .iter()
+        .map(|limit| executor::Rlimit {
+            name: limit.name.clone(),
+            soft: u64::try_from(limit.soft).ok(),
+            hard: u64::try_from(limit.hard).ok(),
+        })
+        .collect();
+    process.cgroup_parent = (!op.cgroup_parent.is_empty()).then(|| op.cgroup_parent.clone());
+    Ok(Prepared { process, outputs, scratch, cache_mounts })
+}
+
+fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
+    store.new_layer().map_err(|e| BuildError::system("failed to make a layer", &e))
+}
+
+fn root_of(
+    mount: &llb::Mount,
+    trees: &BTreeMap<usize, Vec<PathBuf>>,
+    layer: &NewLayer,
+) -> Root {
+    let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
+    Root::Overlay { lowers, upper: layer.fs(), work: layer.work() }
+}
+
+/// A bind mount. Writes to it go to a layer of their own: kept if the mount names an output.
+fn bind(
+    mount: &llb::Mount,
+    trees: &BTreeMap<usize, Vec<PathBuf>>,
+    store: &cache::Store,
+    outputs: &mut BTreeMap<usize, NewLayer>,
+    scratch: &mut Vec<NewLayer>,
+) -> Result<(MountSource, bool), BuildError> {
+    let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
+    let writable = if mount.readonly {
+        None
+    } else {
+        let layer = new_layer(store)?;
+        let dirs = Scratch { upper: layer.fs(), work: layer.work() };
+        match mount.output {
+            Some(output) => drop(outputs.insert(output, layer)),
+            None => scratch.push(layer),
+        }
+        Some(dirs)
+    };
+    let source = MountSource::Overlay { lowers, scratch: writable, selector: mount.selector.clone() };
+    Ok((source, mount.readonly))
+}
+
+/// Takes hold of a cache mount's folder; a new one is filled from the mount's input.
+fn cache_mount(
+    machine: &Machine,
+    store: &cache::Store,
+    id: &str,
+    sharing: llb::CacheSharing,
+    mount: &llb::Mount,
+    trees: &BTreeMap<usize, Vec<PathBuf>>,
+    cancelled: &dyn Fn() -> bool,
+) -> Result<CacheMount, BuildError> {
+    let sharing = match sharing {
+        llb::CacheSharing::Shared => cache::Sharing::Shared,
+        llb::CacheSharing::Private => cache::Sharing::Private,
+        llb::CacheSharing::Locked => cache::Sharing::Locked,
+    };
+    let fill = |target: &Path| match mount.input {
+        Some(input) => {
+            let scratch = store.temporary_directory();
+            crate::seed::fill(machine, &scratch, &trees[&input], &mount.selector, target)
+        }
+        None => Ok(()),
+    };
+    let held = store
+        .cache_mount(id, sharing, &fill, cancelled)
+        .map_err(|e| BuildError::system(format!("failed to open the cache mount `{id}`"), &e))?;
+    held.ok_or(BuildError::Canceled)
+}
+
+fn environment(op: &ExecOp, surroundings: &Surroundings<'_>) -> Result<Vec<(String, String)>, BuildError> {
+    let split = |variable: &String| {
+        let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
+        (name.to_owned(), value.to_owned())
+    };
+    let mut environment: Vec<(String, String)> = op.env.iter().map(split).collect();
+    for (name, value) in &op.proxy_env {
+        if !environment.iter().any(|(known, _)| known == name) {
+            environment.push((name.clone(), value.clone()));
+        }
+    }
+    for wanted in &op.secret_env {
+        if let Some(value) = secret(surroundings.secrets, &wanted.id, wanted.optional)? {
+            let value = String::from_utf8(value).map_err(|_| {
+                BuildError::refused(format!("secret `{}` is not text, so it fits no variable", wanted.id))
+            })?;
+            environment.push((wanted.name.clone(), value));
+        }
+    }
+    Ok(environment)
+}
+
+fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, IpAddr)>, BuildError> {
+    let parse = |(name, address): &(String, String)| {
+        let parsed = address.parse().map_err(|_| {
+            BuildError::refused(format!("`{address}` is not an IP address (for host `{name}`)"))
+        })?;
+        Ok((name.clone(), parsed))
+    };
+    op.extra_hosts.iter().map(parse).collect()
+}
+
+/// A secret's value; `None` if it is not given and need not be.
+fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>>, BuildError> {
+    let Some(secret) = secrets.iter().find(|s| s.id == id) else {
+        if optional {
+            return Ok(None);
+        }
+        return Err(BuildError::Refused {
+            message: format!("secret {id}: not found"),
+            hint: Some(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")),
+        });
+    };
+    let failed = |why: &dyn std::fmt::Display| BuildError::Input {
+        message: format!("failed to read secret `{id}`: {why}"),
+        hint: None,
+    };
+    match &secret.source {
+        SecretSource::Env(name) => {
+            let value = std::env::var_os(name).ok_or_else(|| failed(&format!("`{name}` is not set")))?;
+            Ok(Some(std::os::unix::ffi::OsStringExt::into_vec(value)))
+        }
+        SecretSource::File(path) => {
+            let file = File::open(path).map_err(|e| failed(&e))?;
+            let mut content = Vec::new();
+            file.take(SECRET_MAX + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
+            if content.len() as u64 > SECRET_MAX {
+                return Err(failed(&"it is larger than 1 MiB"));
+            }
+            Ok(Some(content))
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Where a result goes: the store, an OCI layout, `docker load`'s archive, files, a tar.
+
+mod files;
+mod forms;
+mod layout;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cache::Store;
+use oci::{Descriptor, Index, Platform, Reference, media_type};
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::{AssembledImage, put};
+use crate::error::BuildError;
+use crate::layers::Layers;
+use crate::machine::Machine;
+use crate::request::{BuildRequest, Compression, Output};
+use crate::steps::Steps;
+use crate::worker::blocking;
+
+pub(crate) use forms::compressed;
+pub(crate) use layout::{LayoutKind, write_layout};
+
+/// What names stand for: the one image's manifest, or an index over all.
+pub(crate) fn target(store: &Store, images: &[(Platform, AssembledImage)]) -> Result<Descriptor, BuildError> {
+    if let [(_, image)] = images {
+        return Ok(image.manifest.clone());
+    }
+    let manifests = images.iter().map(|(_, image)| (image, image.manifest.clone()));
+    put_index(store, manifests)
+}
+
+/// Writes an index over images.
+fn put_index<'a>(
+    store: &Store,
+    manifests: impl Iterator<Item = (&'a AssembledImage, Descriptor)>,
+) -> Result<Descriptor, BuildError> {
+    let manifests = manifests.map(|(image, mut manifest)| {
+        manifest.platform = Some(image.config.platform());
+        manifest
+    });
+    let index = Index { manifests: manifests.collect(), ..Index::default() };
+    put(store, media_type::INDEX, &serde_json::to_vec(&index).expect("an index is plain data"))
+}
+
+/// What exporters share.
+pub(crate) struct Export<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) machine: &'a Arc<Machine>,
+    pub(crate) layers: &'a Arc<Layers>,
+    pub(crate) steps: &'a Arc<Steps>,
+    pub(crate) images: &'a [(Platform, AssembledImage)],
+}
+
+/// Carries out the request's outputs; gives back the names the image got in the store.
+pub(crate) async fn run(
+    export: &Export<'_>,
+    request: &BuildRequest,
+    target: &Descriptor,
+    cancel: &CancellationToken,
+) -> Result<Vec<String>, BuildError> {
+    let mut names: Vec<Reference> = Vec::new();
+    let outputs = request.outputs.as_slice();
+    if outputs.is_empty() || outputs.iter().any(|o| matches!(o, Output::Image { .. })) {
+        names.extend(request.tags.iter().cloned());
+    }
+    for output in outputs {
+        if cancel.is_cancelled() {
+            return Err(BuildError::Canceled);
+        }
+        match output {
+            Output::Image { names: more } => names.extend(more.iter().cloned()),
+            Output::Oci { dest, tar, compression } => {
+                layout(export, request, LayoutKind::Oci, dest, *tar, *compression).await?;
+            }
+            Output::Docker { dest, tar, compression } => {
+                layout(export, request, LayoutKind::Docker, dest, *tar, *compression).await?;
+            }
+            Output::Local { dest, platform_split } => {
+                files::to_directory(export, dest, *platform_split).await?;
+            }
+            Output::Tar { dest } => files::to_tar(export, dest).await?,
+        }
+    }
+    let mut tagged = Vec::new();
+    for name in names {
+        let name = name.with_default_tag();
+        let step = export.steps.internal(&format!("naming to {name}"));
+        export.store.tag(&name.to_string(), target).map_err(|e| BuildError::system("failed to tag the image", &e))?;
+        step.done();
+        if !tagged.contains(&name.to_string()) {
+            tagged.push(name.to_string());
+        }
+    }
+    Ok(tagged)
+}
+
+async fn layout(
+    export: &Export<'_>,
+    request: &BuildRequest,
+    kind: LayoutKind,
+    dest: &crate::request::Destination,
+    tar: bool,
+    compression: Compression,
+) -> Result<(), BuildError> {
+    let label = match kind {
+        LayoutKind::Oci => "exporting to oci image format",
+        LayoutKind::Docker => "exporting to docker image format",
+    };
+    let step = export.steps.internal(label);
+    let (store, steps, id) = (export.store.clone(), export.steps.clone(), step.step);
+    let images: Vec<AssembledImage> = export.images.iter().map(|(_, image)| image.clone()).collect();
+    let (tags, dest, annotations) = (request.tags.clone(), dest.clone(), request.annotations.clone());
+    let written = blocking(move || {
+        let images = images
+            .into_iter()
+            .map(|image| compressed(&store, image, compression, &annotations, &steps, id))
+            .collect::<Result<Vec<_>, _>>()?;
+        let top = match images.as_slice() {
+            [image] => image.manifest.clone(),
+            images => put_index(&store, images.iter().map(|i| (i, i.manifest.clone())))?,
+        };
+        write_layout(&store, kind, &images, &top, &tags, &dest, tar)
+    });
+    match written.await {
+        Ok(()) => {
+            step.done();
+            Ok(())
+        }
+        Err(error) => {
+            step.failed(&error.to_string());
+            Err(error)
+        }
+    }
+}
+
+/// Annotations of an image in an index: what it is called.
+fn name_annotations(name: &Reference) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("io.containerd.image.name".to_owned(), name.to_string()),
+        ("org.opencontainers.image.ref.name".to_owned(), name.tag().unwrap_or("latest").to_owned()),
+    ])
+}

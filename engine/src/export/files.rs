@@ -1,0 +1,85 @@
+//! The root file system as files or as one tar.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci::Platform;
+
+use super::Export;
+use super::layout::replace;
+use crate::assemble::AssembledImage;
+use crate::error::{BuildError, chain};
+use crate::file_layer;
+use crate::machine::Machine;
+use crate::request::Destination;
+use crate::tree::{self, View};
+use crate::worker::blocking;
+
+/// Writes each image's files to `dest`, into a folder a platform if asked, or if there are several.
+/// Files belong to the caller.
+pub(crate) async fn to_directory(
+    export: &Export<'_>,
+    dest: &Path,
+    platform_split: Option<bool>,
+) -> Result<(), BuildError> {
+    let step = export.steps.internal("exporting to client directory");
+    let split = platform_split.unwrap_or(export.images.len() > 1);
+    for (platform, image) in export.images {
+        let target = if split { dest.join(folder(platform)) } else { dest.to_owned() };
+        let view = view(export, image).await?;
+        let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
+        blocking(move || write_files(&machine, &scratch, &view, &target)).await?;
+    }
+    step.done();
+    Ok(())
+}
+
+/// Writes the one image's files as a tar.
+pub(crate) async fn to_tar(export: &Export<'_>, dest: &Destination) -> Result<(), BuildError> {
+    let [(_, image)] = export.images else {
+        return Err(BuildError::refused("`type=tar` takes one platform"));
+    };
+    let step = export.steps.internal("exporting to tar");
+    let view = view(export, image).await?;
+    let dest = dest.clone();
+    let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
+    blocking(move || write_tar(&machine, &scratch, &view, &dest)).await?;
+    step.done();
+    Ok(())
+}
+
+/// `linux_arm_v7`
+fn folder(platform: &Platform) -> PathBuf {
+    PathBuf::from(platform.to_string().replace('/', "_"))
+}
+
+async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, BuildError> {
+    let ids: Vec<_> = image.layers.iter().map(|l| l.id.clone()).collect();
+    let directories = export.layers.directories(&ids).await?;
+    let machine = export.machine.clone();
+    blocking(move || {
+        let view = tree::view_of_layers(machine.host(), &directories);
+        view.map(Arc::new).map_err(|e| BuildError::System { message: chain(&e), hint: None })
+    })
+    .await
+}
+
+fn write_files(machine: &Machine, scratch: &Path, view: &View, target: &Path) -> Result<(), BuildError> {
+    let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to write `{}`", target.display()), e);
+    std::fs::create_dir_all(target).map_err(|e| failed(&e))?;
+    // Root of this namespace is the caller.
+    file_layer::copy_out(machine, scratch, view, "/", Some((0, 0)), target).map_err(|e| failed(&e))
+}
+
+fn write_tar(machine: &Machine, scratch: &Path, view: &View, dest: &Destination) -> Result<(), BuildError> {
+    let write = |out: &mut (dyn std::io::Write + Send)| {
+        let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
+        file_layer::write_all(machine, scratch, view, &mut out).map_err(std::io::Error::other)?;
+        std::io::Write::flush(&mut out)
+    };
+    let written = match dest {
+        Destination::Path(path) => replace(path, |file| write(file)),
+        Destination::Stdout => write(&mut std::io::stdout()),
+    };
+    written.map_err(|e| BuildError::system("failed to write the tar", &e))
+}

@@ -1,0 +1,170 @@
+//! Layers made by file operations.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time};
+use cache::{LayerId, Store};
+use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
+
+use crate::error::{BuildError, chain};
+use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target};
+use crate::layers::Layers;
+use crate::machine::Machine;
+use crate::tree::View;
+
+/// Bytes of a tar that are written to its blob at once.
+const BLOCK: usize = 1 << 20;
+
+/// Everything a file operation's layer is made with.
+pub(crate) struct FileLayer<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) store: &'a Store,
+    pub(crate) layers: &'a Layers,
+    pub(crate) op: &'a FileOp,
+    pub(crate) output: usize,
+    pub(crate) inputs: Vec<Option<&'a View>>,
+    /// The layers that the operation changes, the bottom one first.
+    pub(crate) base: &'a [LayerId],
+    /// The layer that the same operation made last time.
+    pub(crate) previous: Option<LayerId>,
+}
+
+impl FileLayer<'_> {
+    /// Makes the layer: a directory if it will be `mounted`, else just its tar.
+    pub(crate) fn write(&self, mounted: bool) -> Result<LayerId, BuildError> {
+        if mounted { self.write_directory() } else { self.write_tar() }
+    }
+
+    fn write_directory(&self) -> Result<LayerId, BuildError> {
+        let layer = self.store.new_layer().map_err(|e| failed(&e))?;
+        let fs = layer.fs();
+        let known = self.previous.as_ref().and_then(|id| previous(self.store, id));
+        let previous = known.as_ref().map(|(path, manifest)| Previous { path, manifest });
+        let options = || self.machine.directory_options(Lower::none());
+        let target = Target::Directory { path: &fs, options: &options, previous };
+        let applied = self.apply(target).map_err(file_error)?;
+        std::fs::write(manifest_path(&fs), applied.manifest.to_bytes()).map_err(|e| failed(&e))?;
+        let id = self.store.seal(layer);
+        self.layers.hash_later(&id, self.base);
+        Ok(id)
+    }
+
+    /// Writes the tar to the store.
+    fn write_tar(&self) -> Result<LayerId, BuildError> {
+        let mut writer = self.store.blob_writer().map_err(|e| failed(&e))?;
+        let mut sink = TarSink::new(io::BufWriter::with_capacity(BLOCK, &mut writer));
+        self.apply(Target::Sink(&mut sink)).map_err(file_error)?;
+        let (mut out, _) = sink.finish().map_err(|e| failed(&e))?;
+        out.flush().map_err(|e| failed(&e))?;
+        drop(out);
+        let (digest, size) = writer.commit(None).map_err(|e| failed(&e))?;
+        let diff_id = oci::DiffId(digest.clone());
+        let descriptor = oci::Descriptor::new(oci::media_type::LAYER, digest, size);
+        Ok(self.store.add_blob_layer(&diff_id, &descriptor))
+    }
+
+    fn apply(&self, target: Target<'_>) -> Result<file_op::Applied, FileOpError> {
+        let job = Job {
+            op: self.op,
+            output: self.output,
+            inputs: &self.inputs,
+            default_time: Time::EPOCH,
+            scratch: &self.store.temporary_directory(),
+            host: self.machine.host(),
+        };
+        file_op::apply(&job, target)
+    }
+}
+
+/// Beside a layer's tree: the fingerprints of its files.
+fn manifest_path(fs: &Path) -> PathBuf {
+    fs.with_file_name("manifest")
+}
+
+fn previous(store: &Store, id: &LayerId) -> Option<(PathBuf, Manifest)> {
+    let directory = store.layer(id)?.directory?;
+    let bytes = std::fs::read(manifest_path(&directory)).ok()?;
+    Some((directory, Manifest::from_bytes(&bytes).ok()?))
+}
+
+fn failed(error: &dyn std::error::Error) -> BuildError {
+    BuildError::system("failed to write a layer", error)
+}
+
+/// Errors of copies are the user's: a path that is not there, a name that is in the way.
+pub(crate) fn file_error(error: FileOpError) -> BuildError {
+    BuildError::Input { message: chain(&error), hint: None }
+}
+
+/// An operation that copies what is in the directory `source` of input 0 to the root of an empty
+/// tree. `owner` replaces the owners of all files.
+pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>) -> FileOp {
+    let owner = owner.map(|(uid, gid)| Owner { user: Some(OwnerId::Id(uid)), group: Some(OwnerId::Id(gid)) });
+    let copy = CopyOp {
+        src: if source.is_empty() { "/".to_owned() } else { source.to_owned() },
+        dest: "/".to_owned(),
+        owner,
+        mode: None,
+        mode_symbolic: None,
+        follow_symlink: true,
+        dir_copy_contents: true,
+        attempt_unpack: false,
+        create_dest_path: true,
+        allow_wildcard: false,
+        allow_empty_wildcard: true,
+        timestamp: None,
+        include_patterns: Vec::new(),
+        exclude_patterns: Vec::new(),
+        always_replace_existing: true,
+        parents: false,
+        display_src: source.to_owned(),
+    };
+    let action = FileAction {
+        input: FileInput::Scratch,
+        secondary: Some(FileInput::Input(0)),
+        output: Some(0),
+        kind: FileActionKind::Copy(copy),
+    };
+    FileOp { actions: vec![action] }
+}
+
+/// Copies what is in the directory `source` of `view` to the directory `target`, outside of any
+/// layer.
+pub(crate) fn copy_out(
+    machine: &Machine,
+    scratch: &Path,
+    view: &View,
+    source: &str,
+    owner: Option<(u32, u32)>,
+    target: &Path,
+) -> Result<(), FileOpError> {
+    let op = copy_directory(source, owner);
+    let options = || DirectoryOptions {
+        flavor: Flavor::Plain,
+        ignore_owner: machine.host().single_id(),
+        lower: Lower::none(),
+    };
+    let inputs = [Some(view)];
+    let job =
+        Job { op: &op, output: 0, inputs: &inputs, default_time: Time::EPOCH, scratch, host: machine.host() };
+    file_op::apply(&job, Target::Directory { path: target, options: &options, previous: None })?;
+    Ok(())
+}
+
+/// Writes all files of `view` to `out` as a tar.
+pub(crate) fn write_all(
+    machine: &Machine,
+    scratch: &Path,
+    view: &View,
+    out: impl Write + Send,
+) -> Result<(), FileOpError> {
+    let op = copy_directory("/", None);
+    let inputs = [Some(view)];
+    let job =
+        Job { op: &op, output: 0, inputs: &inputs, default_time: Time::EPOCH, scratch, host: machine.host() };
+    let mut sink = TarSink::new(out);
+    file_op::apply(&job, Target::Sink(&mut sink))?;
+    sink.finish()?;
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! File operations: `COPY`, `ADD`, `WORKDIR` and the like become a layer without a process and
+//! without mounting what they change.
+//!
+//! The actions of an operation are worked out in memory first, as a [`Plan`] of the new layer over the
+//! tree below; nothing is written until all of them are known to succeed. Then the plan goes into a
+//! directory that later steps mount, or straight into the layer's tar when no step will look at it.
+//! Both come from the same list of entries, so both have the same `diff_id`. The semantics, down to
+//! the wording of errors, are BuildKit's.
+//!
+//! Read [`apply`], then `plan` (the layer in the making), `copy` and `edit` (the actions), `emit`.
+
+mod archive;
+mod copy;
+mod edit;
+mod emit;
+mod manifest;
+mod mode;
+mod owner;
+mod plan;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cache::layer::{DirectoryOptions, LayerError, LayerSink, Time};
+use llb::{FileActionKind, FileInput, FileOp};
+
+use crate::tree::{ContentDigest, TreeError, View};
+
+pub use archive::is_archive;
+pub use manifest::{InvalidManifest, Manifest};
+pub use mode::{InvalidMode, SymbolicMode};
+use plan::Plan;
+
+/// What an operation works on.
+pub struct Job<'a> {
+    /// The operation.
+    pub op: &'a FileOp,
+    /// Which of its outputs is wanted.
+    pub output: usize,
+    /// The vertex's inputs, by number; `None` for an empty tree.
+    pub inputs: &'a [Option<&'a View>],
+    /// Time of what is made from nothing, where the operation names none: a result must not depend on
+    /// the clock.
+    pub default_time: Time,
+    /// A directory for temporary files, on the file system of the target.
+    pub scratch: &'a Path,
+    /// The machine, for mounting intermediate results.
+    pub host: &'a executor::Host,
+}
+
+/// Where the layer goes.
+pub enum Target<'a> {
+    /// An empty directory, which becomes overlayfs's upper directory.
+    Directory {
+        /// The directory.
+        path: &'a Path,
+        /// How whiteouts and owners are written; made anew for each thread.
+        options: &'a (dyn Fn() -> DirectoryOptions + Sync),
+        /// What the same operation made last time.
+        previous: Option<Previous<'a>>,
+    },
+    /// A sink that takes the entries in the order of the tar.
+    Sink(&'a mut dyn LayerSink),
+}
+
+/// The layer that the same operation made last time. What is equal is linked, not copied.
+pub struct Previous<'a> {
+    /// Its directory.
+    pub path: &'a Path,
+    /// What [`Applied::manifest`] said of it.
+    pub manifest: &'a Manifest,
+}
+
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Fingerprints of the layer's files, for the next run of the same operation.
+    pub manifest: Manifest,
+    /// Bytes in files.
+    pub bytes: u64,
+    /// Files.
+    pub files: u64,
+    /// Files that were linked from the previous layer.
+    pub linked: u64,
+    /// What was left out, and why.
+    pub warnings: Vec<String>,
+    /// Nothing of the tree below shows: the result starts from nothing.
+    pub empty: bool,
+}
+
+/// Why a file operation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FileOpError {
+    /// A tree could not be read, or a path in it is not what the operation needs.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// A directory of the source meets something else at the destination.
+    #[error("cannot copy to non-directory: {path}")]
+    NotDirectory {
+        /// Path at the destination.
+        path: String,
+    },
+    /// A file of the source meets a directory at the destination.
+    #[error("cannot replace to directory {path} with file")]
+    IsDirectory {
+        /// Path at the destination.
+        path: String,
+    },
+    /// A wildcard that must match something matches nothing.
+    #[error("{source_path} not found")]
+    NoMatch {
+        /// The source as written.
+        source_path: String,
+    },
+    /// The destination's parent must exist and does not.
+    #[error("failed to stat {path}: no such file or directory")]
+    NoParent {
+        /// The destination as written.
+        path: String,
+    },
+    /// `rm` of the root.
+    #[error("cannot remove the root directory")]
+    RemovesRoot,
+    /// The owner's name does not resolve.
+    #[error("failed to find the owner")]
+    Owner(#[from] executor::UserError),
+    /// The owner's name is to be looked up in a tree that is not there.
+    #[error("no user or group `{name}`: there is no image to look it up in")]
+    NoOwnerTree {
+        /// The name.
+        name: String,
+    },
+    /// The symbolic mode is none.
+    #[error(transparent)]
+    Mode(#[from] InvalidMode),
+    /// An archive could not be extracted.
+    #[error("failed to extract `{path}`")]
+    Extract {
+        /// The archive's path in its tree.
+        path: String,
+        /// Why.
+        source: LayerError,
+    },
+    /// The layer could not be written.
+    #[error("failed to write the layer")]
+    Write(#[from] LayerError),
+    /// The target or a temporary file could not be opened.
+    #[error("failed to open `{}`", path.display())]
+    Open {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operation refers to an input or action that it does not have.
+    #[error("malformed file operation: {what}")]
+    Malformed {
+        /// What is wrong.
+        what: &'static str,
+    },
+}
+
+/// Which tree output `output` of `op` is a change of: an input or the empty tree.
+pub fn base(op: &FileOp, output: usize) -> Result<FileInput, FileOpError> {
+    let mut at = producer(op, output)?;
+    // Actions refer to earlier ones only, so this ends.
+    loop {
+        match op.actions[at].input {
+            FileInput::Action(earlier) if earlier < at => at = earlier,
+            FileInput::Action(_) => {
+                return Err(FileOpError::Malformed { what: "a loop of actions" });
+            }
+            input => return Ok(input),
+        }
+    }
+}
+
+fn producer(op: &FileOp, output: usize) -> Result<usize, FileOpError> {
+    op.actions
+        .iter()
+        .position(|action| action.output == Some(output))
+        .ok_or(FileOpError::Malformed { what: "no action makes this output" })
+}
+
+/// Digest of all that `op` takes in from input `input` by its content: copied files, and the owners
+/// that its names stand for. `None` when the input is changed by the operation, so that all of it
+/// counts.
+pub fn input_digest(
+    op: &FileOp,
+    input: usize,
+    view: &View,
+) -> Result<Option<ContentDigest>, FileOpError> {
+    if op.actions.iter().any(|action| action.input == FileInput::Input(input)) {
+        return Ok(None);
+    }
+    let mut encoder = llb::encode::Encoder::new("file-op-input-1");
+    let mut all = ContentDigest { digest: oci::Digest::of(b""), inputs: Vec::new(), omitted: 0 };
+    for action in &op.actions {
+        if let (FileActionKind::Copy(copy), Some(FileInput::Input(from))) =
+            (&action.kind, action.secondary)
+            && from == input
+        {
+            let digest = crate::tree::content_digest(view, copy)?;
+            encoder.tag(1).text(digest.digest.as_str());
+            all.inputs.extend(digest.inputs);
+            all.omitted += digest.omitted;
+        }
+        for (name, id) in owner::names_in(&action.kind, input, view)? {
+            encoder.tag(2).text(&name).number(id.into());
+        }
+    }
+    all.digest = encoder.finish();
+    Ok(Some(all))
+}
+
+/// Runs the actions of `job` and writes the layer to `target`. Blocks; uses rayon's threads.
+pub fn apply(job: &Job<'_>, target: Target<'_>) -> Result<Applied, FileOpError> {
+    let mut run = Run { job, trees: Vec::new() };
+    let at = producer(job.op, job.output)?;
+    let plan = run.plan(at)?;
+    emit::emit(&plan, target)
+}
+
+/// One run of the actions.
+struct Run<'a> {
+    job: &'a Job<'a>,
+    /// Results of actions that others copy from, written out so that they can be read.
+    trees: Vec<(usize, Arc<Intermediate>)>,
+}
+
+/// The result of an action as a tree.
+struct Intermediate {
+    view: View,
+    _directory: tempfile::TempDir,
+}
+
+impl<'a> Run<'a> {
+    /// The layer after action `at`.
+    fn plan(&mut self, at: usize) -> Result<Plan<'a>, FileOpError> {
+        let mut chain = vec![at];
+        let lower = loop {
+            let first = *chain.last().expect("the chain starts with an action");
+            match self.job.op.actions[first].input {
+                FileInput::Action(earlier) if earlier < first => chain.push(earlier),
+                FileInput::Action(_) => {
+                    return Err(FileOpError::Malformed { what: "a loop of actions" });
+                }
+                FileInput::Input(input) => break self.input(input)?,
+                FileInput::Scratch => break None,
+            }
+        };
+        let mut plan = Plan::new(lower);
+        for at in chain.into_iter().rev() {
+            self.run(at, &mut plan)?;
+        }
+        Ok(plan)
+    }
+
+    fn run(&mut self, at: usize, plan: &mut Plan<'a>) -> Result<(), FileOpError> {
+        let action = &self.job.op.actions[at];
+        let inputs = self.job.inputs;
+        let time = self.job.default_time;
+        match &action.kind {
+            FileActionKind::Copy(copy) => {
+                let owner = owner::resolve(copy.owner.as_ref(), inputs)?;
+                match action.secondary {
+                    None | Some(FileInput::Scratch) => {
+                        let source = copy::From::Empty;
+                        copy::copy(plan, copy, source, owner, self.job)
+                    }
+                    Some(FileInput::Input(input)) => {
+                        let source = match self.input(input)? {
+                            Some(view) => copy::From::Input(view),
+                            None => copy::From::Empty,
+                        };
+                        copy::copy(plan, copy, source, owner, self.job)
+                    }
+                    Some(FileInput::Action(earlier)) => {
+                        let source = copy::From::Action(self.tree(earlier, at)?);
+                        copy::copy(plan, copy, source, owner, self.job)
+                    }
+                }
+            }
+            FileActionKind::Mkfile(op) => {
+                edit::mkfile(plan, op, owner::resolve(op.owner.as_ref(), inputs)?, time)
+            }
+            FileActionKind::Mkdir(op) => {
+                edit::mkdir(plan, op, owner::resolve(op.owner.as_ref(), inputs)?, time)
+            }
+            FileActionKind::Symlink(op) => {
+                edit::symlink(plan, op, owner::resolve(op.owner.as_ref(), inputs)?, time)
+            }
+            FileActionKind::Rm(op) => edit::rm(plan, op),
+        }
+    }
+
+    fn input(&self, input: usize) -> Result<Option<&'a View>, FileOpError> {
+        let what = "no such input";
+        self.job.inputs.get(input).copied().ok_or(FileOpError::Malformed { what })
+    }
+
+    /// The result of action `earlier` as a tree that `at` can copy from.
+    fn tree(&mut self, earlier: usize, at: usize) -> Result<Arc<Intermediate>, FileOpError> {
+        if earlier >= at {
+            return Err(FileOpError::Malformed { what: "a loop of actions" });
+        }
+        if let Some((_, tree)) = self.trees.iter().find(|(action, _)| *action == earlier) {
+            return Ok(Arc::clone(tree));
+        }
+        let plan = self.plan(earlier)?;
+        let tree = Arc::new(self.write_out(&plan)?);
+        self.trees.push((earlier, Arc::clone(&tree)));
+        Ok(tree)
+    }
+
+    fn write_out(&self, plan: &Plan<'_>) -> Result<Intermediate, FileOpError> {
+        let scratch = self.job.scratch;
+        let directory = tempfile::tempdir_in(scratch)
+            .map_err(|source| FileOpError::Open { path: scratch.into(), source })?;
+        let flavor = match self.job.host.userxattr() {
+            true => cache::layer::Flavor::User,
+            false => cache::layer::Flavor::Trusted,
+        };
+        let single_id = self.job.host.single_id();
+        let options =
+            move || DirectoryOptions { ignore_owner: single_id, ..DirectoryOptions::new(flavor) };
+        let target =
+            Target::Directory { path: directory.path(), options: &options, previous: None };
+        emit::emit(plan, target)?;
+        let mut layers = plan.lower.map_or(Vec::new(), |view| view.layers().to_vec());
+        layers.push(directory.path().into());
+        let view = crate::tree::view_of_layers(self.job.host, &layers)?;
+        Ok(Intermediate { view, _directory: directory })
+    }
+}

@@ -1,0 +1,527 @@
+//! A plan becomes a layer: entries in the order in which layers are walked, into a directory or a
+//! sink.
+//!
+//! What is left out is what a comparison of the layer with the tree below would leave out, so that a
+//! layer written straight into its tar has the digest that its directory would have had.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use cache::layer::{
+    Content, DirectoryOptions, DirectorySink, Entry, EntryKind, LayerError, LayerSink, Warning,
+};
+use rayon::prelude::*;
+use rustix::fs::{Mode, OFlags};
+
+use super::copy::From;
+use super::manifest::fingerprint;
+use super::plan::{Attributes, Directory, Plan, PlanPath, Planned, PlannedFile, Source};
+use super::{Applied, FileOpError, Manifest, Previous, Target};
+use crate::tree::{Kind, Lookup, NodeId, Tree, View, Xattrs, path};
+
+/// Entries that one thread writes before it looks for more.
+const CHUNK: usize = 512;
+/// The one attribute that BuildKit keeps in a layer's tar.
+const CAPABILITY: &[u8] = b"security.capability";
+
+pub(super) fn emit(plan: &Plan<'_>, target: Target<'_>) -> Result<Applied, FileOpError> {
+    match target {
+        Target::Directory { path, options, previous } => {
+            into_directory(plan, path, options, previous)
+        }
+        Target::Sink(sink) => into_sink(plan, sink),
+    }
+}
+
+/// A name to be written.
+struct Item<'p, 'a> {
+    path: &'p [u8],
+    planned: &'p Planned<'a>,
+    /// The tree below has the same here.
+    same: bool,
+    /// An earlier name of the same file.
+    first: Option<&'p [u8]>,
+}
+
+/// What is to be written, in order, and what is left out because no layer can hold it.
+fn items<'p, 'a>(plan: &'p Plan<'a>) -> Result<(Vec<Item<'p, 'a>>, Vec<String>), FileOpError> {
+    let mut items = Vec::with_capacity(plan.entries.len());
+    let mut warnings = plan.warnings.clone();
+    let mut first_names: HashMap<*const PlannedFile<'a>, &'p [u8]> = HashMap::new();
+    let mut below = Below { plan, directories: HashMap::new() };
+    for (PlanPath(path), planned) in &plan.entries {
+        if is_reserved(path) {
+            warnings.push(Warning::ReservedName(path::show(path).into()).to_string());
+            continue;
+        }
+        let same = below.same(path, planned)?;
+        // A file that is there already needs no second copy in the layer.
+        if same && !matches!(planned, Planned::Directory(_)) {
+            continue;
+        }
+        let mut first = None;
+        if let Planned::File(file) = planned
+            && Arc::strong_count(file) > 1
+        {
+            first = first_names.get(&Arc::as_ptr(file)).copied();
+            first_names.entry(Arc::as_ptr(file)).or_insert(path);
+        }
+        items.push(Item { path, planned, same, first });
+    }
+    Ok((items, warnings))
+}
+
+/// In a layer, a name that starts so deletes another.
+fn is_reserved(path: &[u8]) -> bool {
+    path::components(path).any(|name| name.starts_with(b".wh."))
+}
+
+/// Comparison with the tree below.
+struct Below<'p, 'a> {
+    plan: &'p Plan<'a>,
+    /// Whether the tree below has a directory at a path.
+    directories: HashMap<Vec<u8>, bool>,
+}
+
+impl Below<'_, '_> {
+    fn has_directory(&mut self, path: &[u8]) -> Result<bool, FileOpError> {
+        if path.is_empty() {
+            return Ok(self.plan.lower.is_some());
+        }
+        if let Some(known) = self.directories.get(path) {
+            return Ok(*known);
+        }
+        let parent = path::split(path).map_or(&b""[..], |(parent, _)| parent).to_vec();
+        let found = self.has_directory_in(&parent, path)?;
+        self.directories.insert(path.to_vec(), found);
+        Ok(found)
+    }
+
+    fn has_directory_in(&mut self, parent: &[u8], path: &[u8]) -> Result<bool, FileOpError> {
+        Ok(self.has_directory(parent)? && self.plan.lower_kind(path)? == Some(Kind::Directory))
+    }
+
+    /// Whether the tree below has the same at `path`. A directory's time says nothing.
+    fn same(&mut self, path: &[u8], planned: &Planned<'_>) -> Result<bool, FileOpError> {
+        let (Some(lower), Some(attributes)) = (self.plan.lower, planned.attributes()) else {
+            return Ok(false);
+        };
+        if let Planned::Directory(directory) = planned
+            && directory.unchanged
+        {
+            return Ok(true);
+        }
+        let parent = path::split(path).map_or(&b""[..], |(parent, _)| parent);
+        if !self.has_directory(parent)? {
+            return Ok(false);
+        }
+        let Some((stat, link)) = lower.lstat(path)? else { return Ok(false) };
+        let is_directory = stat.kind == Kind::Directory;
+        if planned.kind() != Some(stat.kind) || attributes.mode != u32::from(stat.mode) {
+            return Ok(false);
+        }
+        if !is_directory && attributes.mtime != stat.mtime {
+            return Ok(false);
+        }
+        let old = self.plan.lower_attributes(path)?;
+        if (old.uid, old.gid) != (attributes.uid, attributes.gid)
+            || (matches!(stat.kind, Kind::File | Kind::Directory)
+                && capability(&old) != capability(attributes))
+        {
+            return Ok(false);
+        }
+        match planned {
+            Planned::File(file) if file.size != stat.size => Ok(false),
+            Planned::File(file) if stat.size > 0 => same_content(lower, path, file),
+            Planned::Symlink { target, .. } => Ok(*target == link),
+            Planned::Device { major, minor, .. } => Ok((*major, *minor) == stat.rdev),
+            _ => Ok(true),
+        }
+    }
+}
+
+fn capability(attributes: &Attributes) -> Option<&Vec<u8>> {
+    attributes.xattrs.as_ref()?.get(CAPABILITY)
+}
+
+fn same_content(lower: &View, path: &[u8], file: &PlannedFile<'_>) -> Result<bool, FileOpError> {
+    let tree = lower.single(path)?;
+    let below = lower.open_node(&tree, crate::tree::NodeId::ROOT)?;
+    let compared = match &file.source {
+        Source::Bytes(bytes) => equal(&mut bytes.as_slice(), &mut &below.file),
+        Source::Tree { from, tree, node } => {
+            let view = from.view().expect("a scanned file has a tree");
+            equal(&mut &view.open_node(tree, *node)?.file, &mut &below.file)
+        }
+    };
+    compared.map_err(|source| FileOpError::Open { path: path::show(path).into(), source })
+}
+
+fn equal(a: &mut dyn io::Read, b: &mut dyn io::Read) -> io::Result<bool> {
+    let (mut here, mut there) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    loop {
+        let (n, m) = (read_full(a, &mut here)?, read_full(b, &mut there)?);
+        if n != m || here[..n] != there[..m] {
+            return Ok(false);
+        }
+        if n == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+fn read_full(from: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match from.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// Writes to a sink what a comparison of the directory with the tree below would give.
+fn into_sink(plan: &Plan<'_>, sink: &mut dyn LayerSink) -> Result<Applied, FileOpError> {
+    let completed = with_deletions(plan)?;
+    let (items, warnings) = items(completed.as_ref().unwrap_or(plan))?;
+    let mut applied = Applied { warnings, ..Applied::default() };
+    // Directories that are the same below are written only when something in them is.
+    let mut pending: Vec<&Item<'_, '_>> = Vec::new();
+    for item in &items {
+        if item.path.is_empty() {
+            continue;
+        }
+        while pending.last().is_some_and(|dir| !is_in(item.path, dir.path)) {
+            pending.pop();
+        }
+        match item.planned {
+            Planned::Directory(_) if item.same => {
+                pending.push(item);
+                continue;
+            }
+            Planned::Whiteout if plan.lower_kind(item.path)?.is_none() => continue,
+            _ => {}
+        }
+        for directory in pending.drain(..) {
+            sink.entry(&bare(directory), Content::None)?;
+        }
+        let entry = bare(item);
+        write(item, &entry, None, sink, &mut applied)?;
+    }
+    Ok(applied)
+}
+
+fn is_in(path: &[u8], dir: &[u8]) -> bool {
+    path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/'
+}
+
+/// The plan with a deletion for each name that a directory hides, where there is one: a tar of
+/// BuildKit's has no opaque directories.
+fn with_deletions<'a>(plan: &Plan<'a>) -> Result<Option<Plan<'a>>, FileOpError> {
+    let hiding: Vec<Vec<u8>> = plan
+        .entries
+        .iter()
+        .filter(|(_, planned)| matches!(planned, Planned::Directory(d) if d.hides))
+        .map(|(path, _)| path.0.to_vec())
+        .collect();
+    let Some(lower) = plan.lower.filter(|_| !hiding.is_empty()) else { return Ok(None) };
+    let mut plan = plan.clone();
+    for dir in hiding {
+        let mut todo = vec![dir];
+        while let Some(dir) = todo.pop() {
+            for name in lower.names(&dir)? {
+                let place = path::join(&dir, &name);
+                let Some((kind, _)) = lower.lookup(&place)? else { continue };
+                match plan.get(&place) {
+                    None => plan.insert(&place, Planned::Whiteout),
+                    Some(Planned::Directory(_)) if kind == Kind::Directory => todo.push(place),
+                    Some(_) => {}
+                }
+            }
+        }
+    }
+    Ok(Some(plan))
+}
+
+/// The entry of `item` as a layer's tar has it.
+fn bare(item: &Item<'_, '_>) -> Entry {
+    let mut entry = entry(item);
+    let keeps = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Directory);
+    entry.xattrs.retain(|name, _| keeps && name == CAPABILITY);
+    entry
+}
+
+fn entry(item: &Item<'_, '_>) -> Entry {
+    let kind = match item.planned {
+        Planned::Directory(_) => EntryKind::Directory,
+        Planned::File(file) => match item.first {
+            Some(target) => EntryKind::Hardlink { target: target.to_vec() },
+            None => EntryKind::File { size: file.size },
+        },
+        Planned::Symlink { target, .. } => EntryKind::Symlink { target: target.clone() },
+        Planned::Device { kind: Kind::BlockDevice, major, minor, .. } => {
+            EntryKind::BlockDevice { major: *major, minor: *minor }
+        }
+        Planned::Device { major, minor, .. } => {
+            EntryKind::CharDevice { major: *major, minor: *minor }
+        }
+        Planned::Fifo { .. } => EntryKind::Fifo,
+        Planned::Whiteout => EntryKind::Whiteout,
+    };
+    let mut entry = Entry::new(item.path, kind, 0);
+    if let Some(attributes) = item.planned.attributes() {
+        entry.mode = attributes.mode;
+        (entry.uid, entry.gid) = (attributes.uid, attributes.gid);
+        entry.mtime = attributes.mtime;
+        entry.xattrs = attributes.xattrs.as_deref().cloned().unwrap_or_else(Xattrs::new);
+    }
+    entry
+}
+
+/// Directory of the layer that unchanged files are linked from.
+struct Reuse<'m> {
+    directory: OwnedFd,
+    manifest: &'m Manifest,
+}
+
+/// Gives one entry and its content to `sink`.
+fn write(
+    item: &Item<'_, '_>,
+    entry: &Entry,
+    reuse: Option<&Reuse<'_>>,
+    sink: &mut dyn LayerSink,
+    applied: &mut Applied,
+) -> Result<(), FileOpError> {
+    let Planned::File(file) = item.planned else {
+        return Ok(sink.entry(entry, Content::None)?);
+    };
+    if item.first.is_some() {
+        return Ok(sink.entry(entry, Content::None)?);
+    }
+    applied.files += 1;
+    applied.bytes += file.size;
+    if let Some(digest) = &file.digest {
+        let fingerprint = fingerprint(digest, &file.attributes);
+        applied.manifest.insert(item.path, fingerprint);
+        if let Some(reuse) = reuse
+            && reuse.manifest.get(item.path) == Some(&fingerprint)
+            && link(item.path, entry, reuse, sink)
+        {
+            applied.linked += 1;
+            return Ok(());
+        }
+    }
+    match &file.source {
+        Source::Bytes(bytes) => sink.entry(entry, Content::Bytes(bytes))?,
+        Source::Tree { from, tree, node } => {
+            let view = from.view().expect("a scanned file has a tree");
+            if let From::Action(_) = from
+                && link_intermediate(file, view, tree, *node, entry, sink)
+            {
+                return Ok(());
+            }
+            let opened = view.open_node(tree, *node)?;
+            let written = sink.entry(entry, Content::File(&opened.file));
+            // A file that changed is more often the reason than the disk.
+            opened.verify()?;
+            written?;
+        }
+    }
+    Ok(())
+}
+
+/// Links the file at `path` from the previous layer. A link that fails is no error: the file may be
+/// gone, have too many names, or be on another file system.
+fn link(path: &[u8], entry: &Entry, reuse: &Reuse<'_>, sink: &mut dyn LayerSink) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let source = Path::new(std::ffi::OsStr::from_bytes(path));
+    let content = Content::Link { directory: reuse.directory.as_fd(), path: source };
+    sink.entry(entry, content).is_ok()
+}
+
+/// A file of a temporary tree has this one name only to move on: it is linked, where nothing about it
+/// is to be changed.
+fn link_intermediate(
+    file: &PlannedFile<'_>,
+    view: &View,
+    tree: &Tree,
+    node: NodeId,
+    entry: &Entry,
+    sink: &mut dyn LayerSink,
+) -> bool {
+    use std::os::unix::ffi::OsStrExt;
+    let Some(directory) = view.descriptor().filter(|_| file.attributes == as_scanned(tree, node))
+    else {
+        return false;
+    };
+    let mut place = Vec::new();
+    tree.path(node, &mut place);
+    let path = Path::new(std::ffi::OsStr::from_bytes(&place));
+    sink.entry(entry, Content::Link { directory, path }).is_ok()
+}
+
+fn as_scanned(tree: &Tree, node: NodeId) -> Attributes {
+    let node = tree.node(node);
+    Attributes {
+        mode: node.stat.mode.into(),
+        uid: node.stat.uid,
+        gid: node.stat.gid,
+        mtime: node.stat.mtime,
+        xattrs: node.xattrs().cloned().map(Arc::new),
+    }
+}
+
+/// Writes a directory, several threads at a time. Every thread has its own sink, which also gets the
+/// directories that lead to its entries; what depends on all of them comes last.
+fn into_directory(
+    plan: &Plan<'_>,
+    target: &Path,
+    options: &(dyn Fn() -> DirectoryOptions + Sync),
+    previous: Option<Previous<'_>>,
+) -> Result<Applied, FileOpError> {
+    let (items, warnings) = items(plan)?;
+    let root = open(target)?;
+    // A previous layer that is gone is no error, only slower.
+    let reuse = previous.and_then(|previous| {
+        let directory = open(previous.path).ok()?;
+        Some(Reuse { directory, manifest: previous.manifest })
+    });
+    let directories: BTreeMap<&[u8], &Item<'_, '_>> = items
+        .iter()
+        .filter(|item| matches!(item.planned, Planned::Directory(_)))
+        .map(|item| (item.path, item))
+        .collect();
+    let parts: Vec<Part> = items
+        .par_chunks(CHUNK)
+        .map(|chunk| part(chunk, &directories, &root, options, reuse.as_ref()))
+        .collect::<Result<_, _>>()?;
+    let mut applied = Applied { warnings, ..Applied::default() };
+    let mut shared = BTreeSet::new();
+    for part in parts {
+        applied.bytes += part.applied.bytes;
+        applied.files += part.applied.files;
+        applied.linked += part.applied.linked;
+        applied.warnings.extend(part.applied.warnings);
+        applied.manifest.append(part.applied.manifest);
+        shared.extend(part.shared);
+    }
+    finish(plan, &items, &shared, &directories, &root, options, &mut applied)?;
+    Ok(applied)
+}
+
+/// What one thread wrote.
+struct Part {
+    applied: Applied,
+    /// Directories that others write into, too: their times are still to be set.
+    shared: BTreeSet<Vec<u8>>,
+}
+
+fn part(
+    chunk: &[Item<'_, '_>],
+    directories: &BTreeMap<&[u8], &Item<'_, '_>>,
+    root: &OwnedFd,
+    options: &(dyn Fn() -> DirectoryOptions + Sync),
+    reuse: Option<&Reuse<'_>>,
+) -> Result<Part, FileOpError> {
+    let mut sink = sink(root, options())?;
+    let mut part = Part { applied: Applied::default(), shared: BTreeSet::new() };
+    // Whatever leads to the first and to the last entry may have entries in other parts.
+    for item in [chunk.first(), chunk.last()].into_iter().flatten() {
+        for directory in leading_to(item.path) {
+            part.shared.insert(directory.to_vec());
+        }
+        part.shared.insert(item.path.to_vec());
+    }
+    for directory in chunk.first().map_or(Vec::new(), |item| leading_to(item.path)) {
+        if let Some(item) = directories.get(directory) {
+            sink.entry(&entry(item), Content::None)?;
+        }
+    }
+    for item in chunk {
+        // Links wait for the files that they name, which another thread may write.
+        if item.path.is_empty() || item.first.is_some() {
+            continue;
+        }
+        write(item, &entry(item), reuse, &mut sink, &mut part.applied)?;
+        if let Planned::Directory(Directory { hides: true, .. }) = item.planned {
+            sink.entry(&Entry::new(item.path, EntryKind::Opaque, 0), Content::None)?;
+        }
+    }
+    let finished = sink.finish()?;
+    part.applied.warnings = finished.warnings.iter().map(ToString::to_string).collect();
+    Ok(part)
+}
+
+/// The directories above `path`, from the top, without the root.
+fn leading_to(path: &[u8]) -> Vec<&[u8]> {
+    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    slashes.map(|(at, _)| &path[..at]).collect()
+}
+
+/// Hard links, then the times of directories that several threads wrote into, and the root.
+fn finish(
+    plan: &Plan<'_>,
+    items: &[Item<'_, '_>],
+    shared: &BTreeSet<Vec<u8>>,
+    directories: &BTreeMap<&[u8], &Item<'_, '_>>,
+    root: &OwnedFd,
+    options: &(dyn Fn() -> DirectoryOptions + Sync),
+    applied: &mut Applied,
+) -> Result<(), FileOpError> {
+    let mut last: BTreeMap<PlanPath, &Item<'_, '_>> = BTreeMap::new();
+    let mut add = |item| {
+        let item: &Item<'_, '_> = item;
+        last.insert(PlanPath(item.path.into()), item);
+    };
+    for item in items.iter().filter(|item| item.first.is_some()) {
+        add(item);
+        let above = leading_to(item.path);
+        above.iter().filter_map(|dir| directories.get(dir)).for_each(|dir| add(dir));
+    }
+    shared.iter().filter_map(|dir| directories.get(dir.as_slice())).for_each(|dir| add(dir));
+    let mut sink = sink(root, options())?;
+    if let Some(attributes) = root_attributes(plan)? {
+        let mut root = Entry::new(b"", EntryKind::Directory, attributes.mode);
+        (root.uid, root.gid, root.mtime) = (attributes.uid, attributes.gid, attributes.mtime);
+        root.xattrs = attributes.xattrs.as_deref().cloned().unwrap_or_default();
+        sink.entry(&root, Content::None)?;
+    }
+    for item in last.into_values() {
+        sink.entry(&entry(item), Content::None)?;
+    }
+    let finished = sink.finish()?;
+    applied.warnings.extend(finished.warnings.iter().map(ToString::to_string));
+    Ok(())
+}
+
+/// An upper directory's own root is what the merged root will be.
+fn root_attributes(plan: &Plan<'_>) -> Result<Option<Attributes>, FileOpError> {
+    match plan.get(b"").and_then(Planned::attributes) {
+        Some(attributes) => Ok(Some(attributes.clone())),
+        None if plan.lower.is_some_and(|lower| lower.descriptor().is_some()) => {
+            Ok(Some(plan.lower_attributes(b"")?))
+        }
+        None => Ok(None),
+    }
+}
+
+fn sink(root: &OwnedFd, options: DirectoryOptions) -> Result<DirectorySink, FileOpError> {
+    let root = root.try_clone().map_err(|source| LayerError::Entry {
+        action: "open",
+        path: "/".into(),
+        source,
+    })?;
+    Ok(DirectorySink::new(root, options)?)
+}
+
+fn open(path: &Path) -> Result<OwnedFd, FileOpError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|errno| FileOpError::Open { path: path.into(), source: errno.into() })
+}

@@ -1,0 +1,75 @@
+//! Owners by name: looked up in the image's own `passwd` and `group`, never the machine's.
+
+use llb::{FileActionKind, Owner, OwnerId};
+
+use super::FileOpError;
+use crate::tree::View;
+
+/// User and group that `owner` stands for; `None` keeps what the source has.
+pub(super) fn resolve(
+    owner: Option<&Owner>,
+    inputs: &[Option<&View>],
+) -> Result<Option<(u32, u32)>, FileOpError> {
+    let Some(owner) = owner else { return Ok(None) };
+    let (uid, own_group) = match &owner.user {
+        None => (0, 0),
+        Some(OwnerId::Id(id)) => (*id, *id),
+        Some(OwnerId::Name { name, input }) => lookup(name, tree(name, *input, inputs)?)?,
+    };
+    let gid = match &owner.group {
+        None => own_group,
+        Some(OwnerId::Id(id)) => *id,
+        Some(OwnerId::Name { name, input }) => group(name, tree(name, *input, inputs)?)?,
+    };
+    Ok(Some((uid, gid)))
+}
+
+/// What the names of an action's owner that are looked up in `input` stand for.
+pub(super) fn names_in(
+    kind: &FileActionKind,
+    wanted: usize,
+    view: &View,
+) -> Result<Vec<(String, u32)>, FileOpError> {
+    let owner = match kind {
+        FileActionKind::Copy(op) => &op.owner,
+        FileActionKind::Mkfile(op) => &op.owner,
+        FileActionKind::Mkdir(op) => &op.owner,
+        FileActionKind::Symlink(op) => &op.owner,
+        FileActionKind::Rm(_) => &None,
+    };
+    let mut found = Vec::new();
+    let Some(owner) = owner else { return Ok(found) };
+    if let Some(OwnerId::Name { name, input: Some(input) }) = &owner.user
+        && *input == wanted
+    {
+        let (uid, gid) = lookup(name, view)?;
+        found.extend([(name.clone(), uid), (name.clone(), gid)]);
+    }
+    if let Some(OwnerId::Name { name, input: Some(input) }) = &owner.group
+        && *input == wanted
+    {
+        found.push((name.clone(), group(name, view)?));
+    }
+    Ok(found)
+}
+
+fn tree<'a>(
+    name: &str,
+    input: Option<usize>,
+    inputs: &[Option<&'a View>],
+) -> Result<&'a View, FileOpError> {
+    input
+        .and_then(|input| inputs.get(input).copied().flatten())
+        .filter(|view| view.descriptor().is_some())
+        .ok_or_else(|| FileOpError::NoOwnerTree { name: name.into() })
+}
+
+fn lookup(name: &str, view: &View) -> Result<(u32, u32), FileOpError> {
+    let root = view.descriptor();
+    let root = root.ok_or_else(|| FileOpError::NoOwnerTree { name: name.into() })?;
+    Ok(executor::resolve_owner(root, name)?)
+}
+
+fn group(name: &str, view: &View) -> Result<u32, FileOpError> {
+    Ok(lookup(&format!("0:{name}"), view)?.1)
+}

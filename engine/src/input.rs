@@ -1,0 +1,231 @@
+//! What the client hands in: the Dockerfile, its ignore file and the contexts' directories.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use parser::ignore;
+use parser::lower::{MainContext, NamedContext};
+
+use crate::error::BuildError;
+use crate::request::{BuildRequest, ContextSource, DockerfileSource};
+
+/// Largest Dockerfile or ignore file that is read, in bytes.
+const TEXT_MAX: u64 = 16 << 20;
+
+/// What was read.
+pub(crate) struct Input {
+    /// The Dockerfile's name for messages.
+    pub(crate) name: String,
+    /// Its text.
+    pub(crate) text: String,
+    /// The main context as lowering sees it.
+    pub(crate) main_context: MainContext,
+    /// The named contexts as lowering sees them.
+    pub(crate) named_contexts: BTreeMap<String, NamedContext>,
+    /// Local contexts by the name lowering uses for them.
+    pub(crate) directories: BTreeMap<String, PathBuf>,
+    /// OCI layouts by the name lowering uses for them.
+    pub(crate) layouts: BTreeMap<String, PathBuf>,
+    /// Holds an unpacked archive for as long as the build lasts.
+    _unpacked: Option<tempfile::TempDir>,
+}
+
+/// Reads the request's files.
+pub(crate) fn read(request: &BuildRequest, temporary: &Path) -> Result<Input, BuildError> {
+    let (directory, unpacked) = context_directory(&request.context, temporary)?;
+    let (name, path, text) = dockerfile(&request.dockerfile, directory.as_deref())?;
+    let mut input = Input {
+        name,
+        text,
+        main_context: MainContext::Empty,
+        named_contexts: BTreeMap::new(),
+        directories: BTreeMap::new(),
+        layouts: BTreeMap::new(),
+        _unpacked: unpacked,
+    };
+    if let Some(directory) = directory {
+        let exclude_patterns = ignore_patterns(&directory, path.as_deref())?;
+        input.main_context = MainContext::Local { exclude_patterns };
+        input.directories.insert(parser::lower::MAIN_CONTEXT.to_owned(), directory);
+    }
+    for (name, specification) in &request.named_contexts {
+        let context = named_context(&mut input, name, specification)?;
+        input.named_contexts.insert(name.clone(), context);
+    }
+    Ok(input)
+}
+
+fn context_directory(
+    source: &ContextSource,
+    temporary: &Path,
+) -> Result<(Option<PathBuf>, Option<tempfile::TempDir>), BuildError> {
+    match source {
+        ContextSource::Empty => Ok((None, None)),
+        ContextSource::Directory(path) => Ok((Some(existing_directory("context", path)?), None)),
+        ContextSource::Archive(path) => {
+            let unpacked = unpack(path, temporary)?;
+            Ok((Some(unpacked.path().to_owned()), Some(unpacked)))
+        }
+    }
+}
+
+fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
+    let found = std::fs::canonicalize(path).and_then(|p| Ok((p.metadata()?.is_dir(), p)));
+    match found {
+        Ok((true, path)) => Ok(path),
+        Ok((false, _)) => Err(input_error(
+            format!("{what} `{}` is not a directory", path.display()),
+            Some("give the directory that holds the files to build from".to_owned()),
+        )),
+        Err(error) => Err(input_error(format!("failed to open {what} `{}`: {error}", path.display()), None)),
+    }
+}
+
+fn unpack(path: &Path, temporary: &Path) -> Result<tempfile::TempDir, BuildError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        input_error(format!("failed to unpack the context `{}`: {error}", path.display()), None)
+    };
+    let directory = tempfile::Builder::new()
+        .prefix("context-")
+        .tempdir_in(temporary)
+        .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
+    let file = File::open(path).map_err(|e| failed(&e))?;
+    crate::archive::extract(file, directory.path()).map_err(|e| failed(&e))?;
+    Ok(directory)
+}
+
+/// The Dockerfile's name for messages, its path if it is a file, and its text.
+fn dockerfile(
+    source: &DockerfileSource,
+    context: Option<&Path>,
+) -> Result<(String, Option<PathBuf>, String), BuildError> {
+    let (name, path, bytes) = match source {
+        DockerfileSource::Text { name, text } => (name.clone(), None, text.clone()),
+        DockerfileSource::File(Some(path)) => (file_name(path), Some(path.clone()), read_text(path)?),
+        DockerfileSource::File(None) => {
+            let Some(context) = context else {
+                return Err(input_error("no Dockerfile given".to_owned(), None));
+            };
+            let path = ["Dockerfile", "dockerfile"].map(|n| context.join(n)).into_iter().find(|p| p.exists());
+            let Some(path) = path else {
+                return Err(input_error(
+                    format!("no Dockerfile in `{}`", context.display()),
+                    Some("name the file with `-f FILE`".to_owned()),
+                ));
+            };
+            (file_name(&path), Some(path.clone()), read_text(&path)?)
+        }
+    };
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|b| **b == b'\n').count();
+        input_error(format!("`{name}` is not UTF-8 text (line {line})"), None)
+    })?;
+    Ok((name, path, text))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+}
+
+/// Patterns of `NAME.dockerignore` beside the Dockerfile, else of `.dockerignore` in the context.
+fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<String>, BuildError> {
+    let beside = dockerfile.map(|path| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".dockerignore");
+        PathBuf::from(name)
+    });
+    for path in beside.into_iter().chain([context.join(".dockerignore")]) {
+        // A link may not lead out of the context, and nothing but a regular file is read.
+        match std::fs::symlink_metadata(&path) {
+            Ok(_) => {
+                let text = String::from_utf8_lossy(&read_text(&path)?).into_owned();
+                let patterns = ignore::parse_file(&text);
+                ignore::Patterns::new(&patterns).map_err(|error| {
+                    input_error(format!("`{}`: {error}", path.display()), None)
+                })?;
+                return Ok(patterns);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(input_error(format!("failed to read `{}`: {error}", path.display()), None)),
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// Reads a small regular file; never waits for a pipe, never reads without end.
+fn read_text(path: &Path) -> Result<Vec<u8>, BuildError> {
+    use rustix::fs::{Mode, OFlags, open};
+    let failed = |why: &dyn std::fmt::Display| {
+        input_error(format!("failed to read `{}`: {why}", path.display()), None)
+    };
+    let descriptor = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| failed(&std::io::Error::from(e)))?;
+    let file = File::from(descriptor);
+    if !file.metadata().map_err(|e| failed(&e))?.is_file() {
+        return Err(failed(&"it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+    if bytes.len() as u64 > TEXT_MAX {
+        return Err(failed(&"it is larger than 16 MiB"));
+    }
+    Ok(bytes)
+}
+
+/// What a `--build-context` value means.
+fn named_context(input: &mut Input, name: &str, specification: &str) -> Result<NamedContext, BuildError> {
+    if let Some(reference) = specification.strip_prefix("docker-image://") {
+        return Ok(NamedContext::Image(reference.to_owned()));
+    }
+    if let Some(layout) = specification.strip_prefix("oci-layout://") {
+        let (path, reference) = split_layout(layout);
+        let path = existing_directory("OCI layout", Path::new(path))?;
+        input.layouts.insert(name.to_owned(), path);
+        return Ok(NamedContext::OciLayout { name: name.to_owned(), reference: reference.to_owned() });
+    }
+    if let Some((scheme, _)) = specification.split_once("://") {
+        return Err(BuildError::refused(format!(
+            "build context `{name}`: `{scheme}://` sources are not supported"
+        )));
+    }
+    let directory = existing_directory("build context", Path::new(specification))?;
+    let exclude_patterns = ignore_patterns(&directory, None)?;
+    input.directories.insert(name.to_owned(), directory);
+    Ok(NamedContext::Local { name: name.to_owned(), exclude_patterns })
+}
+
+/// `path`, `path:tag`, `path@sha256:…` to path and the reference in it.
+fn split_layout(layout: &str) -> (&str, &str) {
+    if let Some((path, digest)) = layout.split_once('@') {
+        return (path, digest);
+    }
+    match layout.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, tag),
+        _ => (layout, ""),
+    }
+}
+
+fn input_error(message: String, hint: Option<String>) -> BuildError {
+    BuildError::Input { message, hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_paths_end_where_the_tag_or_digest_starts() {
+        for (text, expected) in [
+            ("dir", ("dir", "")),
+            ("dir:tag", ("dir", "tag")),
+            ("/a:b/dir", ("/a:b/dir", "")),
+            ("/a/dir:1.0", ("/a/dir", "1.0")),
+            ("dir@sha256:00", ("dir", "sha256:00")),
+        ] {
+            assert_eq!(split_layout(text), expected);
+        }
+    }
+}

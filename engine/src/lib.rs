@@ -1,0 +1,34 @@
+//! One build: where the parser, the solver, the cache, the sandbox and registries meet.
+//!
+//! [`Engine`] is a store, a configuration and what it takes to build with them. [`Engine::build`]
+//! takes a [`BuildRequest`], tells what happens through [`Progress`], and gives back images. The
+//! crate knows no argv, no terminal and no wire formats.
+
+pub mod config;
+pub mod error;
+pub mod event;
+pub mod request;
+
+mod archive;
+mod assemble;
+mod build;
+mod exec_op;
+mod image_source;
+mod input;
+mod layers;
+mod export;
+mod file_layer;
+pub mod file_op;
+mod machine;
+mod sandbox;
+mod seed;
+pub mod tree;
+mod steps;
+mod worker;
+
+pub use build::{BuiltImage, Engine, EngineOptions, Outcome, Plan};
+pub use config::Config;
+pub use error::{BuildError, StepFailure};
+pub use event::{Event, Progress, StepId, Stream};
+pub use executor::{enter_user_namespace, run_init_if_asked};
+pub use request::*;

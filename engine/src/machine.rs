@@ -1,0 +1,45 @@
+//! What the machine lets us do, found when it is first needed.
+
+use std::sync::OnceLock;
+
+use cache::layer::{DirectoryOptions, Flavor, Lower};
+use executor::{Executor, Host};
+
+use crate::error::BuildError;
+
+/// The machine, for everything that mounts, runs or writes layers.
+pub(crate) struct Machine {
+    host: Host,
+    executor: OnceLock<Executor>,
+}
+
+impl Machine {
+    pub(crate) fn probe() -> Self {
+        Self { host: Host::probe(), executor: OnceLock::new() }
+    }
+
+    pub(crate) fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What runs processes; made when the first is to run.
+    pub(crate) fn executor(&self) -> Result<&Executor, BuildError> {
+        if let Some(executor) = self.executor.get() {
+            return Ok(executor);
+        }
+        let made = Executor::new(self.host.clone())
+            .map_err(|e| BuildError::system("failed to prepare the sandbox", &e))?;
+        // Two at once: the loser's has started nothing yet.
+        Ok(self.executor.get_or_init(|| made))
+    }
+
+    /// How layer directories have their whiteouts here.
+    pub(crate) fn flavor(&self) -> Flavor {
+        if self.host.userxattr() { Flavor::User } else { Flavor::Trusted }
+    }
+
+    /// How layer directories are written here.
+    pub(crate) fn directory_options(&self, lower: Lower) -> DirectoryOptions {
+        DirectoryOptions { flavor: self.flavor(), ignore_owner: self.host.single_id(), lower }
+    }
+}

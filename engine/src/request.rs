@@ -1,0 +1,237 @@
+//! What is asked of a build. Nothing here is specific to a command line or a wire format.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci::{Platform, Reference};
+
+/// One build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// The Dockerfile.
+    pub dockerfile: DockerfileSource,
+    /// The main context.
+    pub context: ContextSource,
+    /// `--build-context`: name to specification as written (`dir`, `docker-image://…`,
+    /// `oci-layout://…`, `target:…` is a bake matter and refused).
+    pub named_contexts: BTreeMap<String, String>,
+    /// `--target`
+    pub target: Option<String>,
+    /// `--build-arg`
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`; empty means the host's.
+    pub platforms: Vec<Platform>,
+    /// `--no-cache`, `--no-cache-filter`
+    pub no_cache: NoCache,
+    /// `--pull`
+    pub pull: PullPolicy,
+    /// `--network`
+    pub network: NetworkMode,
+    /// `--add-host`: name, address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// `--secret`
+    pub secrets: Vec<Secret>,
+    /// `--shm-size` in bytes, 0 for the default.
+    pub shm_size: u64,
+    /// `--ulimit`
+    pub ulimits: Vec<Ulimit>,
+    /// Host name of steps, empty for the default.
+    pub hostname: String,
+    /// `--cgroup-parent`, empty for the default.
+    pub cgroup_parent: String,
+    /// `--allow`
+    pub entitlements: Vec<Entitlement>,
+    /// `--jobs`: steps that may run at once. `None`: one per core, never below 4, and more while
+    /// the machine idles because steps mostly wait.
+    pub jobs: Option<usize>,
+    /// `--tag`
+    pub tags: Vec<Reference>,
+    /// `--output`; empty means that the image lands in the store.
+    pub outputs: Vec<Output>,
+    /// `SOURCE_DATE_EPOCH`: seconds, from the client's environment.
+    pub source_date_epoch: Option<i64>,
+    /// `--annotation key=value` on the manifest.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Where the Dockerfile's text comes from.
+#[derive(Debug, Clone)]
+pub enum DockerfileSource {
+    /// A file. A relative path is relative to the working directory, or, when the context is an
+    /// archive, to the archive's root. `None`: `Dockerfile` in the context (or `dockerfile`, if
+    /// only that exists).
+    File(Option<PathBuf>),
+    /// The text itself (standard input). No `NAME.dockerignore` belongs to it.
+    Text {
+        /// What to call it in messages.
+        name: String,
+        /// The text.
+        text: Vec<u8>,
+    },
+}
+
+/// The main context.
+#[derive(Debug, Clone)]
+pub enum ContextSource {
+    /// A directory, read in place.
+    Directory(PathBuf),
+    /// A tar archive (plain or compressed), unpacked to a temporary directory.
+    Archive(PathBuf),
+    /// No files at all (Dockerfile on standard input).
+    Empty,
+}
+
+/// Which known results are not used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// All known results are used.
+    #[default]
+    Never,
+    /// None is.
+    Always,
+    /// Not those of these stages.
+    Stages(Vec<String>),
+}
+
+/// When a base image is looked up in its registry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum PullPolicy {
+    /// When the store does not have it.
+    #[default]
+    Missing,
+    /// Always (`--pull`): the registry's answer counts.
+    Always,
+    /// Never.
+    Never,
+    /// Always, but the store's answer will do when the registry has none.
+    Newer,
+}
+
+/// Network of the steps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum NetworkMode {
+    /// Each its own, connected by user-mode networking where there is one.
+    #[default]
+    Default,
+    /// Loopback only.
+    None,
+    /// The host's.
+    Host,
+}
+
+/// `--secret id=…`
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The name that mounts ask for.
+    pub id: String,
+    /// Where the value is.
+    pub source: SecretSource,
+}
+
+/// Where a secret's value is. It is read when a step asks for it.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable of the client.
+    Env(String),
+}
+
+/// `--ulimit name=soft:hard`; -1 is unlimited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ulimit {
+    /// `nofile`, ….
+    pub name: String,
+    /// Soft limit.
+    pub soft: i64,
+    /// Hard limit.
+    pub hard: i64,
+}
+
+/// What `--allow` grants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entitlement {
+    /// `RUN --network=host`
+    NetworkHost,
+    /// `RUN --security=insecure`
+    SecurityInsecure,
+}
+
+/// Where a result goes.
+#[derive(Debug, Clone)]
+pub enum Output {
+    /// `type=image`: the store (what happens without any output, too).
+    Image {
+        /// Names besides the request's tags.
+        names: Vec<Reference>,
+    },
+    /// `type=oci`: an OCI image layout.
+    Oci {
+        /// Where to.
+        dest: Destination,
+        /// A tar archive rather than a directory.
+        tar: bool,
+        /// How layers are compressed.
+        compression: Compression,
+    },
+    /// `type=docker`: what `docker load` reads (and an OCI layout, too).
+    Docker {
+        /// Where to.
+        dest: Destination,
+        /// A tar archive rather than a directory.
+        tar: bool,
+        /// How layers are compressed.
+        compression: Compression,
+    },
+    /// `type=local`: the root file system as files.
+    Local {
+        /// The directory.
+        dest: PathBuf,
+        /// A folder per platform; `None`: when there are several platforms.
+        platform_split: Option<bool>,
+    },
+    /// `type=tar`: the root file system as a tar.
+    Tar {
+        /// Where to.
+        dest: Destination,
+    },
+}
+
+/// A file, or standard output.
+#[derive(Debug, Clone)]
+pub enum Destination {
+    /// A path; replaced only when all of it is written.
+    Path(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+/// `compression=`, `compression-level=`, `force-compression=`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compression {
+    /// Algorithm.
+    pub algorithm: CompressionAlgorithm,
+    /// Level, `None` for the algorithm's default.
+    pub level: Option<i32>,
+    /// Layers of base images are compressed anew, too.
+    pub force: bool,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Self { algorithm: CompressionAlgorithm::Gzip, level: None, force: false }
+    }
+}
+
+/// Compression of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompressionAlgorithm {
+    /// Plain tar.
+    Uncompressed,
+    /// gzip
+    Gzip,
+    /// zstd
+    Zstd,
+}

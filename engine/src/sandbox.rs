@@ -1,0 +1,122 @@
+//! Running a prepared process: its output to the log, its end to the caller.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cache::NewLayer;
+use executor::{ExitStatus, NetworkUsed, Running, SpawnError};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{BuildError, chain};
+use crate::event::Stream;
+use crate::exec_op::Prepared;
+use crate::machine::Machine;
+use crate::steps::{StepLog, Steps};
+use crate::worker::blocking;
+
+/// Bytes read from a process at once.
+const CHUNK: usize = 64 << 10;
+
+/// Where processes run.
+pub(crate) struct Sandbox {
+    machine: Arc<Machine>,
+    told_network: AtomicBool,
+}
+
+/// How a process ended, and what it left.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// What it wrote, by output number.
+    pub(crate) outputs: BTreeMap<usize, NewLayer>,
+    pub(crate) tail: Vec<String>,
+    pub(crate) log_path: Option<PathBuf>,
+}
+
+impl Sandbox {
+    pub(crate) fn new(machine: Arc<Machine>) -> Self {
+        Self { machine, told_network: AtomicBool::new(false) }
+    }
+
+    /// Runs a process to its end, or kills it when the build is cancelled. Returns only when
+    /// nothing of it runs any more.
+    pub(crate) async fn run(
+        &self,
+        prepared: Prepared,
+        mut log: StepLog,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<Ended, BuildError> {
+        let Prepared { process, outputs, scratch, cache_mounts } = prepared;
+        let wants_network = process.network == executor::Network::Default;
+        let machine = self.machine.clone();
+        let mut running =
+            blocking(move || machine.executor()?.spawn(process).map_err(|e| spawn_error(&e))).await?;
+        for warning in running.warnings() {
+            steps.warn(warning.clone());
+        }
+        if wants_network && running.network() == NetworkUsed::Host && !self.told_network.swap(true, Ordering::Relaxed) {
+            steps.warn(
+                "no user-mode network (pasta or slirp4netns) is installed: steps use the host's network",
+            );
+        }
+        let stdout = receiver(running.stdout())?;
+        let stderr = receiver(running.stderr())?;
+        let running = Arc::new(running);
+        let killer = running.clone();
+        let stop = cancel.clone();
+        let watch = tokio::spawn(async move {
+            stop.cancelled().await;
+            killer.kill();
+        });
+        copy_output(stdout, stderr, &mut log).await;
+        let status = blocking(move || wait(&running)).await;
+        watch.abort();
+        drop(cache_mounts);
+        drop(scratch);
+        let (tail, log_path) = log.finish();
+        Ok(Ended { status: status?, outputs, tail, log_path })
+    }
+}
+
+fn wait(running: &Running) -> Result<ExitStatus, BuildError> {
+    running.wait().map_err(|e| BuildError::system("failed to wait for a process", &e))
+}
+
+fn spawn_error(error: &SpawnError) -> BuildError {
+    BuildError::System { message: chain(error), hint: None }
+}
+
+fn receiver(pipe: Option<OwnedFd>) -> Result<Option<Receiver>, BuildError> {
+    let open = |pipe| Receiver::from_owned_fd(pipe).map_err(|e| BuildError::system("failed to read a step's output", &e));
+    pipe.map(open).transpose()
+}
+
+/// Copies both streams until both end: when the last process of the sandbox is gone.
+async fn copy_output(mut stdout: Option<Receiver>, mut stderr: Option<Receiver>, log: &mut StepLog) {
+    let mut out = vec![0; CHUNK];
+    let mut err = vec![0; CHUNK];
+    while stdout.is_some() || stderr.is_some() {
+        tokio::select! {
+            read = read(&mut stdout, &mut out) => match read {
+                Some(length) => log.write(Stream::Stdout, &out[..length]),
+                None => stdout = None,
+            },
+            read = read(&mut stderr, &mut err) => match read {
+                Some(length) => log.write(Stream::Stderr, &err[..length]),
+                None => stderr = None,
+            },
+        }
+    }
+}
+
+async fn read(pipe: &mut Option<Receiver>, buffer: &mut [u8]) -> Option<usize> {
+    match pipe {
+        Some(pipe) => pipe.read(buffer).await.ok().filter(|length| *length > 0),
+        None => std::future::pending().await,
+    }
+}

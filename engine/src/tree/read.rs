@@ -1,0 +1,276 @@
+//! Contents of files: hashed once, opened again for copying, and noticed when they change between.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+
+use cache::layer::Time;
+use rayon::prelude::*;
+use rustix::io::Errno;
+
+use super::scan::Xattrs;
+use super::{Kind, Node, NodeId, Stat, Tree, TreeError, View};
+
+/// The longest value of an extended attribute, in bytes (the kernel's limit).
+pub const XATTR_LIMIT: usize = 1 << 16;
+
+/// Files from this size on are hashed by all threads together.
+const LARGE: u64 = 16 << 20;
+
+/// What is known of a regular file once it was read.
+#[derive(Debug, Clone)]
+pub(super) struct FileContent {
+    pub digest: [u8; 32],
+    /// `None` where there are none.
+    pub xattrs: Option<Box<Xattrs>>,
+}
+
+/// A file open for copying, certain to be the one that was scanned.
+pub struct Opened {
+    /// The file, at its start.
+    pub file: File,
+    stat: Stat,
+    context: bool,
+    path: Vec<u8>,
+}
+
+impl Opened {
+    /// Makes sure, after the file was read to its end, that nobody wrote to it meanwhile.
+    pub fn verify(&self) -> Result<(), TreeError> {
+        let now = Stat::of(self.file.as_fd())
+            .map_err(|errno| TreeError::file("stat", &self.path, errno))?;
+        if same_file(&self.stat, &now, self.context) { Ok(()) } else { Err(changed(&self.path)) }
+    }
+}
+
+impl View {
+    /// Hashes the content of every file of `tree` that is taken in and not known yet. A file that the
+    /// index knows with the same device, number, size and times is not opened.
+    pub fn hash(&self, tree: &Tree) -> Result<(), TreeError> {
+        // Several steps that take in the same files wait for the first instead of reading them, too.
+        let mut hashed = super::lock(&tree.hashed);
+        if !*hashed {
+            self.hash_all(tree)?;
+            *hashed = true;
+        }
+        Ok(())
+    }
+
+    fn hash_all(&self, tree: &Tree) -> Result<(), TreeError> {
+        let nodes = tree.nodes();
+        (0..nodes.len()).into_par_iter().with_min_len(64).try_for_each_init(
+            Vec::new,
+            |path, index| {
+                let node = &nodes[index];
+                if node.stat.kind != Kind::File || !node.shown || node.content.get().is_some() {
+                    return Ok(());
+                }
+                tree.path(Tree::id(index), path);
+                let content = self.hash_file(path, node)?;
+                node.content.get_or_init(|| content);
+                Ok(())
+            },
+        )
+    }
+
+    fn hash_file(&self, path: &[u8], node: &Node) -> Result<FileContent, TreeError> {
+        let index = self.index();
+        if let Some(digest) = index.and_then(|index| index.get(path, &stamp(&node.stat))) {
+            return Ok(FileContent { digest, xattrs: None });
+        }
+        let opened = self.open_scanned(path, &node.stat)?;
+        let digest = digest_of(&opened.file, node.stat.size)
+            .map_err(|error| TreeError::file("read", path, errno_of(&error)))?;
+        // The file's attributes change its ctime, so the check below covers them, too. A layer's
+        // attributes are in the scan already.
+        let xattrs = match self.is_context() {
+            true => file_xattrs(&opened.file)
+                .map_err(|errno| TreeError::file("listxattr", path, errno))?,
+            false => Xattrs::new(),
+        };
+        opened.verify()?;
+        // What the index knows has no attributes: a hit spares looking for them.
+        if let Some(index) = index
+            && xattrs.is_empty()
+        {
+            index.put(path, &stamp(&node.stat), &digest, self.started);
+        }
+        let xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+        Ok(FileContent { digest, xattrs })
+    }
+
+    /// Opens the regular file at `id` for copying.
+    pub fn open_node(&self, tree: &Tree, id: NodeId) -> Result<Opened, TreeError> {
+        let mut path = Vec::new();
+        tree.path(id, &mut path);
+        self.open_scanned(&path, &tree.node(id).stat)
+    }
+
+    fn open_scanned(&self, path: &[u8], stat: &Stat) -> Result<Opened, TreeError> {
+        let fail = |errno| match errno {
+            Errno::NOENT | Errno::LOOP | Errno::NOTDIR => changed(path),
+            errno => TreeError::file("open", path, errno),
+        };
+        let file = self.open_file(path).map_err(fail)?;
+        let opened = Opened { file, stat: *stat, context: self.is_context(), path: path.to_vec() };
+        opened.verify()?;
+        Ok(opened)
+    }
+
+    /// Reads the regular file at `path` (which leads through no link), at most `limit` bytes.
+    /// `None` when there is no such file.
+    pub fn read_file(&self, path: &[u8], limit: u64) -> Result<Option<Vec<u8>>, TreeError> {
+        let fail = |errno| TreeError::file("open", path, errno);
+        let file = match self.open_file(path) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::NXIO) => return Ok(None),
+            Err(errno) => return Err(fail(errno)),
+        };
+        if Stat::of(&file).map_err(fail)?.kind != Kind::File {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let read = file.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| TreeError::file("read", path, errno_of(&error)))?;
+        if bytes.len() as u64 > limit {
+            return Err(TreeError::file("read", path, Errno::FBIG));
+        }
+        Ok(Some(bytes))
+    }
+}
+
+/// The stat that the index compares.
+fn stamp(stat: &Stat) -> cache::Stat {
+    let nanoseconds = |time: Time| {
+        time.seconds.saturating_mul(1_000_000_000).saturating_add(time.nanoseconds.into())
+    };
+    cache::Stat {
+        dev: stat.dev,
+        ino: stat.ino,
+        size: stat.size,
+        mtime_ns: nanoseconds(stat.mtime),
+        ctime_ns: nanoseconds(stat.ctime),
+    }
+}
+
+/// Extended attributes in directories below these names belong to the machine or to the form in which
+/// layers are kept, not to the file.
+const FOREIGN: [&[u8]; 7] = [
+    b"trusted.overlay.",
+    b"user.overlay.",
+    b"user.mybuild.",
+    b"com.apple.",
+    b"security.selinux",
+    b"security.ima",
+    b"security.evm",
+];
+
+/// The true owner of a file in a layer that was written without the right to change owners.
+const OWNER: &[u8] = b"user.mybuild.owner";
+
+/// Extended attributes of `name` in `dir`, and the owner kept among them.
+pub(super) fn read_xattrs(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+) -> Result<(Xattrs, Option<(u32, u32)>), Errno> {
+    let mut xattrs = cache::layer::read_xattrs(dir, name.to_bytes()).map_err(|error| {
+        let source = std::error::Error::source(&error);
+        source.and_then(|e| e.downcast_ref()).map_or(Errno::IO, errno_of)
+    })?;
+    let owner = xattrs.get(OWNER).and_then(|value| parse_owner(value));
+    xattrs.retain(|name, _| !FOREIGN.iter().any(|prefix| name.starts_with(prefix)));
+    Ok((xattrs, owner))
+}
+
+/// `user:group`, in decimal.
+fn parse_owner(value: &[u8]) -> Option<(u32, u32)> {
+    let (uid, gid) = str::from_utf8(value).ok()?.split_once(':')?;
+    Some((uid.parse().ok()?, gid.parse().ok()?))
+}
+
+fn changed(path: &[u8]) -> TreeError {
+    TreeError::Changed { path: super::path::show(path) }
+}
+
+/// A layer's files are never written to, but hard links made from them move their ctime and nlink.
+fn same_file(then: &Stat, now: &Stat, context: bool) -> bool {
+    let content = (then.kind, then.ino, then.size, then.mtime);
+    content == (now.kind, now.ino, now.size, now.mtime)
+        && (!context || (then.dev, then.ctime) == (now.dev, now.ctime))
+}
+
+/// Extended attributes of an open file that belong to it.
+fn file_xattrs(file: &File) -> Result<Xattrs, Errno> {
+    let mut xattrs = Xattrs::new();
+    let mut names = vec![0; 256];
+    let length = loop {
+        match rustix::fs::flistxattr(file, &mut names[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if names.len() < XATTR_LIMIT => names.resize(XATTR_LIMIT, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(xattrs),
+            Err(errno) => return Err(errno),
+        }
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        if FOREIGN.iter().any(|prefix| name.starts_with(prefix)) {
+            continue;
+        }
+        let mut value = vec![0; XATTR_LIMIT];
+        match rustix::fs::fgetxattr(file, name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                xattrs.insert(name.to_vec(), value);
+            }
+            // Gone since it was listed, or not for this process to see.
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(xattrs)
+}
+
+fn digest_of(mut file: &File, size: u64) -> std::io::Result<[u8; 32]> {
+    let mut hasher = blake3::Hasher::new();
+    if size == 0 {
+        return Ok(hasher.finalize().into());
+    }
+    if size < LARGE {
+        with_buffer(|buffer| {
+            while let n @ 1.. = read(&mut file, buffer)? {
+                hasher.update(&buffer[..n]);
+            }
+            Ok::<(), std::io::Error>(())
+        })?;
+    } else {
+        let mut buffer = vec![0; 4 << 20];
+        while let n @ 1.. = read(&mut file, &mut buffer)? {
+            hasher.update_rayon(&buffer[..n]);
+        }
+    }
+    Ok(hasher.finalize().into())
+}
+
+fn read(file: &mut &File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// One buffer for each thread: most files are small, and allocating would cost more than reading.
+fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
+    thread_local! {
+        static BUFFER: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+    }
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize(128 << 10, 0);
+        work(buffer)
+    })
+}
+
+pub(super) fn errno_of(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::IO, Errno::from_raw_os_error)
+}

@@ -1,0 +1,9 @@
+//! Tests of the engine: trees, file operations, and the rules of the house.
+
+mod context;
+mod copying;
+mod editing;
+mod files;
+mod reuse;
+mod rooms;
+mod writing;

@@ -1,0 +1,338 @@
+//! The command itself: from a fork of the init to the program of the image.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, openat, openat2};
+use rustix::io::{Errno, dup2};
+use rustix::process::{DumpableBehavior, Pid, Rlimit, setrlimit};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::Winsize;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::mounts::{Tree, attach, bind};
+use crate::capability;
+use crate::error::{Failure, Step};
+use crate::job::{Job, JobIdentities, JobSecurity, JobStdio, Received};
+use crate::rlimit;
+use crate::sys;
+
+/// Docker's, for a process without `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Open files, when the caller says nothing: the same on every machine that allows it.
+const OPEN_FILES: (u64, u64) = (1024, 1 << 20);
+/// The step dies before the builder when memory runs out.
+const OOM_SCORE: &str = "500";
+
+/// The command's standard streams.
+pub(super) struct Streams {
+    input: OwnedFd,
+    output: OwnedFd,
+    error: OwnedFd,
+    terminal: Option<OwnedFd>,
+}
+
+impl Streams {
+    pub(super) fn open(job: &Job, tree: &Tree, fds: &[OwnedFd]) -> Result<Self, Failure> {
+        let failed = |error: io::Error| Failure::setup("open the command's streams")(error);
+        match job.stdio {
+            JobStdio::Streams(input, output, error) => {
+                let copy = |index: usize| fds[index].try_clone().map_err(failed);
+                let input = match input {
+                    Some(index) => copy(index)?,
+                    None => {
+                        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+                        openat(&tree.root, "dev/null", flags, Mode::empty())
+                            .map_err(|error| failed(error.into()))?
+                    }
+                };
+                Ok(Self { input, output: copy(output)?, error: copy(error)?, terminal: None })
+            }
+            JobStdio::Tty { rows, columns } => {
+                Self::terminal(tree, rows, columns).map_err(|error| failed(error.into()))
+            }
+        }
+    }
+
+    /// A new terminal of the sandbox, which is also its console.
+    fn terminal(tree: &Tree, rows: u16, columns: u16) -> rustix::io::Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let terminal = openat(&tree.terminals, "ptmx", flags, Mode::empty())?;
+        unlockpt(&terminal)?;
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(&terminal, size)?;
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let console = ioctl_tiocgptpeer(&terminal, flags)?;
+        let copy = || console.try_clone().map_err(|_| Errno::MFILE);
+        let (input, output) = (copy()?, copy()?);
+        // The first terminal of a new file system is number 0.
+        let attributes = rustix::mount::MountAttrFlags::empty();
+        let mounted = bind(tree.terminals.as_fd(), "0", false, attributes)?;
+        attach(mounted.as_fd(), &tree.root, "dev/console")?;
+        Ok(Self { input, output, error: console, terminal: Some(terminal) })
+    }
+
+    /// Closes the command's ends and keeps the caller's end of a terminal.
+    pub(super) fn into_terminal(self) -> Option<OwnedFd> {
+        self.terminal
+    }
+}
+
+/// Everything the command needs that would have to be allocated.
+struct Prepared {
+    argv: Vec<CString>,
+    environment: Vec<CString>,
+    filter: Option<Vec<u64>>,
+}
+
+/// Starts the command; the failure is the child's own where it is the child that fails.
+pub(super) fn start(received: &Received, tree: &Tree, streams: &Streams) -> Result<Pid, Failure> {
+    let prepared = prepare(received)?;
+    let (report, report_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+        .map_err(Failure::setup("make a pipe"))?;
+    let Some(child) = sys::fork().map_err(Failure::setup("start a process"))? else {
+        let failure = become_command(&received.job, &prepared, tree, streams, report_end);
+        sys::exit_now(failure)
+    };
+    drop(report_end);
+    let mut bytes = Vec::new();
+    let read = io::Read::read_to_end(&mut std::fs::File::from(report), &mut bytes);
+    read.map_err(Failure::setup("start the command"))?;
+    if bytes.is_empty() {
+        return Ok(child);
+    }
+    Err(serde_json::from_slice(&bytes)
+        .unwrap_or_else(|_| Failure::setup("start the command")(Errno::IO)))
+}
+
+fn prepare(received: &Received) -> Result<Prepared, Failure> {
+    let text =
+        |text: String| CString::new(text).map_err(|_| Failure::setup("read the job")(Errno::INVAL));
+    let job = &received.job;
+    let filter = match &job.security {
+        JobSecurity::Insecure => None,
+        JobSecurity::Sandbox { filter } => {
+            let bytes = received.blob(filter).map_err(Failure::setup("read the call filter"))?;
+            let (words, _) = bytes.as_chunks::<8>();
+            Some(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
+        }
+    };
+    Ok(Prepared {
+        argv: job.args.iter().cloned().map(text).collect::<Result<_, _>>()?,
+        environment: job
+            .env
+            .iter()
+            .map(|(name, value)| text(format!("{name}={value}")))
+            .collect::<Result<_, _>>()?,
+        filter,
+    })
+}
+
+/// Runs in the child; comes back only if it fails, with the exit code.
+fn become_command(
+    job: &Job,
+    prepared: &Prepared,
+    tree: &Tree,
+    streams: &Streams,
+    report: OwnedFd,
+) -> i32 {
+    // The one descriptor that stays open until the program runs.
+    let mut report_at = sys::numbered(3);
+    let tell = |report: &OwnedFd, failure: &Failure| {
+        let text = serde_json::to_vec(failure).unwrap_or_default();
+        // Short enough to go through at once; if it cannot, the exit code still tells.
+        let _ = rustix::io::write(report, &text);
+        127
+    };
+    let cwd = match redirect(job, tree, streams, &report, &mut report_at) {
+        Ok(cwd) => cwd,
+        Err(failure) => return tell(&report, &failure),
+    };
+    // What the number named before is closed by now.
+    std::mem::forget(report);
+    let Err(failure) = set_up(job, prepared, cwd).and_then(|()| execute(job, prepared));
+    tell(&report_at, &failure)
+}
+
+/// What can never be: the child becomes the program or fails.
+enum Never {}
+
+/// Gives the command its streams and leaves it no other descriptor; gives back its directory.
+fn redirect(
+    job: &Job,
+    tree: &Tree,
+    streams: &Streams,
+    report: &OwnedFd,
+    report_at: &mut OwnedFd,
+) -> Result<OwnedFd, Failure> {
+    let setup = Failure::setup::<Errno>;
+    sys::default_signals();
+    rustix::process::setsid().map_err(setup("start a session"))?;
+    if streams.terminal.is_some() {
+        rustix::process::ioctl_tiocsctty(&streams.input).map_err(setup("take the terminal"))?;
+    }
+    // Also for the files of `/proc/self` to be ours.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::Dumpable)
+        .map_err(setup("make the command inspectable"))?;
+    prefer_in_want_of_memory(tree);
+    let cwd = working_directory(job, tree.root.as_fd())?;
+    let streams = [&streams.input, &streams.output, &streams.error];
+    // A user who is not root can open `/dev/stdout` only if the pipe behind it is his.
+    for stream in streams {
+        give_away(stream.as_fd(), job);
+    }
+    // Above everything that is still to be copied from.
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 256);
+    let copies = || -> rustix::io::Result<_> {
+        Ok((
+            [high(streams[0].as_fd())?, high(streams[1].as_fd())?, high(streams[2].as_fd())?],
+            high(report.as_fd())?,
+            high(cwd.as_fd())?,
+        ))
+    };
+    let (copies, report, cwd) = copies().map_err(setup("open the command's streams"))?;
+    for (number, copy) in (0..).zip(&copies) {
+        let mut at = sys::numbered(number);
+        dup2(copy, &mut at).map_err(setup("open the command's streams"))?;
+    }
+    rustix::io::dup3(&report, report_at, rustix::io::DupFlags::CLOEXEC)
+        .map_err(setup("open the command's streams"))?;
+    Ok(cwd)
+}
+
+/// Writes the score through the `/proc` that we mounted; not being allowed to is no failure.
+fn prefer_in_want_of_memory(tree: &Tree) {
+    let file =
+        openat(&tree.proc, "self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    if let Ok(file) = file {
+        let _ = rustix::io::write(&file, OOM_SCORE.as_bytes());
+    }
+}
+
+fn give_away(stream: BorrowedFd<'_>, job: &Job) {
+    let Ok(stat) = fstat(stream) else { return };
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let is_ours = matches!(job.stdio, JobStdio::Tty { .. }) || kind == FileType::Fifo;
+    let own = stat.st_uid == job.uid;
+    if is_ours && !own && job.identities != JobIdentities::Single {
+        // Whoever cannot is left with what he can do by the open descriptor.
+        let _ = fchown(stream, Some(Uid::from_raw(job.uid)), None::<Gid>);
+    }
+}
+
+/// The working directory, resolved inside the root and not through `/proc`'s links to descriptors.
+fn working_directory(job: &Job, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let path = if job.cwd.is_empty() { "/" } else { &*job.cwd };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    openat2(root, path, flags, Mode::empty(), resolve)
+        .map_err(|error| Failure::new(Step::WorkingDirectory, path, error))
+}
+
+/// Limits, directory, rights, identity: in the order in which each is still allowed.
+fn set_up(job: &Job, prepared: &Prepared, cwd: OwnedFd) -> Result<(), Failure> {
+    let setup = Failure::setup::<Errno>;
+    sys::join_new_keyring();
+    limits(job)?;
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    let entered = rustix::process::fchdir(&cwd).and_then(|()| rustix::process::getcwd(Vec::new()));
+    drop(cwd);
+    // The kernel names a directory outside the root without a leading slash.
+    let inside = entered.and_then(|name| match name.to_bytes().first() {
+        Some(b'/') => Ok(()),
+        _ => Err(Errno::XDEV),
+    });
+    inside.map_err(|error| Failure::new(Step::WorkingDirectory, &*job.cwd, error))?;
+    sys::close_from(4).map_err(Failure::setup("close what the command is not to have"))?;
+    let sandboxed = matches!(job.security, JobSecurity::Sandbox { .. });
+    if sandboxed {
+        capability::bound_to_default().map_err(setup("drop capabilities"))?;
+    }
+    // Before the identity changes, since only a privileged process may filter without giving up
+    // set-user-id programs. What follows is on the list.
+    if let Some(filter) = &prepared.filter {
+        sys::install_filter(filter).map_err(Failure::setup("install the call filter"))?;
+    }
+    if job.identities != JobIdentities::Single {
+        identity(job).map_err(setup("change the user"))?;
+    }
+    capabilities(job, sandboxed).map_err(setup("set capabilities"))
+}
+
+fn identity(job: &Job) -> rustix::io::Result<()> {
+    let groups: Vec<Gid> = job.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    rustix::thread::set_thread_groups(&groups)?;
+    let gid = Gid::from_raw(job.gid);
+    rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+    let uid = Uid::from_raw(job.uid);
+    rustix::thread::set_thread_res_uid(uid, uid, uid)
+}
+
+/// Root keeps what its bounds allow, anybody else nothing; nothing is inherited.
+fn capabilities(job: &Job, sandboxed: bool) -> rustix::io::Result<()> {
+    let current = rustix::thread::capabilities(None)?;
+    let kept = match (job.uid, sandboxed) {
+        (0, true) => current.permitted & capability::DEFAULT,
+        (0, false) => current.permitted,
+        _ => CapabilitySet::empty(),
+    };
+    let sets =
+        CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    rustix::thread::set_capabilities(None, sets)
+}
+
+fn limits(job: &Job) -> Result<(), Failure> {
+    if !job.rlimits.iter().any(|limit| limit.name == "nofile") {
+        let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let hard = own.maximum.unwrap_or(u64::MAX).min(OPEN_FILES.1);
+        let limit = Rlimit { current: Some(OPEN_FILES.0.min(hard)), maximum: Some(hard) };
+        setrlimit(rustix::process::Resource::Nofile, limit)
+            .map_err(|error| Failure::new(Step::Rlimit, "nofile", error))?;
+    }
+    for limit in &job.rlimits {
+        let failed = |error: Errno| Failure::new(Step::Rlimit, &*limit.name, error);
+        let resource = rlimit::resource(&limit.name).ok_or_else(|| failed(Errno::INVAL))?;
+        setrlimit(resource, Rlimit { current: limit.soft, maximum: limit.hard }).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Becomes the program; comes back only with the reason why not.
+fn execute(job: &Job, prepared: &Prepared) -> Result<Never, Failure> {
+    let program = &job.args[0];
+    let argv: Vec<&CStr> = prepared.argv.iter().map(CString::as_c_str).collect();
+    let environment: Vec<&CStr> = prepared.environment.iter().map(CString::as_c_str).collect();
+    if program.contains('/') {
+        let error = sys::execve(argv[0], &argv, &environment);
+        return Err(refused(program, program, error));
+    }
+    let path = job.env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
+    let mut denied = None;
+    for directory in path.split(':') {
+        // An empty part is the working directory; a program found there has to be asked for by path.
+        if directory.is_empty() || program.is_empty() {
+            continue;
+        }
+        let candidate = format!("{directory}/{program}");
+        let Ok(file) = CString::new(&*candidate) else { continue };
+        let error = sys::execve(&file, &argv, &environment);
+        match refused(program, &candidate, error) {
+            Failure { step: Step::NotFound, .. } => {}
+            failure if failure.errno == libc::EACCES => denied = Some(failure),
+            failure => return Err(failure),
+        }
+    }
+    Err(denied.unwrap_or_else(|| Failure::new(Step::NotFound, &**program, Errno::NOENT)))
+}
+
+/// Tells a program that is not there from one that is and cannot run.
+fn refused(program: &str, file: &str, error: io::Error) -> Failure {
+    let missing = matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR));
+    let step = match rustix::fs::stat(file) {
+        Err(_) if missing => Step::NotFound,
+        _ => Step::NotExecutable,
+    };
+    Failure::new(step, program, error)
+}

@@ -1,0 +1,224 @@
+//! Network namespaces, kept from one step to the next.
+//!
+//! A namespace with its helper takes tens of milliseconds to make and much of that again to
+//! destroy, and a step without the right to change it leaves nothing in it: so it is used again.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
+
+use crate::control::{Order, Report};
+use crate::error::SpawnError;
+use crate::host::{Helper, Host};
+use crate::inits::{Init, Inits};
+use crate::names::PASTA_RESOLVER;
+use crate::process::{Network, NetworkUsed};
+use crate::sys::{self, Unshare};
+
+/// Where a helper finds the namespace it serves.
+pub(crate) const HELPER_NAMESPACE: &str = "/tmp/network";
+/// On which descriptor a helper says that it is ready.
+pub(crate) const HELPER_READY_FD: i32 = 3;
+
+/// Network namespaces, made when they are needed and kept for the next step.
+#[derive(Debug)]
+pub(crate) struct NetworkPool {
+    helper: Option<Helper>,
+    inits: Arc<Inits>,
+    idle: Mutex<Vec<Namespace>>,
+}
+
+/// One namespace and what serves it.
+#[derive(Debug)]
+struct Namespace {
+    fd: OwnedFd,
+    used: NetworkUsed,
+    _helper: Option<Init>,
+}
+
+/// A step's network; dropping it puts the namespace back.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    namespace: Option<Namespace>,
+    pool: Arc<NetworkPool>,
+    reusable: bool,
+    /// Why it is not what was asked for.
+    pub(crate) warning: Option<String>,
+}
+
+impl NetworkPool {
+    pub(crate) fn new(host: &Host, inits: Arc<Inits>) -> Self {
+        Self { helper: host.helper.clone(), inits, idle: Mutex::default() }
+    }
+
+    /// Makes sure that `count` steps can have their network at once without waiting.
+    pub(crate) fn prepare(&self, count: usize) {
+        let Some(helper) = &self.helper else { return };
+        while self.idle_count(helper.used()) < count {
+            match self.make_served(helper) {
+                Ok(namespace) => self.put_back(namespace),
+                // The step that needs it will say why.
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The network for one step. `reusable` says that the step cannot change it.
+    pub(crate) fn lease(
+        self: &Arc<Self>,
+        network: Network,
+        reusable: bool,
+    ) -> Result<Lease, SpawnError> {
+        let (namespace, warning) = match (network, &self.helper) {
+            (Network::Host, _) => (None, None),
+            (Network::None, _) => (Some(self.take_or_make(NetworkUsed::None, None)?), None),
+            (Network::Default, Some(helper)) => {
+                (Some(self.take_or_make(helper.used(), Some(helper))?), None)
+            }
+            (Network::Default, None) => {
+                let warning = "the step runs on the host's network: neither `pasta` nor \
+                               `slirp4netns` can be used here";
+                (None, Some(warning.to_owned()))
+            }
+        };
+        Ok(Lease { namespace, pool: Arc::clone(self), reusable, warning })
+    }
+
+    fn take_or_make(
+        &self,
+        used: NetworkUsed,
+        helper: Option<&Helper>,
+    ) -> Result<Namespace, SpawnError> {
+        if let Some(namespace) = self.take_idle(used) {
+            return Ok(namespace);
+        }
+        match helper {
+            Some(helper) => self.make_served(helper),
+            None => make_namespace().map(|fd| Namespace { fd, used, _helper: None }),
+        }
+    }
+
+    fn make_served(&self, helper: &Helper) -> Result<Namespace, SpawnError> {
+        let fd = make_namespace()?;
+        let init = helper.serve(&self.inits, fd.as_fd())?;
+        Ok(Namespace { fd, used: helper.used(), _helper: Some(init) })
+    }
+
+    fn take_idle(&self, used: NetworkUsed) -> Option<Namespace> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = idle.iter().position(|namespace| namespace.used == used)?;
+        Some(idle.swap_remove(index))
+    }
+
+    fn idle_count(&self, used: NetworkUsed) -> usize {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.iter().filter(|namespace| namespace.used == used).count()
+    }
+
+    fn put_back(&self, namespace: Namespace) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(namespace);
+    }
+}
+
+impl Lease {
+    pub(crate) fn used(&self) -> NetworkUsed {
+        self.namespace.as_ref().map_or(NetworkUsed::Host, |namespace| namespace.used)
+    }
+
+    /// The namespace; `None` is the host's.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.namespace.as_ref().map(|namespace| namespace.fd.as_fd())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(namespace) = self.namespace.take()
+            && self.reusable
+        {
+            self.pool.put_back(namespace);
+        }
+    }
+}
+
+/// A new namespace with its loopback up. A thread of its own goes there to make it, since a thread
+/// that has been there is of no use to anybody else.
+fn make_namespace() -> Result<OwnedFd, SpawnError> {
+    let make = || -> io::Result<OwnedFd> {
+        sys::unshare(Unshare::Network)?;
+        sys::bring_loopback_up()?;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        Ok(openat(CWD, "/proc/thread-self/ns/net", flags, Mode::empty())?)
+    };
+    std::thread::scope(|scope| scope.spawn(make).join())
+        .unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
+        .map_err(|source| failed("make a network namespace", source))
+}
+
+fn failed(what: impl Into<String>, source: io::Error) -> SpawnError {
+    SpawnError::Network { what: what.into(), source }
+}
+
+impl Helper {
+    fn used(&self) -> NetworkUsed {
+        match self {
+            Self::Pasta(_) => NetworkUsed::Pasta,
+            Self::Slirp4netns(_) => NetworkUsed::Slirp4netns,
+        }
+    }
+
+    /// Starts it on a namespace; it runs until the init that is given back is dropped.
+    fn serve(&self, inits: &Arc<Inits>, namespace: BorrowedFd<'_>) -> Result<Init, SpawnError> {
+        let args = self.args();
+        let says_ready = matches!(self, Self::Slirp4netns(_));
+        let order = Order::Help { args: args.clone(), says_ready };
+        let what = || format!("start `{}`", args[0]);
+        let (init, mut output) = (|| {
+            let output = File::from(memfd_create("helper-output", MemfdFlags::CLOEXEC)?);
+            let init = inits.take()?;
+            init.channel().send(&order, &[output.as_fd(), namespace])?;
+            Ok((init, output))
+        })()
+        .map_err(|source| failed(what(), source))?;
+        match init.channel().receive() {
+            Ok(Some((Report::Started, _))) => Ok(init),
+            Ok(_) => Err(failed(what(), io::Error::other(last_line(&mut output)))),
+            Err(source) => Err(failed(what(), source)),
+        }
+    }
+
+    /// Neither may forward ports into the namespace or let it reach the host's loopback.
+    fn args(&self) -> Vec<String> {
+        let (program, args): (&Path, String) = match self {
+            Self::Pasta(program) => {
+                let args = format!(
+                    "--config-net --quiet --no-map-gw --dns-forward {PASTA_RESOLVER} --runas 0:0 \
+                     -t none -u none -T none -U none --no-netns-quit --netns {HELPER_NAMESPACE}"
+                );
+                (program, args)
+            }
+            Self::Slirp4netns(program) => {
+                let args = format!(
+                    "--configure --mtu=65520 --disable-host-loopback \
+                     --ready-fd={HELPER_READY_FD} --netns-type=path {HELPER_NAMESPACE} tap0"
+                );
+                (program, args)
+            }
+        };
+        let program = program.to_string_lossy().into_owned();
+        std::iter::once(program).chain(args.split(' ').map(str::to_owned)).collect()
+    }
+}
+
+fn last_line(output: &mut File) -> String {
+    let mut text = Vec::new();
+    // Without its words the error still says what was tried.
+    let _ = output.rewind().and_then(|()| output.read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().filter(|line| !line.contains("syslog"));
+    lines.next_back().unwrap_or("it ended at once").trim().to_owned()
+}

@@ -1,0 +1,404 @@
+//! From the description of a process to a running one.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
+
+use crate::control::{MAX_FDS, Order, Report};
+use crate::error::SpawnError;
+use crate::host::Host;
+use crate::identity::{User, resolve_user};
+use crate::inits::{Init, Inits};
+use crate::job::{
+    Blob, FdIndex, Job, JobIdentities, JobMount, JobRlimit, JobSecurity, JobSource, JobStdio,
+};
+use crate::names;
+use crate::network::{Lease, NetworkPool};
+use crate::overlay;
+use crate::port::Forward;
+use crate::process::{
+    BindSource, Limits, Mount, MountSource, Network, Process, Rlimit, Root, Security, Stdio,
+};
+use crate::running::{Running, Streams};
+use crate::seccomp::{self, Identities};
+use crate::{cgroup, rlimit, sys};
+
+/// Runs processes, and keeps ready what they need.
+#[derive(Debug)]
+pub struct Executor {
+    host: Host,
+    inits: Arc<Inits>,
+    networks: Arc<NetworkPool>,
+    filter: Vec<u8>,
+    unified_control_groups: bool,
+}
+
+impl Executor {
+    /// Prepares to run processes on this machine; nothing is started yet but a thread.
+    pub fn new(host: Host) -> io::Result<Self> {
+        let inits = Arc::new(Inits::new(host.hierarchies.clone())?);
+        let networks = Arc::new(NetworkPool::new(&host, Arc::clone(&inits)));
+        let identities = if host.single_id() { Identities::Single } else { Identities::Many };
+        let filter = seccomp::program(identities);
+        let filter = filter.iter().flat_map(|instruction| instruction.to_le_bytes()).collect();
+        let unified_control_groups = cgroup::is_unified();
+        Ok(Self { host, inits, networks, filter, unified_control_groups })
+    }
+
+    /// What this machine lets us do.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Gets ready, in the background, for steps to come, of which `networks` at once want a network
+    /// of their own. Worth calling as soon as it is likely that something will run.
+    pub fn prepare(&self, networks: usize) {
+        // Failures show when the step that needs it runs.
+        let _ = self.inits.prepare();
+        if networks > 0 {
+            let pool = Arc::clone(&self.networks);
+            let spawned = std::thread::Builder::new()
+                .name("network-starter".to_owned())
+                .spawn(move || pool.prepare(networks));
+            drop(spawned);
+        }
+    }
+
+    /// Starts a process; it runs when this returns.
+    pub fn spawn(&self, process: Process) -> Result<Running, SpawnError> {
+        validate(&process)?;
+        let mut parcel = Parcel::default();
+        let root = self.open_root(&process)?;
+        let user = resolve_user(root.as_fd(), &process.user)?;
+        let lease = self.networks.lease(process.network, process.security == Security::Sandbox)?;
+        let mut warnings: Vec<String> = lease.warning.iter().cloned().collect();
+        if self.host.single_id() && user.uid != 0 {
+            warnings.push(format!(
+                "the step runs as root instead of user {}: only one user id is mapped here",
+                user.uid
+            ));
+        }
+        let root = parcel.add(root);
+        let mounts = process
+            .mounts
+            .into_iter()
+            .map(|mount| self.open_mount(mount, &mut parcel))
+            .collect::<Result<_, _>>()?;
+        let network = lease
+            .fd()
+            .map(|fd| fd.try_clone_to_owned().map(|fd| parcel.add(fd)))
+            .transpose()
+            .map_err(|error| SpawnError::setup("open the network namespace", error))?;
+        let (streams, stdio) = open_streams(process.stdio, &mut parcel)
+            .map_err(|error| SpawnError::setup("make pipes", error))?;
+        let hosts = names::hosts(&process.hostname, &process.extra_hosts);
+        let security = match process.security {
+            Security::Insecure => JobSecurity::Insecure,
+            Security::Sandbox => JobSecurity::Sandbox { filter: parcel.blob(&self.filter) },
+        };
+        let job = Job {
+            args: process.args,
+            env: with_home(process.env, &user),
+            cwd: process.cwd,
+            uid: if self.host.single_id() { 0 } else { user.uid },
+            gid: if self.host.single_id() { 0 } else { user.gid },
+            groups: user.groups,
+            hostname: process.hostname,
+            root,
+            readonly_root: process.readonly_root,
+            mounts,
+            network,
+            hosts: parcel.blob(hosts.as_bytes()),
+            resolv_conf: parcel.blob(names::resolv_conf(lease.used()).as_bytes()),
+            shm_size: process.shm_size,
+            stdio,
+            rlimits: process.rlimits.into_iter().map(to_job_rlimit).collect(),
+            security,
+            identities: self.identities(),
+            show_control_group: self.unified_control_groups,
+        };
+        let init = self.take_init(&process.limits, process.cgroup_parent.as_deref())?;
+        let terminal = start(&init, &job, parcel)?;
+        let streams = streams.with_terminal(terminal);
+        let ports = forward(&process.ports, &lease)?;
+        Ok(Running::new(init, lease, ports, streams, warnings))
+    }
+
+    fn identities(&self) -> JobIdentities {
+        match (self.host.rootless(), self.host.single_id()) {
+            (false, _) => JobIdentities::Host,
+            (true, false) => JobIdentities::Range,
+            (true, true) => JobIdentities::Single,
+        }
+    }
+
+    fn open_root(&self, process: &Process) -> Result<OwnedFd, SpawnError> {
+        let attributes = no_devices(process.security);
+        match &process.root {
+            Root::Overlay { lowers, upper, work } => {
+                overlay::mount(&self.host, lowers, Some((upper, work)), attributes)
+                    .map_err(SpawnError::Root)
+            }
+            Root::Directory(path) => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                openat(CWD, path, flags, Mode::empty())
+                    .map_err(io::Error::from)
+                    .and_then(|directory| clone_mount(directory.as_fd(), attributes))
+                    .map_err(|source| SpawnError::RootDirectory { path: path.clone(), source })
+            }
+        }
+    }
+
+    /// Opens what is to be mounted, here where the host's paths mean what the caller thinks.
+    fn open_mount(&self, mount: Mount, parcel: &mut Parcel) -> Result<JobMount, SpawnError> {
+        let Mount { target, source, readonly } = mount;
+        let read_only =
+            if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
+        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | read_only;
+        let source = match source {
+            MountSource::Tmpfs { size } => JobSource::Tmpfs { size },
+            MountSource::File { content, mode, uid, gid } => {
+                JobSource::File { content: parcel.blob(&content.0), mode, uid, gid }
+            }
+            MountSource::Bind(source) => {
+                let (source, origin) = open_source(source, &target)?;
+                let mounted = clone_mount(source.as_fd(), attributes).map_err(|source| {
+                    SpawnError::MountSource { origin, target: target.clone(), source }
+                })?;
+                JobSource::Detached(parcel.add(mounted))
+            }
+            MountSource::Socket(path) => {
+                let failed = |source| SpawnError::MountSource {
+                    origin: path.display().to_string(),
+                    target: target.clone(),
+                    source,
+                };
+                let mounted = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                    .map_err(io::Error::from)
+                    .and_then(|socket| clone_mount(socket.as_fd(), attributes))
+                    .map_err(failed)?;
+                JobSource::Detached(parcel.add(mounted))
+            }
+            MountSource::Overlay { lowers, scratch, selector } => {
+                let writable = scratch.as_ref().map(|dirs| (&*dirs.upper, &*dirs.work));
+                let merged = overlay::mount(&self.host, &lowers, writable, attributes)
+                    .map_err(|source| SpawnError::MountLayers { target: target.clone(), source })?;
+                let mounted = self.select(merged, &selector, attributes, &target)?;
+                JobSource::Detached(parcel.add(mounted))
+            }
+        };
+        Ok(JobMount { target, source, readonly })
+    }
+
+    /// The part of a merged tree that is to be seen.
+    fn select(
+        &self,
+        merged: OwnedFd,
+        selector: &str,
+        attributes: MountAttrFlags,
+        target: &str,
+    ) -> Result<OwnedFd, SpawnError> {
+        if is_root(selector) {
+            return Ok(merged);
+        }
+        open_beneath(merged.as_fd(), selector)
+            .and_then(|part| clone_mount(part.as_fd(), attributes))
+            .map_err(|source| SpawnError::MountSource {
+                origin: selector.to_owned(),
+                target: target.to_owned(),
+                source,
+            })
+    }
+
+    /// An init in a control group with these limits.
+    fn take_init(&self, limits: &Limits, parent: Option<&str>) -> Result<Init, SpawnError> {
+        let init = self
+            .inits
+            .take()
+            .map_err(|error| SpawnError::setup("start the sandbox's first process", error))?;
+        if *limits != Limits::default() || parent.is_some() {
+            let group = self.host.hierarchies.group(init.pid(), limits, parent)?;
+            init.set_group(group);
+        }
+        Ok(init)
+    }
+}
+
+fn no_devices(security: Security) -> MountAttrFlags {
+    match security {
+        Security::Sandbox => MountAttrFlags::MOUNT_ATTR_NODEV,
+        Security::Insecure => MountAttrFlags::empty(),
+    }
+}
+
+/// What is sent along with a job: descriptors and bytes.
+#[derive(Default)]
+struct Parcel {
+    fds: Vec<OwnedFd>,
+    bytes: Vec<u8>,
+}
+
+impl Parcel {
+    fn add(&mut self, fd: OwnedFd) -> FdIndex {
+        self.fds.push(fd);
+        self.fds.len() - 1
+    }
+
+    fn blob(&mut self, bytes: &[u8]) -> Blob {
+        let start = self.bytes.len();
+        self.bytes.extend(bytes);
+        start..self.bytes.len()
+    }
+}
+
+/// What can be refused before anything is opened.
+fn validate(process: &Process) -> Result<(), SpawnError> {
+    if process.args.first().is_none_or(String::is_empty) {
+        return Err(SpawnError::NoCommand);
+    }
+    let zero = |text: &String| text.contains('\0');
+    let strings = [
+        ("an argument", process.args.iter().any(zero)),
+        ("the environment", process.env.iter().any(|(name, value)| zero(name) || zero(value))),
+        ("the working directory", zero(&process.cwd)),
+        ("a mount's target", process.mounts.iter().any(|mount| zero(&mount.target))),
+    ];
+    if let Some((what, _)) = strings.into_iter().find(|(_, found)| *found) {
+        return Err(SpawnError::ZeroByte { what });
+    }
+    for limit in &process.rlimits {
+        if rlimit::resource(&limit.name).is_none() {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "there is no such limit");
+            return Err(SpawnError::Rlimit { name: limit.name.clone(), source });
+        }
+    }
+    match process.ports.first() {
+        Some(port) if process.network == Network::Host => Err(SpawnError::Port {
+            port: port.host,
+            source: io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the process has the host's network",
+            ),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn with_home(mut env: Vec<(String, String)>, user: &User) -> Vec<(String, String)> {
+    if !env.iter().any(|(name, _)| name == "HOME") {
+        env.push(("HOME".to_owned(), user.home.clone()));
+    }
+    env
+}
+
+fn to_job_rlimit(limit: Rlimit) -> JobRlimit {
+    JobRlimit { name: limit.name, soft: limit.soft, hard: limit.hard }
+}
+
+/// The source of a bind mount, and its name for people.
+fn open_source(source: BindSource, target: &str) -> Result<(OwnedFd, String), SpawnError> {
+    let (dir, selector) = match source {
+        BindSource::Fd(fd) => return Ok((fd, "a descriptor".to_owned())),
+        BindSource::Path { dir, selector } => (dir, selector),
+    };
+    let origin = match is_root(&selector) {
+        true => dir.display().to_string(),
+        false => dir.join(selector.trim_start_matches('/')).display().to_string(),
+    };
+    let opened = openat(CWD, &dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(
+            |dir| if is_root(&selector) { Ok(dir) } else { open_beneath(dir.as_fd(), &selector) },
+        );
+    match opened {
+        Ok(opened) => Ok((opened, origin)),
+        Err(source) => Err(SpawnError::MountSource { origin, target: target.to_owned(), source }),
+    }
+}
+
+fn is_root(selector: &str) -> bool {
+    selector.is_empty() || Path::new(selector) == Path::new("/")
+}
+
+/// Links in `path` are followed as if `directory` were the root.
+fn open_beneath(directory: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(directory, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)?)
+}
+
+/// The same file or directory as a mount attached nowhere, without what is mounted beneath it.
+fn clone_mount(source: BorrowedFd<'_>, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    let mounted = open_tree(source, "", flags)?;
+    sys::mount_setattr(mounted.as_fd(), false, attributes.bits().into(), libc::MS_PRIVATE)?;
+    Ok(mounted)
+}
+
+/// The caller's ends of the command's streams, and how the init is told of the others.
+fn open_streams(stdio: Stdio, parcel: &mut Parcel) -> io::Result<(Streams, JobStdio)> {
+    let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
+    match stdio {
+        Stdio::Tty { rows, columns } => Ok((Streams::default(), JobStdio::Tty { rows, columns })),
+        Stdio::Inherit => {
+            let input = parcel.add(io::stdin().as_fd().try_clone_to_owned()?);
+            let output = parcel.add(io::stdout().as_fd().try_clone_to_owned()?);
+            let error = parcel.add(io::stderr().as_fd().try_clone_to_owned()?);
+            Ok((Streams::default(), JobStdio::Streams(Some(input), output, error)))
+        }
+        Stdio::Piped { stdin } => {
+            let (stdout, output) = pipe()?;
+            let (stderr, error) = pipe()?;
+            let (input, stdin) = match stdin {
+                false => (None, None),
+                true => {
+                    let (input, stdin) = pipe()?;
+                    (Some(parcel.add(input)), Some(stdin))
+                }
+            };
+            let job = JobStdio::Streams(input, parcel.add(output), parcel.add(error));
+            let streams =
+                Streams { stdin, stdout: Some(stdout), stderr: Some(stderr), terminal: None };
+            Ok((streams, job))
+        }
+    }
+}
+
+/// Sends the job and waits until the command runs; gives back its terminal if it has one.
+fn start(init: &Init, job: &Job, parcel: Parcel) -> Result<Option<OwnedFd>, SpawnError> {
+    let failed = |error| SpawnError::setup("tell the sandbox what to run", error);
+    let description = crate::job::write(job, &parcel.bytes).map_err(failed)?;
+    let fds: Vec<BorrowedFd<'_>> =
+        std::iter::once(&description).chain(&parcel.fds).map(AsFd::as_fd).collect();
+    for fds in fds.chunks(MAX_FDS) {
+        init.channel().send(&Order::Descriptors, fds).map_err(failed)?;
+    }
+    init.channel().send(&Order::Run, &[]).map_err(failed)?;
+    drop(fds);
+    drop(parcel);
+    match init.channel().receive::<Report>().map_err(failed)? {
+        Some((Report::Started, mut fds)) => Ok(fds.pop()),
+        Some((Report::Failed(failure), _)) => Err(failure.into()),
+        Some((Report::Exited(_), _)) | None => Err(SpawnError::Ended),
+    }
+}
+
+fn forward(
+    ports: &[crate::process::PortForward],
+    lease: &Lease,
+) -> Result<Vec<Forward>, SpawnError> {
+    let mut forwards = Vec::new();
+    if let Some(namespace) = lease.fd() {
+        for port in ports {
+            let forward = Forward::start(port, namespace)
+                .map_err(|source| SpawnError::Port { port: port.host, source })?;
+            forwards.push(forward);
+        }
+    }
+    Ok(forwards)
+}

@@ -1,0 +1,300 @@
+//! The raw system calls that rustix has no safe form of. The one file of the crate with `unsafe`.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::process::Pid;
+
+/// Namespaces of every sandbox. The network's is joined later, the control group's made later.
+const SANDBOX_NAMESPACES: c_int =
+    libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+
+/// Bytes of stack for the moment between `clone` and `exec`.
+const CHILD_STACK: usize = 64 << 10;
+
+/// What the child between `clone` and `exec` works from; made before, so that it allocates nothing.
+struct ExecPlan<'a> {
+    program: RawFd,
+    argv: &'a [*const c_char],
+    null: RawFd,
+    keep: RawFd,
+    errno: c_int,
+}
+
+/// Starts the program open as `program` in new namespaces, with `null` as its standard streams and
+/// the one further descriptor `keep`; gives back its process id and descriptor.
+///
+/// The calling thread waits until the program has been executed. It must live as long as the
+/// program is to: the parent-death signal comes with the end of this thread.
+pub(crate) fn start_init(
+    program: BorrowedFd<'_>,
+    argv: &[&CStr],
+    null: BorrowedFd<'_>,
+    keep: BorrowedFd<'_>,
+) -> io::Result<(Pid, OwnedFd)> {
+    let mut pointers: Vec<*const c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let mut plan = ExecPlan {
+        program: program.as_raw_fd(),
+        argv: &pointers,
+        null: null.as_raw_fd(),
+        keep: keep.as_raw_fd(),
+        errno: 0,
+    };
+    let mut stack = vec![0_u8; CHILD_STACK];
+    let mut pidfd: c_int = -1;
+    let flags =
+        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | SANDBOX_NAMESPACES | libc::SIGCHLD;
+    let old_mask = block_signals();
+    // SAFETY: the top is inside `stack` and 16-byte aligned; `exec_child` and `plan` outlive the
+    // child's use of this memory, because CLONE_VFORK holds this thread until it has executed the
+    // program or exited; `pidfd` is where the kernel writes with CLONE_PIDFD.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(CHILD_STACK);
+        let top = top.sub(top as usize % 16).cast::<c_void>();
+        let plan = (&raw mut plan).cast::<c_void>();
+        libc::clone(exec_child, top, flags, plan, &raw mut pidfd)
+    };
+    let cloned = if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) };
+    restore_signals(&old_mask);
+    let pid = Pid::from_raw(cloned?).expect("a child's id is not zero");
+    // SAFETY: the kernel has just made this descriptor for us.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    if plan.errno != 0 {
+        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
+        return Err(io::Error::from_raw_os_error(plan.errno));
+    }
+    Ok((pid, pidfd))
+}
+
+/// Runs in the memory of the parent: nothing here allocates, locks or returns.
+extern "C" fn exec_child(plan: *mut c_void) -> c_int {
+    let environment = [std::ptr::null::<c_char>()];
+    // SAFETY: `plan` is the `ExecPlan` of `start_init`, whose thread waits; the descriptors are a
+    // copy of its table; `argv` and `environment` end with a null pointer.
+    unsafe {
+        let plan = &mut *plan.cast::<ExecPlan<'_>>();
+        for stream in 0..3 {
+            libc::dup2(plan.null, stream);
+        }
+        libc::fcntl(plan.keep, libc::F_SETFD, 0);
+        libc::syscall(
+            libc::SYS_execveat,
+            plan.program,
+            c"".as_ptr(),
+            plan.argv.as_ptr(),
+            environment.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        );
+        plan.errno = *libc::__errno_location();
+        libc::_exit(127)
+    }
+}
+
+fn block_signals() -> libc::sigset_t {
+    // SAFETY: both sets are plain data, filled in by the calls.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        let mut old = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old);
+        old
+    }
+}
+
+fn restore_signals(mask: &libc::sigset_t) {
+    // SAFETY: `mask` comes from `block_signals`.
+    unsafe {
+        libc::pthread_sigmask(libc::SIG_SETMASK, mask, std::ptr::null_mut());
+    }
+}
+
+/// Gives every signal its default action and blocks none: what a fresh program expects.
+pub(crate) fn default_signals() {
+    // SAFETY: only default actions are installed; the calls touch plain data.
+    unsafe {
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+    }
+}
+
+/// A descriptor that becomes readable when a child has ended; the signal itself is blocked.
+pub(crate) fn child_signal() -> io::Result<OwnedFd> {
+    // SAFETY: the set is plain data; the descriptor is ours.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+        let fd = libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(fd).map(|fd| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// `fork`, for a process with one thread; `None` in the child.
+pub(crate) fn fork() -> io::Result<Option<Pid>> {
+    // SAFETY: the callers are single-threaded (the sandbox's init, and `main` before it starts
+    // anything), so the child may do whatever the parent may.
+    let pid = check(unsafe { libc::fork() })?;
+    Ok(Pid::from_raw(pid))
+}
+
+/// Ends the process at once, running nothing.
+pub(crate) fn exit_now(code: c_int) -> ! {
+    // SAFETY: `_exit` has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// `execve`; returns only with the error.
+pub(crate) fn execve(program: &CStr, argv: &[&CStr], environment: &[&CStr]) -> io::Error {
+    let pointers = |strings: &[&CStr]| {
+        let mut pointers: Vec<*const c_char> = strings.iter().map(|arg| arg.as_ptr()).collect();
+        pointers.push(std::ptr::null());
+        pointers
+    };
+    let (argv, environment) = (pointers(argv), pointers(environment));
+    // SAFETY: all are zero-terminated and the lists end with a null pointer.
+    unsafe {
+        libc::execve(program.as_ptr(), argv.as_ptr(), environment.as_ptr());
+    }
+    io::Error::last_os_error()
+}
+
+/// Closes every descriptor from `first` on.
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: the callers hold no descriptor above `first` that they still use.
+    check_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Changes the flags of a mount, or of the whole tree beneath it.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    set: u64,
+    propagation: u64,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is empty and the structure is as long as said.
+    check_long(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    })
+    .map(drop)
+}
+
+/// Namespaces that [`unshare`] makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unshare {
+    Network,
+    ControlGroup,
+    /// The file-system view of this thread and its mounts.
+    Mounts,
+    UserAndMounts,
+}
+
+/// Moves this thread (for users: this single-threaded process) to a new namespace.
+pub(crate) fn unshare(what: Unshare) -> io::Result<()> {
+    let flags = match what {
+        Unshare::Network => libc::CLONE_NEWNET,
+        Unshare::ControlGroup => libc::CLONE_NEWCGROUP,
+        Unshare::Mounts => libc::CLONE_FS | libc::CLONE_NEWNS,
+        Unshare::UserAndMounts => libc::CLONE_NEWUSER | libc::CLONE_NEWNS,
+    };
+    // SAFETY: none of these flags takes away memory or descriptors of the thread.
+    check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Gives the process an empty session keyring; kernels without keys, or with none left, are fine.
+pub(crate) fn join_new_keyring() {
+    const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<c_char>());
+    }
+}
+
+/// Installs a call filter for this thread, as `seccomp::program` makes it.
+pub(crate) fn install_filter(program: &[u64]) -> io::Result<()> {
+    let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+    // `struct sock_filter` is eight bytes in the order of our numbers on little-endian machines.
+    let filter = libc::sock_fprog {
+        len: length,
+        filter: program.as_ptr().cast_mut().cast::<libc::sock_filter>(),
+    };
+    let install = |flags: libc::c_ulong| {
+        // SAFETY: `filter` points to `len` instructions, which the kernel copies and checks.
+        check_long(unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                flags,
+                &raw const filter,
+            )
+        })
+    };
+    // Without this flag older kernels slow every program down for a side channel that the
+    // namespace boundary does not depend on.
+    install(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).or_else(|_| install(0)).map(drop)
+}
+
+/// Brings the loopback interface of this thread's network up.
+pub(crate) fn bring_loopback_up() -> io::Result<()> {
+    // SAFETY: `request` is plain data with a zero-terminated name; the socket is closed on return.
+    unsafe {
+        let socket = check(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        let socket = OwnedFd::from_raw_fd(socket);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as c_char;
+        request.ifr_name[1] = b'o' as c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as i16;
+        check(libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request))
+            .map(drop)
+    }
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn check_long(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Kills every process this one may kill but itself: for the first of a process namespace, all.
+pub(crate) fn kill_all_others() {
+    // SAFETY: only called by the init of a sandbox, whose namespace holds nothing else.
+    unsafe {
+        libc::kill(-1, libc::SIGKILL);
+    }
+}
+
+/// Takes over the descriptor a program was started with; it is closed on the next `exec`.
+pub(crate) fn adopt(fd: RawFd) -> io::Result<OwnedFd> {
+    check(
+        // SAFETY: this only asks about a number and fails for one that is not open.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) },
+    )?;
+    // SAFETY: it is open, and the one place that knows its number gives it up here.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The descriptor of that number, whether it is open or not, as the target of a `dup2`; it
+/// is not closed on drop.
+pub(crate) fn numbered(fd: RawFd) -> ManuallyDrop<OwnedFd> {
+    // SAFETY: the number is never -1; it is only named to be replaced, and kept from being dropped
+    // by the callers' `ManuallyDrop`.
+    ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,70 @@
+//! What a test may not leave: processes, mounts, control groups.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+/// What there is of this process on the machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Traces {
+    children: BTreeSet<String>,
+    mounts: Vec<String>,
+    groups: BTreeSet<String>,
+    descriptors: usize,
+}
+
+impl Traces {
+    pub(crate) fn of_this_process() -> Self {
+        // One descriptor, the program's own copy, is made once and kept.
+        let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten().filter(|entry| {
+            fs::read_link(entry.path())
+                .is_ok_and(|target| !target.to_string_lossy().contains("memfd:mybuild-init"))
+        });
+        Self {
+            children: children(std::process::id()),
+            mounts: fs::read_to_string("/proc/self/mountinfo")
+                .unwrap()
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+            groups: groups(),
+            descriptors: descriptors.count(),
+        }
+    }
+
+    pub(crate) fn assert_nothing_new(&self) {
+        assert_eq!(*self, Self::of_this_process(), "something is left");
+    }
+}
+
+fn children(of: u32) -> BTreeSet<String> {
+    let stats = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let name = entry.file_name().to_str()?.to_owned();
+        name.parse::<u32>().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse::<u32>().ok()?;
+        (parent == of).then_some(stat)
+    });
+    stats.collect()
+}
+
+/// The control groups that carry this process's id.
+pub(crate) fn groups() -> BTreeSet<String> {
+    groups_of(std::process::id())
+}
+
+pub(crate) fn groups_of(pid: u32) -> BTreeSet<String> {
+    let prefix = format!("mybuild-{pid}-");
+    let mut found = BTreeSet::new();
+    let mut ahead = vec![std::path::PathBuf::from("/sys/fs/cgroup")];
+    while let Some(path) = ahead.pop() {
+        for entry in fs::read_dir(&path).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                    found.insert(entry.path().display().to_string());
+                }
+                ahead.push(entry.path());
+            }
+        }
+    }
+    found
+}

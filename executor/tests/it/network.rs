@@ -1,0 +1,94 @@
+//! Networks of steps.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
+
+use executor::{Network, NetworkUsed, PortForward, Protocol};
+
+use crate::fixture::Fixture;
+use crate::{Test, say};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("privileged_no_network_is_a_loopback_that_is_up", no_network_is_a_loopback),
+    ("privileged_the_hosts_network_is_the_hosts", the_hosts_network),
+    ("privileged_the_default_network_is_ones_own_or_says_so", the_default_network),
+    ("privileged_a_port_leads_into_the_sandbox", a_port_leads_into_the_sandbox),
+];
+
+fn no_network_is_a_loopback(fixture: &Fixture) {
+    let script = "ls /sys/class/net 2>/dev/null; ip -o link | grep -c LOWER_UP; ip -o link | wc -l; cat /etc/resolv.conf";
+    let process = fixture.shell(script);
+    let output = fixture.output_of(process);
+    assert!(output.ends_with("1\n1\n"), "{output}");
+    let running = fixture.spawn(fixture.shell("true"));
+    assert_eq!(running.network(), NetworkUsed::None);
+}
+
+fn the_hosts_network(fixture: &Fixture) {
+    let mut process = fixture.shell("readlink /proc/self/ns/net; cat /etc/resolv.conf");
+    process.network = Network::Host;
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    let resolvers = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    assert_eq!(fixture.output_of(process), format!("{}\n{resolvers}", own.display()));
+}
+
+fn the_default_network(fixture: &Fixture) {
+    let process = || {
+        let mut process = fixture.shell("readlink /proc/self/ns/net; ip -o link | wc -l");
+        process.network = Network::Default;
+        process
+    };
+    let mut running = fixture.spawn(process());
+    if fixture.executor.host().network_helper().is_none() {
+        say("no helper here: the step has the host's network");
+        assert_eq!(running.network(), NetworkUsed::Host);
+        assert_eq!(running.warnings().len(), 1);
+        return;
+    }
+    assert!(matches!(running.network(), NetworkUsed::Pasta | NetworkUsed::Slirp4netns));
+    let mut first = String::new();
+    File::from(running.stdout().unwrap()).read_to_string(&mut first).unwrap();
+    running.wait().unwrap();
+    let own = std::fs::read_link("/proc/self/ns/net").unwrap();
+    assert!(!first.contains(own.to_str().unwrap()) && first.ends_with("\n2\n"), "{first}");
+    assert_eq!(fixture.output_of(process()), first, "the next step gets the same one");
+    let mut insecure = process();
+    insecure.security = executor::Security::Insecure;
+    assert_eq!(fixture.output_of(insecure), first);
+    assert_ne!(fixture.output_of(process()), first, "one that could be changed is not used again");
+}
+
+fn a_port_leads_into_the_sandbox(fixture: &Fixture) {
+    let mut process = fixture.shell(
+        "nc -l -p 8080 -e cat & while ! grep -q ':1F90 ' /proc/net/tcp*; do :; done; echo up; wait",
+    );
+    process.ports.push(PortForward {
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        host: 0,
+        container: 8080,
+        protocol: Protocol::Tcp,
+    });
+    let mut running = fixture.spawn(process);
+    let mut line = String::new();
+    BufReader::new(File::from(running.stdout().unwrap())).read_line(&mut line).unwrap();
+    assert_eq!(line, "up\n");
+    let mut client = TcpStream::connect(running.ports()[0]).unwrap();
+    client.write_all(b"echo\n").unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "echo\n");
+    let address = running.ports()[0];
+    drop(running);
+    assert!(TcpStream::connect(address).is_err(), "the port closes with the sandbox");
+    let mut process = fixture.shell("true");
+    process.network = Network::Host;
+    process.ports.push(PortForward {
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        host: 1,
+        container: 1,
+        protocol: Protocol::Udp,
+    });
+    assert!(fixture.refusal(process).contains("the process has the host's network"));
+}

@@ -1,0 +1,498 @@
+//! What was typed after `mybuild build`, turned into what is meant: an [`engine::BuildRequest`] and
+//! what to do around it. Looks at the environment and at which files exist, reads nothing.
+
+pub mod csv;
+mod host;
+pub mod option;
+mod output;
+mod quantity;
+mod refused;
+mod secret;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use engine::request::{
+    BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, Output,
+    PullPolicy,
+};
+use oci::{Platform, Reference};
+
+use crate::cli::BuildArgs;
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::progress::Mode;
+use crate::stdin::StandardInput;
+
+/// What `mybuild build` has to do.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// The build. What comes from standard input is not in it yet.
+    pub request: BuildRequest,
+    /// What standard input holds, if it is to be read.
+    pub standard_input: Option<StandardInput>,
+    /// Build, or look only.
+    pub action: Action,
+    /// How to show what happens.
+    pub progress: Mode,
+    /// `--iidfile`
+    pub iidfile: Option<PathBuf>,
+    /// `--metadata-file`
+    pub metadata_file: Option<PathBuf>,
+    /// To be told before the build starts.
+    pub warnings: Vec<String>,
+}
+
+/// What is done with the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// It is built.
+    Build,
+    /// Its Dockerfile is checked.
+    Check {
+        /// Findings do not make it fail.
+        ignore_status: bool,
+    },
+    /// Its instruction graph is printed.
+    Print(GraphFormat),
+}
+
+/// How `--print=dag` writes the graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GraphFormat {
+    /// A line an operation.
+    Text,
+    /// Graphviz.
+    Dot,
+    /// JSON.
+    Json,
+}
+
+/// Finds out what is meant, or why it cannot be.
+pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, UsageError> {
+    let mut args = args.clone();
+    for option in std::mem::take(&mut args.options) {
+        option::apply(&option, &mut args)?;
+    }
+    refused::check(&args)?;
+    let (context, dockerfile, standard_input) = inputs(&args)?;
+    let outputs = outputs(&args, environment)?;
+    let build_args = build_args(&args, environment)?;
+    let request = BuildRequest {
+        dockerfile,
+        context,
+        named_contexts: named_contexts(&args.build_contexts)?,
+        target: args.target.clone().filter(|target| !target.is_empty()),
+        source_date_epoch: source_date_epoch(&build_args, environment)?,
+        build_args,
+        labels: labels(&args.labels)?,
+        platforms: platforms(&args.platform, environment)?,
+        no_cache: no_cache(&args),
+        pull: pull(args.pull.as_deref())?,
+        network: network(args.network.as_deref())?,
+        extra_hosts: each(&args.add_hosts, host::parse)?,
+        secrets: each(&args.secrets, |text| secret::parse(text, environment))?,
+        shm_size: args
+            .shm_size
+            .as_deref()
+            .map_or(Ok(0), |size| quantity::bytes("--shm-size", size))?,
+        ulimits: each(&args.ulimits, quantity::ulimit)?,
+        hostname: args.hostname.as_deref().map_or(Ok(String::new()), hostname)?,
+        cgroup_parent: args.cgroup_parent.clone().unwrap_or_default(),
+        entitlements: entitlements(&args)?,
+        jobs: args.jobs.as_deref().map(|jobs| quantity::positive("--jobs", jobs)).transpose()?,
+        tags: outputs.tags,
+        outputs: outputs.outputs,
+        annotations: outputs.annotations,
+    };
+    Ok(Build {
+        request,
+        standard_input,
+        action: action(&args)?,
+        progress: progress(&args, environment)?,
+        iidfile: args.iidfile.clone(),
+        metadata_file: args.metadata_file.clone(),
+        warnings: refused::without_effect(&args),
+    })
+}
+
+fn each<T>(
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, UsageError>,
+) -> Result<Vec<T>, UsageError> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+/// Context, Dockerfile, and which of them standard input is.
+fn inputs(
+    args: &BuildArgs,
+) -> Result<(ContextSource, DockerfileSource, Option<StandardInput>), UsageError> {
+    let file = args.file.as_deref().filter(|file| !file.is_empty());
+    if let Some(url) = file.and_then(remote) {
+        return Err(UsageError::new(format!("`--file {url}`: a URL is not supported"))
+            .with_hint("download it, or pipe it in with `--file -`"));
+    }
+    let dockerfile = DockerfileSource::File(file.map(PathBuf::from));
+    let file_is_stdin = file == Some(OsStr::new("-"));
+    if args.context == "-" {
+        if file_is_stdin {
+            return Err(UsageError::new("context and Dockerfile cannot both be standard input"));
+        }
+        return Ok((ContextSource::Empty, dockerfile, Some(StandardInput::Context)));
+    }
+    let context = context(&args.context)?;
+    if file_is_stdin {
+        let unread = DockerfileSource::File(None);
+        return Ok((context, unread, Some(StandardInput::Dockerfile)));
+    }
+    Ok((context, dockerfile, None))
+}
+
+fn context(text: &OsStr) -> Result<ContextSource, UsageError> {
+    if let Some(url) = remote(text) {
+        return Err(UsageError::new(format!("context `{url}`: a URL is not supported"))
+            .with_hint("clone or download it, and give the directory"));
+    }
+    let path = Path::new(text);
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(ContextSource::Directory(path.into())),
+        Ok(metadata) if metadata.is_file() => Ok(ContextSource::Archive(path.into())),
+        Ok(_) => Err(UsageError::new(format!(
+            "context `{}` is neither a directory nor a file",
+            path.display()
+        ))),
+        Err(error) => {
+            Err(UsageError::new(format!("context `{}`: {}", path.display(), told(&error)))
+                .with_hint("`mybuild --help` lists the commands"))
+        }
+    }
+}
+
+/// What the system says, without its number.
+fn told(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such directory or command".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+/// A Git or HTTP address, by the rules Docker tells them from paths.
+fn remote(text: &OsStr) -> Option<&str> {
+    const PREFIXES: &[&str] =
+        &["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"];
+    text.to_str().filter(|text| PREFIXES.iter().any(|prefix| text.starts_with(prefix)))
+}
+
+/// Outputs, and what they say about the image.
+#[derive(Default)]
+struct Outputs {
+    outputs: Vec<Output>,
+    tags: Vec<Reference>,
+    annotations: BTreeMap<String, String>,
+}
+
+fn outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs, UsageError> {
+    let mut result = Outputs { tags: each(&args.tags, tag)?, ..Outputs::default() };
+    let alone = args.outputs.len() == 1 && !args.load;
+    for text in &args.outputs {
+        let parsed = output::parse(text, environment)?;
+        // The request names and annotates the image, not one of its copies.
+        if !alone && !parsed.annotations.is_empty() {
+            return Err(UsageError::new(format!(
+                "`--output {text}`: annotations of one output among several are not supported"
+            ))
+            .with_hint("use `--annotation`"));
+        }
+        if !parsed.names.is_empty() && (!alone || !args.tags.is_empty()) {
+            return Err(UsageError::new(format!(
+                "`--output {text}`: `name=` beside `--tag` or other outputs is not supported"
+            ))
+            .with_hint("use `--tag`"));
+        }
+        result.outputs.push(parsed.output);
+        result.tags.extend(parsed.names);
+        result.annotations.extend(parsed.annotations);
+    }
+    if result.outputs.iter().filter(|output| output::writes_stdout(output)).count() > 1 {
+        return Err(UsageError::new("only one output can be standard output"));
+    }
+    let has_image = result.outputs.iter().any(|output| matches!(output, Output::Image { .. }));
+    if args.load && !result.outputs.is_empty() && !has_image {
+        result.outputs.push(Output::Image { names: Vec::new() });
+    }
+    for text in &args.annotations {
+        let (key, value) = annotation(text)?;
+        result.annotations.insert(key, value);
+    }
+    Ok(result)
+}
+
+/// A name for an image, with `:latest` where it has no tag.
+fn tag(text: &str) -> Result<Reference, UsageError> {
+    let reference: Reference = text
+        .parse()
+        .map_err(|error| UsageError::new(format!("`{text}` is no name for an image: {error}")))?;
+    match reference.digest() {
+        Some(_) => Err(UsageError::new(format!(
+            "`{text}` is no name for an image: a digest cannot be chosen"
+        ))),
+        None => Ok(reference.with_default_tag()),
+    }
+}
+
+/// `[LEVEL[PLATFORM],…:]KEY=VALUE`; the manifest is the one level there is.
+fn annotation(text: &str) -> Result<(String, String), UsageError> {
+    let invalid = |what: &str| UsageError::new(format!("`--annotation {text}`: {what}"));
+    let (key, value) = text.split_once('=').ok_or_else(|| invalid("want KEY=VALUE"))?;
+    let is_level = |level: &str| {
+        let name = level.split_once('[').map_or(level, |(name, _)| name);
+        ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&name)
+    };
+    let key = match key.split_once(':') {
+        Some(("manifest", key)) => key,
+        Some((levels, _)) if levels.split(',').all(is_level) => {
+            return Err(invalid("only the level `manifest` is supported, without a platform"));
+        }
+        _ => key,
+    };
+    if key.is_empty() {
+        return Err(invalid("the key is empty"));
+    }
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+/// Names of proxy variables; each counts in lower case, too.
+const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
+
+/// `--build-arg`, and what the environment adds: proxies and `SOURCE_DATE_EPOCH`.
+fn build_args(
+    args: &BuildArgs,
+    environment: &Environment,
+) -> Result<BTreeMap<String, String>, UsageError> {
+    let mut result = BTreeMap::new();
+    for text in &args.build_args {
+        let (name, value) = match text.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (text.as_str(), environment.text(text)),
+        };
+        if name.is_empty() {
+            return Err(UsageError::new(format!("`--build-arg {text}`: the name is empty")));
+        }
+        // A bare name that is not set says nothing: the Dockerfile's default counts.
+        if let Some(value) = value {
+            result.insert(name.to_owned(), value.to_owned());
+        }
+    }
+    let proxies = PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_lowercase()]);
+    for name in proxies.chain(["SOURCE_DATE_EPOCH".to_owned()]) {
+        if let Some(value) = environment.text(&name).filter(|value| !value.is_empty()) {
+            result.entry(name).or_insert_with(|| value.to_owned());
+        }
+    }
+    Ok(result)
+}
+
+/// The time that all times become. What is no number (`context`) is the engine's to find out.
+fn source_date_epoch(
+    build_args: &BTreeMap<String, String>,
+    environment: &Environment,
+) -> Result<Option<i64>, UsageError> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let Some(value) = build_args.get(NAME) else { return Ok(None) };
+    match value.parse() {
+        Ok(seconds) => Ok(Some(seconds)),
+        Err(_) if environment.text(NAME) == Some(value) => Err(UsageError::new(format!(
+            "the environment variable {NAME} is `{value}`, which is no number of seconds"
+        ))),
+        Err(_) => Ok(None),
+    }
+}
+
+fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    let mut result = BTreeMap::new();
+    for text in texts {
+        let invalid = |what: &str| UsageError::new(format!("`--build-context {text}`: {what}"));
+        let (name, source) = text
+            .split_once('=')
+            .filter(|(name, source)| !name.is_empty() && !source.is_empty())
+            .ok_or_else(|| invalid("want NAME=SOURCE"))?;
+        if remote(OsStr::new(source)).is_some() {
+            return Err(invalid("a URL is not supported")
+                .with_hint("clone or download it, and give the directory"));
+        }
+        result.insert(name.to_owned(), source.to_owned());
+    }
+    Ok(result)
+}
+
+/// `NAME=VALUE`; without `=` the value is empty.
+fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=').unwrap_or((text, "")) {
+            ("", _) => Err(UsageError::new(format!("`--label {text}`: the name is empty"))),
+            (name, value) => Ok((name.to_owned(), value.to_owned())),
+        })
+        .collect()
+}
+
+fn platforms(typed: &[String], environment: &Environment) -> Result<Vec<Platform>, UsageError> {
+    const NAME: &str = "DOCKER_DEFAULT_PLATFORM";
+    let default = environment.text(NAME).unwrap_or_default();
+    let texts = if typed.is_empty() { vec![default.to_owned()] } else { typed.to_vec() };
+    let mut result: Vec<Platform> = Vec::new();
+    for text in texts.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty()) {
+        let platform = text.trim().parse().map_err(|error: oci::platform::InvalidPlatform| {
+            let from = if typed.is_empty() { NAME } else { "--platform" };
+            UsageError::new(format!("{from}: {error}"))
+        })?;
+        result.push(platform);
+    }
+    Ok(result)
+}
+
+fn no_cache(args: &BuildArgs) -> NoCache {
+    if args.no_cache {
+        return NoCache::Always;
+    }
+    let stages: Vec<String> = args
+        .no_cache_filter
+        .iter()
+        .flat_map(|stages| stages.split(','))
+        .map(str::trim)
+        .filter(|stage| !stage.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if stages.is_empty() { NoCache::Never } else { NoCache::Stages(stages) }
+}
+
+fn pull(value: Option<&str>) -> Result<PullPolicy, UsageError> {
+    match value {
+        None | Some("missing" | "false" | "0") => Ok(PullPolicy::Missing),
+        Some("always" | "true" | "1") => Ok(PullPolicy::Always),
+        Some("never") => Ok(PullPolicy::Never),
+        Some("newer") => Ok(PullPolicy::Newer),
+        Some(other) => Err(UsageError::new(format!("`--pull={other}`: unknown policy"))
+            .with_hint("policies are always, missing, newer and never")),
+    }
+}
+
+fn network(value: Option<&str>) -> Result<NetworkMode, UsageError> {
+    match value {
+        None | Some("" | "default") => Ok(NetworkMode::Default),
+        Some("none") => Ok(NetworkMode::None),
+        Some("host") => Ok(NetworkMode::Host),
+        Some(other) => Err(UsageError::new(format!("`--network={other}` is not supported"))
+            .with_hint("networks are default, none and host")),
+    }
+}
+
+/// A host name as Linux takes it (`sethostname(2)`: at most 64 bytes).
+fn hostname(text: &str) -> Result<String, UsageError> {
+    let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if text.len() <= 64 && text.chars().all(is_good) {
+        Ok(text.to_owned())
+    } else {
+        Err(UsageError::new(format!("`--hostname {text}` is not a host name")))
+    }
+}
+
+fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
+    let mut result = Vec::new();
+    for text in &args.allow {
+        result.push(match text.as_str() {
+            "network.host" => Entitlement::NetworkHost,
+            "security.insecure" => Entitlement::SecurityInsecure,
+            other => {
+                return Err(UsageError::new(format!("`--allow {other}` is not supported"))
+                    .with_hint("entitlements are network.host and security.insecure"));
+            }
+        });
+    }
+    // Who gives all steps the host's network has granted it.
+    if args.network.as_deref() == Some("host") && !result.contains(&Entitlement::NetworkHost) {
+        result.push(Entitlement::NetworkHost);
+    }
+    Ok(result)
+}
+
+fn action(args: &BuildArgs) -> Result<Action, UsageError> {
+    let print = args.print.as_deref().map(graph_format).transpose()?;
+    let call = call(args.call.as_deref())?;
+    let check = match (args.check, call) {
+        (true, Action::Build) => Action::Check { ignore_status: false },
+        (_, call) => call,
+    };
+    match (print, check) {
+        (None, check) => Ok(check),
+        (Some(format), Action::Build) => Ok(Action::Print(format)),
+        (Some(_), _) => Err(UsageError::new("`--print` and `--check` do not go together")),
+    }
+}
+
+fn graph_format(text: &str) -> Result<GraphFormat, UsageError> {
+    match text {
+        "dag" | "dag=text" => Ok(GraphFormat::Text),
+        "dag=dot" => Ok(GraphFormat::Dot),
+        "dag=json" => Ok(GraphFormat::Json),
+        _ => Err(UsageError::new(format!("`--print={text}` is not supported"))
+            .with_hint("what can be printed is dag, dag=text, dag=dot and dag=json")),
+    }
+}
+
+fn call(text: Option<&str>) -> Result<Action, UsageError> {
+    let Some(text) = text else { return Ok(Action::Build) };
+    let refused = |what: &str| {
+        UsageError::new(format!("`--call={what}` is not supported"))
+            .with_hint("methods are build and check")
+    };
+    let mut parts = text.split(',').map(|part| part.strip_prefix("method=").unwrap_or(part));
+    let method = parts.next().unwrap_or_default();
+    let mut ignore_status = false;
+    for part in parts {
+        match part {
+            "ignorestatus" | "ignorestatus=true" => ignore_status = true,
+            _ => return Err(refused(text)),
+        }
+    }
+    match method {
+        "" | "build" if !ignore_status => Ok(Action::Build),
+        "check" | "lint" => Ok(Action::Check { ignore_status }),
+        _ => Err(refused(text)),
+    }
+}
+
+fn progress(args: &BuildArgs, environment: &Environment) -> Result<Mode, UsageError> {
+    let typed = args.progress.as_deref().filter(|kind| !kind.is_empty());
+    let from_environment = environment.text("BUILDKIT_PROGRESS").filter(|kind| !kind.is_empty());
+    if args.quiet {
+        return match typed {
+            None | Some("auto" | "quiet") => Ok(Mode::Quiet),
+            Some(other) => Err(UsageError::new(format!(
+                "`--quiet` and `--progress={other}` do not go together"
+            ))),
+        };
+    }
+    let lines = environment.text("BUILDKIT_TTY_LOG_LINES").and_then(|lines| lines.parse().ok());
+    let tree = Mode::Tree { log_lines: lines.unwrap_or(DEFAULT_LOG_LINES) };
+    match typed.or(from_environment).unwrap_or("auto") {
+        // A terminal that cannot move its cursor is no better than a file.
+        "auto" if environment.stderr_is_terminal && environment.text("TERM") != Some("dumb") => {
+            Ok(tree)
+        }
+        "auto" | "plain" => Ok(Mode::Plain),
+        "tty" if environment.stderr_is_terminal => Ok(tree),
+        "tty" => Err(UsageError::new("`--progress=tty`: standard error is not a terminal")
+            .with_hint("`--progress=plain` shows the same in lines")),
+        "json" => Ok(Mode::Json),
+        "rawjson" => Ok(Mode::RawJson),
+        "quiet" => Ok(Mode::Quiet),
+        "none" => Ok(Mode::None),
+        other => Err(UsageError::new(format!("`--progress={other}`: unknown kind"))
+            .with_hint("kinds are auto, tty, plain, json, rawjson, quiet and none")),
+    }
+}
+
+/// Lines of output shown under each running step.
+const DEFAULT_LOG_LINES: usize = 6;

@@ -1,0 +1,302 @@
+//! `--output`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use engine::request::{Compression, CompressionAlgorithm, Destination, Output};
+use oci::Reference;
+
+use super::csv;
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::spelling::boolean;
+
+/// One `--output`, and what it says about the image as a whole.
+#[derive(Debug)]
+pub(super) struct Parsed {
+    /// Where the result goes.
+    pub(super) output: Output,
+    /// `name=`, for outputs that carry the image's names.
+    pub(super) names: Vec<Reference>,
+    /// `annotation.KEY=`, `annotation-manifest.KEY=`
+    pub(super) annotations: BTreeMap<String, String>,
+}
+
+/// Reads one `--output`: a directory, `-`, or `type=…` with its attributes.
+pub(super) fn parse(text: &str, environment: &Environment) -> Result<Parsed, UsageError> {
+    let fields = csv::fields(text)?;
+    let output = match fields.as_slice() {
+        [one] if one == text && !one.starts_with("type=") => Some(match one.as_str() {
+            "-" => Output::Tar { dest: Destination::Stdout },
+            "" => return Err(UsageError::new("`--output` is empty")),
+            dest => Output::Local { dest: dest.into(), platform_split: None },
+        }),
+        _ => None,
+    };
+    let parsed = match output {
+        Some(output) => Parsed { output, names: Vec::new(), annotations: BTreeMap::new() },
+        None => Attributes::read(text)?.into_output()?,
+    };
+    if environment.stdout_is_terminal && writes_stdout(&parsed.output) {
+        return Err(UsageError::new(format!(
+            "`--output {text}` would write an archive to the terminal"
+        ))
+        .with_hint("give a file with `dest=`, or redirect standard output"));
+    }
+    Ok(parsed)
+}
+
+/// Whether an output is sent to standard output.
+pub(super) fn writes_stdout(output: &Output) -> bool {
+    matches!(
+        output,
+        Output::Oci { dest: Destination::Stdout, .. }
+            | Output::Docker { dest: Destination::Stdout, .. }
+            | Output::Tar { dest: Destination::Stdout }
+    )
+}
+
+/// The attributes not yet looked at. What is left in the end is refused.
+struct Attributes<'a> {
+    text: &'a str,
+    kind: String,
+    rest: BTreeMap<String, String>,
+}
+
+impl<'a> Attributes<'a> {
+    fn read(text: &'a str) -> Result<Self, UsageError> {
+        let mut rest = BTreeMap::new();
+        for (key, value) in csv::pairs(text)? {
+            // Annotation keys are case-sensitive, attribute names are not: `pairs` lowered both.
+            rest.insert(key, value);
+        }
+        for (key, value) in annotations_as_written(text)? {
+            rest.remove(&key.to_lowercase());
+            rest.insert(key, value);
+        }
+        let kind = rest.remove("type").ok_or_else(|| {
+            UsageError::new(format!("`--output {text}`: `type` is missing"))
+                .with_hint("types are image, oci, docker, local and tar")
+        })?;
+        Ok(Self { text, kind, rest })
+    }
+
+    fn into_output(mut self) -> Result<Parsed, UsageError> {
+        let annotations = self.take_annotations();
+        let mut names = Vec::new();
+        let output = match self.kind.as_str() {
+            "image" => self.image(&mut names)?,
+            "oci" => {
+                let (dest, tar, compression) = self.layout(&mut names)?;
+                Output::Oci { dest: dest.unwrap_or(Destination::Stdout), tar, compression }
+            }
+            "docker" => {
+                let (dest, tar, compression) = self.layout(&mut names)?;
+                match dest {
+                    Some(dest) => Output::Docker { dest, tar, compression },
+                    // Without a file Docker loads the image into its own store. This is ours.
+                    None if tar && compression == Compression::default() => {
+                        Output::Image { names: std::mem::take(&mut names) }
+                    }
+                    None => {
+                        return Err(self.invalid("`dest` is missing").with_hint(
+                            "without `dest` the image lands in the store, which has no layout to choose",
+                        ));
+                    }
+                }
+            }
+            "local" => self.local()?,
+            "tar" => Output::Tar { dest: self.dest().unwrap_or(Destination::Stdout) },
+            "registry" => return Err(self.refused("type=registry", PUSH_HINT)),
+            "cacheonly" => {
+                return Err(
+                    self.refused("type=cacheonly", "steps are kept for later builds anyway")
+                );
+            }
+            kind => {
+                return Err(self
+                    .invalid(&format!("unknown type `{kind}`"))
+                    .with_hint("types are image, oci, docker, local and tar"));
+            }
+        };
+        if !annotations.is_empty() && matches!(output, Output::Local { .. } | Output::Tar { .. }) {
+            return Err(self.invalid("files carry no annotations"));
+        }
+        match self.rest.pop_first() {
+            None => Ok(Parsed { output, names, annotations }),
+            Some((key, value)) => Err(self.unknown(&key, &value)),
+        }
+    }
+
+    /// `type=image`.
+    fn image(&mut self, names: &mut Vec<Reference>) -> Result<Output, UsageError> {
+        *names = self.names()?;
+        if self.flag("push")? == Some(true) {
+            return Err(self.refused("push=true", PUSH_HINT));
+        }
+        if self.flag("store")? == Some(false) {
+            return Err(self.refused("store=false", "the store is where images go"));
+        }
+        self.only_oci_media_types()?;
+        self.only_off("rewrite-timestamp")?;
+        Ok(Output::Image { names: std::mem::take(names) })
+    }
+
+    /// What `type=oci` and `type=docker` have in common.
+    fn layout(
+        &mut self,
+        names: &mut Vec<Reference>,
+    ) -> Result<(Option<Destination>, bool, Compression), UsageError> {
+        *names = self.names()?;
+        let tar = self.flag("tar")?.unwrap_or(true);
+        let dest = self.dest();
+        if !tar && !matches!(dest, Some(Destination::Path(_))) {
+            return Err(self.invalid("`tar=false` wants a directory in `dest`"));
+        }
+        self.only_oci_media_types()?;
+        self.only_off("rewrite-timestamp")?;
+        Ok((dest, tar, self.compression()?))
+    }
+
+    /// `type=local`.
+    fn local(&mut self) -> Result<Output, UsageError> {
+        match self.rest.remove("mode").as_deref() {
+            None | Some("copy") => {}
+            Some(mode) => {
+                return Err(self.refused(&format!("mode={mode}"), "`mode=copy` is the one"));
+            }
+        }
+        let platform_split = self.flag("platform-split")?;
+        match self.dest() {
+            Some(Destination::Path(dest)) => Ok(Output::Local { dest, platform_split }),
+            Some(Destination::Stdout) => Err(self.invalid("a directory is wanted, not `-`")),
+            None => Err(self.invalid("`dest` is missing")),
+        }
+    }
+
+    fn dest(&mut self) -> Option<Destination> {
+        match self.rest.remove("dest")?.as_str() {
+            "" => None,
+            "-" => Some(Destination::Stdout),
+            path => Some(Destination::Path(PathBuf::from(path))),
+        }
+    }
+
+    fn names(&mut self) -> Result<Vec<Reference>, UsageError> {
+        let names = self.rest.remove("name").unwrap_or_default();
+        names
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(|name| super::tag(name).map_err(|error| self.invalid(&error.message)))
+            .collect()
+    }
+
+    fn compression(&mut self) -> Result<Compression, UsageError> {
+        let algorithm = match self.rest.remove("compression").as_deref() {
+            None | Some("gzip") => CompressionAlgorithm::Gzip,
+            Some("zstd") => CompressionAlgorithm::Zstd,
+            Some("uncompressed") => CompressionAlgorithm::Uncompressed,
+            Some(other) => {
+                return Err(self.refused(
+                    &format!("compression={other}"),
+                    "compressions are gzip, zstd and uncompressed",
+                ));
+            }
+        };
+        let level = self.rest.remove("compression-level");
+        let highest = match algorithm {
+            CompressionAlgorithm::Uncompressed => None,
+            CompressionAlgorithm::Gzip => Some(9),
+            CompressionAlgorithm::Zstd => Some(22),
+        };
+        let level = match (level, highest) {
+            (None, _) => None,
+            (Some(_), None) => {
+                return Err(self.invalid("`compression-level` without a compression"));
+            }
+            (Some(text), Some(highest)) => {
+                Some(text.parse().ok().filter(|level| (0..=highest).contains(level)).ok_or_else(
+                    || {
+                        self.invalid(&format!(
+                            "`compression-level={text}`: want a number from 0 to {highest}"
+                        ))
+                    },
+                )?)
+            }
+        };
+        let force = self.flag("force-compression")?.unwrap_or(false);
+        Ok(Compression { algorithm, level, force })
+    }
+
+    fn only_oci_media_types(&mut self) -> Result<(), UsageError> {
+        match self.flag("oci-mediatypes")? {
+            Some(false) => Err(self.refused("oci-mediatypes=false", "images have OCI media types")),
+            _ => Ok(()),
+        }
+    }
+
+    fn only_off(&mut self, key: &str) -> Result<(), UsageError> {
+        match self.flag(key)? {
+            Some(true) => Err(self.unknown(key, "true")),
+            _ => Ok(()),
+        }
+    }
+
+    fn flag(&mut self, key: &str) -> Result<Option<bool>, UsageError> {
+        let Some(value) = self.rest.remove(key) else { return Ok(None) };
+        match boolean(&value) {
+            Some(value) => Ok(Some(value)),
+            None => Err(self.invalid(&format!("`{key}={value}`: want `true` or `false`"))),
+        }
+    }
+
+    fn take_annotations(&mut self) -> BTreeMap<String, String> {
+        let keys: Vec<String> =
+            self.rest.keys().filter(|key| annotation_name(key).is_some()).cloned().collect();
+        keys.into_iter()
+            .filter_map(|key| {
+                let name = annotation_name(&key)?.to_owned();
+                Some((name, self.rest.remove(&key)?))
+            })
+            .collect()
+    }
+
+    fn unknown(&self, key: &str, value: &str) -> UsageError {
+        let hint = match key {
+            "source-date-epoch" => "set SOURCE_DATE_EPOCH in the environment",
+            "dest" => "an image in the store is no file; `type=oci` writes one",
+            "compression" | "compression-level" | "force-compression" => {
+                "layers are compressed where they leave the store: `type=oci`, `type=docker`"
+            }
+            _ => return self.invalid(&format!("`{key}={value}` is not supported")),
+        };
+        self.invalid(&format!("`{key}={value}` is not supported")).with_hint(hint)
+    }
+
+    fn refused(&self, what: &str, hint: &str) -> UsageError {
+        self.invalid(&format!("`{what}` is not supported")).with_hint(hint)
+    }
+
+    fn invalid(&self, what: &str) -> UsageError {
+        UsageError::new(format!("`--output {}`: {what}", self.text))
+    }
+}
+
+const PUSH_HINT: &str = "build with `type=oci,dest=FILE` and push that with another tool";
+
+/// The name of the annotation that an attribute sets on the manifest.
+fn annotation_name(key: &str) -> Option<&str> {
+    key.strip_prefix("annotation.").or_else(|| key.strip_prefix("annotation-manifest."))
+}
+
+/// The annotations with their keys' case kept.
+fn annotations_as_written(text: &str) -> Result<Vec<(String, String)>, UsageError> {
+    Ok(csv::fields(text)?
+        .into_iter()
+        .filter_map(|field| {
+            let (key, value) = field.split_once('=')?;
+            annotation_name(key.trim())?;
+            Some((key.trim().to_owned(), value.to_owned()))
+        })
+        .collect())
+}

@@ -1,0 +1,89 @@
+//! Flags that Docker's tools have and this one has not: named, with a way out.
+
+use super::csv;
+use crate::cli::BuildArgs;
+use crate::error::UsageError;
+use crate::spelling::boolean;
+
+/// Fails for the first flag that cannot be honoured.
+pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
+    let refused = &args.refused;
+    let given: &[(&str, bool, &str)] = &[
+        (
+            "--builder",
+            refused.builder.is_some(),
+            "there are no builder instances: mybuild builds by itself",
+        ),
+        (
+            "--push",
+            refused.push,
+            "build with `--output type=oci,dest=FILE` and push that with another tool",
+        ),
+        ("--cache-from", !refused.cache_from.is_empty(), "the store's own cache is always used"),
+        ("--cache-to", !refused.cache_to.is_empty(), "the store keeps every step for later builds"),
+        ("--ssh", !refused.ssh.is_empty(), "give a key as `--secret` and mount that"),
+        ("--policy", !refused.policy.is_empty(), "pin images by digest in the Dockerfile"),
+        ("--resource", !refused.resource.is_empty(), LIMITS),
+        ("--squash", refused.squash, "copy the result into a last stage `FROM scratch`"),
+        ("--security-opt", !refused.security_opt.is_empty(), "see `--allow security.insecure`"),
+        ("--memory", refused.memory.is_some(), LIMITS),
+        ("--memory-swap", refused.memory_swap.is_some(), LIMITS),
+        ("--cpu-shares", refused.cpu_shares.is_some(), LIMITS),
+        ("--cpu-period", refused.cpu_period.is_some(), LIMITS),
+        ("--cpu-quota", refused.cpu_quota.is_some(), LIMITS),
+        ("--cpuset-cpus", refused.cpuset_cpus.is_some(), LIMITS),
+        ("--cpuset-mems", refused.cpuset_mems.is_some(), LIMITS),
+    ];
+    for (flag, is_given, hint) in given {
+        if *is_given {
+            return Err(not_supported(flag).with_hint(*hint));
+        }
+    }
+    only_off("--provenance", args.provenance.as_deref())?;
+    only_off("--sbom", args.sbom.as_deref())?;
+    args.attests.iter().try_for_each(|attest| only_disabled(attest))?;
+    match args.isolation.as_deref() {
+        None | Some("default" | "") => Ok(()),
+        Some(other) => Err(not_supported(&format!("--isolation={other}"))),
+    }
+}
+
+const LIMITS: &str = "limit the control group that `--cgroup-parent` names";
+
+/// Warnings for flags that change nothing by nature.
+pub(super) fn without_effect(args: &BuildArgs) -> Vec<String> {
+    [
+        ("--rm", args.rm, "steps leave no containers behind"),
+        ("--force-rm", args.force_rm, "steps leave no containers behind"),
+        ("--compress", args.compress, "the context is read in place"),
+    ]
+    .into_iter()
+    .filter(|(_, given, _)| *given)
+    .map(|(flag, _, why)| format!("`{flag}` has no effect: {why}"))
+    .collect()
+}
+
+fn only_off(flag: &str, value: Option<&str>) -> Result<(), UsageError> {
+    let is_off = |value: &str| boolean(value) == Some(false) || value == "disabled=true";
+    match value {
+        None => Ok(()),
+        Some(value) if is_off(value) => Ok(()),
+        Some(value) => {
+            Err(not_supported(&format!("{flag}={value}")).with_hint("attestations are not made"))
+        }
+    }
+}
+
+fn only_disabled(attest: &str) -> Result<(), UsageError> {
+    let pairs = csv::pairs(attest)?;
+    let is = |key: &str, value: &str| pairs.iter().any(|(k, v)| k == key && v == value);
+    let known = is("type", "provenance") || is("type", "sbom");
+    if known && is("disabled", "true") && pairs.len() == 2 {
+        return Ok(());
+    }
+    Err(not_supported(&format!("--attest {attest}")).with_hint("attestations are not made"))
+}
+
+fn not_supported(what: &str) -> UsageError {
+    UsageError::new(format!("`{what}` is not supported"))
+}

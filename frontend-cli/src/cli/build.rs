@@ -1,0 +1,215 @@
+//! The flags of `mybuild build`: those of `docker buildx build`, and a few of ours.
+//!
+//! Flags that are not built yet, or make no sense here, are known and hidden, so that they are
+//! refused by name rather than taken for a typing mistake.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// `mybuild build`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct BuildArgs {
+    /// Directory, tar archive, or `-`
+    #[arg(value_name = "CONTEXT")]
+    pub context: OsString,
+
+    /// Name (and optionally tag) of the image
+    #[arg(long = "tag", short = 't', value_name = "NAME[:TAG]")]
+    pub tags: Vec<String>,
+    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    #[arg(long, short = 'f', value_name = "PATH")]
+    pub file: Option<OsString>,
+    /// Build this stage
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Build for these platforms (`linux/amd64,linux/arm64`)
+    ///
+    /// `local` is the machine's own. Without the flag $DOCKER_DEFAULT_PLATFORM counts.
+    #[arg(long, value_name = "PLATFORM,…")]
+    pub platform: Vec<String>,
+
+    /// Value of an `ARG`; without `=VALUE` that of the environment variable
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]", allow_hyphen_values = true, help_heading = INPUTS)]
+    pub build_args: Vec<String>,
+    /// Another context (or a replacement for an image or stage of that name)
+    ///
+    /// SOURCE is a directory, `docker-image://IMAGE` or `oci-layout://PATH[:TAG|@DIGEST]`.
+    #[arg(long = "build-context", value_name = "NAME=SOURCE", help_heading = INPUTS)]
+    pub build_contexts: Vec<String>,
+    /// Secret for `RUN --mount=type=secret`
+    ///
+    /// `id=NAME,src=FILE` or `id=NAME,env=VARIABLE`; with `id=NAME` alone the environment variable
+    /// of that name, else the file of that name. Secrets enter neither the image nor the cache.
+    #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]", help_heading = INPUTS)]
+    pub secrets: Vec<String>,
+    /// Look base images up in their registry: `always` (without a value), `missing`, `newer`, `never`
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true,
+        default_missing_value = "always", help_heading = INPUTS)]
+    pub pull: Option<String>,
+
+    /// Where the result goes; without it, the image lands in the store
+    ///
+    /// `type=oci,dest=FILE.tar` an OCI image layout (`tar=false`: as a directory);
+    /// `type=docker,dest=FILE.tar` for `docker load`;
+    /// `type=local,dest=DIR` or just DIR: the root file system as files;
+    /// `type=tar,dest=FILE` or just `-`: the root file system as a tar;
+    /// `type=image,name=NAME`: the store. `dest=-` is standard output.
+    /// `oci` and `docker` also take `compression=gzip|zstd|uncompressed`, `compression-level=N` and
+    /// `force-compression=true`. Fields are comma-separated; quote one that has commas itself.
+    #[arg(long = "output", short = 'o', value_name = "DEST | type=TYPE,…", help_heading = RESULT)]
+    pub outputs: Vec<String>,
+    /// Keep the image in the store, besides other outputs
+    #[arg(long, help_heading = RESULT)]
+    pub load: bool,
+    /// Write the image id to this file
+    #[arg(long, value_name = "FILE", help_heading = RESULT)]
+    pub iidfile: Option<PathBuf>,
+    /// Write digests and names as JSON to this file
+    #[arg(long = "metadata-file", value_name = "FILE", help_heading = RESULT)]
+    pub metadata_file: Option<PathBuf>,
+    /// Label of the image
+    #[arg(long = "label", value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
+    pub labels: Vec<String>,
+    /// Annotation of the image's manifest
+    #[arg(long = "annotation", value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
+    pub annotations: Vec<String>,
+
+    /// Do not use known results
+    #[arg(long = "no-cache", help_heading = CACHE)]
+    pub no_cache: bool,
+    /// Do not use known results of these stages
+    #[arg(long = "no-cache-filter", value_name = "STAGE,…", help_heading = CACHE)]
+    pub no_cache_filter: Vec<String>,
+
+    /// Network of the steps: `default`, `none` or `host`
+    #[arg(long, value_name = "MODE", help_heading = STEPS)]
+    pub network: Option<String>,
+    /// Line for the steps' /etc/hosts
+    #[arg(long = "add-host", value_name = "HOST=ADDRESS", help_heading = STEPS)]
+    pub add_hosts: Vec<String>,
+    /// Grant `network.host` or `security.insecure` to steps that ask for it
+    #[arg(long = "allow", value_name = "ENTITLEMENT", help_heading = STEPS)]
+    pub allow: Vec<String>,
+    /// Size of /dev/shm (`64m`)
+    #[arg(long = "shm-size", value_name = "SIZE", help_heading = STEPS)]
+    pub shm_size: Option<String>,
+    /// Resource limit (`nofile=1024:2048`); -1 is unlimited
+    #[arg(long = "ulimit", value_name = "NAME=SOFT[:HARD]", help_heading = STEPS)]
+    pub ulimits: Vec<String>,
+    /// Control group under which steps run
+    #[arg(long = "cgroup-parent", value_name = "CGROUP", help_heading = STEPS)]
+    pub cgroup_parent: Option<String>,
+    /// Host name of the steps
+    #[arg(long, value_name = "NAME", help_heading = STEPS)]
+    pub hostname: Option<String>,
+    /// How many steps may run at once
+    #[arg(long, short = 'j', value_name = "N", help_heading = STEPS)]
+    pub jobs: Option<String>,
+
+    /// `auto`, `tty`, `plain`, `json`, `rawjson`, `quiet` or `none` [env: BUILDKIT_PROGRESS]
+    #[arg(long, value_name = "KIND", help_heading = DISPLAY)]
+    pub progress: Option<String>,
+    /// Print the image id alone
+    #[arg(long, short = 'q', help_heading = DISPLAY)]
+    pub quiet: bool,
+    /// Check the Dockerfile, build nothing
+    #[arg(long, help_heading = DISPLAY)]
+    pub check: bool,
+    /// `build` or `check` (like --check), with `,ignorestatus`: findings do not fail
+    #[arg(long, value_name = "METHOD", help_heading = DISPLAY)]
+    pub call: Option<String>,
+    /// Print the build's instruction graph, build nothing: `dag`, `dag=text`, `dag=dot`, `dag=json`
+    #[arg(long, value_name = "WHAT", help_heading = DISPLAY)]
+    pub print: Option<String>,
+    /// Frontend option by BuildKit's name (`build-arg:NAME=VALUE`, `target=STAGE`, …)
+    #[arg(long = "opt", value_name = "NAME=VALUE", help_heading = INPUTS)]
+    pub options: Vec<String>,
+
+    // Off is what they are without the flag, too; on is refused by name.
+    /// Provenance attestation; only `false` so far
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub provenance: Option<String>,
+    /// Software bill of materials; only `false` so far
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sbom: Option<String>,
+    /// Attestations; only `type=…,disabled=true` so far
+    #[arg(long = "attest", hide = true, value_name = "type=TYPE,…")]
+    pub attests: Vec<String>,
+
+    // Accepted with a warning: they change nothing by nature.
+    /// Remove intermediate containers: there are none
+    #[arg(long, hide = true)]
+    pub rm: bool,
+    /// Always remove intermediate containers: there are none
+    #[arg(long = "force-rm", hide = true)]
+    pub force_rm: bool,
+    /// Compress the context on its way to the daemon: there is none
+    #[arg(long, hide = true)]
+    pub compress: bool,
+    /// Isolation technology: only `default`
+    #[arg(long, hide = true, value_name = "TECHNOLOGY")]
+    pub isolation: Option<String>,
+
+    /// Flags that are known and refused.
+    #[command(flatten)]
+    pub refused: RefusedArgs,
+}
+
+const INPUTS: &str = "Inputs";
+const RESULT: &str = "Result";
+const CACHE: &str = "Cache";
+const STEPS: &str = "Steps";
+const DISPLAY: &str = "Display";
+
+/// Docker's flags that are refused by name.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RefusedArgs {
+    /// Builder instance
+    #[arg(long, hide = true, value_name = "NAME")]
+    pub builder: Option<String>,
+    /// Push the image
+    #[arg(long, hide = true)]
+    pub push: bool,
+    /// Cache to read
+    #[arg(long = "cache-from", hide = true, value_name = "SOURCE")]
+    pub cache_from: Vec<String>,
+    /// Cache to write
+    #[arg(long = "cache-to", hide = true, value_name = "DEST")]
+    pub cache_to: Vec<String>,
+    /// SSH agent or keys
+    #[arg(long, hide = true, value_name = "ID[=SOCKET|KEY]")]
+    pub ssh: Vec<String>,
+    /// Source policy
+    #[arg(long, hide = true, value_name = "POLICY")]
+    pub policy: Vec<String>,
+    /// Limits of memory and processors
+    #[arg(long, hide = true, value_name = "NAME=VALUE")]
+    pub resource: Vec<String>,
+    /// Merge the new layers into one
+    #[arg(long, hide = true)]
+    pub squash: bool,
+    /// Security options
+    #[arg(long = "security-opt", hide = true, value_name = "OPTION")]
+    pub security_opt: Vec<String>,
+    /// Memory limit
+    #[arg(long, short = 'm', hide = true, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Memory and swap limit
+    #[arg(long = "memory-swap", hide = true, value_name = "SIZE")]
+    pub memory_swap: Option<String>,
+    /// Processor shares
+    #[arg(long = "cpu-shares", short = 'c', hide = true, value_name = "N")]
+    pub cpu_shares: Option<String>,
+    /// Processor period
+    #[arg(long = "cpu-period", hide = true, value_name = "N")]
+    pub cpu_period: Option<String>,
+    /// Processor quota
+    #[arg(long = "cpu-quota", hide = true, value_name = "N")]
+    pub cpu_quota: Option<String>,
+    /// Processors
+    #[arg(long = "cpuset-cpus", hide = true, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes
+    #[arg(long = "cpuset-mems", hide = true, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+}

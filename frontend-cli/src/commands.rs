@@ -1,0 +1,62 @@
+//! One file a command: what was parsed, one call into a library, what is printed.
+
+mod build;
+mod completions;
+mod man;
+
+use crate::build_args::{self, Build};
+use crate::cli::{Cli, CompletionsArgs, GlobalArgs, ManArgs, Subcommand};
+use crate::environment::Environment;
+use crate::exit::Exit;
+
+/// A command whose meaning is known.
+pub struct Command {
+    global: GlobalArgs,
+    options: engine::EngineOptions,
+    action: Action,
+}
+
+/// What is to be done.
+enum Action {
+    Build(Box<Build>),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
+}
+
+impl Command {
+    /// Finds out what the words mean. Everything that can be wrong with them is told here, before
+    /// a store, a namespace or a runtime is needed.
+    pub fn new(cli: Cli, environment: &Environment) -> anyhow::Result<Self> {
+        let action = match cli.command {
+            Subcommand::Build(args) => {
+                Action::Build(Box::new(build_args::resolve(&args, environment)?))
+            }
+            Subcommand::Completions(args) => Action::Completions(args),
+            Subcommand::Man(args) => Action::Man(args),
+        };
+        let options = crate::engine_options(&cli.global, environment);
+        Ok(Self { global: cli.global, options, action })
+    }
+
+    /// The flags of every command.
+    pub fn global(&self) -> &GlobalArgs {
+        &self.global
+    }
+
+    /// Whether the command opens the store, which takes a user namespace where we are not root.
+    pub fn needs_store(&self) -> bool {
+        !matches!(self.action, Action::Completions(_) | Action::Man(_))
+    }
+
+    /// Does it. `notice` is what there is to say about running without root.
+    pub async fn run(self, notice: Option<String>) -> anyhow::Result<Exit> {
+        match self.action {
+            Action::Build(mut build) => {
+                build.warnings.extend(notice);
+                build::run(*build, self.options, self.global.debug).await
+            }
+            Action::Completions(args) => completions::run(&args),
+            Action::Man(args) => man::run(&args),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! How errors and warnings look: the lines of the Dockerfile, the cause, the way out.
+//!
+//! Everything here makes text (with ANSI styles; whoever writes it strips them where they are not
+//! wanted) and is readable without colour.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use anstyle::{AnsiColor, Style};
+use engine::{BuildError, StepFailure};
+use parser::{Diagnostic, Severity};
+
+use crate::terminal::{expand_tabs, harmless};
+
+const ERROR: Style = AnsiColor::BrightRed.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const HINT: Style = AnsiColor::BrightCyan.on_default().bold();
+const DIM: Style = Style::new().dimmed();
+
+/// An error in one line, and a hint.
+pub fn message(text: &str, hint: Option<&str>) -> String {
+    let mut out = format!("{ERROR}error{ERROR:#}: {}\n", lines_of(text));
+    if let Some(hint) = hint {
+        let _ = write!(out, "\n{HINT}hint{HINT:#}: {}\n", lines_of(hint));
+    }
+    out
+}
+
+/// A warning in one line.
+pub fn warning(text: &str) -> String {
+    format!("{WARNING}warning{WARNING:#}: {}\n", lines_of(text))
+}
+
+/// Why a build ended, for a terminal of so many columns.
+pub fn build_error(error: &BuildError, columns: usize) -> String {
+    match error {
+        BuildError::Dockerfile { name, text, diagnostics } => {
+            let mut out = String::new();
+            // Warnings first: what is read last is what must be mended.
+            let (errors, warnings): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
+                diagnostics.iter().partition(|d| d.severity == Severity::Error);
+            for diagnostic in warnings.into_iter().chain(errors.iter().copied()) {
+                out.push_str(&dockerfile(diagnostic, name, text, columns));
+                out.push('\n');
+            }
+            if errors.is_empty() {
+                out.push_str(&message(&error.to_string(), None));
+            } else {
+                out.pop();
+            }
+            out
+        }
+        BuildError::Step { failure } => step_failure(failure),
+        BuildError::Input { message: text, hint }
+        | BuildError::Refused { message: text, hint }
+        | BuildError::System { message: text, hint } => message(text, hint.as_deref()),
+        BuildError::Canceled => message("canceled", None),
+    }
+}
+
+/// A finding in the Dockerfile, with the place underlined.
+pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usize) -> String {
+    let level = match diagnostic.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let title = harmless(&diagnostic.message);
+    let mut title = level.primary_title(title);
+    if let Some(rule) = diagnostic.rule {
+        title = title.id(rule);
+    }
+    let span = span_in(text, diagnostic);
+    let snippet =
+        Snippet::source(text).path(harmless(name)).annotation(AnnotationKind::Primary.span(span));
+    let report = [title.element(snippet)];
+    let mut out = Renderer::styled().term_width(columns.max(40)).render(&report);
+    out.push('\n');
+    if let Some(hint) = &diagnostic.hint {
+        let _ = write!(out, "\n{HINT}hint{HINT:#}: {}\n", lines_of(hint));
+    }
+    out
+}
+
+/// A finding in one line: `StageNameCasing: stage name … (line 3)`.
+pub fn dockerfile_brief(diagnostic: &Diagnostic) -> String {
+    let rule = diagnostic.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+    let message = harmless(&diagnostic.message);
+    warning(&format!("{rule}{message} (line {})", diagnostic.lines.start))
+}
+
+/// The span, or the instruction's lines where it is empty, moved into `text` and onto the
+/// boundaries of characters.
+fn span_in(text: &str, diagnostic: &Diagnostic) -> Range<usize> {
+    let mut range = diagnostic.span.range();
+    if range.is_empty() {
+        range = range_of_lines(text, diagnostic.lines.start, diagnostic.lines.end);
+    }
+    let start = text.floor_char_boundary(range.start.min(text.len()));
+    let end = text.ceil_char_boundary(range.end.clamp(start, text.len()));
+    // A line break at the end would draw the underline over to the next line.
+    let trimmed = text[start..end].trim_end().len();
+    start..start + trimmed
+}
+
+fn range_of_lines(text: &str, first: u32, last: u32) -> Range<usize> {
+    let (mut start, mut end, mut offset) = (text.len(), text.len(), 0);
+    for (number, line) in (1..).zip(text.split_inclusive('\n')) {
+        if number == first {
+            start = offset;
+        }
+        offset += line.len();
+        if number == last {
+            end = offset;
+        }
+    }
+    start..end.max(start)
+}
+
+/// A failed step: what it wrote last, the lines it came from, what went wrong, what to do.
+fn step_failure(failure: &StepFailure) -> String {
+    let mut out = String::new();
+    if !failure.log_tail.is_empty() {
+        let _ = writeln!(out, "{}:", harmless(&failure.name));
+        for line in &failure.log_tail {
+            let _ = writeln!(out, "  {DIM}|{DIM:#} {}", expand_tabs(&harmless(line)).trim_end());
+        }
+        out.push('\n');
+    }
+    if let (Some((name, text)), Some((first, last))) = (&failure.dockerfile, failure.lines) {
+        out.push_str(&excerpt(name, text, first, last));
+    }
+    out.push_str(&message(&failure.message, None));
+    if let Some(path) = &failure.log_path {
+        let path = harmless(&path.display().to_string());
+        let _ = write!(out, "\n{HINT}log{HINT:#}: {path}\n");
+    }
+    if let Some(hint) = &failure.hint {
+        let _ = write!(out, "\n{HINT}hint{HINT:#}: {}\n", lines_of(hint));
+    }
+    out
+}
+
+/// Lines around the failing ones that an excerpt shows.
+const AROUND: u32 = 2;
+/// An instruction longer than this (a heredoc) is shown by its beginning.
+const EXCERPT_MAX: u32 = 20;
+
+/// The excerpt that BuildKit's users know.
+fn excerpt(name: &str, text: &str, first: u32, last: u32) -> String {
+    const RULE: &str = "--------------------";
+    let mut out = format!("{}:{first}\n{RULE}\n", harmless(name));
+    let end = last.min(first.saturating_add(EXCERPT_MAX));
+    let shown = first.saturating_sub(AROUND).max(1)..=end.saturating_add(AROUND);
+    for (number, line) in (1_u32..).zip(text.lines()).filter(|(number, _)| shown.contains(number)) {
+        if number > end && end < last {
+            let _ = writeln!(out, "     | >>> … {} more lines", last - end);
+            break;
+        }
+        let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
+        let line = expand_tabs(&harmless(line));
+        let _ = writeln!(out, "{}", format!("{number:4} | {mark} {line}").trim_end());
+    }
+    let _ = writeln!(out, "{RULE}");
+    out
+}
+
+/// Text whose lines are kept and whose control bytes are not.
+fn lines_of(text: &str) -> String {
+    text.trim_end().split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,52 @@
+//! The first Ctrl-C (or SIGTERM, SIGHUP) asks the build to stop, the second ends the program.
+
+use std::io;
+use std::sync::Arc;
+
+use engine::{Event, Progress};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit::Exit;
+
+/// Watches for signals from now on; cancels `cancel` at the first, and says so.
+pub(crate) fn cancel_on_signals(
+    cancel: CancellationToken,
+    progress: Arc<dyn Progress>,
+) -> io::Result<()> {
+    let mut signals = Signals::new()?;
+    tokio::spawn(async move {
+        signals.next().await;
+        cancel.cancel();
+        let message = "canceled: steps are being stopped (once more to end at once)".to_owned();
+        progress.event(Event::Warning { message });
+        signals.next().await;
+        // Steps carry a parent-death signal: nothing of them outlives this process.
+        std::process::exit(Exit::Interrupted.code().into());
+    });
+    Ok(())
+}
+
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => (),
+            _ = self.terminate.recv() => (),
+            _ = self.hangup.recv() => (),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The `mybuild` command line: argv, terminal, progress, diagnostics, exit codes.
+//!
+//! [`parse`] turns argv into a [`Command`] whose meaning is already checked, and [`run`] does it.
+//! What was typed is [`cli`] (syntax), what it means is [`build_args`] (an
+//! [`engine::BuildRequest`]), what the user sees meanwhile is [`progress`], and what they see when
+//! it goes wrong is [`diagnostics`]. No rule of building lives here.
+
+pub mod build_args;
+pub mod cli;
+pub mod commands;
+pub mod diagnostics;
+pub mod environment;
+pub mod error;
+pub mod exit;
+pub mod graph;
+mod interrupt;
+pub mod panic;
+pub mod progress;
+pub mod result_files;
+pub mod spelling;
+pub mod stdin;
+pub mod terminal;
+mod ui;
+
+use std::ffi::OsString;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::cli::{Cli, GlobalArgs};
+use crate::commands::Command;
+use crate::environment::Environment;
+use crate::exit::Exit;
+
+/// What the async part of a command is.
+pub type Work = Pin<Box<dyn Future<Output = Exit>>>;
+
+/// Reads the command line. What is wrong with it (or asked of it: help, version) is already
+/// printed when this gives an [`Exit`].
+pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
+    let environment = Environment::of_process();
+    let cli = read(argv.into_iter().collect()).map_err(|error| exit::of_clap(&error))?;
+    let debug = cli.global.debug;
+    Command::new(cli, &environment).map_err(|error| error::report(&error, debug))
+}
+
+/// The words of a command line, not yet their meaning.
+pub fn read(argv: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let mut syntax = Cli::command();
+    let argv = spelling::normalize(&syntax, argv);
+    let mut matches = syntax.try_get_matches_from_mut(argv)?;
+    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut syntax))
+}
+
+/// Does what was asked. `block_on` runs async work to its end; it is called at most once, after
+/// the process has its user namespace, since entering one needs a single thread.
+pub fn run(command: Command, block_on: impl FnOnce(Work) -> io::Result<Exit>) -> Exit {
+    let debug = command.global().debug;
+    let mut notice = None;
+    if command.needs_store() {
+        match executor::enter_user_namespace() {
+            Ok(namespace) => notice = namespace.and_then(|namespace| namespace.warning),
+            Err(error) => return error::report(&error.into(), debug),
+        }
+    }
+    let work: Work = Box::pin(async move {
+        command.run(notice).await.unwrap_or_else(|error| error::report(&error, debug))
+    });
+    block_on(work).unwrap_or_else(|error| error::report(&error.into(), debug))
+}
+
+/// Where the engine keeps its store and finds its configuration.
+pub fn engine_options(global: &GlobalArgs, environment: &Environment) -> engine::EngineOptions {
+    engine::EngineOptions {
+        root: global.root.clone().or_else(|| environment.path("MYBUILD_ROOT")),
+        config: environment.path("MYBUILD_CONFIG"),
+    }
+}

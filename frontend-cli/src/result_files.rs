@@ -1,0 +1,65 @@
+//! What a build leaves for scripts: `--iidfile` and `--metadata-file`.
+
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use engine::Outcome;
+use oci::Digest;
+use serde_json::{Value, json};
+
+/// Takes away what an earlier build left, so that a failed one leaves nothing behind that looks
+/// like its result.
+pub fn remove_stale(path: &Path) -> anyhow::Result<()> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => std::fs::remove_file(path)
+            .with_context(|| format!("failed to remove the old `{}`", path.display())),
+        // A pipe or a device is written to; what is not there needs no removing.
+        _ => Ok(()),
+    }
+}
+
+/// Writes `bytes` to `path`, all or nothing. A pipe or a device is written to as it is.
+pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+    let written =
+        if is_special { std::fs::write(path, bytes) } else { write_atomically(path, bytes) };
+    written.with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".mybuild-")
+        // The umask still takes its part.
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+/// The image id: that of the config, or, of several platforms, of the index.
+pub fn image_id(outcome: &Outcome) -> &Digest {
+    match outcome.images.as_slice() {
+        [image] => &image.config,
+        _ => &outcome.target.digest,
+    }
+}
+
+/// What buildx writes into its metadata file, as far as it concerns us.
+pub fn metadata(outcome: &Outcome) -> Value {
+    let mut metadata = json!({
+        "containerimage.descriptor": outcome.target,
+        "containerimage.digest": outcome.target.digest,
+    });
+    if let [image] = outcome.images.as_slice() {
+        metadata["containerimage.config.digest"] = json!(image.config);
+    }
+    if !outcome.names.is_empty() {
+        metadata["image.name"] = json!(outcome.names.join(","));
+    }
+    metadata
+}

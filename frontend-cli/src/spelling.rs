@@ -1,0 +1,119 @@
+//! Other ways to write the same command line, brought to the one that [`crate::cli`] knows.
+//!
+//! - `mybuild -t app .` is `mybuild build -t app .`
+//! - `mybuild image build`, `builder build`, `buildx build`, `buildx b` are `mybuild build`, and
+//!   `image ls` is `images`, and so on.
+//! - Docker's switches take `=true` and `=false`: `--no-cache=false` is no `--no-cache`.
+
+use std::ffi::{OsStr, OsString};
+
+/// Docker's two-word spellings: group, word, our command.
+const GROUPS: &[(&str, &str, &str)] = &[
+    ("builder", "build", "build"),
+    ("buildx", "b", "build"),
+    ("buildx", "build", "build"),
+    ("image", "build", "build"),
+    ("image", "history", "history"),
+    ("image", "inspect", "inspect"),
+    ("image", "list", "images"),
+    ("image", "load", "load"),
+    ("image", "ls", "images"),
+    ("image", "pull", "pull"),
+    ("image", "push", "push"),
+    ("image", "rm", "rmi"),
+    ("image", "save", "save"),
+    ("image", "tag", "tag"),
+    ("container", "run", "run"),
+];
+
+/// The command line as `command` reads it. `argv[0]` is the program.
+pub fn normalize(command: &clap::Command, argv: Vec<OsString>) -> Vec<OsString> {
+    let mut argv = with_command(command, argv);
+    let Some(name) = argv.get(command_position(command, &argv)).and_then(|word| word.to_str())
+    else {
+        return argv;
+    };
+    if let Some(subcommand) = command.find_subcommand(name) {
+        resolve_switches(&[subcommand, command], &mut argv);
+    }
+    argv
+}
+
+/// Makes the command explicit.
+fn with_command(command: &clap::Command, mut argv: Vec<OsString>) -> Vec<OsString> {
+    let at = command_position(command, &argv);
+    let Some(word) = argv.get(at) else { return argv };
+    let next = argv.get(at + 1).and_then(|next| next.to_str());
+    if let Some(word) = word.to_str() {
+        if let Some((_, _, ours)) =
+            GROUPS.iter().find(|(group, second, _)| *group == word && Some(*second) == next)
+        {
+            argv.splice(at..at + 2, [OsString::from(ours)]);
+            return argv;
+        }
+        let known = word == "help" || command.find_subcommand(word).is_some();
+        if known || matches!(word, "-h" | "--help" | "-V" | "--version") {
+            return argv;
+        }
+    }
+    argv.insert(at, OsString::from("build"));
+    argv
+}
+
+/// Where the command stands, or the first word that is no global flag.
+fn command_position(command: &clap::Command, argv: &[OsString]) -> usize {
+    let mut at = 1;
+    while let Some(word) = argv.get(at).and_then(|word| word.to_str()) {
+        let name = word.split_once('=').map_or(word, |(name, _)| name);
+        let Some(flag) = command.get_arguments().filter(|flag| flag.is_global_set()).find(|flag| {
+            flag.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long))
+                || flag.get_short().is_some_and(|short| word == format!("-{short}"))
+        }) else {
+            break;
+        };
+        let takes_next = flag.get_action().takes_values() && !word.contains('=');
+        at += if takes_next { 2 } else { 1 };
+    }
+    at
+}
+
+/// Rewrites `--switch=true` to `--switch`, and drops every `--switch` before a `--switch=false`,
+/// since the last one counts.
+fn resolve_switches(commands: &[&clap::Command], argv: &mut Vec<OsString>) {
+    let is_switch = |name: &str| {
+        commands.iter().flat_map(|command| command.get_arguments()).any(|flag| {
+            !flag.get_action().takes_values()
+                && (flag.get_long().is_some_and(|long| name.strip_prefix("--") == Some(long))
+                    || flag.get_short().is_some_and(|short| {
+                        name.strip_prefix('-').is_some_and(|rest| rest.chars().eq([short]))
+                    }))
+        })
+    };
+    let mut result: Vec<OsString> = Vec::with_capacity(argv.len());
+    let mut words = std::mem::take(argv).into_iter();
+    for word in words.by_ref() {
+        if word == "--" {
+            result.push(word);
+            break;
+        }
+        let split = word.to_str().and_then(|word| word.split_once('='));
+        match split.and_then(|(name, value)| Some((name, boolean(value)?))) {
+            Some((name, true)) if is_switch(name) => result.push(name.into()),
+            Some((name, false)) if is_switch(name) => {
+                result.retain(|earlier| earlier.as_os_str() != OsStr::new(name));
+            }
+            _ => result.push(word),
+        }
+    }
+    result.extend(words);
+    *argv = result;
+}
+
+/// A switch's value, in the spellings Docker's flags take.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}

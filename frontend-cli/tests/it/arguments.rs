@@ -1,0 +1,823 @@
+//! argv → what is meant, as tables: one command line a line.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+
+use clap::CommandFactory as _;
+use expect_test::{Expect, expect};
+use frontend_cli::build_args::{Build, resolve};
+use frontend_cli::cli::{Cli, Subcommand};
+use frontend_cli::environment::Environment;
+
+/// What the flag, the environment or the spelling changes. Each must change something.
+const HONOURED: &str = "
+    -t app -t localhost:5000/a/b:1.0 .
+    --tag app .
+    -f web.Dockerfile .
+    --file=/abs/Dockerfile .
+    -f - .
+    -
+    Cargo.toml
+    --target build .
+    --platform linux/amd64,linux/arm64 --platform local .
+    --build-arg A=1 --build-arg B= --build-arg FROM_ENV --build-arg NOT_SET --build-arg=A=2 .
+    --build-arg A=-x --build-arg SOURCE_DATE_EPOCH=context .
+    --build-context base=docker-image://alpine --build-context lib=../lib .
+    --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
+    --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
+    --pull .
+    --pull=missing --pull=newer .
+    --pull=never .
+    -o out .
+    -o - .
+    -o type=oci,dest=a.tar .
+    -o type=oci .
+    -o type=oci,dest=dir,tar=false,oci-mediatypes=true .
+    -o type=docker,dest=a.tar,compression=zstd,compression-level=19,force-compression=true .
+    --output type=docker --tag app .
+    -o type=local,dest=out,platform-split=false .
+    -o type=tar,dest=a.tar .
+    --output 'type=image,\"name=a,b:2\",push=false,annotation.Key=v' .
+    -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
+    --load -o out .
+    --iidfile id .
+    --metadata-file meta.json .
+    --label a=b --label c --label d=e=f .
+    --annotation k=v --annotation manifest:m=v .
+    --no-cache .
+    --no-cache-filter build,test --no-cache-filter x .
+    --network none .
+    --network=host .
+    --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] .
+    --allow network.host --allow security.insecure .
+    --shm-size 64m .
+    --shm-size=1.5GiB .
+    --ulimit nofile=1024:2048 --ulimit core=-1 --ulimit nproc=10 .
+    --cgroup-parent /builds .
+    --hostname box .
+    -j 3 .
+    --jobs=1 .
+    --progress json .
+    --progress=rawjson .
+    --progress none .
+    -q .
+    --check .
+    --call check,ignorestatus .
+    --print dag=dot .
+    --print=dag .
+    --opt build-arg:A=1 --opt label:l=v --opt context:c=docker-image://x --opt target=t .
+    --opt platform=linux/arm64 --opt filename=x --opt no-cache --opt cgroup-parent=/p .
+    --opt no-cache=s1,s2 --opt add-hosts=a=1.2.3.4,b=::1 --opt shm-size=134217728 .
+    --opt ulimit=nofile=1:2,nproc=3 --opt force-network-mode=none --opt hostname=h .
+    --opt image-resolve-mode=pull .
+    --rm --force-rm --compress .
+";
+
+/// What is understood and changes nothing, because it asks for what is so anyway.
+const SO_ANYWAY: &str = "
+    .
+    build .
+    image build .
+    buildx build .
+    builder build .
+    --no-cache --no-cache=false .
+    --push=false --quiet=false .
+    --pull=false .
+    --provenance=false --sbom=false --attest type=sbom,disabled=true .
+    --isolation default .
+    --network default .
+    --call build .
+    --progress auto .
+    --opt attest:provenance=disabled=true --opt multi-platform=false .
+    --load .
+";
+
+/// What is refused, by name.
+const REFUSED: &str = "
+    nosuch
+    -f - -
+    https://github.com/a/b.git
+    git@github.com:a/b
+    -f https://x/Dockerfile .
+    --build-context c=https://x/y .
+    --build-context c .
+    -t a/UPPER .
+    -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
+    --platform linux//x .
+    --build-arg =v .
+    --label =v .
+    --annotation index:k=v .
+    --annotation manifest[linux/amd64]:k=v .
+    --annotation k .
+    --secret src=x .
+    --secret id=x,src=/nosuch/file .
+    --secret id=x,what=1 .
+    --secret id=x,type=vault .
+    --secret id=x,src=a,env=b .
+    --secret plain .
+    --add-host a .
+    --add-host a:host-gateway .
+    --add-host a:notanip .
+    --allow device .
+    --allow buildx.local.delete .
+    --network bridge .
+    --shm-size big .
+    --shm-size 99999999p .
+    --ulimit nofile .
+    --ulimit what=1 .
+    --ulimit nofile=2:1 .
+    --ulimit nofile=-1:5 .
+    --hostname 'a b' .
+    --jobs 0 .
+    --jobs many .
+    --pull=sometimes .
+    --progress fancy .
+    --progress tty .
+    -q --progress plain .
+    --call outline .
+    --call targets .
+    --call check,format=json .
+    --print outline .
+    --print dag --check .
+    -o type=registry,name=x .
+    -o type=image,push=true .
+    -o type=image,dest=x .
+    -o type=image,compression=zstd .
+    -o type=image,store=false .
+    -o type=image,unpack=true .
+    -o type=cacheonly .
+    -o type=ova,dest=x .
+    -o dest=x,name=y .
+    -o type=oci,dest=x,compression=estargz .
+    -o type=oci,dest=x,compression-level=10 .
+    -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
+    -o type=oci,dest=x,oci-mediatypes=false .
+    -o type=oci,dest=x,rewrite-timestamp=true .
+    -o type=oci,dest=x,source-date-epoch=1 .
+    -o type=oci,dest=x,tar=maybe .
+    -o type=oci,tar=false .
+    -o type=oci,dest=x,attestation-inline=true .
+    -o type=docker,context=default .
+    -o type=docker,compression=zstd .
+    -o type=local .
+    -o type=local,dest=- .
+    -o type=local,dest=x,mode=delete .
+    -o type=local,dest=x,annotation.k=v .
+    -o type=tar,dest=x,platform-split=true .
+    -o 'type=oci,\"dest=x' .
+    -o type=oci,name=a,dest=x -t b .
+    -o type=oci,dest=x,annotation.k=v -o out .
+    -o - -o type=oci .
+    --opt source=docker/dockerfile:1 .
+    --opt requestid=frontend.outline .
+    --opt attest:sbom= .
+    --opt image-resolve-mode=what .
+    --provenance .
+    --provenance=mode=max .
+    --sbom=true .
+    --attest type=provenance,mode=min .
+    --builder remote .
+    --push .
+    --cache-from type=gha .
+    --cache-to type=inline .
+    --ssh default .
+    --policy filename=x .
+    --resource memory=1g .
+    --squash .
+    --security-opt seccomp=unconfined .
+    --isolation hyperv .
+    -m 1g .
+    --memory 1g .
+    --memory-swap 1g .
+    --cpu-shares 1 .
+    --cpu-period 1 .
+    --cpu-quota 1 .
+    --cpuset-cpus 0 .
+    --cpuset-mems 0 .
+";
+
+fn lines(table: &str) -> impl Iterator<Item = &str> {
+    table.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+/// Words of a line; single quotes hold a word together.
+fn words(line: &str) -> Vec<OsString> {
+    let line = line.replace("\\\"", "\"");
+    let mut words = vec![OsString::from("mybuild")];
+    for (number, part) in line.split('\'').enumerate() {
+        match number % 2 {
+            0 => words.extend(part.split_whitespace().map(OsString::from)),
+            _ => words.push(part.into()),
+        }
+    }
+    words
+}
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    Environment {
+        variables: variables.iter().map(|(k, v)| ((*k).to_owned(), v.into())).collect(),
+        ..Environment::default()
+    }
+}
+
+fn build(line: &str, environment: &Environment) -> Result<Build, String> {
+    let cli = frontend_cli::read(words(line)).map_err(|error| error.to_string())?;
+    let Subcommand::Build(args) = cli.command else { panic!("`{line}` is not a build") };
+    resolve(&args, environment).map_err(|error| match error.hint {
+        Some(hint) => format!("{}\n      hint: {hint}", error.message),
+        None => error.message,
+    })
+}
+
+/// Every field on one line, those of the request among the others.
+fn fields(build: &Build) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for line in format!("{build:#?}").lines() {
+        let depth = line.len() - line.trim_start().len();
+        let is_request = depth == 4 && line.starts_with("    request:");
+        if (depth == 4 || depth == 8) && !line.trim().starts_with([']', '}', ')']) && !is_request {
+            if depth == 8 && !line.trim().contains(": ") {
+                // An element of a list that stands at the outer level.
+                fields.last_mut().expect("a list has a name").push_str(line.trim());
+            } else {
+                fields.push(line.trim().to_owned());
+            }
+        } else if let Some(field) = fields.last_mut().filter(|_| depth > 0 && !is_request) {
+            if !line.trim().starts_with([']', '}', ')']) {
+                field.push(' ');
+            }
+            field.push_str(line.trim());
+        }
+    }
+    fields
+}
+
+/// Fields that are not as they are without flags.
+fn changes(build: &Build) -> Vec<String> {
+    let plain = fields(&self::build(".", &environment(&[])).expect("a context is all it takes"));
+    fields(build).into_iter().filter(|field| !plain.contains(field)).collect()
+}
+
+fn meaning(line: &str, environment: &Environment) -> String {
+    let mut out = format!("{line}\n");
+    match build(line, environment) {
+        Ok(build) => {
+            for field in changes(&build) {
+                let _ = writeln!(out, "    {field}");
+            }
+        }
+        Err(error) => {
+            let _ = writeln!(out, "    error: {error}");
+        }
+    }
+    out
+}
+
+fn check(table: &str, environment: &Environment, expected: &Expect) {
+    let actual: String = lines(table).map(|line| meaning(line, environment)).collect();
+    expected.assert_eq(&actual);
+}
+
+#[test]
+fn what_was_typed_becomes_what_is_meant() {
+    let environment = environment(&[("FROM_ENV", "secret")]);
+    for line in lines(HONOURED) {
+        let build = build(line, &environment).unwrap_or_else(|error| panic!("`{line}`: {error}"));
+        assert!(!changes(&build).is_empty(), "`{line}` is accepted and changes nothing");
+    }
+    check(
+        HONOURED,
+        &environment,
+        &expect![[r#"
+        -t app -t localhost:5000/a/b:1.0 .
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,}, Reference { domain: "localhost:5000", path: "a/b", tag: Some( "1.0",), digest: None,},],
+        --tag app .
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
+        -f web.Dockerfile .
+            dockerfile: File( Some( "web.Dockerfile",),),
+        --file=/abs/Dockerfile .
+            dockerfile: File( Some( "/abs/Dockerfile",),),
+        -f - .
+            standard_input: Some(Dockerfile,),
+        -
+            context: Empty,
+            standard_input: Some(Context,),
+        Cargo.toml
+            context: Archive( "Cargo.toml",),
+        --target build .
+            target: Some( "build",),
+        --platform linux/amd64,linux/arm64 --platform local .
+            platforms: [ Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",}, Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",}, Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},],
+        --build-arg A=1 --build-arg B= --build-arg FROM_ENV --build-arg NOT_SET --build-arg=A=2 .
+            build_args: { "A": "2", "B": "", "FROM_ENV": "secret",},
+        --build-arg A=-x --build-arg SOURCE_DATE_EPOCH=context .
+            build_args: { "A": "-x", "SOURCE_DATE_EPOCH": "context",},
+        --build-context base=docker-image://alpine --build-context lib=../lib .
+            named_contexts: { "base": "docker-image://alpine", "lib": "../lib",},
+        --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
+            secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],
+        --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
+            secrets: [ Secret { id: "x", source: Env( "TOKEN",),}, Secret { id: "Cargo.toml", source: File( "Cargo.toml",),},],
+        --pull .
+            pull: Always,
+        --pull=missing --pull=newer .
+            pull: Newer,
+        --pull=never .
+            pull: Never,
+        -o out .
+            outputs: [ Local { dest: "out", platform_split: None,},],
+        -o - .
+            outputs: [ Tar { dest: Stdout,},],
+        -o type=oci,dest=a.tar .
+            outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+        -o type=oci .
+            outputs: [ Oci { dest: Stdout, tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+        -o type=oci,dest=dir,tar=false,oci-mediatypes=true .
+            outputs: [ Oci { dest: Path( "dir",), tar: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+        -o type=docker,dest=a.tar,compression=zstd,compression-level=19,force-compression=true .
+            outputs: [ Docker { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Zstd, level: Some( 19,), force: true,},},],
+        --output type=docker --tag app .
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
+            outputs: [ Image { names: [],},],
+        -o type=local,dest=out,platform-split=false .
+            outputs: [ Local { dest: "out", platform_split: Some( false,),},],
+        -o type=tar,dest=a.tar .
+            outputs: [ Tar { dest: Path( "a.tar",),},],
+        --output 'type=image,"name=a,b:2",push=false,annotation.Key=v' .
+            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "latest",), digest: None,}, Reference { domain: "docker.io", path: "library/b", tag: Some( "2",), digest: None,},],},],
+            annotations: { "Key": "v",},},
+        -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
+            outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            annotations: { "k": "v",},},
+        --load -o out .
+            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [],},],
+        --iidfile id .
+            iidfile: Some("id",),
+        --metadata-file meta.json .
+            metadata_file: Some("meta.json",),
+        --label a=b --label c --label d=e=f .
+            labels: { "a": "b", "c": "", "d": "e=f",},
+        --annotation k=v --annotation manifest:m=v .
+            annotations: { "k": "v", "m": "v",},},
+        --no-cache .
+            no_cache: Always,
+        --no-cache-filter build,test --no-cache-filter x .
+            no_cache: Stages( [ "build", "test", "x",],),
+        --network none .
+            network: None,
+        --network=host .
+            network: Host,
+            entitlements: [ NetworkHost,],
+        --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] .
+            extra_hosts: [ ( "a", "1.2.3.4",), ( "b", "::1",), ( "c", "fe80::1",),],
+        --allow network.host --allow security.insecure .
+            entitlements: [ NetworkHost, SecurityInsecure,],
+        --shm-size 64m .
+            shm_size: 67108864,
+        --shm-size=1.5GiB .
+            shm_size: 1610612736,
+        --ulimit nofile=1024:2048 --ulimit core=-1 --ulimit nproc=10 .
+            ulimits: [ Ulimit { name: "nofile", soft: 1024, hard: 2048,}, Ulimit { name: "core", soft: -1, hard: -1,}, Ulimit { name: "nproc", soft: 10, hard: 10,},],
+        --cgroup-parent /builds .
+            cgroup_parent: "/builds",
+        --hostname box .
+            hostname: "box",
+        -j 3 .
+            jobs: Some( 3,),
+        --jobs=1 .
+            jobs: Some( 1,),
+        --progress json .
+            progress: Json,
+        --progress=rawjson .
+            progress: RawJson,
+        --progress none .
+            progress: None,
+        -q .
+            progress: Quiet,
+        --check .
+            action: Check {
+            ignore_status: false,},
+        --call check,ignorestatus .
+            action: Check {
+            ignore_status: true,},
+        --print dag=dot .
+            action: Print(Dot,),
+        --print=dag .
+            action: Print(Text,),
+        --opt build-arg:A=1 --opt label:l=v --opt context:c=docker-image://x --opt target=t .
+            named_contexts: { "c": "docker-image://x",},
+            target: Some( "t",),
+            build_args: { "A": "1",},
+            labels: { "l": "v",},
+        --opt platform=linux/arm64 --opt filename=x --opt no-cache --opt cgroup-parent=/p .
+            dockerfile: File( Some( "x",),),
+            platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
+            no_cache: Always,
+            cgroup_parent: "/p",
+        --opt no-cache=s1,s2 --opt add-hosts=a=1.2.3.4,b=::1 --opt shm-size=134217728 .
+            no_cache: Stages( [ "s1", "s2",],),
+            extra_hosts: [ ( "a", "1.2.3.4",), ( "b", "::1",),],
+            shm_size: 134217728,
+        --opt ulimit=nofile=1:2,nproc=3 --opt force-network-mode=none --opt hostname=h .
+            network: None,
+            ulimits: [ Ulimit { name: "nofile", soft: 1, hard: 2,}, Ulimit { name: "nproc", soft: 3, hard: 3,},],
+            hostname: "h",
+        --opt image-resolve-mode=pull .
+            pull: Always,
+        --rm --force-rm --compress .
+            warnings: [
+            "`--rm` has no effect: steps leave no containers behind",
+            "`--force-rm` has no effect: steps leave no containers behind",
+            "`--compress` has no effect: the context is read in place",],
+    "#]],
+    );
+}
+
+#[test]
+fn what_asks_for_the_usual_changes_nothing() {
+    for line in lines(SO_ANYWAY) {
+        let build =
+            build(line, &environment(&[])).unwrap_or_else(|error| panic!("`{line}`: {error}"));
+        assert_eq!(changes(&build), [""; 0], "`{line}`");
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_by_name() {
+    for line in lines(REFUSED) {
+        assert!(build(line, &environment(&[])).is_err(), "`{line}` is accepted");
+    }
+    check(
+        REFUSED,
+        &environment(&[]),
+        &expect![[r#"
+        nosuch
+            error: context `nosuch`: no such directory or command
+              hint: `mybuild --help` lists the commands
+        -f - -
+            error: context and Dockerfile cannot both be standard input
+        https://github.com/a/b.git
+            error: context `https://github.com/a/b.git`: a URL is not supported
+              hint: clone or download it, and give the directory
+        git@github.com:a/b
+            error: context `git@github.com:a/b`: a URL is not supported
+              hint: clone or download it, and give the directory
+        -f https://x/Dockerfile .
+            error: `--file https://x/Dockerfile`: a URL is not supported
+              hint: download it, or pipe it in with `--file -`
+        --build-context c=https://x/y .
+            error: `--build-context c=https://x/y`: a URL is not supported
+              hint: clone or download it, and give the directory
+        --build-context c .
+            error: `--build-context c`: want NAME=SOURCE
+        -t a/UPPER .
+            error: `a/UPPER` is no name for an image: invalid reference format: repository name (a/UPPER) must be lowercase
+        -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
+            error: `a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855` is no name for an image: a digest cannot be chosen
+        --platform linux//x .
+            error: --platform: `linux//x` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
+        --build-arg =v .
+            error: `--build-arg =v`: the name is empty
+        --label =v .
+            error: `--label =v`: the name is empty
+        --annotation index:k=v .
+            error: `--annotation index:k=v`: only the level `manifest` is supported, without a platform
+        --annotation manifest[linux/amd64]:k=v .
+            error: `--annotation manifest[linux/amd64]:k=v`: only the level `manifest` is supported, without a platform
+        --annotation k .
+            error: `--annotation k`: want KEY=VALUE
+        --secret src=x .
+            error: `--secret src=x`: `id` is missing
+        --secret id=x,src=/nosuch/file .
+            error: `--secret id=x,src=/nosuch/file`: no file `/nosuch/file`
+        --secret id=x,what=1 .
+            error: `--secret id=x,what=1`: unknown key `what`
+        --secret id=x,type=vault .
+            error: `--secret id=x,type=vault`: `type=vault`: want `file` or `env`
+        --secret id=x,src=a,env=b .
+            error: `--secret id=x,src=a,env=b`: both `src` and `env` are given
+        --secret plain .
+            error: `plain` in `plain` is not of the form key=value
+        --add-host a .
+            error: `--add-host a`: want HOST=ADDRESS or HOST:ADDRESS
+        --add-host a:host-gateway .
+            error: `--add-host a:host-gateway`: `host-gateway` is not supported
+              hint: give the gateway's address, or use `--network=host`
+        --add-host a:notanip .
+            error: `--add-host a:notanip`: `notanip` is not an address
+        --allow device .
+            error: `--allow device` is not supported
+              hint: entitlements are network.host and security.insecure
+        --allow buildx.local.delete .
+            error: `--allow buildx.local.delete` is not supported
+              hint: entitlements are network.host and security.insecure
+        --network bridge .
+            error: `--network=bridge` is not supported
+              hint: networks are default, none and host
+        --shm-size big .
+            error: `--shm-size`: `big` is not a size
+              hint: write a number and a unit: 64m, 1g
+        --shm-size 99999999p .
+            error: `--shm-size`: `99999999p` is not a size
+              hint: write a number and a unit: 64m, 1g
+        --ulimit nofile .
+            error: `--ulimit nofile`: want NAME=SOFT or NAME=SOFT:HARD
+        --ulimit what=1 .
+            error: `--ulimit what=1`: `what` is not one of as, core, cpu, data, fsize, locks, memlock, msgqueue, nice, nofile, nproc, rss, rtprio, rttime, sigpending, stack
+        --ulimit nofile=2:1 .
+            error: `--ulimit nofile=2:1`: the soft limit (2) is above the hard limit (1)
+        --ulimit nofile=-1:5 .
+            error: `--ulimit nofile=-1:5`: the soft limit (-1) is above the hard limit (5)
+        --hostname 'a b' .
+            error: `--hostname a b` is not a host name
+        --jobs 0 .
+            error: `--jobs`: `0` is not a number above zero
+        --jobs many .
+            error: `--jobs`: `many` is not a number above zero
+        --pull=sometimes .
+            error: `--pull=sometimes`: unknown policy
+              hint: policies are always, missing, newer and never
+        --progress fancy .
+            error: `--progress=fancy`: unknown kind
+              hint: kinds are auto, tty, plain, json, rawjson, quiet and none
+        --progress tty .
+            error: `--progress=tty`: standard error is not a terminal
+              hint: `--progress=plain` shows the same in lines
+        -q --progress plain .
+            error: `--quiet` and `--progress=plain` do not go together
+        --call outline .
+            error: `--call=outline` is not supported
+              hint: methods are build and check
+        --call targets .
+            error: `--call=targets` is not supported
+              hint: methods are build and check
+        --call check,format=json .
+            error: `--call=check,format=json` is not supported
+              hint: methods are build and check
+        --print outline .
+            error: `--print=outline` is not supported
+              hint: what can be printed is dag, dag=text, dag=dot and dag=json
+        --print dag --check .
+            error: `--print` and `--check` do not go together
+        -o type=registry,name=x .
+            error: `--output type=registry,name=x`: `type=registry` is not supported
+              hint: build with `type=oci,dest=FILE` and push that with another tool
+        -o type=image,push=true .
+            error: `--output type=image,push=true`: `push=true` is not supported
+              hint: build with `type=oci,dest=FILE` and push that with another tool
+        -o type=image,dest=x .
+            error: `--output type=image,dest=x`: `dest=x` is not supported
+              hint: an image in the store is no file; `type=oci` writes one
+        -o type=image,compression=zstd .
+            error: `--output type=image,compression=zstd`: `compression=zstd` is not supported
+              hint: layers are compressed where they leave the store: `type=oci`, `type=docker`
+        -o type=image,store=false .
+            error: `--output type=image,store=false`: `store=false` is not supported
+              hint: the store is where images go
+        -o type=image,unpack=true .
+            error: `--output type=image,unpack=true`: `unpack=true` is not supported
+        -o type=cacheonly .
+            error: `--output type=cacheonly`: `type=cacheonly` is not supported
+              hint: steps are kept for later builds anyway
+        -o type=ova,dest=x .
+            error: `--output type=ova,dest=x`: unknown type `ova`
+              hint: types are image, oci, docker, local and tar
+        -o dest=x,name=y .
+            error: `--output dest=x,name=y`: `type` is missing
+              hint: types are image, oci, docker, local and tar
+        -o type=oci,dest=x,compression=estargz .
+            error: `--output type=oci,dest=x,compression=estargz`: `compression=estargz` is not supported
+              hint: compressions are gzip, zstd and uncompressed
+        -o type=oci,dest=x,compression-level=10 .
+            error: `--output type=oci,dest=x,compression-level=10`: `compression-level=10`: want a number from 0 to 9
+        -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
+            error: `--output type=oci,dest=x,compression=uncompressed,compression-level=1`: `compression-level` without a compression
+        -o type=oci,dest=x,oci-mediatypes=false .
+            error: `--output type=oci,dest=x,oci-mediatypes=false`: `oci-mediatypes=false` is not supported
+              hint: images have OCI media types
+        -o type=oci,dest=x,rewrite-timestamp=true .
+            error: `--output type=oci,dest=x,rewrite-timestamp=true`: `rewrite-timestamp=true` is not supported
+        -o type=oci,dest=x,source-date-epoch=1 .
+            error: `--output type=oci,dest=x,source-date-epoch=1`: `source-date-epoch=1` is not supported
+              hint: set SOURCE_DATE_EPOCH in the environment
+        -o type=oci,dest=x,tar=maybe .
+            error: `--output type=oci,dest=x,tar=maybe`: `tar=maybe`: want `true` or `false`
+        -o type=oci,tar=false .
+            error: `--output type=oci,tar=false`: `tar=false` wants a directory in `dest`
+        -o type=oci,dest=x,attestation-inline=true .
+            error: `--output type=oci,dest=x,attestation-inline=true`: `attestation-inline=true` is not supported
+        -o type=docker,context=default .
+            error: `--output type=docker,context=default`: `context=default` is not supported
+        -o type=docker,compression=zstd .
+            error: `--output type=docker,compression=zstd`: `dest` is missing
+              hint: without `dest` the image lands in the store, which has no layout to choose
+        -o type=local .
+            error: `--output type=local`: `dest` is missing
+        -o type=local,dest=- .
+            error: `--output type=local,dest=-`: a directory is wanted, not `-`
+        -o type=local,dest=x,mode=delete .
+            error: `--output type=local,dest=x,mode=delete`: `mode=delete` is not supported
+              hint: `mode=copy` is the one
+        -o type=local,dest=x,annotation.k=v .
+            error: `--output type=local,dest=x,annotation.k=v`: files carry no annotations
+        -o type=tar,dest=x,platform-split=true .
+            error: `--output type=tar,dest=x,platform-split=true`: `platform-split=true` is not supported
+        -o 'type=oci,"dest=x' .
+            error: `type=oci,"dest=x`: a quote is not closed
+        -o type=oci,name=a,dest=x -t b .
+            error: `--output type=oci,name=a,dest=x`: `name=` beside `--tag` or other outputs is not supported
+              hint: use `--tag`
+        -o type=oci,dest=x,annotation.k=v -o out .
+            error: `--output type=oci,dest=x,annotation.k=v`: annotations of one output among several are not supported
+              hint: use `--annotation`
+        -o - -o type=oci .
+            error: only one output can be standard output
+        --opt source=docker/dockerfile:1 .
+            error: `--opt source` is not supported
+        --opt requestid=frontend.outline .
+            error: `--opt requestid` is not supported
+        --opt attest:sbom= .
+            error: `--opt attest:sbom` is not supported
+        --opt image-resolve-mode=what .
+            error: `--opt image-resolve-mode=what` is not supported
+        --provenance .
+            error: `--provenance=true` is not supported
+              hint: attestations are not made
+        --provenance=mode=max .
+            error: `--provenance=mode=max` is not supported
+              hint: attestations are not made
+        --sbom=true .
+            error: `--sbom=true` is not supported
+              hint: attestations are not made
+        --attest type=provenance,mode=min .
+            error: `--attest type=provenance,mode=min` is not supported
+              hint: attestations are not made
+        --builder remote .
+            error: `--builder` is not supported
+              hint: there are no builder instances: mybuild builds by itself
+        --push .
+            error: `--push` is not supported
+              hint: build with `--output type=oci,dest=FILE` and push that with another tool
+        --cache-from type=gha .
+            error: `--cache-from` is not supported
+              hint: the store's own cache is always used
+        --cache-to type=inline .
+            error: `--cache-to` is not supported
+              hint: the store keeps every step for later builds
+        --ssh default .
+            error: `--ssh` is not supported
+              hint: give a key as `--secret` and mount that
+        --policy filename=x .
+            error: `--policy` is not supported
+              hint: pin images by digest in the Dockerfile
+        --resource memory=1g .
+            error: `--resource` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --squash .
+            error: `--squash` is not supported
+              hint: copy the result into a last stage `FROM scratch`
+        --security-opt seccomp=unconfined .
+            error: `--security-opt` is not supported
+              hint: see `--allow security.insecure`
+        --isolation hyperv .
+            error: `--isolation=hyperv` is not supported
+        -m 1g .
+            error: `--memory` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --memory 1g .
+            error: `--memory` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --memory-swap 1g .
+            error: `--memory-swap` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --cpu-shares 1 .
+            error: `--cpu-shares` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --cpu-period 1 .
+            error: `--cpu-period` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --cpu-quota 1 .
+            error: `--cpu-quota` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --cpuset-cpus 0 .
+            error: `--cpuset-cpus` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+        --cpuset-mems 0 .
+            error: `--cpuset-mems` is not supported
+              hint: limit the control group that `--cgroup-parent` names
+    "#]],
+    );
+}
+
+#[test]
+fn every_flag_is_honoured_or_refused() {
+    let words: Vec<String> = [HONOURED, SO_ANYWAY, REFUSED]
+        .into_iter()
+        .flat_map(lines)
+        .flat_map(|line| line.split_whitespace())
+        .map(|word| word.split_once('=').map_or(word, |(flag, _)| flag).to_owned())
+        .collect();
+    let command = Cli::command();
+    let build = command.find_subcommand("build").expect("there is a build command");
+    let mut flags = 0;
+    for argument in build.get_arguments().filter(|argument| !argument.is_positional()) {
+        let flag = format!("--{}", argument.get_long().expect("flags have long names"));
+        assert!(words.contains(&flag), "no case for `{flag}`");
+        flags += 1;
+    }
+    assert!(flags > 50, "the walk found {flags} flags only");
+}
+
+#[test]
+fn the_environment_fills_in() {
+    let environment = environment(&[
+        ("SOURCE_DATE_EPOCH", "1700000000"),
+        ("DOCKER_DEFAULT_PLATFORM", "linux/arm64"),
+        ("BUILDKIT_PROGRESS", "json"),
+        ("HTTP_PROXY", "http://proxy:3128"),
+        ("no_proxy", "localhost"),
+        ("UNRELATED", "x"),
+    ]);
+    check(
+        "
+        .
+        --platform linux/amd64 --progress plain --build-arg HTTP_PROXY= --build-arg SOURCE_DATE_EPOCH=5 .
+        -q .
+        ",
+        &environment,
+        &expect![[r#"
+            .
+                build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
+                platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
+                source_date_epoch: Some( 1700000000,),
+                progress: Json,
+            --platform linux/amd64 --progress plain --build-arg HTTP_PROXY= --build-arg SOURCE_DATE_EPOCH=5 .
+                build_args: { "HTTP_PROXY": "", "SOURCE_DATE_EPOCH": "5", "no_proxy": "localhost",},
+                platforms: [ Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},],
+                source_date_epoch: Some( 5,),
+            -q .
+                build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
+                platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
+                source_date_epoch: Some( 1700000000,),
+                progress: Quiet,
+        "#]],
+    );
+    let wrong =
+        self::environment(&[("SOURCE_DATE_EPOCH", "yesterday"), ("DOCKER_DEFAULT_PLATFORM", "/")]);
+    check(
+        "
+        .
+        --build-arg SOURCE_DATE_EPOCH=1 .
+    ",
+        &wrong,
+        &expect![[r#"
+            .
+                error: the environment variable SOURCE_DATE_EPOCH is `yesterday`, which is no number of seconds
+            --build-arg SOURCE_DATE_EPOCH=1 .
+                error: DOCKER_DEFAULT_PLATFORM: `/` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
+        "#]],
+    );
+}
+
+#[test]
+fn a_terminal_gets_the_tree_and_no_archive() {
+    let terminal = Environment {
+        stdout_is_terminal: true,
+        stderr_is_terminal: true,
+        ..environment(&[("TERM", "xterm"), ("BUILDKIT_TTY_LOG_LINES", "3")])
+    };
+    check(
+        "
+        .
+        --progress tty .
+        --progress plain .
+        -o - .
+        -o type=oci .
+    ",
+        &terminal,
+        &expect![[r#"
+            .
+                progress: Tree {
+                log_lines: 3,},
+            --progress tty .
+                progress: Tree {
+                log_lines: 3,},
+            --progress plain .
+            -o - .
+                error: `--output -` would write an archive to the terminal
+                  hint: give a file with `dest=`, or redirect standard output
+            -o type=oci .
+                error: `--output type=oci` would write an archive to the terminal
+                  hint: give a file with `dest=`, or redirect standard output
+        "#]],
+    );
+    let dumb = Environment { stderr_is_terminal: true, ..environment(&[("TERM", "dumb")]) };
+    check(
+        ".",
+        &dumb,
+        &expect![[r#"
+        .
+    "#]],
+    );
+}

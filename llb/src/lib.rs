@@ -1,0 +1,18 @@
+//! The instruction DAG: what a build is made of, whoever wrote it.
+//!
+//! A [`Definition`] is a graph of [`Vertex`]es. Each holds one [`Op`]: a source, a process, file
+//! operations, a merge or a diff. Edges run from an output of one vertex to an input of another.
+//! The crate knows no Dockerfiles and does not know how anything runs; it gives every vertex
+//! canonical bytes ([`encode`]) and a digest over them and all that it depends on.
+
+pub mod definition;
+pub mod encode;
+pub mod op;
+pub mod print;
+
+pub use definition::{Definition, GraphError, Input, Metadata, Vertex, VertexId};
+pub use op::{
+    CacheSharing, CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, LocalSource, MkdirOp,
+    MkfileOp, Mount, MountKind, NetworkMode, Op, Owner, OwnerId, ImageSource, Rlimit, RmOp, SecretEnv, SecurityMode,
+    SourceOp, SymlinkOp, Timestamp,
+};

@@ -1,0 +1,6 @@
+//! Tests of the instruction DAG from outside.
+
+mod digests;
+mod graph;
+mod ops;
+mod print;

@@ -1,0 +1,112 @@
+//! Platforms: operating system, architecture and variant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Platform of an image, as in the OCI image index specification, in its normal form:
+/// `amd64` (never `x86_64`), `arm64` without variant `v8`, `arm` with a variant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    /// CPU architecture (`amd64`, `arm64`, …).
+    #[serde(default)]
+    pub architecture: String,
+    /// Operating system (`linux`).
+    #[serde(default)]
+    pub os: String,
+    /// Version of the operating system (Windows).
+    #[serde(rename = "os.version", default, skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    /// Features of the operating system (Windows).
+    #[serde(rename = "os.features", default, skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
+    /// Variant of the architecture (`v7`).
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+/// A string that names no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)")]
+pub struct InvalidPlatform(pub String);
+
+impl Platform {
+    /// A platform in its normal form.
+    pub fn new(os: &str, architecture: &str, variant: &str) -> Self {
+        let os = match os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            other => other.to_owned(),
+        };
+        let architecture = architecture.to_ascii_lowercase();
+        let variant = variant.to_ascii_lowercase();
+        let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+            ("i386", _) => ("386", ""),
+            ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64" | "amd64", v) => ("amd64", v),
+            ("aarch64" | "arm64", "8" | "v8") => ("arm64", ""),
+            ("aarch64" | "arm64", v) => ("arm64", v),
+            ("armhf", _) => ("arm", "v7"),
+            ("armel", _) => ("arm", "v6"),
+            ("arm", "" | "7") => ("arm", "v7"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "6") => ("arm", "v6"),
+            ("arm", "8") => ("arm", "v8"),
+            (a, v) => (a, v),
+        };
+        Self {
+            architecture: architecture.to_owned(),
+            os,
+            os_version: String::new(),
+            os_features: Vec::new(),
+            variant: variant.to_owned(),
+        }
+    }
+
+    /// The platform this program runs on.
+    pub fn host() -> Self {
+        Self::new(std::env::consts::OS, std::env::consts::ARCH, "")
+    }
+}
+
+impl FromStr for Platform {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
+        let invalid = || InvalidPlatform(text.to_owned());
+        let is_name = |s: &str| {
+            !matches!(s, "" | "." | "..")
+                && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
+        let parts: Vec<&str> = text.split('/').collect();
+        if !parts.iter().all(|p| is_name(p)) {
+            return Err(invalid());
+        }
+        let host = Self::host();
+        match parts.as_slice() {
+            ["local"] => Ok(host),
+            [one] => {
+                let known_os = ["linux", "windows", "darwin", "macos", "freebsd"]
+                    .contains(&one.to_ascii_lowercase().as_str());
+                Ok(if known_os {
+                    Self::new(one, &host.architecture, "")
+                } else {
+                    Self::new(&host.os, one, "")
+                })
+            }
+            [os, architecture] => Ok(Self::new(os, architecture, "")),
+            [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
+            _ => Err(invalid()),
+        }
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if !self.variant.is_empty() {
+            write!(f, "/{}", self.variant)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,9 @@
+//! Tests of the `oci` crate: the field's reference answers where they are at hand, our own cases,
+//! and properties.
+
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
+mod conformance;
+mod documents;
+mod platforms;
+mod properties;

@@ -1,0 +1,571 @@
+//! The expansion of one word.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use nom::branch::alt;
+use nom::bytes::complete::{take_while, take_while1};
+use nom::character::complete::one_of;
+use nom::combinator::recognize;
+use nom::{IResult, Parser};
+
+use super::{ExpandError, ExpandErrorKind, Expanded, Expander, MAX_WORD_GROWTH, Quotes, Variables};
+use crate::pattern::{Greed, Pattern};
+
+/// Steps of pattern matching that weigh as much as one byte of growth.
+const STEPS_PER_BYTE: usize = 64;
+
+/// What is done with the word in `${name…word}` when its `}` comes.
+#[derive(Debug)]
+enum Rule {
+    /// `-`, `+`, `?` with or without `:`.
+    Choice { operator: char, empty_is_unset: bool },
+    /// Two characters after the name that are no operator.
+    Unsupported { modifier: String },
+    /// `#` and `%`.
+    Trim { operator: char },
+    /// `/pattern` so far.
+    Pattern { every: bool },
+    /// `/pattern/text`.
+    Replace { every: bool, pattern: String },
+}
+
+/// A `${name…` that is still open.
+struct Frame<'v> {
+    name: &'v str,
+    value: Option<Cow<'v, str>>,
+    rule: Rule,
+    /// Where its word begins in the output.
+    mark: usize,
+    keep_escapes: bool,
+    /// Inside double quotes.
+    quoted: bool,
+    /// The reference stays as it is, since the variable is unset.
+    kept: bool,
+}
+
+impl Frame<'_> {
+    fn stop(&self) -> char {
+        if matches!(self.rule, Rule::Pattern { .. }) { '/' } else { '}' }
+    }
+}
+
+/// Reads a word from left to right; what is open is on the stack of frames.
+pub(super) struct Machine<'v> {
+    expander: &'v Expander,
+    variables: &'v dyn Variables,
+    source: &'v str,
+    rest: &'v str,
+    frames: Vec<Frame<'v>>,
+    /// Inside double quotes, outside any `${`, since this place in the output.
+    root_quote: Option<usize>,
+    out: String,
+    split: Option<Split>,
+    grown: usize,
+    matched: BTreeSet<String>,
+    unmatched: BTreeSet<String>,
+}
+
+type Step = Result<(), ExpandErrorKind>;
+
+impl<'v> Machine<'v> {
+    pub(super) fn new(
+        expander: &'v Expander,
+        source: &'v str,
+        variables: &'v dyn Variables,
+        split: bool,
+    ) -> Self {
+        Self {
+            expander,
+            variables,
+            source,
+            rest: source,
+            frames: Vec::new(),
+            root_quote: None,
+            out: String::with_capacity(source.len()),
+            split: split.then(Split::default),
+            grown: 0,
+            matched: BTreeSet::new(),
+            unmatched: BTreeSet::new(),
+        }
+    }
+
+    /// The expanded word, and the words it splits into if that was asked for.
+    pub(super) fn run(mut self) -> Result<(Expanded, Vec<String>), ExpandError> {
+        self.steps().map_err(|kind| self.error(kind))?;
+        let Self { out: text, matched, unmatched, split, .. } = self;
+        Ok((Expanded { text, matched, unmatched }, split.map(Split::finish).unwrap_or_default()))
+    }
+
+    fn error(&self, kind: ExpandErrorKind) -> ExpandError {
+        ExpandError {
+            word: self.source.to_owned(),
+            at: self.source.len() - self.rest.len(),
+            kind: self.at_end(kind),
+        }
+    }
+
+    /// At the end of the word an open `${` is the cause, whatever was noticed first.
+    fn at_end(&self, kind: ExpandErrorKind) -> ExpandErrorKind {
+        match self.frames.first() {
+            Some(frame) if self.rest.is_empty() => match frame.rule {
+                Rule::Pattern { .. } => ExpandErrorKind::MissingSlash,
+                _ => ExpandErrorKind::MissingBrace,
+            },
+            _ => kind,
+        }
+    }
+
+    fn steps(&mut self) -> Step {
+        while let Some(character) = self.peek() {
+            if self.quoted() {
+                self.step_quoted(character)?;
+            } else {
+                self.step(character)?;
+            }
+        }
+        match (self.quoted(), self.frames.is_empty()) {
+            (true, _) => Err(ExpandErrorKind::DoubleQuote),
+            (_, false) => Err(ExpandErrorKind::MissingBrace),
+            _ => Ok(()),
+        }
+    }
+
+    fn step(&mut self, character: char) -> Step {
+        if self.frames.last().is_some_and(|frame| frame.stop() == character) {
+            self.advance(character);
+            return self.close();
+        }
+        let quotes = self.expander.quotes != Quotes::Literal;
+        match character {
+            '$' => self.dollar(),
+            '<' => self.less_than(),
+            '\'' if quotes => self.single_quoted(),
+            '"' if quotes => self.double_quote(true),
+            _ if character == self.expander.escape => self.escaped(),
+            _ => self.literal(),
+        }
+    }
+
+    fn step_quoted(&mut self, character: char) -> Step {
+        match character {
+            '$' => self.dollar(),
+            '"' => self.double_quote(false),
+            _ if character == self.expander.escape => self.escaped_in_quotes(),
+            _ => {
+                let escape = self.expander.escape;
+                let run = self.take(|c| !matches!(c, '"' | '$') && c != escape);
+                self.out.push_str(run);
+                Ok(())
+            }
+        }
+    }
+
+    /// A run of characters that mean nothing.
+    fn literal(&mut self) -> Step {
+        let (escape, stop) = (self.expander.escape, self.frames.last().map(Frame::stop));
+        let run =
+            self.take(|c| !matches!(c, '$' | '<' | '\'' | '"') && c != escape && Some(c) != stop);
+        // A quote that means nothing stands alone.
+        let run = if run.is_empty() { self.take_one() } else { run };
+        self.out.push_str(run);
+        self.split_at_root(|split| run.chars().for_each(|c| split.blank_or_letter(c)));
+        Ok(())
+    }
+
+    fn escaped(&mut self) -> Step {
+        let escape = self.take_one();
+        if self.keep_escapes() {
+            self.push_unsplit(escape);
+        }
+        // At the end of the word the escape character is dropped.
+        let character = self.take_one();
+        self.push_unsplit(character);
+        Ok(())
+    }
+
+    fn escaped_in_quotes(&mut self) -> Step {
+        let escape = self.take_one();
+        if self.keep_escapes() {
+            self.out.push_str(escape);
+        }
+        match self.peek() {
+            None => {}
+            Some(c @ ('"' | '$')) => self.push_next(c),
+            Some(c) if c == self.expander.escape => self.push_next(c),
+            // Anything else is not escaped: the escape character stands for itself.
+            Some(_) => self.out.push_str(escape),
+        }
+        Ok(())
+    }
+
+    fn push_next(&mut self, character: char) {
+        self.advance(character);
+        self.out.push(character);
+    }
+
+    fn single_quoted(&mut self) -> Step {
+        let inner = &self.rest[1..];
+        let Some(length) = inner.find('\'') else {
+            self.rest = "";
+            return Err(ExpandErrorKind::SingleQuote);
+        };
+        let keep = self.expander.quotes == Quotes::Keep;
+        let text = if keep { &self.rest[..length + 2] } else { &inner[..length] };
+        self.rest = &inner[length + 1..];
+        self.push_unsplit(text);
+        Ok(())
+    }
+
+    fn double_quote(&mut self, open: bool) -> Step {
+        let mark = self.out.len();
+        let quote = self.take_one();
+        if self.expander.quotes == Quotes::Keep {
+            self.out.push_str(quote);
+        }
+        if let Some(frame) = self.frames.last_mut() {
+            frame.quoted = open;
+        } else if open {
+            self.root_quote = Some(mark);
+        } else {
+            let mark = self.root_quote.take().expect("a quote closes only when it is open");
+            let text = &self.out[mark..];
+            if let Some(split) = &mut self.split {
+                split.text(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// `<<` and the blanks after it stay together when words are split, so that `<< EOF` is one.
+    fn less_than(&mut self) -> Step {
+        let before = self.rest;
+        self.rest = match before.strip_prefix("<<") {
+            Some(rest) => rest.trim_start_matches(['\t', '\r', ' ']),
+            None => &before[1..],
+        };
+        self.push_unsplit(&before[..before.len() - self.rest.len()]);
+        Ok(())
+    }
+
+    fn dollar(&mut self) -> Step {
+        let mark = self.out.len();
+        self.advance('$');
+        if self.peek() == Some('{') {
+            self.advance('{');
+            self.brace(mark)?;
+        } else {
+            let name = self.name();
+            if name.is_empty() {
+                self.out.push('$');
+            } else {
+                self.simple(name, "$", "")?;
+            }
+        }
+        self.split_expansion(mark);
+        Ok(())
+    }
+
+    /// What follows `${`.
+    fn brace(&mut self, mark: usize) -> Step {
+        match self.peek() {
+            None => return Err(ExpandErrorKind::MissingBrace),
+            Some('{' | '}' | ':') => return Err(ExpandErrorKind::BadSubstitution),
+            Some(_) => {}
+        }
+        let name = self.name();
+        let mut modifier = self.take_one().to_owned();
+        let rule = match modifier.as_str() {
+            "}" => return self.simple(name, "${", "}"),
+            ":" => {
+                let operator = self.next_or_replacement();
+                modifier.push(operator);
+                match operator {
+                    '#' | '%' => return Err(ExpandErrorKind::Modifier { modifier }),
+                    '-' | '+' | '?' => Rule::Choice { operator, empty_is_unset: true },
+                    _ => Rule::Unsupported { modifier: modifier.clone() },
+                }
+            }
+            "-" => Rule::Choice { operator: '-', empty_is_unset: false },
+            "+" => Rule::Choice { operator: '+', empty_is_unset: false },
+            "?" => Rule::Choice { operator: '?', empty_is_unset: false },
+            "#" => Rule::Trim { operator: '#' },
+            "%" => Rule::Trim { operator: '%' },
+            "/" => {
+                let every = self.rest.starts_with('/');
+                self.rest = &self.rest[usize::from(every)..];
+                Rule::Pattern { every }
+            }
+            "" => return Err(ExpandErrorKind::Modifier { modifier: '\u{fffd}'.to_string() }),
+            _ => return Err(ExpandErrorKind::Modifier { modifier }),
+        };
+        self.open(name, &modifier, rule, mark);
+        Ok(())
+    }
+
+    fn open(&mut self, name: &'v str, modifier: &str, rule: Rule, mark: usize) {
+        let value = self.lookup(name);
+        let kept = value.is_none() && self.expander.keep_unset;
+        if kept {
+            self.out.push_str("${");
+            self.out.push_str(name);
+            self.out.push_str(modifier);
+        }
+        let keep_escapes = !matches!(rule, Rule::Choice { .. } | Rule::Unsupported { .. });
+        let mark = if kept { mark } else { self.out.len() };
+        self.frames.push(Frame { name, value, rule, mark, keep_escapes, quoted: false, kept });
+    }
+
+    /// The `}` of the innermost `${`, or the second slash of a replacement.
+    fn close(&mut self) -> Step {
+        let mut frame = self.frames.pop().expect("a stop character is looked for in a frame only");
+        if let Rule::Pattern { every } = frame.rule {
+            let pattern = if frame.kept {
+                self.out.push('/');
+                String::new()
+            } else {
+                self.out.split_off(frame.mark)
+            };
+            frame.rule = Rule::Replace { every, pattern };
+            self.frames.push(frame);
+            return Ok(());
+        }
+        let mark = frame.mark;
+        if frame.kept {
+            self.out.push('}');
+        } else {
+            self.apply(frame)?;
+        }
+        self.split_expansion(mark);
+        Ok(())
+    }
+
+    /// Puts what `${name…word}` stands for where its word is now.
+    fn apply(&mut self, frame: Frame<'v>) -> Step {
+        match frame.rule {
+            Rule::Choice { operator, empty_is_unset } => {
+                let unset_or_empty =
+                    frame.value.as_ref().is_none_or(|v| empty_is_unset && v.is_empty());
+                self.choose(operator, &frame, unset_or_empty)
+            }
+            Rule::Unsupported { modifier } => Err(ExpandErrorKind::Modifier { modifier }),
+            Rule::Trim { operator } => {
+                let word = self.out.split_off(frame.mark);
+                self.trim(operator, &word, &frame.value.unwrap_or_default())
+            }
+            Rule::Replace { every, pattern } => {
+                let text = self.out.split_off(frame.mark);
+                self.replace(every, &pattern, &text, &frame.value.unwrap_or_default())
+            }
+            Rule::Pattern { .. } => unreachable!("a pattern ends at its slash"),
+        }
+    }
+
+    fn choose(&mut self, operator: char, frame: &Frame<'v>, unset: bool) -> Step {
+        match (operator, unset) {
+            ('-', true) | ('+', false) => return Ok(()),
+            ('+', true) => {
+                self.out.truncate(frame.mark);
+                return Ok(());
+            }
+            ('?', true) => {
+                let mut message = self.out.split_off(frame.mark);
+                if message.is_empty() {
+                    let state = if frame.value.is_none() { "unset" } else { "empty" };
+                    message = format!("is not allowed to be {state}");
+                }
+                return Err(ExpandErrorKind::Required { name: frame.name.to_owned(), message });
+            }
+            _ => {}
+        }
+        self.out.truncate(frame.mark);
+        self.push_value(frame.value.as_deref().unwrap_or_default())
+    }
+
+    fn trim(&mut self, operator: char, word: &str, value: &str) -> Step {
+        let (greed, pattern) = match word.strip_prefix(operator) {
+            Some(pattern) => (Greed::Longest, pattern),
+            None => (Greed::Shortest, word),
+        };
+        let pattern = self.pattern(pattern, greed, value)?;
+        let trimmed = match operator {
+            '#' => pattern.trim_prefix(value),
+            _ => pattern.trim_suffix(value),
+        };
+        self.push_value(trimmed)
+    }
+
+    fn replace(&mut self, every: bool, pattern: &str, text: &str, value: &str) -> Step {
+        let pattern = self.pattern(pattern, Greed::Longest, value)?;
+        let (mut copied, mut from) = (0, 0);
+        while let Some(found) = pattern.find(value, from) {
+            self.push_value(&value[copied..found.start])?;
+            // An empty match right behind another match is none.
+            if found.end > copied || found.start == 0 {
+                self.push_value(text)?;
+            }
+            copied = found.end;
+            let Some(next) = value[found.end..].chars().next().filter(|_| every) else { break };
+            from = found.end + if found.is_empty() { next.len_utf8() } else { 0 };
+        }
+        self.push_value(&value[copied..])
+    }
+
+    fn pattern(
+        &mut self,
+        text: &str,
+        greed: Greed,
+        value: &str,
+    ) -> Result<Pattern, ExpandErrorKind> {
+        let pattern = Pattern::new(text, greed)
+            .map_err(|source| ExpandErrorKind::Pattern { pattern: text.to_owned(), source })?;
+        self.grow(pattern.cost(value.len()) / STEPS_PER_BYTE)?;
+        Ok(pattern)
+    }
+
+    /// `$name` and `${name}`; `open` and `close` are what stands around the name.
+    fn simple(&mut self, name: &'v str, open: &str, close: &str) -> Step {
+        match self.lookup(name) {
+            Some(value) => self.push_value(&value),
+            None if self.expander.keep_unset => {
+                self.out.extend([open, name, close]);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn lookup(&mut self, name: &str) -> Option<Cow<'v, str>> {
+        let variables = self.variables;
+        let value = variables.get(name);
+        let names = if value.is_some() { &mut self.matched } else { &mut self.unmatched };
+        if !names.contains(name) {
+            names.insert(name.to_owned());
+        }
+        value
+    }
+
+    fn push_value(&mut self, value: &str) -> Step {
+        self.grow(value.len())?;
+        self.out.push_str(value);
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: usize) -> Step {
+        self.grown = self.grown.saturating_add(bytes);
+        if self.grown > MAX_WORD_GROWTH {
+            return Err(ExpandErrorKind::WordTooLarge);
+        }
+        if !self.expander.spend(bytes) {
+            return Err(ExpandErrorKind::BuildTooLarge);
+        }
+        Ok(())
+    }
+
+    /// A name: digits, or one special character, or letters, digits and `_`. May be empty.
+    fn name(&mut self) -> &'v str {
+        let (rest, name) = name(self.rest).expect("a name may be empty");
+        self.rest = rest;
+        name
+    }
+
+    fn quoted(&self) -> bool {
+        match self.frames.last() {
+            Some(frame) => frame.quoted,
+            None => self.root_quote.is_some(),
+        }
+    }
+
+    fn keep_escapes(&self) -> bool {
+        self.frames.last().map_or(self.expander.keep_escapes, |frame| frame.keep_escapes)
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
+    }
+
+    fn advance(&mut self, character: char) {
+        self.rest = &self.rest[character.len_utf8()..];
+    }
+
+    fn next_or_replacement(&mut self) -> char {
+        let character = self.take_one().chars().next();
+        character.unwrap_or('\u{fffd}')
+    }
+
+    /// The next character; nothing at the end.
+    fn take_one(&mut self) -> &'v str {
+        let length = self.peek().map_or(0, char::len_utf8);
+        let (one, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        one
+    }
+
+    fn take(&mut self, wanted: impl Fn(char) -> bool) -> &'v str {
+        let length = self.rest.find(|c| !wanted(c)).unwrap_or(self.rest.len());
+        let (run, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        run
+    }
+
+    /// Text that belongs to the current word, blanks or not.
+    fn push_unsplit(&mut self, text: &str) {
+        self.out.push_str(text);
+        self.split_at_root(|split| split.text(text));
+    }
+
+    fn split_at_root(&mut self, write: impl FnOnce(&mut Split)) {
+        if self.frames.is_empty()
+            && let Some(split) = &mut self.split
+        {
+            write(split);
+        }
+    }
+
+    /// Splits what a finished `$…` outside quotes put into the output since `mark`.
+    fn split_expansion(&mut self, mark: usize) {
+        if self.frames.is_empty()
+            && self.root_quote.is_none()
+            && let Some(split) = &mut self.split
+        {
+            self.out[mark..].chars().for_each(|c| split.blank_or_letter(c));
+        }
+    }
+}
+
+/// Words on the way.
+#[derive(Debug, Default)]
+struct Split {
+    words: Vec<String>,
+    word: String,
+}
+
+impl Split {
+    fn blank_or_letter(&mut self, character: char) {
+        if !character.is_whitespace() {
+            self.word.push(character);
+        } else if !self.word.is_empty() {
+            self.words.push(std::mem::take(&mut self.word));
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.word.push_str(text);
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        if !self.word.is_empty() {
+            self.words.push(self.word);
+        }
+        self.words
+    }
+}
+
+fn name(input: &str) -> IResult<&str, &str> {
+    alt((
+        take_while1(char::is_numeric),
+        recognize(one_of("@*#?-$!")),
+        take_while(|c: char| c.is_alphanumeric() || c == '_'),
+    ))
+    .parse(input)
+}

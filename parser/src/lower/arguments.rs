@@ -1,0 +1,103 @@
+//! Build arguments: those that are always there, and those before the first `FROM`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::environment::Environment;
+use super::fault::Fault;
+use super::options::Options;
+use crate::check::Place;
+use crate::diagnostic::Diagnostic;
+use crate::expand::Expander;
+use crate::instruction::{Arg, Dockerfile, Instruction, Kind};
+
+/// The arguments about platforms and the target; build arguments of the same name win.
+pub(super) fn predefined(options: &Options, target: &str) -> Environment {
+    let (build, wanted) = (&options.build_platform, &options.target_platform);
+    let (build_name, wanted_name) = (build.to_string(), full_platform(wanted));
+    let values = [
+        ("BUILDPLATFORM", build_name.as_str()),
+        ("BUILDOS", &build.os),
+        ("BUILDOSVERSION", &build.os_version),
+        ("BUILDARCH", &build.architecture),
+        ("BUILDVARIANT", &build.variant),
+        ("TARGETPLATFORM", &wanted_name),
+        ("TARGETOS", &wanted.os),
+        ("TARGETOSVERSION", &wanted.os_version),
+        ("TARGETARCH", &wanted.architecture),
+        ("TARGETVARIANT", &wanted.variant),
+        ("TARGETSTAGE", if target.is_empty() { "default" } else { target }),
+    ];
+    let mut environment = Environment::default();
+    for (name, value) in values {
+        let given = options.build_args.get(name).map(String::as_str);
+        environment.set(name, given.unwrap_or(value));
+    }
+    environment
+}
+
+/// A platform with everything that is known about it: `windows(10.0.17763)/amd64`.
+pub(super) fn full_platform(platform: &oci::Platform) -> String {
+    let mut os = platform.os.clone();
+    let features = platform.os_features.iter().map(|feature| format!("+{feature}"));
+    let details: String = std::iter::once(platform.os_version.clone()).chain(features).collect();
+    if !details.is_empty() {
+        os = format!("{os}({details})");
+    }
+    let variant = &platform.variant;
+    let slash = if variant.is_empty() { "" } else { "/" };
+    format!("{os}/{}{slash}{variant}", platform.architecture)
+}
+
+/// Adds the `ARG`s before the first `FROM`, with the values given for them.
+pub(super) fn add_global(
+    mut environment: Environment,
+    dockerfile: &Dockerfile,
+    given: &BTreeMap<String, String>,
+    expander: &Expander,
+) -> Result<Environment, Diagnostic> {
+    for instruction in &dockerfile.global_args {
+        for arg in arguments(instruction) {
+            let name = &arg.name.value;
+            let value = match (given.get(name), &arg.value) {
+                (Some(value), _) => Some(value.clone()),
+                (None, None) => None,
+                (None, Some(default)) => {
+                    let expanded = expander.word(&default.value, &environment);
+                    let place = Place::instruction(instruction);
+                    Some(expanded.map_err(|error| Fault::from(error).at(place))?.text)
+                }
+            };
+            if let Some(value) = value {
+                environment.set(name, &value);
+            }
+        }
+    }
+    Ok(environment)
+}
+
+/// Names of the `ARG`s before the first `FROM`, whether they have a value or not.
+pub(super) fn declared_globals(dockerfile: &Dockerfile) -> BTreeSet<&str> {
+    dockerfile.global_args.iter().flat_map(arguments).map(|arg| arg.name.value.as_str()).collect()
+}
+
+fn arguments(instruction: &Instruction) -> &[Arg] {
+    match &instruction.kind {
+        Kind::Arg(arguments) => arguments,
+        _ => &[],
+    }
+}
+
+/// The proxies among the build arguments, in both cases of letters: a process gets them, but
+/// they are no part of the key or the history unless an `ARG` names them.
+pub(super) fn proxies(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    const NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+    let mut proxies = BTreeMap::new();
+    for (name, value) in given {
+        let lower = name.to_ascii_lowercase();
+        if NAMES.contains(&lower.as_str()) && !value.is_empty() {
+            proxies.insert(lower.to_ascii_uppercase(), value.clone());
+            proxies.insert(lower, value.clone());
+        }
+    }
+    proxies
+}

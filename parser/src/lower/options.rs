@@ -1,0 +1,188 @@
+//! What a build asks for beside the Dockerfile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use llb::Rlimit;
+use oci::{Platform, Reference};
+
+use crate::Diagnostic;
+
+/// Name of the main context among the local contexts.
+pub const MAIN_CONTEXT: &str = "context";
+
+/// The request: everything that decides how a Dockerfile is lowered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Stage to build; `None` for the last.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`: these win over the Dockerfile's.
+    pub labels: BTreeMap<String, String>,
+    /// Platform that the build runs on.
+    pub build_platform: Platform,
+    /// Platform that the image is for.
+    pub target_platform: Platform,
+    /// `target_platform` was asked for. If not, the image keeps the platform of its base.
+    pub platform_requested: bool,
+    /// Files that `COPY` and `ADD` without `--from` take.
+    pub main_context: MainContext,
+    /// `--build-context` by name in its familiar form (`app`, `alpine:3.20`, perhaps with
+    /// `::os/arch` behind it); a name overrides the stage or image of that name.
+    pub named_contexts: BTreeMap<String, NamedContext>,
+    /// Which steps run although their result is known.
+    pub no_cache: NoCache,
+    /// Network of steps that do not choose one.
+    pub network: llb::NetworkMode,
+    /// `--add-host`: name and address.
+    pub extra_hosts: Vec<(String, String)>,
+    /// Size of `/dev/shm` in bytes, 0 for the default.
+    pub shm_size: u64,
+    /// `--ulimit`.
+    pub ulimits: Vec<Rlimit>,
+    /// Host name in steps, empty for the default (`BUILDKIT_SANDBOX_HOSTNAME` wins).
+    pub hostname: String,
+    /// Parent cgroup of steps, empty for the default.
+    pub cgroup_parent: String,
+    /// Put before the ids of cache mounts (`BUILDKIT_CACHE_MOUNT_NS` wins).
+    pub cache_mount_namespace: String,
+    /// Seconds since the epoch, where the caller has resolved `SOURCE_DATE_EPOCH` itself: the
+    /// value is then the name of a context or stage.
+    pub source_date_epoch: Option<i64>,
+    /// What steps may ask for: `network.host`, `security.insecure`.
+    pub entitlements: BTreeSet<String>,
+    /// Several platforms are built at once: names of steps say which.
+    pub multi_platform: bool,
+    /// Every stage is lowered, not just those that the target needs (checks without a build).
+    pub all_stages: bool,
+    /// Warnings of the parser; those that are not turned off come out with the others.
+    pub syntax_warnings: Vec<Diagnostic>,
+}
+
+impl Default for Options {
+    /// A build of the last stage for this machine from a local context.
+    fn default() -> Self {
+        Self {
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            build_platform: Platform::host(),
+            target_platform: Platform::host(),
+            platform_requested: false,
+            main_context: MainContext::Local { exclude_patterns: Vec::new() },
+            named_contexts: BTreeMap::new(),
+            no_cache: NoCache::Never,
+            network: llb::NetworkMode::Default,
+            extra_hosts: Vec::new(),
+            shm_size: 0,
+            ulimits: Vec::new(),
+            hostname: String::new(),
+            cgroup_parent: String::new(),
+            cache_mount_namespace: String::new(),
+            source_date_epoch: None,
+            entitlements: BTreeSet::new(),
+            multi_platform: false,
+            all_stages: false,
+            syntax_warnings: Vec::new(),
+        }
+    }
+}
+
+/// Where the main context comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MainContext {
+    /// A directory of the client, called [`MAIN_CONTEXT`].
+    Local {
+        /// Patterns of its ignore file.
+        exclude_patterns: Vec<String>,
+    },
+    /// A git repository.
+    Git {
+        /// URL with `#ref:subdir`.
+        url: String,
+        /// Keep the `.git` directory.
+        keep_git_dir: bool,
+    },
+    /// An archive fetched over HTTP; it is unpacked.
+    Http {
+        /// URL.
+        url: String,
+    },
+    /// An empty tree.
+    Empty,
+}
+
+/// What a named context is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory of the client.
+    Local {
+        /// Its name among the local contexts.
+        name: String,
+        /// Patterns of its own ignore file.
+        exclude_patterns: Vec<String>,
+    },
+    /// An image, as in `docker-image://…`; `scratch` is the empty tree.
+    Image(String),
+    /// An image in an OCI layout of the client.
+    OciLayout {
+        /// Its name among the layouts.
+        name: String,
+        /// Tag or digest in it, empty for the only image.
+        reference: String,
+    },
+    /// A git repository with `#ref:subdir`.
+    Git(String),
+    /// A file fetched over HTTP.
+    Http(String),
+    /// An empty tree.
+    Scratch,
+}
+
+/// Which steps run although their result is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoCache {
+    /// None.
+    Never,
+    /// All.
+    Always,
+    /// Those of the stages with these names, whatever the case.
+    Stages(Vec<String>),
+}
+
+impl NoCache {
+    pub(super) fn applies_to(&self, stage: &str) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Always => true,
+            Self::Stages(names) => names.iter().any(|n| n.eq_ignore_ascii_case(stage)),
+        }
+    }
+}
+
+/// An image whose digest and config lowering needs to know.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRequest {
+    /// Normalised reference with its tag (`docker.io/library/busybox:latest`); in a layout, the
+    /// tag or digest inside it.
+    pub reference: String,
+    /// The platform wanted.
+    pub platform: Platform,
+    /// Name of the OCI layout that holds it, `None` for a registry or the local store.
+    pub layout: Option<String>,
+}
+
+impl ImageRequest {
+    pub(super) fn of_registry(reference: &Reference, platform: Platform) -> Self {
+        Self { reference: reference.to_string(), platform, layout: None }
+    }
+}
+
+/// What was found for an [`ImageRequest`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaseImage {
+    /// Digest that the reference resolved to: of the index, if there is one.
+    pub digest: oci::Digest,
+    /// Config of the platform's image.
+    pub config: oci::ImageConfig,
+}

@@ -1,0 +1,13 @@
+//! Tests of the parser from outside.
+
+#![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+mod builds;
+mod conformance;
+mod diagnostics;
+mod ignore;
+mod lint;
+mod lower;
+mod properties;
+mod shell;
+mod syntax;

@@ -1,0 +1,88 @@
+//! The client and what all its operations share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::{Config, Limits};
+use crate::credentials::Credentials;
+use crate::endpoint::Endpoint;
+use crate::error::{Cause, Error};
+
+/// Talks to registries. Cheap to share behind a reference; connections, tokens and what was learnt
+/// of each host are kept as long as it lives.
+pub struct Client {
+    config: Arc<Config>,
+    credentials: Credentials,
+    endpoints: Mutex<HashMap<String, Vec<Arc<Endpoint>>>>,
+}
+
+impl Client {
+    /// A client for one set of settings and credentials. It connects to nothing yet.
+    pub fn new(config: Config, credentials: Credentials) -> Self {
+        // Fails when another client was first, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        Self { config: Arc::new(config), credentials, endpoints: Mutex::default() }
+    }
+
+    /// The hosts to ask for `domain`, mirrors first and the registry itself last.
+    pub(crate) fn endpoints(&self, domain: &str) -> Vec<Arc<Endpoint>> {
+        let mut endpoints = self.endpoints.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let list = endpoints
+            .entry(domain.to_owned())
+            .or_insert_with(|| Endpoint::list(domain, &self.config, &self.credentials));
+        list.clone()
+    }
+
+    /// The registry itself, which alone takes pushes.
+    pub(crate) fn origin(&self, domain: &str) -> Arc<Endpoint> {
+        self.endpoints(domain).pop().expect("a registry is its own last endpoint")
+    }
+
+    /// When a request for a small document has to be over.
+    pub(crate) fn request_deadline(&self) -> Instant {
+        Instant::now() + self.limits().request
+    }
+
+    /// When the transfer of `size` bytes has to be over.
+    pub(crate) fn transfer_deadline(&self, size: u64) -> Instant {
+        let transfer = Duration::from_secs(size / self.limits().minimum_rate.max(1));
+        // A day's cap keeps sums in range, whatever size a manifest claims.
+        Instant::now() + self.limits().request + transfer.min(Duration::from_secs(86_400))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+}
+
+/// Notes what each host said until one gives the answer.
+pub(crate) struct Attempts {
+    action: &'static str,
+    subject: String,
+    failures: Vec<(String, Cause)>,
+}
+
+impl Attempts {
+    pub(crate) fn new(action: &'static str, subject: impl ToString) -> Self {
+        Self { action, subject: subject.to_string(), failures: Vec::new() }
+    }
+
+    pub(crate) fn failed(&mut self, endpoint: &Endpoint, cause: Cause) {
+        self.failures.push((endpoint.host().to_owned(), cause));
+    }
+
+    /// The error of the host asked last, with what the others said before.
+    pub(crate) fn into_error(mut self) -> Error {
+        let (host, cause) = self.failures.pop().expect("an error follows a failure");
+        Error { action: self.action, subject: self.subject, host, before: self.failures, cause }
+    }
+
+    /// The error of a failure that no other host can mend.
+    pub(crate) fn fatal(mut self, endpoint: &Endpoint, cause: Cause) -> Error {
+        self.failed(endpoint, cause);
+        self.into_error()
+    }
+}

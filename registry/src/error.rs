@@ -1,0 +1,250 @@
+//! Why a registry could not give or take something.
+
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use oci::{Digest, InvalidManifest};
+
+/// A failed operation on a registry. It says what was wanted and from where; its source says why.
+#[derive(Debug)]
+pub struct Error {
+    pub(crate) action: &'static str,
+    pub(crate) subject: String,
+    pub(crate) host: String,
+    /// What the mirrors said before, each as host and cause.
+    pub(crate) before: Vec<(String, Cause)>,
+    pub(crate) cause: Cause,
+}
+
+impl Error {
+    /// What went wrong, for callers that branch.
+    pub fn kind(&self) -> ErrorKind {
+        self.cause.kind()
+    }
+
+    /// What went wrong, in detail.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// The reference or digest that was asked for.
+    pub fn subject(&self) -> &str {
+        &self.subject
+    }
+
+    /// The host that gave the last answer.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "failed to {} `{}` at `{}`", self.action, self.subject, self.host)?;
+        for (host, cause) in &self.before {
+            write!(f, " (mirror `{host}`: {cause})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// Classes of failures that a caller may treat differently or explain with a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The registry has no such image or blob.
+    NotFound,
+    /// The registry wants credentials, or other ones.
+    Unauthorized,
+    /// The credentials do not allow this.
+    Denied,
+    /// The registry's rate limit is used up.
+    TooManyRequests,
+    /// The bytes are not those of the digest.
+    DigestMismatch,
+    /// The registry cannot be reached, is too slow or has an internal error.
+    Unavailable,
+    /// The server's certificate is not trusted.
+    Untrusted,
+    /// The registry's answer breaks the protocol or a limit.
+    InvalidAnswer,
+    /// The sink or source of the blob failed.
+    Storage,
+    /// The client's own configuration or credentials cannot be used.
+    Configuration,
+}
+
+/// Why one request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Cause {
+    /// Status 404.
+    #[error("not found")]
+    NotFound,
+    /// Status 401 after authentication, or without a way to authenticate.
+    #[error("authentication required{}", suffix(.0))]
+    Unauthorized(String),
+    /// Status 403.
+    #[error("access denied{}", suffix(.0))]
+    Denied(String),
+    /// Status 429 after all attempts.
+    #[error("too many requests{}", suffix(.detail))]
+    TooManyRequests {
+        /// What the registry asked to wait.
+        retry_after: Option<Duration>,
+        /// The registry's words.
+        detail: String,
+    },
+    /// The content is not what the digest names.
+    #[error("the content has digest `{actual}`, not `{expected}`")]
+    DigestMismatch {
+        /// The digest asked for.
+        expected: Digest,
+        /// That of the bytes that came.
+        actual: Digest,
+    },
+    /// More or fewer bytes than the descriptor says.
+    #[error("the content has {actual} bytes, not {expected}")]
+    SizeMismatch {
+        /// Size by the descriptor.
+        expected: u64,
+        /// Size announced or received (at least).
+        actual: u64,
+    },
+    /// An answer larger than its cap.
+    #[error("the answer is larger than {0} bytes")]
+    TooLarge(u64),
+    /// Any other status.
+    #[error("the registry answered with status {status}{}", suffix(.detail))]
+    Status {
+        /// HTTP status code.
+        status: u16,
+        /// The registry's words.
+        detail: String,
+    },
+    /// No connection came about.
+    #[error("cannot connect")]
+    Connect(#[source] reqwest::Error),
+    /// The server's certificate is not one we trust for its name.
+    #[error("the server's certificate is not trusted")]
+    Untrusted(#[source] rustls::Error),
+    /// The connection broke.
+    #[error("the connection broke")]
+    Transport(#[source] reqwest::Error),
+    /// A deadline passed.
+    #[error("timed out while waiting for {0}")]
+    TimedOut(&'static str),
+    /// The manifest cannot be trusted.
+    #[error("invalid manifest")]
+    Manifest(#[from] InvalidManifest),
+    /// The answer breaks the protocol.
+    #[error("unexpected answer: {0}")]
+    Protocol(String),
+    /// A redirect or token service that is not followed.
+    #[error("refused to go to `{url}`: {reason}")]
+    Refused {
+        /// Where the registry pointed.
+        url: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Credentials are configured but cannot be read.
+    #[error("failed to read credentials")]
+    Credentials(#[from] crate::CredentialsError),
+    /// The sink or source failed.
+    #[error("failed to transfer the blob's bytes")]
+    Storage(#[source] io::Error),
+    /// The HTTP client cannot be set up from the configuration.
+    #[error("cannot set up the connection: {0}")]
+    Configuration(String),
+}
+
+impl Cause {
+    /// The cause's class.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotFound => ErrorKind::NotFound,
+            Self::Unauthorized(_) => ErrorKind::Unauthorized,
+            Self::Denied(_) => ErrorKind::Denied,
+            Self::TooManyRequests { .. } => ErrorKind::TooManyRequests,
+            Self::DigestMismatch { .. } => ErrorKind::DigestMismatch,
+            Self::Status { status, .. } if *status >= 500 => ErrorKind::Unavailable,
+            Self::Connect(_) | Self::Transport(_) | Self::TimedOut(_) => ErrorKind::Unavailable,
+            Self::Untrusted(_) => ErrorKind::Untrusted,
+            Self::SizeMismatch { .. }
+            | Self::TooLarge(_)
+            | Self::Status { .. }
+            | Self::Manifest(_)
+            | Self::Protocol(_)
+            | Self::Refused { .. } => ErrorKind::InvalidAnswer,
+            Self::Storage(_) => ErrorKind::Storage,
+            Self::Credentials(_) | Self::Configuration(_) => ErrorKind::Configuration,
+        }
+    }
+
+    /// URLs are cut out of transport errors: those of blob stores carry signatures.
+    pub(crate) fn from_reqwest(error: reqwest::Error) -> Self {
+        let error = error.without_url();
+        if let Some(reason) = certificate_error(&error) {
+            Self::Untrusted(reason)
+        } else if error.is_connect() {
+            Self::Connect(error)
+        } else if error.is_timeout() {
+            Self::TimedOut("an answer")
+        } else {
+            Self::Transport(error)
+        }
+    }
+}
+
+/// The verifier's verdict, if that is what an error is about.
+fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(verdict @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return Some(verdict.clone());
+        }
+        // An I/O error gives its cause's source as its own, and so hides the cause itself.
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inner
+            .map(|inner| inner as &(dyn std::error::Error + 'static))
+            .or_else(|| error.source());
+    }
+    None
+}
+
+fn suffix(detail: &str) -> String {
+    if detail.is_empty() { String::new() } else { format!(": {detail}") }
+}
+
+/// The registry's own words in an error body, made safe for a terminal and short.
+pub(crate) fn error_detail(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Body {
+        errors: Vec<Item>,
+    }
+    #[derive(serde::Deserialize)]
+    struct Item {
+        #[serde(default)]
+        code: String,
+        #[serde(default)]
+        message: String,
+    }
+    let text = match serde_json::from_slice::<Body>(body) {
+        Ok(body) => {
+            let items = body.errors.iter().map(|item| match (&*item.code, &*item.message) {
+                (code, "") => code.to_lowercase(),
+                ("", message) => message.to_owned(),
+                (code, message) => format!("{}: {message}", code.to_lowercase()),
+            });
+            items.collect::<Vec<_>>().join("; ")
+        }
+        Err(_) => String::from_utf8_lossy(body).trim().to_owned(),
+    };
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
+}

@@ -1,0 +1,229 @@
+//! Pushing blobs and manifests.
+
+use std::io;
+use std::sync::Arc;
+
+use oci::reference::DEFAULT_TAG;
+use oci::{Descriptor, Digest, Reference};
+use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use reqwest::{Method, Response, StatusCode};
+use tokio::time::Instant;
+use tokio_util::bytes::Bytes;
+use url::Url;
+
+use crate::auth::Scope;
+use crate::client::{Attempts, Client};
+use crate::endpoint::{Endpoint, Payload, Request};
+use crate::error::{Cause, Error};
+use crate::redirect;
+use crate::retry::Backoff;
+
+/// A blob that can be read, more than once when an upload breaks. It is read on a blocking thread.
+pub trait BlobSource: Send + Sync {
+    /// Opens the blob at its start.
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
+}
+
+impl BlobSource for Bytes {
+    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
+        Ok(Box::new(io::Cursor::new(self.clone())))
+    }
+}
+
+/// How a blob came to be in a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It was there already.
+    Existing,
+    /// The registry took it over from another repository.
+    Mounted,
+    /// It was sent.
+    Uploaded,
+}
+
+impl Client {
+    /// Puts a blob into `repository`, unless it is there; from `mount` (a repository of the same
+    /// registry that is known to have it) without sending it, when the registry agrees.
+    pub async fn push_blob(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+        mount: Option<&Reference>,
+        source: Arc<dyn BlobSource>,
+    ) -> Result<Pushed, Error> {
+        let subject = format!("{}@{}", repository.repository(), descriptor.digest);
+        let attempts = Attempts::new("push the blob", subject);
+        let endpoint = self.origin(repository.domain());
+        let mount = mount.filter(|mount| {
+            mount.domain() == repository.domain() && mount.path() != repository.path()
+        });
+        let deadline = self.transfer_deadline(descriptor.size);
+        let upload =
+            Upload { endpoint: &endpoint, repository, descriptor, mount, source, deadline };
+        upload.run().await.map_err(|cause| attempts.fatal(&endpoint, cause))
+    }
+
+    /// Puts a manifest or index under `reference`: its tag, else its digest, else `latest`. What it
+    /// refers to must be there already.
+    pub async fn push_manifest(
+        &self,
+        reference: &Reference,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Descriptor, Error> {
+        let attempts = Attempts::new("push the manifest of", reference);
+        let endpoint = self.origin(reference.domain());
+        let descriptor = Descriptor::new(media_type, Digest::of(&bytes), bytes.len() as u64);
+        let deadline = self.request_deadline();
+        match put_manifest(&endpoint, reference, &descriptor, bytes, deadline).await {
+            Ok(()) => Ok(descriptor),
+            Err(cause) => Err(attempts.fatal(&endpoint, cause)),
+        }
+    }
+}
+
+async fn put_manifest(
+    endpoint: &Endpoint,
+    reference: &Reference,
+    descriptor: &Descriptor,
+    bytes: Bytes,
+    deadline: Instant,
+) -> Result<(), Cause> {
+    let name = match (reference.tag(), reference.digest()) {
+        (Some(tag), _) => tag,
+        (None, Some(digest)) => digest.as_str(),
+        (None, None) => DEFAULT_TAG,
+    };
+    let media_type = HeaderValue::from_str(&descriptor.media_type).map_err(|_| {
+        Cause::Configuration(format!("`{}` is not a media type", descriptor.media_type))
+    })?;
+    let scope = endpoint.scope(reference.path(), "pull,push");
+    let _permit = endpoint.permit().await;
+    let mut backoff = Backoff::new(endpoint, deadline);
+    loop {
+        let attempt = async {
+            let url =
+                endpoint.url(reference.path(), &format!("manifests/{name}"), deadline).await?;
+            let mut request = Request::new(Method::PUT, url);
+            request.headers.insert(CONTENT_TYPE, media_type.clone());
+            request.payload = Payload::Bytes(bytes.clone());
+            let response = endpoint.send(&request, &scope, deadline).await?;
+            check_stored(&response, &descriptor.digest)
+        };
+        match attempt.await {
+            Ok(()) => return Ok(()),
+            Err(cause) => backoff.wait(cause).await?,
+        }
+    }
+}
+
+/// A registry that names what it stored must name what we sent.
+fn check_stored(response: &Response, expected: &Digest) -> Result<(), Cause> {
+    let stored =
+        response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+    match stored.map(str::parse::<Digest>) {
+        Some(Ok(actual)) if actual != *expected && actual.algorithm() == expected.algorithm() => {
+            Err(Cause::DigestMismatch { expected: expected.clone(), actual })
+        }
+        _ => Ok(()),
+    }
+}
+
+struct Upload<'a> {
+    endpoint: &'a Endpoint,
+    repository: &'a Reference,
+    descriptor: &'a Descriptor,
+    mount: Option<&'a Reference>,
+    source: Arc<dyn BlobSource>,
+    deadline: Instant,
+}
+
+impl Upload<'_> {
+    async fn run(&self) -> Result<Pushed, Cause> {
+        let _permit = self.endpoint.permit().await;
+        let mut backoff = Backoff::new(self.endpoint, self.deadline);
+        loop {
+            match self.attempt().await {
+                Ok(pushed) => return Ok(pushed),
+                Err(cause) => backoff.wait(cause).await?,
+            }
+        }
+    }
+
+    async fn attempt(&self) -> Result<Pushed, Cause> {
+        if self.exists().await? {
+            return Ok(Pushed::Existing);
+        }
+        let location = match self.start().await? {
+            Started::Mounted => return Ok(Pushed::Mounted),
+            Started::At(location) => location,
+        };
+        let mut request = Request::new(Method::PUT, location);
+        request.url.query_pairs_mut().append_pair("digest", self.descriptor.digest.as_str());
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        request.payload =
+            Payload::Stream { source: Arc::clone(&self.source), size: self.descriptor.size };
+        let response = self.endpoint.send(&request, &self.scope(), self.deadline).await?;
+        check_stored(&response, &self.descriptor.digest)?;
+        Ok(Pushed::Uploaded)
+    }
+
+    /// One token for the whole push, which a mount also needs for the other repository.
+    fn scope(&self) -> Scope {
+        let mut scope = self.endpoint.scope(self.repository.path(), "pull,push");
+        if let Some(mount) = self.mount {
+            scope.actions =
+                format!("{} {}", scope.actions, self.endpoint.scope(mount.path(), "pull").actions);
+        }
+        scope
+    }
+
+    async fn exists(&self) -> Result<bool, Cause> {
+        let rest = format!("blobs/{}", self.descriptor.digest);
+        let url = self.endpoint.url(self.repository.path(), &rest, self.deadline).await?;
+        match self
+            .endpoint
+            .send(&Request::new(Method::HEAD, url), &self.scope(), self.deadline)
+            .await
+        {
+            Ok(response) => Ok(response.status() == StatusCode::OK),
+            Err(Cause::NotFound) => Ok(false),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    async fn start(&self) -> Result<Started, Cause> {
+        let mut url =
+            self.endpoint.url(self.repository.path(), "blobs/uploads/", self.deadline).await?;
+        if let Some(mount) = self.mount {
+            let digest = self.descriptor.digest.as_str();
+            url.query_pairs_mut().append_pair("mount", digest).append_pair("from", mount.path());
+        }
+        let mut request = Request::new(Method::POST, url);
+        request.payload = Payload::Bytes(Bytes::new());
+        let response = self.endpoint.send(&request, &self.scope(), self.deadline).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Started::Mounted),
+            StatusCode::ACCEPTED => Ok(Started::At(upload_location(&response)?)),
+            status => Err(Cause::Protocol(format!(
+                "an upload starts with status 202, not {}",
+                status.as_u16()
+            ))),
+        }
+    }
+}
+
+enum Started {
+    Mounted,
+    At(Url),
+}
+
+/// Where the bytes go; the same rules hold as for redirects.
+fn upload_location(response: &Response) -> Result<Url, Cause> {
+    let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
+    let url = location.and_then(|location| response.url().join(location).ok());
+    let url =
+        url.ok_or_else(|| Cause::Protocol("an upload without a usable `Location`".to_owned()))?;
+    redirect::check(response.url(), &url)?;
+    Ok(url)
+}

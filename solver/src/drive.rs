@@ -1,0 +1,202 @@
+//! Runs a [`Scheduler`] on tokio.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use llb::{Definition, Op, VertexId};
+use oci::Digest;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::key::CacheKey;
+use crate::scheduler::{Event, Request, Scheduler};
+use crate::slots::Slots;
+
+/// What a source turned out to be.
+pub struct Source<R> {
+    /// Its key, `None` for content without a name.
+    pub key: Option<CacheKey>,
+    /// Its result, if nothing needs to be fetched for it.
+    pub result: Option<R>,
+}
+
+/// A result found in the cache.
+pub struct Found<R> {
+    /// The key it is kept under.
+    pub key: CacheKey,
+    /// The salt kept with it.
+    pub salt: String,
+    /// The result.
+    pub result: R,
+}
+
+/// What to run.
+pub struct Executed<'a, R> {
+    /// Which vertex.
+    pub vertex: VertexId,
+    /// Where its result is kept.
+    pub key: &'a CacheKey,
+    /// Another key that leads to the same result.
+    pub alias: Option<&'a CacheKey>,
+    /// Kept with the result.
+    pub salt: &'a str,
+    /// The inputs' results, one an input, in order.
+    pub inputs: Vec<R>,
+    /// Cancelled when the build ends early.
+    pub cancel: CancellationToken,
+}
+
+/// Knows what ops do and where results live. A result is that of a vertex, all outputs together.
+pub trait Worker: Send + Sync + 'static {
+    /// A vertex's result: a cheap handle.
+    type Result: Clone + Send + Sync + 'static;
+    /// Why something failed.
+    type Error: Send + 'static;
+
+    /// Finds out what a source is.
+    fn identify(
+        &self,
+        vertex: VertexId,
+    ) -> impl Future<Output = Result<Source<Self::Result>, Self::Error>> + Send;
+
+    /// Looks for a result. Takes microseconds: it is called in the driver's own loop.
+    fn lookup(&self, vertex: VertexId, key: &CacheKey) -> Result<Option<Found<Self::Result>>, Self::Error>;
+
+    /// Digests what `vertex` takes in from those inputs that `reads` marks; `None` for the others.
+    fn content(
+        &self,
+        vertex: VertexId,
+        reads: Vec<bool>,
+        inputs: Vec<Option<Self::Result>>,
+    ) -> impl Future<Output = Result<Vec<Option<Digest>>, Self::Error>> + Send;
+
+    /// Runs a vertex and keeps its result.
+    fn execute(
+        &self,
+        run: Executed<'_, Self::Result>,
+    ) -> impl Future<Output = Result<Self::Result, Self::Error>> + Send;
+}
+
+type Answer<R, E> = Result<(Event, Option<R>), (VertexId, E)>;
+
+/// Solves `definition` for `targets` and gives back their results, in order. Processes take a slot
+/// each. The first failure (its vertex and error) cancels everything else; `cancel` does, too.
+/// Returns only when nothing of this build runs any more.
+///
+/// Errors: the first failure; `None` when the caller cancelled before anything failed.
+pub async fn drive<W: Worker>(
+    worker: Arc<W>,
+    definition: Arc<Definition>,
+    targets: &[VertexId],
+    slots: Arc<Slots>,
+    fresh_salt: &str,
+    cancel: &CancellationToken,
+) -> Result<Vec<W::Result>, Option<(VertexId, W::Error)>> {
+    let stop = cancel.child_token();
+    let mut scheduler = Scheduler::new(definition.clone(), targets, fresh_salt);
+    let mut results: HashMap<VertexId, W::Result> = HashMap::new();
+    let mut tasks: JoinSet<Answer<W::Result, W::Error>> = JoinSet::new();
+    let mut failure = None;
+    loop {
+        while let Some(request) = if stop.is_cancelled() { None } else { scheduler.poll() } {
+            match start(&worker, &definition, &slots, &stop, &results, request, &mut tasks) {
+                Ok(Some((event, result))) => take(&mut scheduler, &mut results, event, result),
+                Ok(None) => {}
+                Err(error) => fail(&mut failure, &stop, error),
+            }
+        }
+        if tasks.is_empty() {
+            break;
+        }
+        tokio::select! {
+            Some(answer) = tasks.join_next() => match answer.expect("a task of the driver does not panic") {
+                Ok((event, result)) => take(&mut scheduler, &mut results, event, result),
+                Err(error) => fail(&mut failure, &stop, error),
+            },
+            () = stop.cancelled(), if !stop.is_cancelled() => {}
+        }
+    }
+    if let Some(error) = failure {
+        return Err(Some(error));
+    }
+    if cancel.is_cancelled() {
+        return Err(None);
+    }
+    Ok(targets.iter().map(|t| results[t].clone()).collect())
+}
+
+fn take<R>(scheduler: &mut Scheduler, results: &mut HashMap<VertexId, R>, event: Event, result: Option<R>) {
+    if let Some(result) = result {
+        let (Event::Identified { vertex, .. } | Event::Hit { vertex, .. } | Event::Executed(vertex)) = &event
+        else {
+            unreachable!("only these events carry a result")
+        };
+        results.insert(*vertex, result);
+    }
+    scheduler.handle(event);
+}
+
+fn fail<E>(failure: &mut Option<(VertexId, E)>, stop: &CancellationToken, error: (VertexId, E)) {
+    // What fails after the stop failed because of it.
+    if failure.is_none() && !stop.is_cancelled() {
+        *failure = Some(error);
+    }
+    stop.cancel();
+}
+
+/// Starts what a request asks for; look-ups are answered at once.
+#[expect(clippy::type_complexity, reason = "an answer and its error, named nowhere else")]
+fn start<W: Worker>(
+    worker: &Arc<W>,
+    definition: &Arc<Definition>,
+    slots: &Arc<Slots>,
+    stop: &CancellationToken,
+    results: &HashMap<VertexId, W::Result>,
+    request: Request,
+    tasks: &mut JoinSet<Answer<W::Result, W::Error>>,
+) -> Result<Option<(Event, Option<W::Result>)>, (VertexId, W::Error)> {
+    let worker = worker.clone();
+    match request {
+        Request::Lookup(vertex, key) => {
+            let found = worker.lookup(vertex, &key).map_err(|e| (vertex, e))?;
+            return Ok(Some(match found {
+                Some(found) => {
+                    (Event::Hit { vertex, key: found.key, salt: found.salt }, Some(found.result))
+                }
+                None => (Event::Miss(vertex), None),
+            }));
+        }
+        Request::Identify(vertex) => {
+            tasks.spawn(async move {
+                let source = worker.identify(vertex).await.map_err(|e| (vertex, e))?;
+                let available = source.result.is_some();
+                Ok((Event::Identified { vertex, key: source.key, available }, source.result))
+            });
+        }
+        Request::Content(vertex, reads) => {
+            let inputs =
+                definition.inputs(vertex).iter().map(|i| results.get(&i.vertex).cloned()).collect();
+            tasks.spawn(async move {
+                let digests = worker.content(vertex, reads, inputs).await.map_err(|e| (vertex, e))?;
+                Ok((Event::Content(vertex, digests), None))
+            });
+        }
+        Request::Execute { vertex, key, alias, salt } => {
+            let inputs: Vec<W::Result> = definition
+                .inputs(vertex)
+                .iter()
+                .map(|i| results[&i.vertex].clone())
+                .collect();
+            let is_process = matches!(definition.vertex(vertex).op, Op::Exec(_));
+            let (slots, cancel) = (slots.clone(), stop.clone());
+            tasks.spawn(async move {
+                let _slot = if is_process { Some(slots.acquire().await) } else { None };
+                let run = Executed { vertex, key: &key, alias: alias.as_ref(), salt: &salt, inputs, cancel };
+                let result = worker.execute(run).await.map_err(|e| (vertex, e))?;
+                Ok((Event::Executed(vertex), Some(result)))
+            });
+        }
+    }
+    Ok(None)
+}
