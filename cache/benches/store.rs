@@ -1,7 +1,5 @@
 //! What a build that changes nothing pays for the store.
 
-#![expect(missing_docs, reason = "criterion's macros make public items")]
-
 use std::hint::black_box;
 use std::time::{Duration, SystemTime};
 

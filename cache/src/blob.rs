@@ -123,9 +123,10 @@ impl Store {
             let _ = std::fs::remove_file(pending.temporary);
         }
         let _ = std::fs::remove_file(blob_path(self.root(), digest));
-        let deleted = self.inner.database.write(|write| -> Result<(), StoreError> {
-            Ok(write.delete(Kind::Blob, key)?)
-        });
+        let deleted = self
+            .inner
+            .database
+            .write(|write| -> Result<(), StoreError> { Ok(write.delete(Kind::Blob, key)?) });
         if let Err(StoreError::Database(error)) = deleted {
             self.database_failed(error);
         }
@@ -266,7 +267,8 @@ pub(crate) struct Temporary(pub(crate) PathBuf);
 impl Temporary {
     pub(crate) fn create(store: &Store) -> Result<(Self, File), StoreError> {
         let path = store.temporary();
-        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path);
+        let opened =
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path);
         let file = opened.map_err(|error| StoreError::io("create", &path, error))?;
         Ok((Self(path), file))
     }

@@ -20,9 +20,10 @@ use std::time::Duration;
 use oci::Digest;
 
 use crate::blob::blob_path;
-use crate::database::{Kind, Write};
+use crate::database::{Kind, Row, Write};
 use crate::pending::Batch;
 use crate::record::Record;
+use crate::snapshot::LayerId;
 use crate::store::{Inner, Store, StoreError};
 use crate::warning::Warning;
 use crate::{image, snapshot, trash};
@@ -118,11 +119,12 @@ impl Inner {
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
         let _one_at_a_time = lock(&self.committer.commit);
         let batch = {
+            let stamps = std::mem::take(&mut *lock(&self.stamps));
             let mut pending = self.pending_mut();
-            if pending.is_empty() {
+            if pending.is_empty() && stamps.is_empty() {
                 return Ok(());
             }
-            pending.batch()
+            pending.batch(stamps)
         };
         match self.write(&batch) {
             Ok(()) => {
@@ -184,7 +186,7 @@ impl Inner {
     }
 
     fn write_rows(&self, batch: &Batch) -> Result<(), StoreError> {
-        let has_rows = !batch.blobs.is_empty() || !batch.rows.is_empty() || !batch.used.is_empty();
+        let has_rows = !batch.rows.is_empty() || !batch.used.is_empty() || !batch.stamps.is_empty();
         let may_restore = !batch.tags.is_empty() && trash::exists(&self.database);
         if !has_rows && !may_restore {
             return Ok(());
@@ -208,17 +210,16 @@ impl Inner {
                 restore_blobs(write, batch)?;
             }
             for ((kind, key), row) in &batch.rows {
+                if has_trash {
+                    restore_for(write, *kind, key, row)?;
+                }
                 match kind {
                     Kind::Layer => write.put(*kind, key, &snapshot::merged(write, key, row)?)?,
-                    Kind::Record => {
-                        // Prune may have thrown away what the record, then still pending, needs.
-                        if let (true, Some(record)) = (has_trash, Record::parse(row)) {
-                            record.restore_needs(write)?;
-                        }
-                        write.put(*kind, key, row)?;
-                    }
                     _ => write.put(*kind, key, row)?,
                 }
+            }
+            for (layer, stamp) in &batch.stamps {
+                snapshot::put_stamp(write, layer, stamp)?;
             }
             for ((kind, key), when) in &batch.used {
                 write.touch(*kind, key, *when)?;
@@ -252,6 +253,19 @@ impl Inner {
             self.lease.end();
             trash::collect_at_end(self);
         }
+    }
+}
+
+/// Takes back out of the trash what a row that is about to be written replaces or needs: prune
+/// may have thrown it away while the row was pending.
+fn restore_for(write: &Write<'_>, kind: Kind, key: &[u8], row: &Row) -> rusqlite::Result<()> {
+    match kind {
+        Kind::Layer => trash::restore_layer(write, &LayerId::from_key(key))?,
+        _ => drop(trash::restore(write, kind, key)?),
+    }
+    match Record::parse(row) {
+        Some(record) if kind == Kind::Record => record.restore_needs(write),
+        _ => Ok(()),
     }
 }
 

@@ -111,8 +111,11 @@ impl Database {
             }
             Err(error) => return Err(error),
         };
-        let database =
-            Self { root: root.to_owned(), reader: Mutex::new(connection), writer: Mutex::default() };
+        let database = Self {
+            root: root.to_owned(),
+            reader: Mutex::new(connection),
+            writer: Mutex::default(),
+        };
         Ok((database, moved))
     }
 
@@ -273,7 +276,9 @@ pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     const IOERR_SHMSIZE: i32 = 10 | (19 << 8);
     const IOERR_WRITE: i32 = 10 | (3 << 8);
     error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-        || error.sqlite_extended_error_code().is_some_and(|code| [IOERR_SHMSIZE, IOERR_WRITE].contains(&code))
+        || error
+            .sqlite_extended_error_code()
+            .is_some_and(|code| [IOERR_SHMSIZE, IOERR_WRITE].contains(&code))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -324,9 +329,7 @@ fn is_ready(connection: &Connection) -> Result<bool, DatabaseError> {
             connection.prepare_cached(GET)?;
             Ok(true)
         }
-        (APPLICATION_ID, version) if version > SCHEMA_VERSION => {
-            Err(DatabaseError::Newer(version))
-        }
+        (APPLICATION_ID, version) if version > SCHEMA_VERSION => Err(DatabaseError::Newer(version)),
         _ => Err(not_ours().into()),
     }
 }

@@ -44,8 +44,7 @@ impl Store {
     pub fn blob_download(&self, digest: &Digest, size: u64) -> Result<BlobDownload, StoreError> {
         let (temporary, file) = self.resumed(digest, size)?;
         let found = file.metadata().map_err(|error| StoreError::io("read", &temporary.0, error))?;
-        let mut ranges = vec![0..found.len()];
-        ranges.retain(|range| !range.is_empty());
+        let ranges = Some(0..found.len()).filter(|range| !range.is_empty()).into_iter().collect();
         let hash = Hash::of_algorithm(digest);
         Ok(BlobDownload {
             store: self.clone(),
@@ -109,7 +108,10 @@ impl BlobDownload {
         // The lock is held while writing: what was hashed must never be written again.
         let mut arrived = self.arrived();
         if arrived.overlaps(&(offset..end)) {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the bytes have arrived before"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the bytes have arrived before",
+            ));
         }
         self.file.write_all_at(bytes, offset)?;
         arrived.add(offset..end);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use oci::{Descriptor, Digest, DiffId};
+use oci::{Descriptor, DiffId, Digest};
 use rayon::prelude::*;
 
 use crate::blob::{blob_path, hash_file, size_of_row};
@@ -117,8 +117,10 @@ impl Store {
     fn check_database(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
         let complaints = self.inner.database.integrity();
         let complaints = complaints.unwrap_or_else(|error| vec![error.to_string()]);
-        let mut problems: Vec<Problem> =
-            complaints.into_iter().map(|detail| self.row_problem(Damage::Database, detail)).collect();
+        let mut problems: Vec<Problem> = complaints
+            .into_iter()
+            .map(|detail| self.row_problem(Damage::Database, detail))
+            .collect();
         if !problems.is_empty() {
             if options.repair {
                 self.inner.database.replace()?;
@@ -159,7 +161,8 @@ impl Store {
         let check = |(key, row): &(Vec<u8>, Row)| {
             let id = LayerId::from_key(key);
             let row = LayerRow::parse(row)?;
-            let path = self.bucket(Bucket::Layers).join(row.directory.as_ref()?.as_str()).join("fs");
+            let path =
+                self.bucket(Bucket::Layers).join(row.directory.as_ref()?.as_str()).join("fs");
             let damage = layer_damage(&path, &row, options)?;
             Some((key.clone(), Problem { damage, path, detail: format!("layer {id}") }))
         };

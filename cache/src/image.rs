@@ -215,7 +215,6 @@ fn entry_descriptor(entry: &Value) -> Option<Descriptor> {
 
 fn full_name(name: &str) -> Result<String, StoreError> {
     let parsed = Reference::parse_normalized(name);
-    let parsed =
-        parsed.map_err(|source| StoreError::Name { name: name.to_owned(), source })?;
+    let parsed = parsed.map_err(|source| StoreError::Name { name: name.to_owned(), source })?;
     Ok(parsed.with_default_tag().to_string())
 }

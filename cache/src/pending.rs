@@ -9,6 +9,7 @@ use oci::{Descriptor, Digest};
 
 use crate::claim::Claim;
 use crate::database::{Kind, Row};
+use crate::snapshot::LayerId;
 
 pub(crate) type Key = (Kind, Box<[u8]>);
 
@@ -57,6 +58,7 @@ pub(crate) struct Batch {
     pub(crate) tags: Vec<(String, Option<Descriptor>)>,
     pub(crate) used: Vec<(Key, i64)>,
     pub(crate) claims: Vec<Claim>,
+    pub(crate) stamps: Vec<(LayerId, String)>,
     pub(crate) unsynced_trees: bool,
     version: u64,
 }
@@ -94,7 +96,7 @@ impl Pending {
     }
 
     /// Everything so far, for a commit. It stays visible until [`Pending::committed`].
-    pub(crate) fn batch(&mut self) -> Batch {
+    pub(crate) fn batch(&mut self, stamps: Vec<(LayerId, String)>) -> Batch {
         let rows = self.rows.iter().map(|(key, pending)| (key.clone(), pending.row.clone()));
         let tags = self.tags.iter().map(|(name, tag)| (name.clone(), tag.target.clone()));
         Batch {
@@ -103,6 +105,7 @@ impl Pending {
             tags: tags.collect(),
             used: self.used.iter().map(|(key, when)| (key.clone(), *when)).collect(),
             claims: std::mem::take(&mut self.claims),
+            stamps,
             unsynced_trees: std::mem::take(&mut self.unsynced_trees),
             version: self.version,
         }

@@ -51,7 +51,8 @@ impl Store {
     /// disk, with the room that is set aside for it.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
         let root = self.root();
-        let is_tight = free(root).is_ok_and(|(bytes, inodes)| bytes < store::BALLAST_SIZE || inodes < 64);
+        let is_tight =
+            free(root).is_ok_and(|(bytes, inodes)| bytes < store::BALLAST_SIZE || inodes < 64);
         if is_tight {
             store::drop_ballast(root);
         }
@@ -103,7 +104,8 @@ impl Store {
         let index = image::lock_index(root)?;
         let images = image::roots(root).ok();
         let (epoch, chosen) = self.inner.database.write(|write| {
-            let selection = Selection::make(root, write, images.as_deref(), &sizes, mounts, &cutoff)?;
+            let selection =
+                Selection::make(root, write, images.as_deref(), &sizes, mounts, &cutoff)?;
             if selection.is_empty() {
                 return Ok::<_, StoreError>((None, selection.mounts));
             }
@@ -141,8 +143,9 @@ fn remove_mount(store: &Store, slot: &Slot) -> Option<u64> {
 
 /// Sessions that are alive, this one included.
 fn living(store: &Store) -> Result<Vec<lease::SessionId>, StoreError> {
-    let sessions = lease::sessions(store.root(), None)
-        .map_err(|error| StoreError::io("list", &crate::Bucket::Leases.path(store.root()), error))?;
+    let sessions = lease::sessions(store.root(), None).map_err(|error| {
+        StoreError::io("list", &crate::Bucket::Leases.path(store.root()), error)
+    })?;
     Ok(sessions.alive)
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
 use crate::database::{Kind, Row, Write};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, now};
 use crate::warning::Warning;
 
 /// Names a layer, at random: two equal layers may have two ids.
@@ -88,7 +88,7 @@ impl Store {
     pub fn seal(&self, layer: NewLayer) -> LayerId {
         let id = layer.keep();
         let row = LayerRow { directory: Some(id.clone()), ..LayerRow::default() };
-        self.put_tree(&id, &row);
+        self.put_tree(&id, row);
         id
     }
 
@@ -119,26 +119,24 @@ impl Store {
             return id;
         }
         let id = LayerId(self.inner.lease.unique_name());
-        self.put_layer(&id, &LayerRow { diff_id: Some(diff_id.clone()), ..LayerRow::default() });
+        self.put_layer(&id, LayerRow { diff_id: Some(diff_id.clone()), ..LayerRow::default() });
         self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
         id
     }
 
     /// Gives a layer its tree, just unpacked. When it got one meanwhile, the new one is dropped.
     pub fn set_directory(&self, id: &LayerId, tree: NewLayer) {
-        let mut row = self.layer_row(id).unwrap_or_default();
-        if self.directory_of(id, &row).is_some() {
-            return;
+        let row = self.layer_row(id).unwrap_or_default();
+        if self.directory_of(id, &row).is_none() {
+            let row = LayerRow { directory: Some(tree.keep()), ..LayerRow::default() };
+            self.put_tree(id, row);
         }
-        row.directory = Some(tree.keep());
-        self.put_tree(id, &row);
     }
 
     /// Notes digest and size in bytes of a layer's tar.
     pub fn set_diff_id(&self, id: &LayerId, diff_id: &DiffId, tar_size: u64) {
-        let Some(row) = self.layer_row(id) else { return };
-        let row = LayerRow { diff_id: Some(diff_id.clone()), tar_size: Some(tar_size), ..row };
-        self.put_layer(id, &row);
+        let (known, tar_size) = (Some(diff_id.clone()), Some(tar_size));
+        self.put_layer(id, LayerRow { diff_id: known, tar_size, ..LayerRow::default() });
         if self.layer_of_diff_id(diff_id).is_none() {
             self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
         }
@@ -164,7 +162,8 @@ impl Store {
     /// The layer as blobs.
     fn forms(&self, diff_id: &DiffId) -> Vec<Descriptor> {
         let rows = self.scan(Kind::Form, &form_prefix(diff_id));
-        let mut forms: Vec<Descriptor> = rows.iter().filter_map(|(_, row)| parse_form(row)).collect();
+        let mut forms: Vec<Descriptor> =
+            rows.iter().filter_map(|(_, row)| parse_form(row)).collect();
         let mut seen = std::collections::HashSet::new();
         forms.retain(|form| seen.insert(form.digest.clone()));
         forms
@@ -177,13 +176,6 @@ impl Store {
             encoder => form_key(diff_id, encoder),
         };
         self.put(Kind::Form, &key, value);
-    }
-
-    /// Keeps the stamp of a layer's tree.
-    pub(crate) fn set_stamp(&self, id: &LayerId, stamp: &str) {
-        if let Some(row) = self.layer_row(id) {
-            self.put_layer(id, &LayerRow { stamp: Some(stamp.to_owned()), ..row });
-        }
     }
 
     /// Forgets a layer whose tree is not to be used. The tree goes with a later prune.
@@ -200,26 +192,34 @@ impl Store {
 
     pub(crate) fn layer_row(&self, id: &LayerId) -> Option<LayerRow> {
         let key = id.0.as_bytes();
-        let row = match self.get(Kind::Layer, key) {
-            Some(row) => row,
-            None if self.take_back(Kind::Layer, &id.0) => self.get(Kind::Layer, key)?,
-            None => return None,
-        };
+        let row = self.get(Kind::Layer, key).or_else(|| {
+            self.take_back(Kind::Layer, &id.0);
+            // There also when another session has just taken it back.
+            self.get(Kind::Layer, key)
+        })?;
         self.touch(Kind::Layer, key, &row);
         LayerRow::parse(&row)
     }
 
-    fn put_layer(&self, id: &LayerId, row: &LayerRow) {
-        let value = serde_json::to_vec(row).expect("a layer's row is JSON");
-        self.put(Kind::Layer, id.0.as_bytes(), value);
+    /// Fills in what is known now of a layer.
+    fn put_layer(&self, id: &LayerId, news: LayerRow) {
+        let key = id.0.as_bytes();
+        let known = self.get(Kind::Layer, key);
+        self.change(|pending| {
+            // Another thread may have filled in something else meanwhile.
+            let known = pending.get(Kind::Layer, key).or(known);
+            let known = known.as_deref().and_then(LayerRow::parse).unwrap_or_default();
+            pending.put(Kind::Layer, key, news.or(known).row());
+        });
     }
 
-    /// Puts a row that leads to a tree which no commit has synced.
-    fn put_tree(&self, id: &LayerId, row: &LayerRow) {
+    /// Fills in that there is a tree, which no commit has synced.
+    fn put_tree(&self, id: &LayerId, row: LayerRow) {
+        let directory = self.directory_of(id, &row);
         self.inner.pending_mut().unsynced_trees = true;
         self.put_layer(id, row);
-        if let Some(directory) = self.directory_of(id, row) {
-            self.stamp_in_background(id, &directory);
+        if let Some(directory) = directory {
+            self.stamp_in_background(id, directory);
         }
     }
 
@@ -296,6 +296,20 @@ impl Encoder {
 }
 
 impl LayerRow {
+    /// What this row says, and what `other` says where it says nothing.
+    fn or(self, other: Self) -> Self {
+        Self {
+            directory: self.directory.or(other.directory),
+            diff_id: self.diff_id.or(other.diff_id),
+            tar_size: self.tar_size.or(other.tar_size),
+            stamp: self.stamp.or(other.stamp),
+        }
+    }
+
+    fn row(&self) -> Row {
+        Row { value: serde_json::to_vec(self).expect("a layer's row is JSON"), used: now() }
+    }
+
     pub(crate) fn parse(row: &Row) -> Option<Self> {
         serde_json::from_slice(&row.value).ok()
     }
@@ -307,14 +321,20 @@ pub(crate) fn merged(write: &Write<'_>, key: &[u8], row: &Row) -> rusqlite::Resu
     let (Some(ours), Some(theirs)) = (LayerRow::parse(row), LayerRow::parse(&found)) else {
         return Ok(row.clone());
     };
-    let merged = LayerRow {
-        directory: ours.directory.or(theirs.directory),
-        diff_id: ours.diff_id.or(theirs.diff_id),
-        tar_size: ours.tar_size.or(theirs.tar_size),
-        stamp: ours.stamp.or(theirs.stamp),
-    };
-    let value = serde_json::to_vec(&merged).expect("a layer's row is JSON");
-    Ok(Row { value, used: row.used.max(found.used) })
+    Ok(ours.or(theirs).row())
+}
+
+/// Adds the stamp of its tree to a layer's row.
+pub(crate) fn put_stamp(write: &Write<'_>, id: &LayerId, stamp: &str) -> rusqlite::Result<()> {
+    let key = id.0.as_bytes();
+    let found = write.get(Kind::Layer, key)?;
+    match found.as_ref().and_then(LayerRow::parse) {
+        Some(row) => {
+            let row = LayerRow { stamp: Some(stamp.to_owned()), ..row };
+            write.put(Kind::Layer, key, &row.row())
+        }
+        None => Ok(()),
+    }
 }
 
 pub(crate) fn form_prefix(diff_id: &DiffId) -> Vec<u8> {

@@ -6,8 +6,8 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 
@@ -20,22 +20,25 @@ const PARALLEL_MIN: usize = 64;
 
 impl Store {
     /// Whether a layer's tree is as it was when it was sealed: names, types, modes, sizes and
-    /// modification times (to the second: archives keep no more). To be asked before the tree is
-    /// used; costs one `stat` a file, the first time in a session. A layer that was changed is
-    /// absent from now on.
+    /// modification times. To be asked before the tree is used; costs one `stat` a file, the
+    /// first time in a session. A layer that was changed is absent from now on.
     pub fn check_layer(&self, id: &LayerId) -> bool {
         let checked = self.inner.checked().contains(id);
         if checked {
             return true;
         }
         let Some(row) = self.layer_row(id) else { return false };
-        if let (Some(directory), Some(expected)) = (self.directory_of(id, &row), &row.stamp) {
-            let found = stamp(&directory);
-            if found.as_ref().ok() != Some(expected) {
+        let Some(directory) = self.directory_of(id, &row) else { return true };
+        let found = stamp(&directory);
+        match (row.stamp, found) {
+            (Some(expected), found) if found.as_ref().ok() != Some(&expected) => {
                 self.warn(Warning::ChangedLayer { layer: id.clone() });
                 self.discard_layer(id);
                 return false;
             }
+            // The session that made it ended too early.
+            (None, Ok(found)) => lock(&self.inner.stamps).push((id.clone(), found)),
+            _ => {}
         }
         self.inner.checked().insert(id.clone());
         true
@@ -43,21 +46,27 @@ impl Store {
 
     /// Stamps a tree that was just finished, while the build goes on. A session that ends first
     /// leaves it without a stamp, and so unchecked.
-    pub(crate) fn stamp_in_background(&self, id: &LayerId, directory: &Path) {
+    pub(crate) fn stamp_in_background(&self, id: &LayerId, directory: PathBuf) {
         self.inner.checked().insert(id.clone());
-        let weak = Arc::downgrade(&self.inner);
-        let (id, directory) = (id.clone(), directory.to_owned());
+        // Not the store itself: this must not be what keeps the session from ending.
+        let (id, stamps) = (id.clone(), self.inner.stamps.clone());
         rayon::spawn(move || {
-            let stamped = stamp(&directory);
-            if let (Ok(stamp), Some(inner)) = (stamped, weak.upgrade()) {
-                Self { inner }.set_stamp(&id, &stamp);
+            if let Ok(stamp) = stamp(&directory) {
+                lock(&stamps).push((id, stamp));
             }
         });
     }
 }
 
+/// Stamps that wait for the next commit.
+pub(crate) type Stamps = Arc<Mutex<Vec<(LayerId, String)>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The stamp of the tree at `root`.
-pub(crate) fn stamp(root: &Path) -> io::Result<String> {
+fn stamp(root: &Path) -> io::Result<String> {
     let found = std::fs::symlink_metadata(root)?;
     Ok(directory_stamp(root, &found)?.to_hex().to_string())
 }
@@ -89,6 +98,7 @@ fn entry_stamp(found: &Metadata) -> blake3::Hash {
     let size = if found.is_dir() { 0 } else { found.size() };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&found.mode().to_le_bytes()).update(&size.to_le_bytes());
-    hasher.update(&found.mtime().to_le_bytes()).update(&found.rdev().to_le_bytes());
+    hasher.update(&found.mtime().to_le_bytes()).update(&found.mtime_nsec().to_le_bytes());
+    hasher.update(&found.rdev().to_le_bytes());
     hasher.finalize()
 }

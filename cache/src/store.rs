@@ -14,6 +14,7 @@ use crate::database::{Database, DatabaseError, Kind, Row, is_corruption};
 use crate::lease::{self, Lease};
 use crate::pending::Pending;
 use crate::snapshot::LayerId;
+use crate::stamp::Stamps;
 use crate::warning::Warning;
 
 /// Space kept for [`Store::prune`] on a full disk, in bytes.
@@ -142,6 +143,7 @@ pub(crate) struct Inner {
     pub(crate) options: Options,
     pub(crate) database: Database,
     pending: RwLock<Pending>,
+    pub(crate) stamps: Stamps,
     pub(crate) committer: Committer,
     warnings: Mutex<Vec<Warning>>,
     /// Layers that this session has found whole; its lease keeps them so.
@@ -169,6 +171,7 @@ impl Store {
                 options,
                 database,
                 pending: RwLock::default(),
+                stamps: Stamps::default(),
                 committer: Committer::default(),
                 warnings: Mutex::default(),
                 seen: Mutex::default(),
@@ -470,12 +473,8 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 pub(crate) fn create_ballast(root: &Path) -> io::Result<()> {
     let path = root.join(BALLAST);
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-    let allocated = rustix::fs::fallocate(
-        &file,
-        rustix::fs::FallocateFlags::empty(),
-        0,
-        BALLAST_SIZE,
-    );
+    let allocated =
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_SIZE);
     if let Err(error) = allocated {
         let _ = std::fs::remove_file(&path);
         return Err(error.into());

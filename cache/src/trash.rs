@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use oci::{Descriptor, Digest, Document};
 
@@ -17,6 +18,9 @@ use crate::store::{Inner, Store, StoreError, now};
 
 /// How much of a manifest is read to find what an image consists of.
 const MANIFEST_MAX: u64 = oci::manifest::SIZE_MAX as u64;
+
+/// An epoch that nobody has closed for this many seconds belongs to a prune that was killed.
+const UNDECIDED_MAX: i64 = 60;
 
 /// Rows thrown away together, and whom their data waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,10 +39,12 @@ pub(crate) fn discard(
     write.delete(kind, key)
 }
 
-/// Starts an epoch. Until [`close_epoch`] says for whom it waits, its data stays.
+/// Starts an epoch. Until [`close_epoch`] says for whom it waits, its data stays. Its number is
+/// never used again: somebody may just be looking at an old one.
 pub(crate) fn open_epoch(write: &Write<'_>) -> rusqlite::Result<Epoch> {
     let last = write.scan(Kind::Epoch, &[])?.last().map_or(0, |(key, _)| epoch_of_key(key).0);
-    let epoch = Epoch(last + 1);
+    let now_ns = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let epoch = Epoch(u64::try_from(now_ns).unwrap_or(0).max(last + 1));
     let row = Row { value: b"null".to_vec(), used: now() };
     write.put(Kind::Epoch, &epoch.0.to_be_bytes(), &row)?;
     Ok(epoch)
@@ -72,13 +78,15 @@ pub(crate) fn holds(database: &Database, kind: Kind, key: &str) -> bool {
     matches!(database.get(Kind::Trash, &key), Ok(Some(Ok(_))))
 }
 
-/// Takes a row back out of the trash.
+/// Takes a row back out of the trash, unless there is a newer one.
 pub(crate) fn restore(write: &Write<'_>, kind: Kind, key: &[u8]) -> rusqlite::Result<Option<Row>> {
     let trash_key = trash_key(kind, key);
     let Some(thrown) = write.get(Kind::Trash, &trash_key)? else { return Ok(None) };
     let row = Row { value: thrown.value.get(8..).unwrap_or_default().to_vec(), used: thrown.used };
-    write.put(kind, key, &row)?;
     write.delete(Kind::Trash, &trash_key)?;
+    if write.get(kind, key)?.is_none() {
+        write.put(kind, key, &row)?;
+    }
     Ok(Some(row))
 }
 
@@ -212,23 +220,19 @@ pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
     if !exists(&store.database) {
         return Ok(collected);
     }
-    let mut ready = Vec::new();
-    let mut undecided = Vec::new();
     for (key, row) in store.database.scan(Kind::Epoch, &[])? {
-        match waits(&row) {
-            Waits::For(sessions) if sessions.iter().all(|session| is_over(store, session)) => {
-                ready.push(epoch_of_key(&key));
-            }
-            Waits::For(_) => {}
-            Waits::Undecided if now() - row.used > 60 => undecided.push(epoch_of_key(&key)),
-            Waits::Undecided => {}
+        // Whoever opened it died before closing it.
+        if matches!(waits(&row), Waits::Undecided) && now() - row.used > UNDECIDED_MAX {
+            close_epoch(store, epoch_of_key(&key), None)?;
         }
     }
-    // Whoever opened these died before they could be closed.
-    for epoch in undecided {
-        close_epoch(store, epoch, None)?;
+    if ready(store, &store.database.scan(Kind::Epoch, &[])?).is_empty() {
+        let thrown = store.database.scan(Kind::Trash, &[])?;
+        let paths = thrown.iter().filter_map(|(key, row)| data_path(store.root(), key, row));
+        collected.waiting = paths.map(|path| crate::usage::size_of(&path)).sum();
+        return Ok(collected);
     }
-    let moved = store.database.write(|write| move_out(store, write, &ready, &mut collected))?;
+    let moved = store.database.write(|write| move_out(store, write, &mut collected))?;
     // The rename must not be forgotten by a power cut that remembers half of the deletion.
     if !moved.is_empty() {
         sync_directory(&Bucket::Layers.path(store.root()))?;
@@ -241,6 +245,16 @@ pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
     Ok(collected)
 }
 
+/// The epochs that wait for nobody any more.
+fn ready(store: &Inner, epochs: &[(Vec<u8>, Row)]) -> Vec<Epoch> {
+    let is_ready = |row: &Row| match waits(row) {
+        Waits::For(sessions) => sessions.iter().all(|session| is_over(store, session)),
+        Waits::Undecided => false,
+    };
+    let ready = epochs.iter().filter(|(_, row)| is_ready(row));
+    ready.map(|(key, _)| epoch_of_key(key)).collect()
+}
+
 fn is_over(store: &Inner, session: &SessionId) -> bool {
     lease::is_over(store.root(), session).unwrap_or(false)
 }
@@ -249,9 +263,9 @@ fn is_over(store: &Inner, session: &SessionId) -> bool {
 fn move_out(
     store: &Inner,
     write: &Write<'_>,
-    ready: &[Epoch],
     collected: &mut Collected,
 ) -> Result<Vec<PathBuf>, StoreError> {
+    let ready = ready(store, &write.scan(Kind::Epoch, &[])?);
     let mut moved = Vec::new();
     for (key, row) in write.scan(Kind::Trash, &[])? {
         let Some(path) = data_path(store.root(), &key, &row) else {
@@ -272,7 +286,7 @@ fn move_out(
         }
         write.delete(Kind::Trash, &key)?;
     }
-    for epoch in ready {
+    for epoch in &ready {
         write.delete(Kind::Epoch, &epoch.0.to_be_bytes())?;
     }
     Ok(moved)

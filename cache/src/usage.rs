@@ -46,8 +46,7 @@ impl Store {
         let blobs = self.root().join("blobs");
         walk(&blobs, &mut |path, size| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let total =
-                if in_images.contains(name) { &mut usage.images } else { &mut usage.blobs };
+            let total = if in_images.contains(name) { &mut usage.images } else { &mut usage.blobs };
             *total += size;
         });
         let size = |bucket: Bucket| size_of(&self.bucket(bucket));
@@ -87,9 +86,8 @@ fn walk(path: &Path, visit: &mut dyn FnMut(&Path, u64)) {
     for entry in walkdir::WalkDir::new(path).follow_links(false) {
         let Ok(entry) = entry else { continue };
         let Ok(found) = entry.metadata() else { continue };
-        let is_first = found.nlink() == 1
-            || found.is_dir()
-            || linked.insert((found.dev(), found.ino()));
+        let is_first =
+            found.nlink() == 1 || found.is_dir() || linked.insert((found.dev(), found.ino()));
         if is_first {
             visit(entry.path(), found.blocks() * 512);
         }

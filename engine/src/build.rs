@@ -53,6 +53,8 @@ pub struct Outcome {
     pub names: Vec<String>,
     /// What the names stand for: the image's manifest, or the index over all platforms.
     pub target: Descriptor,
+    /// Names this build among all builds of the machine; its logs are kept under it.
+    pub build_id: String,
 }
 
 /// An image of one platform.
@@ -92,6 +94,7 @@ struct Session {
     images: Arc<Images>,
     steps: Arc<Steps>,
     resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
+    build_id: String,
 }
 
 impl Engine {
@@ -147,7 +150,9 @@ impl Engine {
         let input = input::read(&request, &self.store.temporary_directory())?;
         let images = Images::new(self.store.clone(), self.client.clone(), request.pull, input.layouts.clone());
         let steps = Arc::new(Steps::new(progress));
-        Ok(Session { request, input, images: Arc::new(images), steps, resolved: HashMap::new() })
+        let (name, text) = (input.name.clone(), input.text.as_str().into());
+        steps.event(Event::Dockerfile { name, text });
+        Ok(Session { request, input, images: Arc::new(images), steps, resolved: HashMap::new(), build_id: unique_id() })
     }
 
     async fn build_session(&self, mut session: Session, cancel: &CancellationToken) -> Result<Outcome, BuildError> {
@@ -182,7 +187,6 @@ impl Engine {
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
         let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         session.steps.add_plan(&definition, &targets);
-        let build_id = unique_id();
         let worker = Arc::new(BuildWorker {
             definition: definition.clone(),
             store: self.store.clone(),
@@ -196,10 +200,10 @@ impl Engine {
             secrets: session.request.secrets.clone(),
             sandbox: self.sandbox.clone(),
             dockerfile: (session.input.name.clone(), session.input.text.clone()),
-            build_id: build_id.clone(),
+            build_id: session.build_id.clone(),
         });
         let slots = Arc::new(slots(session.request.jobs));
-        let solved = solver::drive(worker.clone(), definition, &targets, slots, &build_id, cancel).await;
+        let solved = solver::drive(worker.clone(), definition, &targets, slots, &session.build_id, cancel).await;
         worker.save_indexes().await;
         let results = solved.map_err(|failure| match failure {
             Some((_, error)) => error,
@@ -242,7 +246,7 @@ impl Engine {
         let export = Export { store: &self.store, machine: &self.machine, layers, steps: &session.steps, images: &images };
         let names = crate::export::run(&export, &session.request, &target, cancel).await?;
         let images = images.iter().map(|(platform, image)| built(platform, image)).collect();
-        Ok(Outcome { images, names, target })
+        Ok(Outcome { images, names, target, build_id: session.build_id.clone() })
     }
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct Prepared {
 /// What the request grants and hands to processes.
 pub(crate) struct Surroundings<'a> {
     pub(crate) machine: &'a Machine,
+    /// Digests of the op's inputs.
+    pub(crate) inputs: &'a [oci::Digest],
     pub(crate) secrets: &'a [Secret],
 }
 
@@ -48,7 +50,6 @@ pub(crate) fn prepare(
     let mut mounts = Vec::new();
     let mut root = None;
     let mut readonly_root = false;
-    let mut shm_size = 0;
     for mount in &op.mounts {
         if mount.dest == "/" {
             readonly_root = mount.readonly;
@@ -63,15 +64,12 @@ pub(crate) fn prepare(
         let (source, readonly) = match &mount.kind {
             MountKind::Bind => bind(mount, trees, store, &mut outputs, &mut scratch)?,
             MountKind::Cache { id, sharing } => {
-                let held = cache_mount(surroundings.machine, store, id, *sharing, mount, trees, cancelled)?;
+                let id = cache_mount_id(id, mount, surroundings.inputs);
+                let held = cache_mount(surroundings.machine, store, &id, *sharing, mount, trees, cancelled)?;
                 let dir = held.path().to_owned();
                 cache_mounts.push(held);
                 // The seed's selector was applied when the folder was filled.
                 (MountSource::Bind(BindSource::Path { dir, selector: String::new() }), mount.readonly)
-            }
-            MountKind::Tmpfs { size } if mount.dest == "/dev/shm" => {
-                shm_size = *size;
-                continue;
             }
             MountKind::Tmpfs { size } => (MountSource::Tmpfs { size: *size }, mount.readonly),
             MountKind::Secret { id, uid, gid, mode, optional } => {
@@ -93,7 +91,6 @@ pub(crate) fn prepare(
     process.user = op.user.clone();
     process.mounts = mounts;
     process.readonly_root = readonly_root;
-    process.shm_size = shm_size;
     process.network = match op.network {
         NetworkMode::Default => Network::Default,
         NetworkMode::Host => Network::Host,
@@ -155,6 +152,14 @@ fn bind(
     };
     let source = MountSource::Overlay { lowers, scratch: writable, selector: mount.selector.clone() };
     Ok((source, mount.readonly))
+}
+
+/// Folders with another first content (another owner, another mode) are other folders.
+fn cache_mount_id(id: &str, mount: &llb::Mount, inputs: &[oci::Digest]) -> String {
+    match mount.input {
+        Some(input) => format!("{id}\n{}\n{}", inputs[input], mount.selector),
+        None => id.to_owned(),
+    }
 }
 
 /// Takes hold of a cache mount's folder; a new one is filled from the mount's input.

@@ -20,7 +20,7 @@ use crate::steps::Steps;
 use crate::worker::blocking;
 
 pub(crate) use forms::compressed;
-pub(crate) use layout::{LayoutKind, write_layout};
+pub(crate) use layout::{DockerEntry, LayoutKind, OCI_LAYOUT, replace, to_tar, write_layout};
 
 /// What names stand for: the one image's manifest, or an index over all.
 pub(crate) fn target(store: &Store, images: &[(Platform, AssembledImage)]) -> Result<Descriptor, BuildError> {
@@ -136,7 +136,7 @@ async fn layout(
 }
 
 /// Annotations of an image in an index: what it is called.
-fn name_annotations(name: &Reference) -> BTreeMap<String, String> {
+pub(crate) fn name_annotations(name: &Reference) -> BTreeMap<String, String> {
     BTreeMap::from([
         ("io.containerd.image.name".to_owned(), name.to_string()),
         ("org.opencontainers.image.ref.name".to_owned(), name.tag().unwrap_or("latest").to_owned()),

@@ -35,7 +35,9 @@ pub(crate) struct Input {
 /// Reads the request's files.
 pub(crate) fn read(request: &BuildRequest, temporary: &Path) -> Result<Input, BuildError> {
     let (directory, unpacked) = context_directory(&request.context, temporary)?;
-    let (name, path, text) = dockerfile(&request.dockerfile, directory.as_deref())?;
+    // What an archive holds is somebody else's: its links do not lead out of it.
+    let jail = unpacked.as_ref().map(tempfile::TempDir::path);
+    let (name, path, text) = dockerfile(&request.dockerfile, directory.as_deref(), jail)?;
     let mut input = Input {
         name,
         text,
@@ -43,10 +45,10 @@ pub(crate) fn read(request: &BuildRequest, temporary: &Path) -> Result<Input, Bu
         named_contexts: BTreeMap::new(),
         directories: BTreeMap::new(),
         layouts: BTreeMap::new(),
-        _unpacked: unpacked,
+        _unpacked: None,
     };
     if let Some(directory) = directory {
-        let exclude_patterns = ignore_patterns(&directory, path.as_deref())?;
+        let exclude_patterns = ignore_patterns(&directory, path.as_deref(), jail)?;
         input.main_context = MainContext::Local { exclude_patterns };
         input.directories.insert(parser::lower::MAIN_CONTEXT.to_owned(), directory);
     }
@@ -54,6 +56,7 @@ pub(crate) fn read(request: &BuildRequest, temporary: &Path) -> Result<Input, Bu
         let context = named_context(&mut input, name, specification)?;
         input.named_contexts.insert(name.clone(), context);
     }
+    input._unpacked = unpacked;
     Ok(input)
 }
 
@@ -100,10 +103,18 @@ fn unpack(path: &Path, temporary: &Path) -> Result<tempfile::TempDir, BuildError
 fn dockerfile(
     source: &DockerfileSource,
     context: Option<&Path>,
+    jail: Option<&Path>,
 ) -> Result<(String, Option<PathBuf>, String), BuildError> {
     let (name, path, bytes) = match source {
         DockerfileSource::Text { name, text } => (name.clone(), None, text.clone()),
-        DockerfileSource::File(Some(path)) => (file_name(path), Some(path.clone()), read_text(path)?),
+        DockerfileSource::File(Some(path)) => {
+            let path = match jail {
+                Some(jail) if path.is_relative() => jail.join(path),
+                _ => lower_case_fallback(path),
+            };
+            let jail = jail.filter(|jail| path.starts_with(jail));
+            (file_name(&path), Some(path.clone()), read_text(jail, &path)?)
+        }
         DockerfileSource::File(None) => {
             let Some(context) = context else {
                 return Err(input_error("no Dockerfile given".to_owned(), None));
@@ -115,7 +126,7 @@ fn dockerfile(
                     Some("name the file with `-f FILE`".to_owned()),
                 ));
             };
-            (file_name(&path), Some(path.clone()), read_text(&path)?)
+            (file_name(&path), Some(path.clone()), read_text(jail, &path)?)
         }
     };
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -130,18 +141,31 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
+/// `Dockerfile` is also found as `dockerfile`.
+fn lower_case_fallback(path: &Path) -> PathBuf {
+    let lower = path.with_file_name("dockerfile");
+    let is_default = path.file_name().is_some_and(|name| name == "Dockerfile");
+    if is_default && !path.exists() && lower.exists() { lower } else { path.to_owned() }
+}
+
 /// Patterns of `NAME.dockerignore` beside the Dockerfile, else of `.dockerignore` in the context.
-fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<String>, BuildError> {
+fn ignore_patterns(
+    context: &Path,
+    dockerfile: Option<&Path>,
+    jail: Option<&Path>,
+) -> Result<Vec<String>, BuildError> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
         PathBuf::from(name)
     });
-    for path in beside.into_iter().chain([context.join(".dockerignore")]) {
-        // A link may not lead out of the context, and nothing but a regular file is read.
+    let inside = context.join(".dockerignore");
+    for path in beside.into_iter().chain([inside]) {
+        // In a context, no link leads out of it.
+        let jail = if path.starts_with(context) { Some(context) } else { jail };
         match std::fs::symlink_metadata(&path) {
             Ok(_) => {
-                let text = String::from_utf8_lossy(&read_text(&path)?).into_owned();
+                let text = String::from_utf8_lossy(&read_text(jail, &path)?).into_owned();
                 let patterns = ignore::parse_file(&text);
                 ignore::Patterns::new(&patterns).map_err(|error| {
                     input_error(format!("`{}`: {error}", path.display()), None)
@@ -155,14 +179,21 @@ fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<Stri
     Ok(Vec::new())
 }
 
-/// Reads a small regular file; never waits for a pipe, never reads without end.
-fn read_text(path: &Path) -> Result<Vec<u8>, BuildError> {
-    use rustix::fs::{Mode, OFlags, open};
+/// Reads a small regular file; never waits for a pipe, never reads without end. With a `jail`,
+/// which `path` is below, links are resolved as if it were the root.
+fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    let shown = jail.and_then(|jail| path.strip_prefix(jail).ok()).unwrap_or(path);
     let failed = |why: &dyn std::fmt::Display| {
-        input_error(format!("failed to read `{}`: {why}", path.display()), None)
+        input_error(format!("failed to read `{}`: {why}", shown.display()), None)
     };
-    let descriptor = open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|e| failed(&std::io::Error::from(e)))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match jail {
+        None => open(path, flags, Mode::empty()),
+        Some(jail) => open(jail, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|jail| openat2(&jail, shown, flags, Mode::empty(), ResolveFlags::IN_ROOT)),
+    };
+    let descriptor = opened.map_err(|e| failed(&std::io::Error::from(e)))?;
     let file = File::from(descriptor);
     if !file.metadata().map_err(|e| failed(&e))?.is_file() {
         return Err(failed(&"it is not a regular file"));
@@ -192,7 +223,7 @@ fn named_context(input: &mut Input, name: &str, specification: &str) -> Result<N
         )));
     }
     let directory = existing_directory("build context", Path::new(specification))?;
-    let exclude_patterns = ignore_patterns(&directory, None)?;
+    let exclude_patterns = ignore_patterns(&directory, None, None)?;
     input.directories.insert(name.to_owned(), directory);
     Ok(NamedContext::Local { name: name.to_owned(), exclude_patterns })
 }

@@ -14,6 +14,7 @@ mod assemble;
 mod build;
 mod exec_op;
 mod image_source;
+pub mod images;
 mod input;
 mod layers;
 mod export;
@@ -24,8 +25,10 @@ mod sandbox;
 mod seed;
 pub mod tree;
 mod steps;
+mod upkeep;
 mod worker;
 
+pub use cache::{DiskUsage, Problem, PruneFilter, Pruned};
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome, Plan};
 pub use config::Config;
 pub use error::{BuildError, StepFailure};

@@ -409,8 +409,14 @@ impl BuildWorker {
         let (store, op_, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
         let machine = self.machine.clone();
         let token = run.cancel.clone();
+        let inputs: Vec<Digest> = self
+            .definition
+            .inputs(run.vertex)
+            .iter()
+            .map(|input| self.definition.vertex(input.vertex).digest.clone())
+            .collect();
         let prepared = blocking(move || {
-            let surroundings = Surroundings { machine: &machine, secrets: &secrets };
+            let surroundings = Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
             exec_op::prepare(&op_, &directories, &store, &surroundings, &|| token.is_cancelled())
         })
         .await?;

@@ -6,8 +6,10 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::Pid;
 
@@ -17,6 +19,9 @@ use crate::process::Limits;
 const PREFIX: &str = "mybuild-";
 /// Enough for any build, and a quarter of the usual number of process ids.
 const DEFAULT_PIDS: u64 = 8192;
+/// A tenth of a second in all.
+const REMOVE_ATTEMPTS: u32 = 100;
+const REMOVE_PAUSE: Duration = Duration::from_millis(1);
 const CONTROLLERS: [&str; 4] = ["pids", "memory", "cpu", "cpuset"];
 
 /// The hierarchies in which groups can be made.
@@ -46,6 +51,7 @@ enum Version {
 #[derive(Debug, Default)]
 pub(crate) struct Group {
     members: Vec<(Hierarchy, PathBuf)>,
+    unified: Option<fs::File>,
 }
 
 impl Hierarchies {
@@ -85,10 +91,22 @@ impl Hierarchies {
         }
     }
 
-    /// The group every sandbox starts in: a limit on processes, if there can be one.
-    pub(crate) fn default_group(&self, pid: Pid) -> Group {
-        let limits = Limits::default();
-        self.group(pid, &limits, None).unwrap_or_default()
+    /// The group in which this thread starts its sandboxes, with a limit on processes if there can be
+    /// one. With version 1 the thread itself becomes a member, so that what it starts is one; with
+    /// version 2 what it starts is put there at birth.
+    pub(crate) fn group_of_thread(&self) -> Group {
+        let mut group = Group::default();
+        let thread = rustix::thread::gettid();
+        let settings = settings(&Limits::default());
+        for hierarchy in &self.hierarchies {
+            let mine = |setting: &&Setting| hierarchy.controllers.contains(&setting.controller);
+            let settings: Vec<_> = settings.iter().filter(mine).collect();
+            if !settings.is_empty() {
+                // A machine that refuses is one without limits by default.
+                let _ = group.join(hierarchy, Member::Thread(thread), &settings, None);
+            }
+        }
+        group
     }
 
     /// Moves `pid` to a new group with these limits.
@@ -103,8 +121,8 @@ impl Hierarchies {
         for hierarchy in &self.hierarchies {
             let mine = |setting: &&Setting| hierarchy.controllers.contains(&setting.controller);
             let settings: Vec<_> = settings.iter().filter(mine).collect();
-            if !settings.is_empty() || parent.is_some() {
-                group.join(hierarchy, pid, &settings, parent)?;
+            if !settings.is_empty() {
+                group.join(hierarchy, Member::Process(pid), &settings, parent)?;
             }
         }
         let known = self.limits();
@@ -123,6 +141,35 @@ impl Hierarchy {
     fn is_writable(&self) -> bool {
         rustix::fs::access(&self.base, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
             .is_ok()
+    }
+
+    /// The group `parent`, counted from the hierarchy's top, made if it is missing.
+    fn beneath(&self, parent: &str) -> io::Result<PathBuf> {
+        let mut path = self.mount.clone();
+        for name in parent.split('/').filter(|name| !name.is_empty()) {
+            if name == "." || name == ".." {
+                let message = "`..` in a control group's name";
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
+            let above = path.clone();
+            path.push(name);
+            match fs::create_dir(&path) {
+                Ok(()) => self.fill_in(&above, &path)?,
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(path)
+    }
+
+    /// Version 1 refuses members until both lists of a new group are filled in.
+    fn fill_in(&self, parent: &Path, group: &Path) -> io::Result<()> {
+        if self.version == Version::One && self.controllers.contains(&"cpuset") {
+            for file in ["cpuset.cpus", "cpuset.mems"] {
+                fs::write(group.join(file), fs::read(parent.join(file))?.trim_ascii())?;
+            }
+        }
+        Ok(())
     }
 
     /// Version 2 gives a child only the controllers its parent hands down.
@@ -145,27 +192,34 @@ impl Hierarchy {
     }
 }
 
+/// Who is to be in a group.
+#[derive(Debug, Clone, Copy)]
+enum Member {
+    Process(Pid),
+    /// This thread, for the sake of what it will start.
+    Thread(Pid),
+}
+
 impl Group {
     fn join(
         &mut self,
         hierarchy: &Hierarchy,
-        pid: Pid,
+        member: Member,
         settings: &[&Setting],
         parent: Option<&str>,
     ) -> Result<(), SpawnError> {
         let action = || format!("make a control group in `{}`", hierarchy.mount.display());
         let base = match parent {
             None => hierarchy.base.clone(),
-            Some(parent) => beneath(&hierarchy.mount, parent)
-                .map_err(|error| SpawnError::setup(action(), error))?,
+            Some(parent) => {
+                hierarchy.beneath(parent).map_err(|error| SpawnError::setup(action(), error))?
+            }
         };
         let path = base.join(group_name());
         fs::create_dir(&path).map_err(|error| SpawnError::setup(action(), error))?;
         // From here on dropping the group removes the directory.
         self.members.push((hierarchy.clone(), path.clone()));
-        if hierarchy.version == Version::One && hierarchy.controllers.contains(&"cpuset") {
-            inherit_cpuset(&base, &path).map_err(|error| SpawnError::setup(action(), error))?;
-        }
+        hierarchy.fill_in(&base, &path).map_err(|error| SpawnError::setup(action(), error))?;
         for setting in settings {
             let (file, value) = setting.file(hierarchy.version);
             let written = fs::write(path.join(file), &value);
@@ -179,8 +233,22 @@ impl Group {
                 _ => {}
             }
         }
-        fs::write(path.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
+        let (file, pid) = match (member, hierarchy.version) {
+            (Member::Process(pid), _) => ("cgroup.procs", pid),
+            (Member::Thread(thread), Version::One) => ("tasks", thread),
+            (Member::Thread(_), Version::Two) => {
+                self.unified =
+                    Some(fs::File::open(&path).map_err(|e| SpawnError::setup(action(), e))?);
+                return Ok(());
+            }
+        };
+        fs::write(path.join(file), pid.as_raw_nonzero().to_string())
             .map_err(|error| SpawnError::setup(action(), error))
+    }
+
+    /// The group of version 2 into which new members are born.
+    pub(crate) fn unified(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(AsFd::as_fd)
     }
 
     /// Whether the kernel has killed a member for want of memory.
@@ -210,8 +278,16 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         for (_, path) in &self.members {
-            // Empty by now; if not, the next start of the program removes it.
-            let _ = fs::remove_dir(path);
+            // A member that has just ended may be counted for a moment longer. What cannot be
+            // removed even then is removed by the next start of the program.
+            for _ in 0..REMOVE_ATTEMPTS {
+                match fs::remove_dir(path) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(REMOVE_PAUSE);
+                    }
+                    _ => break,
+                }
+            }
         }
     }
 }
@@ -276,33 +352,6 @@ fn settings(limits: &Limits) -> Vec<Setting> {
 /// Shares (2 to 262144) as version 2 counts them (1 to 10000), as every container runtime does.
 fn weight(shares: u64) -> u64 {
     1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142
-}
-
-/// Version 1 refuses members until both lists are filled in.
-fn inherit_cpuset(parent: &Path, group: &Path) -> io::Result<()> {
-    for file in ["cpuset.cpus", "cpuset.mems"] {
-        fs::write(group.join(file), fs::read(parent.join(file))?.trim_ascii())?;
-    }
-    Ok(())
-}
-
-/// The group `parent` in the hierarchy at `mount`, made if it is missing.
-fn beneath(mount: &Path, parent: &str) -> io::Result<PathBuf> {
-    let mut path = mount.to_owned();
-    for name in parent.split('/').filter(|name| !name.is_empty()) {
-        if name == "." || name == ".." {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "`..` in a control group's name",
-            ));
-        }
-        path.push(name);
-        match fs::create_dir(&path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(path)
 }
 
 fn group_name() -> String {

@@ -1,8 +1,11 @@
-//! Starting sandboxes' inits, one of them ahead of need.
+//! Starting sandboxes' inits, always one ahead of need.
 //!
-//! All are started by one thread, which lives as long as any of them: the kernel sends the signal
-//! that ends an init when the thread that started it ends, not when the process does.
+//! Each is started by a thread that lives as long as it does: the kernel sends the signal that ends
+//! an init when the thread that started it ends, not when the process does. The thread also sits in
+//! the control group of its sandboxes, one after the other: what it starts is born there, while
+//! moving a running process makes the kernel wait for tens of milliseconds.
 
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -30,8 +33,17 @@ const IDLE: Duration = Duration::from_secs(3);
 /// Gives out inits.
 #[derive(Debug)]
 pub(crate) struct Inits {
-    requests: Mutex<Option<Sender<Request>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    hierarchies: Hierarchies,
+    /// Those that start nothing for anybody now; the first one is the next to be used.
+    idle: Mutex<VecDeque<Starter>>,
+}
+
+/// A thread that starts one init at a time.
+#[derive(Debug)]
+struct Starter {
+    requests: Option<Sender<Request>>,
+    /// Gives back its control group, which can be removed only when the thread is no longer in it.
+    thread: Option<JoinHandle<Option<Group>>>,
 }
 
 enum Request {
@@ -45,6 +57,7 @@ struct Started {
     pid: Pid,
     pidfd: OwnedFd,
     channel: Channel,
+    /// A group for it alone, where its starter's does not do.
     group: Mutex<Option<Group>>,
     ended: OnceLock<()>,
 }
@@ -52,53 +65,88 @@ struct Started {
 /// An init that belongs to somebody. Dropping it ends it, and everything in its sandbox.
 #[derive(Debug)]
 pub(crate) struct Init {
+    // Ended before its starter is put back.
     started: Started,
-    // Keeps the thread that started it.
-    _inits: Arc<Inits>,
+    _starter: Borrowed,
+}
+
+/// A starter that is in use; it goes back when its init is gone.
+#[derive(Debug)]
+struct Borrowed {
+    starter: Option<Starter>,
+    inits: Arc<Inits>,
 }
 
 impl Inits {
+    /// With one thread, which starts nothing yet.
     pub(crate) fn new(hierarchies: Hierarchies) -> io::Result<Self> {
-        let (requests, inbox) = channel();
-        let thread = std::thread::Builder::new()
-            .name("sandbox-starter".to_owned())
-            .spawn(move || serve(&inbox, &hierarchies))?;
-        Ok(Self { requests: Mutex::new(Some(requests)), thread: Mutex::new(Some(thread)) })
+        let first = Starter::new(&hierarchies)?;
+        Ok(Self { hierarchies, idle: Mutex::new(VecDeque::from([first])) })
     }
 
-    /// An init of the caller's own.
+    /// An init of the caller's own; the next one is started meanwhile.
     pub(crate) fn take(self: &Arc<Self>) -> io::Result<Init> {
+        let first = self.idle().pop_front();
+        let starter = first.map_or_else(|| Starter::new(&self.hierarchies), Ok)?;
         let (reply, answer) = sync_channel(1);
-        self.request(Request::Take(reply))?;
+        starter.request(Request::Take(reply))?;
+        let borrowed = Borrowed { starter: Some(starter), inits: Arc::clone(self) };
+        self.prepare()?;
         let started = answer.recv().map_err(|_| thread_is_gone())??;
-        Ok(Init { started, _inits: Arc::clone(self) })
+        Ok(Init { started, _starter: borrowed })
     }
 
     /// Starts one ahead of need.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        self.request(Request::Prepare)
+        let mut idle = self.idle();
+        if idle.is_empty() {
+            idle.push_front(Starter::new(&self.hierarchies)?);
+        }
+        idle.front().map_or(Ok(()), |next| next.request(Request::Prepare))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Starter>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(starter) = self.starter.take() {
+            self.inits.idle().push_back(starter);
+        }
+    }
+}
+
+impl Starter {
+    fn new(hierarchies: &Hierarchies) -> io::Result<Self> {
+        let (requests, inbox) = channel();
+        let hierarchies = hierarchies.clone();
+        let thread = std::thread::Builder::new()
+            .name("sandbox-starter".to_owned())
+            .spawn(move || serve(&inbox, &hierarchies))?;
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     fn request(&self, request: Request) -> io::Result<()> {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let sender = requests.as_ref().ok_or_else(thread_is_gone)?;
-        sender.send(request).map_err(|_| thread_is_gone())
+        let requests = self.requests.as_ref().ok_or_else(thread_is_gone)?;
+        requests.send(request).map_err(|_| thread_is_gone())
+    }
+}
+
+impl Drop for Starter {
+    fn drop(&mut self) {
+        // The thread ends when nobody can ask it for anything any more.
+        self.requests.take();
+        if let Some(thread) = self.thread.take() {
+            // It does not panic; if it did, its init is gone all the same.
+            drop(thread.join());
+        }
     }
 }
 
 fn thread_is_gone() -> io::Error {
     io::Error::other("the thread that starts sandboxes is gone")
-}
-
-impl Drop for Inits {
-    fn drop(&mut self) {
-        // The thread ends when nobody can ask it for anything any more.
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // It does not panic; if it did, its inits are gone all the same.
-            let _ = thread.join();
-        }
-    }
 }
 
 impl Init {
@@ -114,12 +162,12 @@ impl Init {
         &self.started.channel
     }
 
-    /// Replaces the group it was started in.
+    /// Hands over the group that it has been moved to.
     pub(crate) fn set_group(&self, group: Group) {
         *self.started.group() = Some(group);
     }
 
-    /// Removes its group when it has ended; tells whether a member was killed for want of memory.
+    /// Removes such a group when it has ended; tells whether a member was killed for want of memory.
     pub(crate) fn remove_group(&self) -> bool {
         self.started.group().take().is_some_and(|group| group.out_of_memory())
     }
@@ -165,39 +213,37 @@ impl Drop for Started {
     }
 }
 
-/// The life of the starting thread.
-fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies) {
+/// The life of a starting thread.
+fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies) -> Option<Group> {
+    let mut group = None;
     let mut spare: Option<Started> = None;
     loop {
         let request = match &spare {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(_) => inbox.recv_timeout(IDLE),
         };
+        let mut start = || start(group.get_or_insert_with(|| hierarchies.group_of_thread()));
         match request {
             Ok(Request::Take(reply)) => {
-                let started = match spare.take() {
-                    Some(started) => Ok(started),
-                    None => start(hierarchies),
-                };
+                let started = spare.take().map_or_else(start, Ok);
                 // Whoever no longer waits does not need it, and dropping it ends it.
-                let worked = started.is_ok();
                 let _ = reply.send(started);
-                if worked {
-                    spare = start(hierarchies).ok();
-                }
             }
             Ok(Request::Prepare) => {
                 if spare.is_none() {
-                    spare = start(hierarchies).ok();
+                    spare = start().ok();
                 }
             }
             Err(RecvTimeoutError::Timeout) => spare = None,
-            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Disconnected) => {
+                drop(spare);
+                return group;
+            }
         }
     }
 }
 
-fn start(hierarchies: &Hierarchies) -> io::Result<Started> {
+fn start(group: &Group) -> io::Result<Started> {
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     let (channel, theirs) = Channel::pair()?;
     let number = CString::new(theirs.as_fd().as_raw_fd().to_string()).expect("digits only");
@@ -206,9 +252,9 @@ fn start(hierarchies: &Hierarchies) -> io::Result<Started> {
         &[INIT_NAME, &number],
         null.as_fd(),
         theirs.as_fd(),
+        group.unified(),
     )?;
-    let group = hierarchies.default_group(pid);
-    Ok(Started { pid, pidfd, channel, group: Mutex::new(Some(group)), ended: OnceLock::new() })
+    Ok(Started { pid, pidfd, channel, group: Mutex::default(), ended: OnceLock::new() })
 }
 
 /// This program in sealed memory: what the sandbox sees as its first process's program is not the

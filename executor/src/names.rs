@@ -37,7 +37,9 @@ fn host_resolv_conf() -> String {
     text
 }
 
-/// A resolver on the host's loopback is out of reach from another network: the helper stands in.
+/// A resolver on the host's loopback is out of reach from another network: the helper stands in. It
+/// also stands in for the host's first resolver, since older versions of `pasta` answer queries to
+/// that in their own name, which a resolver that asked the real one does not accept.
 fn adapt(host: &str, network: NetworkUsed) -> String {
     let stand_in = match network {
         NetworkUsed::Host => return host.to_owned(),
@@ -51,7 +53,10 @@ fn adapt(host: &str, network: NetworkUsed) -> String {
         match line.trim().strip_prefix("nameserver") {
             Some(address) => {
                 let address = address.trim();
-                let reachable = address.parse::<IpAddr>().is_ok_and(|ip| !ip.is_loopback());
+                let reachable = address.parse::<IpAddr>().is_ok_and(|ip| {
+                    let served = network == NetworkUsed::Pasta && ip.is_ipv4();
+                    !ip.is_loopback() && !(served && !servers.contains(&stand_in))
+                });
                 servers.push(if reachable { address } else { stand_in });
             }
             None => others.push_str(&format!("{line}\n")),
@@ -89,6 +94,13 @@ mod tests {
             assert_eq!(adapt(host, network), expected, "{network:?}");
         }
         assert_eq!(adapt("", NetworkUsed::Pasta), "nameserver 169.254.1.1\n");
+        assert_eq!(
+            adapt(
+                "nameserver fd00::1\nnameserver 10.1.1.1\nnameserver 10.1.1.2\n",
+                NetworkUsed::Pasta
+            ),
+            "nameserver fd00::1\nnameserver 169.254.1.1\nnameserver 10.1.1.2\n"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
@@ -72,14 +72,97 @@ pub(crate) fn mount(
         ([only], None) => return clone_directory(only, attributes),
         _ => {}
     }
-    let lowers = lowers.iter().map(|path| open_layer(path)).collect::<Result<Vec<_>, _>>()?;
-    let writable = match writable {
-        None => None,
-        Some((upper, work)) => Some((open_layer(upper)?, open_layer(work)?)),
-    };
+    let plain = Directories::open(lowers, writable)?;
+    // Without the host's paths if the kernel can, and without one call for each layer if it cannot.
+    let hidden = plain.without_host_paths(lowers, writable);
+    match hidden.map(|hidden| new_mount(host, &hidden, attributes)) {
+        Some(Ok(mounted)) => return Ok(mounted),
+        Some(Err(_)) | None => {}
+    }
+    match new_mount(host, &plain, attributes) {
+        Err(OverlayError::Mount { source, .. }) if lacks_new_options(&source) => {
+            legacy::mount(host, lowers, writable, attributes)
+        }
+        other => other,
+    }
+}
+
+/// The directories of one mount, open.
+struct Directories {
+    lowers: Vec<OwnedFd>,
+    writable: Option<(OwnedFd, OwnedFd)>,
+    /// The mount they are on, if it is attached nowhere: closed, it could not be used any more.
+    _top: Option<OwnedFd>,
+}
+
+impl Directories {
+    fn open(lowers: &[PathBuf], writable: Option<(&Path, &Path)>) -> Result<Self, OverlayError> {
+        let lowers = lowers.iter().map(|path| open_layer(path)).collect::<Result<_, _>>()?;
+        let writable = match writable {
+            None => None,
+            Some((upper, work)) => Some((open_layer(upper)?, open_layer(work)?)),
+        };
+        Ok(Self { lowers, writable, _top: None })
+    }
+
+    /// The same directories, as they are seen from a mount of what they have in common: the mount
+    /// table of the sandbox then names them from there and tells nothing about the host. `None`
+    /// where they are not all on one mount.
+    fn without_host_paths(
+        &self,
+        lowers: &[PathBuf],
+        writable: Option<(&Path, &Path)>,
+    ) -> Option<Self> {
+        let mut paths: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
+        paths.extend(writable.iter().flat_map(|(upper, work)| [upper, work]));
+        let common = common_directory(&paths)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let top = open_tree(CWD, common, flags).ok()?;
+        let see = |path: &Path, known: &OwnedFd| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let seen = openat(&top, path.strip_prefix(common).ok()?, flags, Mode::empty()).ok()?;
+            let (seen_stat, known_stat) = (fstat(&seen).ok()?, fstat(known).ok()?);
+            let same =
+                (seen_stat.st_dev, seen_stat.st_ino) == (known_stat.st_dev, known_stat.st_ino);
+            same.then_some(seen)
+        };
+        let lowers = lowers
+            .iter()
+            .zip(&self.lowers)
+            .map(|(path, known)| see(path, known))
+            .collect::<Option<_>>()?;
+        let writable = match (writable, &self.writable) {
+            (Some((upper, work)), Some((known_upper, known_work))) => {
+                Some((see(upper, known_upper)?, see(work, known_work)?))
+            }
+            _ => None,
+        };
+        Some(Self { lowers, writable, _top: Some(top) })
+    }
+}
+
+/// The deepest directory above all of `paths`; `None` if that is `/` or they are relative.
+fn common_directory<'a>(paths: &[&'a Path]) -> Option<&'a Path> {
+    let first = paths.first()?.parent()?;
+    first
+        .ancestors()
+        .filter(|common| common.is_absolute() && common.parent().is_some())
+        .find(|common| paths.iter().all(|path| path.starts_with(common)))
+}
+
+/// Before Linux 6.5 layers cannot be added one by one.
+fn lacks_new_options(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS))
+}
+
+fn new_mount(
+    host: &Host,
+    directories: &Directories,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, OverlayError> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| OverlayError::Mount { detail: String::new(), source: errno.into() })?;
-    configure(context.as_fd(), host, &lowers, writable.as_ref())
+    configure(context.as_fd(), host, directories)
         .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
         .map_err(|errno| OverlayError::Mount {
             detail: kernel_message(context.as_fd()),
@@ -111,26 +194,27 @@ fn clone_directory(path: &Path, attributes: MountAttrFlags) -> Result<OwnedFd, O
     Ok(mount)
 }
 
+/// The upper directory has to be a plain tree of changes that can be read without the mount: no
+/// renames kept as references, no metadata without its data, no index.
+const OPTIONS: [(&str, &str); 4] =
+    [("metacopy", "off"), ("redirect_dir", "nofollow"), ("index", "off"), ("xino", "auto")];
+
 fn configure(
     context: BorrowedFd<'_>,
     host: &Host,
-    lowers: &[OwnedFd],
-    writable: Option<&(OwnedFd, OwnedFd)>,
+    directories: &Directories,
 ) -> rustix::io::Result<()> {
-    // The upper directory has to be a plain tree of changes that can be read without the mount: no
-    // renames kept as references, no metadata without its data, no index.
-    fsconfig_set_string(context, "metacopy", "off")?;
-    fsconfig_set_string(context, "redirect_dir", "nofollow")?;
-    fsconfig_set_string(context, "index", "off")?;
-    fsconfig_set_string(context, "xino", "auto")?;
+    for (key, value) in OPTIONS {
+        fsconfig_set_string(context, key, value)?;
+    }
     if host.userxattr() {
         fsconfig_set_flag(context, "userxattr")?;
     }
     // Each one is added beneath those before.
-    for lower in lowers.iter().rev() {
+    for lower in directories.lowers.iter().rev() {
         set_directory(context, "lowerdir+", lower.as_fd())?;
     }
-    if let Some((upper, work)) = writable {
+    if let Some((upper, work)) = &directories.writable {
         set_directory(context, "upperdir", upper.as_fd())?;
         set_directory(context, "workdir", work.as_fd())?;
         fsconfig_set_flag(context, "volatile")?;
@@ -164,4 +248,106 @@ fn kernel_message(context: BorrowedFd<'_>) -> String {
         text = format!(": {}", message.trim());
     }
     text
+}
+
+/// The mount call of kernels before 6.5: one page of options for everything.
+mod legacy {
+    use std::os::fd::AsRawFd;
+
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
+
+    use super::*;
+    use crate::sys::{self, Unshare};
+
+    /// What fits into the page that the kernel copies; it cuts off the rest without a word.
+    const MAX_DATA: usize = 4000;
+
+    /// Mounts in a namespace that lasts as long as a thread, and keeps a copy that is attached nowhere.
+    pub(super) fn mount(
+        host: &Host,
+        lowers: &[PathBuf],
+        writable: Option<(&Path, &Path)>,
+        attributes: MountAttrFlags,
+    ) -> Result<OwnedFd, OverlayError> {
+        let refused = |source: io::Error| OverlayError::Mount { detail: String::new(), source };
+        let mount = || {
+            enter_namespace().map_err(refused)?;
+            // Opened here, since layers have to be of the namespace that mounts them.
+            let directories = Directories::open(lowers, writable)?;
+            let data = options(host, &directories);
+            if data.len() > MAX_DATA {
+                return Err(OverlayError::TooManyLayers { count: lowers.len() });
+            }
+            mount_on(&directories.lowers[0], &data, attributes).map_err(refused)
+        };
+        std::thread::scope(|scope| scope.spawn(mount).join())
+            .unwrap_or_else(|_| Err(refused(io::Error::other("the thread ended early"))))
+    }
+
+    /// Directories are named by their descriptors' numbers, so that every name is short.
+    fn enter_namespace() -> io::Result<()> {
+        sys::unshare(Unshare::Mounts)?;
+        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
+        Ok(rustix::process::chdir("/proc/self/fd")?)
+    }
+
+    fn mount_on(place: &OwnedFd, data: &str, attributes: MountAttrFlags) -> io::Result<OwnedFd> {
+        let place = place.as_raw_fd().to_string();
+        let data = std::ffi::CString::new(data)?;
+        rustix::mount::mount("overlay", &*place, "overlay", MountFlags::empty(), &*data)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mounted = open_tree(CWD, std::fs::read_link(&place)?, flags)?;
+        sys::mount_setattr(mounted.as_fd(), false, attributes.bits().into(), 0)?;
+        Ok(mounted)
+    }
+
+    fn options(host: &Host, directories: &Directories) -> String {
+        let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
+        let lowers: Vec<String> = directories.lowers.iter().rev().map(number).collect();
+        let mut options: Vec<String> =
+            OPTIONS.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if host.userxattr() {
+            options.push("userxattr".to_owned());
+        }
+        options.push(format!("lowerdir={}", lowers.join(":")));
+        if let Some((upper, work)) = &directories.writable {
+            options.push(format!("upperdir={},workdir={},volatile", number(upper), number(work)));
+        }
+        options.join(",")
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn privileged_the_old_call_gives_the_same_tree() {
+            if !rustix::process::geteuid().is_root() {
+                eprintln!("skipped: needs root to mount");
+                return;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let paths: Vec<PathBuf> = (0..150).map(|n| dir.path().join(n.to_string())).collect();
+            for (number, path) in paths.iter().enumerate() {
+                std::fs::create_dir(path).unwrap();
+                std::fs::write(path.join("top"), number.to_string()).unwrap();
+                std::fs::write(path.join(format!("only-{number}")), "").unwrap();
+            }
+            let (lowers, writable) = (&paths[..148], (&*paths[148], &*paths[149]));
+            std::fs::remove_file(paths[148].join("top")).unwrap();
+            std::fs::remove_file(paths[149].join("top")).unwrap();
+            std::fs::remove_file(paths[149].join("only-149")).unwrap();
+            let host = Host::probe();
+            let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let before = mounts();
+            let tree = mount(&host, lowers, Some(writable), MountAttrFlags::empty()).unwrap();
+            assert_eq!(mounts(), before, "it is attached nowhere");
+            let top = openat(&tree, "top", OFlags::RDONLY, Mode::empty()).unwrap();
+            assert_eq!(std::io::read_to_string(std::fs::File::from(top)).unwrap(), "147");
+            assert!(openat(&tree, "only-0", OFlags::PATH, Mode::empty()).is_ok());
+            let flags = OFlags::WRONLY | OFlags::CREATE;
+            openat(&tree, "new", flags, Mode::from_raw_mode(0o644)).unwrap();
+            assert!(paths[148].join("new").exists());
+        }
+    }
 }

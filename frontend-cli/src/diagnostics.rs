@@ -123,6 +123,8 @@ fn step_failure(failure: &StepFailure) -> String {
     if !failure.log_tail.is_empty() {
         let _ = writeln!(out, "{}:", harmless(&failure.name));
         for line in &failure.log_tail {
+            // What a carriage return takes back on a terminal is not shown here, either.
+            let line = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
             let _ = writeln!(out, "  {DIM}|{DIM:#} {}", expand_tabs(&harmless(line)).trim_end());
         }
         out.push('\n');

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
-use petgraph::{Direction, algo};
+use petgraph::Direction;
 
 use crate::encode;
 use crate::op::Op;
@@ -193,12 +193,10 @@ impl Definition {
                 stack.extend(self.graph.neighbors_directed(node, Direction::Incoming));
             }
         }
-        algo::toposort(&self.graph, None)
-            .expect("inputs exist before the vertex that takes them, so there is no cycle")
-            .into_iter()
-            .filter(|node| wanted.contains(node))
-            .map(VertexId)
-            .collect()
+        // Vertices are numbered as they are added, and inputs exist before those who take them.
+        let mut found: Vec<VertexId> = wanted.into_iter().map(VertexId).collect();
+        found.sort_unstable();
+        found
     }
 
     /// All vertices in the order they were added.

@@ -215,12 +215,7 @@ impl<'d> Lowering<'d> {
             base_history,
             warnings: self.reporter.into_warnings(),
             contexts_used: self.contexts_used,
-            stages: self
-                .stages
-                .iter()
-                .filter(|s| !s.is_external())
-                .map(|s| s.label.clone())
-                .collect(),
+            stages: self.stages.iter().filter_map(StageState::name).collect(),
             source_date_epoch: self.epoch,
         }
     }

@@ -24,7 +24,7 @@ pub enum Request {
         vertex: VertexId,
         /// Where its result is kept.
         key: CacheKey,
-        /// The definition key, where it differs: an alias of `key`.
+        /// The definition key, where there is one and it differs: an alias of `key`.
         alias: Option<CacheKey>,
         /// Kept with the result, see [`CacheKey::salted`].
         salt: String,
@@ -61,25 +61,30 @@ pub enum Event {
     Executed(VertexId),
 }
 
+/// What a vertex waits for. It moves on when [`Scheduler::advance`] finds that it can.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     /// Nobody asked.
     Idle,
-    /// Waits for this many inputs' keys.
-    WaitingForKeys(usize),
-    /// Asked: `Identify`, or `Lookup` by definition or content.
+    /// A source: what it is.
     Identifying,
-    LookingUpDefinition(CacheKey),
-    /// Missed by definition; waits for this many results of inputs it reads from.
-    WaitingForContent(usize, Option<CacheKey>),
-    ReadingContent(Option<CacheKey>),
-    LookingUpContent(CacheKey, Option<CacheKey>),
-    /// The key is known, the result is not there, and nobody asked for it.
+    /// The definition keys of its inputs.
+    WaitingForDefinitions,
+    /// A look-up by definition.
+    LookingUpDefinition,
+    /// The results of the inputs it reads from, the keys of the others.
+    WaitingForKeys,
+    /// Digests of what it reads.
+    ReadingContent,
+    /// A look-up under the key it is kept under.
+    LookingUp(CacheKey),
+    /// Somebody who wants its result: the key is known, and there is no result under it.
     Keyed,
-    /// Waits for this many inputs' results.
-    WaitingForInputs(usize),
+    /// The results of its inputs.
+    WaitingForInputs,
+    /// Its run.
     Executing,
-    /// The result exists.
+    /// Nothing: the result exists.
     Available,
 }
 
@@ -87,16 +92,22 @@ enum State {
 struct Node {
     state: State,
     inputs: Vec<Input>,
+    /// Which inputs it only reads from.
     reads: Vec<bool>,
-    /// The key dependents see; `None` while unknown, `Some(None)` for what has no name.
+    /// Who takes it in.
+    dependents: Vec<VertexId>,
+    /// Key over the ops alone, from the sources up. `None` while unknown, `Some(None)` for what
+    /// takes in something without a name.
+    definition: Option<Option<CacheKey>>,
+    /// Nothing it is made from is forced to run: what its definition key leads to is not stale.
+    settled: bool,
+    /// The key that dependents see, as above.
     key: Option<Option<CacheKey>>,
-    /// Key and alias under which a result is kept.
-    kept_under: Option<(CacheKey, Option<CacheKey>)>,
+    /// The key its result is kept under.
+    kept_under: Option<CacheKey>,
     salt: String,
     /// Somebody needs the result.
     wanted: bool,
-    key_waiters: Vec<VertexId>,
-    result_waiters: Vec<VertexId>,
 }
 
 /// Decides what may be done now. Ask with [`Scheduler::poll`], answer with [`Scheduler::handle`].
@@ -105,6 +116,8 @@ pub struct Scheduler {
     definition: Arc<Definition>,
     nodes: HashMap<VertexId, Node>,
     requests: VecDeque<Request>,
+    /// Vertices that may be able to move on.
+    stirred: Vec<VertexId>,
     /// Distinguishes results of vertices that run although a result is known.
     fresh_salt: String,
 }
@@ -112,31 +125,29 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler that wants the results of `targets`. `fresh_salt` is unique to this build.
     pub fn new(definition: Arc<Definition>, targets: &[VertexId], fresh_salt: &str) -> Self {
+        let reachable = definition.reachable(targets);
+        let mut nodes: HashMap<VertexId, Node> = HashMap::with_capacity(reachable.len());
+        for vertex in reachable {
+            let inputs = definition.inputs(vertex);
+            for input in &inputs {
+                let from = nodes.get_mut(&input.vertex).expect("inputs come first");
+                if from.dependents.last() != Some(&vertex) {
+                    from.dependents.push(vertex);
+                }
+            }
+            nodes.insert(vertex, Node::new(content_inputs(&definition.vertex(vertex).op, inputs.len()), inputs));
+        }
         let mut scheduler = Self {
-            nodes: HashMap::new(),
-            requests: VecDeque::new(),
-            fresh_salt: fresh_salt.to_owned(),
             definition,
+            nodes,
+            requests: VecDeque::new(),
+            stirred: Vec::new(),
+            fresh_salt: fresh_salt.to_owned(),
         };
-        for vertex in scheduler.definition.clone().reachable(targets) {
-            let op = &scheduler.definition.vertex(vertex).op;
-            let inputs = scheduler.definition.inputs(vertex);
-            let node = Node {
-                state: State::Idle,
-                reads: content_inputs(op, inputs.len()),
-                inputs,
-                key: None,
-                kept_under: None,
-                salt: String::new(),
-                wanted: false,
-                key_waiters: Vec::new(),
-                result_waiters: Vec::new(),
-            };
-            scheduler.nodes.insert(vertex, node);
-        }
         for &target in targets {
-            scheduler.want_result(target, None);
+            scheduler.want_result(target);
         }
+        scheduler.settle_down();
         scheduler
     }
 
@@ -148,23 +159,30 @@ impl Scheduler {
     /// Takes in what came of a request.
     pub fn handle(&mut self, event: Event) {
         match event {
-            Event::Identified { vertex, key, available } => self.identified(vertex, key, available),
+            Event::Identified { vertex, key, available } => {
+                let node = self.node(vertex);
+                node.definition = Some(key.clone());
+                node.kept_under = key.clone();
+                node.key = Some(key);
+                node.state = if available { State::Available } else { State::Keyed };
+                self.stir(vertex);
+            }
             Event::Hit { vertex, key, salt } => {
                 let node = self.node(vertex);
+                node.key = Some(Some(key.salted(&salt)));
+                node.kept_under = Some(key);
                 node.salt = salt;
-                let seen = key.salted(&node.salt);
-                node.kept_under = Some((key, None));
                 node.state = State::Available;
-                self.keyed(vertex, Some(seen));
-                self.available(vertex);
+                self.stir(vertex);
             }
             Event::Miss(vertex) => self.missed(vertex),
             Event::Content(vertex, digests) => self.content_read(vertex, digests),
             Event::Executed(vertex) => {
                 self.node(vertex).state = State::Available;
-                self.available(vertex);
+                self.stir(vertex);
             }
         }
+        self.settle_down();
     }
 
     /// Is the vertex's result there?
@@ -176,239 +194,209 @@ impl Scheduler {
         self.nodes.get_mut(&vertex).expect("every reachable vertex has a node")
     }
 
-    /// Asks for a vertex's key on behalf of `waiter`. Iterative: chains may be thousands deep.
-    fn want_key(&mut self, vertex: VertexId, waiter: Option<VertexId>) {
-        let mut stack = vec![(vertex, waiter)];
-        while let Some((vertex, waiter)) = stack.pop() {
-            let node = self.node(vertex);
-            if node.key.is_some() {
+    fn op(&self, vertex: VertexId) -> &Op {
+        &self.definition.vertex(vertex).op
+    }
+
+    fn is_forced(&self, vertex: VertexId) -> bool {
+        self.definition.vertex(vertex).metadata.ignore_cache
+    }
+
+    /// Something about `vertex` is new: it and those who take it in may be able to move on.
+    fn stir(&mut self, vertex: VertexId) {
+        let dependents = self.nodes[&vertex].dependents.iter().copied();
+        self.stirred.extend(dependents);
+        self.stirred.push(vertex);
+    }
+
+    /// Moves on whatever can move on. Iterative: chains may be thousands of vertices long.
+    fn settle_down(&mut self) {
+        while let Some(vertex) = self.stirred.pop() {
+            self.advance(vertex);
+        }
+    }
+
+    /// Asks for the keys of `vertex` and of all it is made from.
+    fn want_key(&mut self, vertex: VertexId) {
+        let mut stack = vec![vertex];
+        while let Some(vertex) = stack.pop() {
+            if self.nodes[&vertex].state != State::Idle {
                 continue;
             }
-            node.key_waiters.extend(waiter);
-            if node.state != State::Idle {
-                continue;
-            }
-            let inputs = unique(node.inputs.iter().map(|i| i.vertex));
-            if matches!(self.definition.vertex(vertex).op, Op::Source(_)) {
+            if matches!(self.op(vertex), Op::Source(_)) {
                 self.node(vertex).state = State::Identifying;
                 self.requests.push_back(Request::Identify(vertex));
                 continue;
             }
-            let missing: Vec<VertexId> = inputs.into_iter().filter(|i| self.nodes[i].key.is_none()).collect();
-            self.node(vertex).state = State::WaitingForKeys(missing.len());
-            if missing.is_empty() {
-                self.inputs_keyed(vertex);
-            }
-            stack.extend(missing.into_iter().rev().map(|input| (input, Some(vertex))));
-        }
-    }
-
-    /// Asks for a vertex's result on behalf of `waiter`.
-    fn want_result(&mut self, vertex: VertexId, waiter: Option<VertexId>) {
-        let mut stack = vec![(vertex, waiter)];
-        while let Some((vertex, waiter)) = stack.pop() {
             let node = self.node(vertex);
-            if node.state == State::Available {
-                continue;
-            }
-            node.result_waiters.extend(waiter);
-            let first = !std::mem::replace(&mut node.wanted, true);
-            match node.state {
-                State::Idle => self.want_key(vertex, None),
-                State::Keyed if first => stack.extend(self.gather_inputs(vertex)),
-                _ => {}
-            }
+            node.state = State::WaitingForDefinitions;
+            stack.extend(node.inputs.iter().rev().map(|i| i.vertex));
+            self.stirred.push(vertex);
         }
     }
 
-    /// A keyed vertex is to run: which inputs' results must come first?
-    fn gather_inputs(&mut self, vertex: VertexId) -> Vec<(VertexId, Option<VertexId>)> {
-        let inputs = unique(self.nodes[&vertex].inputs.iter().map(|i| i.vertex));
-        let missing: Vec<_> = inputs.into_iter().filter(|i| !self.is_available(*i)).collect();
-        self.node(vertex).state = State::WaitingForInputs(missing.len());
-        if missing.is_empty() {
-            self.execute(vertex);
-        }
-        missing.into_iter().map(|input| (input, Some(vertex))).collect()
-    }
-
-    fn execute(&mut self, vertex: VertexId) {
+    fn want_result(&mut self, vertex: VertexId) {
         let node = self.node(vertex);
-        node.state = State::Executing;
-        let (key, alias) = node.kept_under.clone().expect("a vertex runs only when its key is known");
-        let salt = node.salt.clone();
-        self.requests.push_back(Request::Execute { vertex, key, alias, salt });
-    }
-
-    fn identified(&mut self, vertex: VertexId, key: Option<CacheKey>, available: bool) {
-        let node = self.node(vertex);
-        node.kept_under = key.clone().map(|key| (key, None));
-        node.state = if available { State::Available } else { State::Keyed };
-        self.keyed(vertex, key);
-        if available {
-            self.available(vertex);
-        } else {
-            self.run_if_wanted(vertex);
+        if !std::mem::replace(&mut node.wanted, true) {
+            self.want_key(vertex);
+            self.stirred.push(vertex);
         }
     }
 
-    /// All inputs' keys are known: look up by definition, if they all have names.
-    fn inputs_keyed(&mut self, vertex: VertexId) {
-        match self.definition_key(vertex) {
-            Some(key) if self.definition.vertex(vertex).metadata.ignore_cache => {
-                self.node(vertex).state = State::LookingUpDefinition(key);
-                self.missed(vertex);
+    fn advance(&mut self, vertex: VertexId) {
+        let node = &self.nodes[&vertex];
+        let mut inputs = node.inputs.iter().map(|i| &self.nodes[&i.vertex]);
+        match node.state {
+            State::WaitingForDefinitions if inputs.all(|i| i.definition.is_some()) => {
+                self.look_up_definition(vertex);
             }
-            Some(key) => {
-                self.node(vertex).state = State::LookingUpDefinition(key.clone());
+            State::WaitingForKeys
+                if inputs.clone().zip(&node.reads).all(|(input, reads)| match reads {
+                    true => input.state == State::Available,
+                    false => input.key.is_some(),
+                }) =>
+            {
+                self.look_up_content(vertex);
+            }
+            State::Keyed if node.wanted => {
+                let inputs: Vec<VertexId> = node.inputs.iter().map(|i| i.vertex).collect();
+                self.node(vertex).state = State::WaitingForInputs;
+                inputs.into_iter().for_each(|input| self.want_result(input));
+                self.stirred.push(vertex);
+            }
+            State::WaitingForInputs if inputs.all(|i| i.state == State::Available) => {
+                self.execute(vertex);
+            }
+            _ => {}
+        }
+    }
+
+    /// The inputs' definition keys are known: the vertex has one, too, unless an input has no name.
+    fn look_up_definition(&mut self, vertex: VertexId) {
+        let inputs = &self.nodes[&vertex].inputs;
+        let settled =
+            !self.is_forced(vertex) && inputs.iter().all(|i| self.nodes[&i.vertex].settled);
+        let named: Option<Vec<(CacheKey, usize)>> = inputs
+            .iter()
+            .map(|i| Some((self.nodes[&i.vertex].definition.clone()??, i.output)))
+            .collect();
+        let key = named.map(|inputs| definition_key(self.op(vertex), &inputs));
+        let node = self.node(vertex);
+        node.definition = Some(key.clone());
+        node.settled = settled;
+        match key {
+            Some(key) if settled => {
+                node.state = State::LookingUpDefinition;
                 self.requests.push_back(Request::Lookup(vertex, key));
             }
-            None => self.want_content(vertex, None),
+            _ => self.want_what_keys_need(vertex),
         }
-    }
-
-    fn definition_key(&self, vertex: VertexId) -> Option<CacheKey> {
-        let inputs: Option<Vec<(CacheKey, usize)>> = self.nodes[&vertex]
-            .inputs
-            .iter()
-            .map(|i| {
-                let key = self.nodes[&i.vertex].key.as_ref().expect("asked only when inputs are keyed");
-                key.clone().map(|key| (key, i.output))
-            })
-            .collect();
-        Some(definition_key(&self.definition.vertex(vertex).op, &inputs?))
+        self.stir(vertex);
     }
 
     fn missed(&mut self, vertex: VertexId) {
-        let node = self.node(vertex);
-        match node.state.clone() {
-            State::LookingUpDefinition(key) if node.reads.contains(&true) => {
-                self.want_content(vertex, Some(key));
-            }
-            State::LookingUpDefinition(key) => self.settle(vertex, key, None),
-            State::LookingUpContent(key, alias) => self.settle(vertex, key, alias),
+        match self.nodes[&vertex].state.clone() {
+            State::LookingUpDefinition => self.want_what_keys_need(vertex),
+            State::LookingUp(key) => self.keep_under(vertex, key),
             other => unreachable!("a miss in state {other:?}"),
         }
     }
 
-    /// The vertex's key is certain and there is no result under it.
-    fn settle(&mut self, vertex: VertexId, key: CacheKey, alias: Option<CacheKey>) {
-        let ignore = self.definition.vertex(vertex).metadata.ignore_cache;
-        let salt = if ignore { self.fresh_salt.clone() } else { String::new() };
+    /// Content decides: the results of the inputs that are read from must exist, all at once. An
+    /// input without a name is read as a whole.
+    fn want_what_keys_need(&mut self, vertex: VertexId) {
         let node = self.node(vertex);
-        node.state = State::Keyed;
-        let seen = key.salted(&salt);
-        node.salt = salt;
-        node.kept_under = Some((key, alias));
-        self.keyed(vertex, Some(seen));
-        self.run_if_wanted(vertex);
-    }
-
-    fn run_if_wanted(&mut self, vertex: VertexId) {
-        if self.nodes[&vertex].wanted && self.nodes[&vertex].state == State::Keyed {
-            for (input, waiter) in self.gather_inputs(vertex) {
-                self.want_result(input, waiter);
+        node.state = State::WaitingForKeys;
+        let inputs = node.inputs.clone();
+        for (number, input) in inputs.into_iter().enumerate() {
+            if matches!(self.op(input.vertex), Op::Source(_))
+                && self.nodes[&input.vertex].key == Some(None)
+            {
+                self.node(vertex).reads[number] = true;
+            }
+            if self.nodes[&vertex].reads[number] {
+                self.want_result(input.vertex);
             }
         }
+        self.stirred.push(vertex);
     }
 
-    /// Content decides: the results of the inputs that are read from must exist first. An input
-    /// without a name that is not read from (a directory that a step changes) is read as a whole.
-    fn want_content(&mut self, vertex: VertexId, alias: Option<CacheKey>) {
-        for input in 0..self.nodes[&vertex].inputs.len() {
-            let from = self.nodes[&vertex].inputs[input].vertex;
-            if self.nodes[&from].key == Some(None) {
-                self.node(vertex).reads[input] = true;
-            }
-        }
+    fn look_up_content(&mut self, vertex: VertexId) {
         let node = &self.nodes[&vertex];
-        let read = unique(node.inputs.iter().zip(&node.reads).filter(|(_, r)| **r).map(|(i, _)| i.vertex));
-        let missing: Vec<_> = read.into_iter().filter(|i| !self.is_available(*i)).collect();
-        self.node(vertex).state = State::WaitingForContent(missing.len(), alias);
-        if missing.is_empty() {
-            self.read_content(vertex);
+        if node.reads.contains(&true) {
+            let reads = node.reads.clone();
+            self.node(vertex).state = State::ReadingContent;
+            self.requests.push_back(Request::Content(vertex, reads));
+            return;
         }
-        for input in missing {
-            self.want_result(input, Some(vertex));
-        }
-    }
-
-    fn read_content(&mut self, vertex: VertexId) {
-        let node = self.node(vertex);
-        let State::WaitingForContent(_, alias) = node.state.clone() else {
-            unreachable!("content is read only after waiting for it")
-        };
-        node.state = State::ReadingContent(alias);
-        let reads = node.reads.clone();
-        self.requests.push_back(Request::Content(vertex, reads));
+        let inputs: Vec<(CacheKey, usize)> =
+            node.inputs.iter().map(|i| (self.key_of(i.vertex), i.output)).collect();
+        let key = definition_key(self.op(vertex), &inputs);
+        let asked_already =
+            self.nodes[&vertex].settled && self.nodes[&vertex].definition == Some(Some(key.clone()));
+        self.look_up(vertex, key, asked_already);
     }
 
     fn content_read(&mut self, vertex: VertexId, digests: Vec<Option<Digest>>) {
-        let node = &self.nodes[&vertex];
-        let State::ReadingContent(alias) = node.state.clone() else {
-            unreachable!("content arrives only after it was asked for")
-        };
-        let inputs: Vec<ContentInput> = node
+        let inputs: Vec<ContentInput> = self.nodes[&vertex]
             .inputs
             .iter()
             .zip(digests)
             .map(|(input, digest)| match digest {
                 Some(digest) => ContentInput::Content(digest),
-                None => {
-                    let key = self.nodes[&input.vertex].key.clone().flatten();
-                    ContentInput::Key(key.expect("inputs without a name are read"), input.output)
-                }
+                None => ContentInput::Key(self.key_of(input.vertex), input.output),
             })
             .collect();
-        let key = content_key(&self.definition.vertex(vertex).op, &inputs);
-        let ignore = self.definition.vertex(vertex).metadata.ignore_cache;
-        self.node(vertex).state = State::LookingUpContent(key.clone(), alias);
-        if ignore {
-            self.missed(vertex);
-        } else {
-            self.requests.push_back(Request::Lookup(vertex, key));
-        }
+        let key = content_key(self.op(vertex), &inputs);
+        self.look_up(vertex, key, false);
     }
 
-    /// Dependents may now look themselves up.
-    fn keyed(&mut self, vertex: VertexId, key: Option<CacheKey>) {
+    fn key_of(&self, input: VertexId) -> CacheKey {
+        self.nodes[&input].key.clone().flatten().expect("inputs without a name are read")
+    }
+
+    fn look_up(&mut self, vertex: VertexId, key: CacheKey, missed_already: bool) {
+        if missed_already || self.is_forced(vertex) {
+            return self.keep_under(vertex, key);
+        }
+        self.node(vertex).state = State::LookingUp(key.clone());
+        self.requests.push_back(Request::Lookup(vertex, key));
+    }
+
+    /// The vertex's key is certain, and there is no result under it that may be used.
+    fn keep_under(&mut self, vertex: VertexId, key: CacheKey) {
+        let salt = if self.is_forced(vertex) { self.fresh_salt.clone() } else { String::new() };
         let node = self.node(vertex);
-        node.key = Some(key);
-        for waiter in std::mem::take(&mut node.key_waiters) {
-            if let State::WaitingForKeys(missing) = &mut self.node(waiter).state {
-                *missing -= 1;
-                if *missing == 0 {
-                    self.inputs_keyed(waiter);
-                }
-            }
-        }
+        node.state = State::Keyed;
+        node.key = Some(Some(key.salted(&salt)));
+        node.kept_under = Some(key);
+        node.salt = salt;
+        self.stir(vertex);
     }
 
-    /// Dependents may now take the result in.
-    fn available(&mut self, vertex: VertexId) {
-        for waiter in std::mem::take(&mut self.node(vertex).result_waiters) {
-            match &mut self.node(waiter).state {
-                State::WaitingForContent(missing, _) => {
-                    *missing -= 1;
-                    if *missing == 0 {
-                        self.read_content(waiter);
-                    }
-                }
-                State::WaitingForInputs(missing) => {
-                    *missing -= 1;
-                    if *missing == 0 {
-                        self.execute(waiter);
-                    }
-                }
-                _ => {}
-            }
-        }
+    fn execute(&mut self, vertex: VertexId) {
+        let node = self.node(vertex);
+        node.state = State::Executing;
+        let key = node.kept_under.clone().expect("a vertex runs only when its key is known");
+        let alias = node.definition.clone().flatten().filter(|alias| *alias != key);
+        let salt = node.salt.clone();
+        self.requests.push_back(Request::Execute { vertex, key, alias, salt });
     }
 }
 
-fn unique(vertices: impl Iterator<Item = VertexId>) -> Vec<VertexId> {
-    let mut vertices: Vec<VertexId> = vertices.collect();
-    vertices.sort_unstable();
-    vertices.dedup();
-    vertices
+impl Node {
+    fn new(reads: Vec<bool>, inputs: Vec<Input>) -> Self {
+        Self {
+            state: State::Idle,
+            inputs,
+            reads,
+            dependents: Vec::new(),
+            definition: None,
+            settled: true,
+            key: None,
+            kept_under: None,
+            salt: String::new(),
+            wanted: false,
+        }
+    }
 }

@@ -251,7 +251,7 @@ impl DirectorySink {
             }
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from(entry.mode & 0o777);
+        let mode = self.context.first_mode(entry);
         let file = self.place(name, |current| openat(current, name, flags, mode))?;
         let file = File::from(file);
         self.copier.copy(content, size, &file)?;

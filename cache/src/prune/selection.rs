@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use oci::{Descriptor, Digest, DiffId};
+use oci::{Descriptor, DiffId, Digest};
 use rayon::prelude::*;
 
 use super::{PruneFilter, ago};
@@ -360,7 +360,11 @@ fn form_diff_id(key: &[u8]) -> Option<DiffId> {
 /// Blobs on disk that are old enough not to be another program's work in progress.
 fn foreign_blobs(root: &Path) -> Vec<(Digest, u64)> {
     let old = |found: &std::fs::Metadata| {
-        found.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > FOREIGN_GRACE)
+        found
+            .modified()
+            .ok()
+            .and_then(|at| at.elapsed().ok())
+            .is_some_and(|age| age > FOREIGN_GRACE)
     };
     let mut blobs = Vec::new();
     for algorithm in ["sha256", "sha512"] {

@@ -1,5 +1,6 @@
 //! Sweeping out what no row leads to: garbage of sessions that are over, old logs, stale locks.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,12 +20,14 @@ const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 
 /// Removes garbage and says how many bytes it had.
 pub(super) fn sweep(store: &Store, cutoff: &Cutoff) -> Result<u64, StoreError> {
+    // In this order: whoever has made one of these trees is alive now, or over and committed.
+    let trees: Vec<PathBuf> = entries(&store.bucket(Bucket::Layers)).collect();
     let alive = living(store)?;
-    let mut freed = 0;
+    let known = trash::known_directories(&store.inner.database)?;
+    let mut freed = sweep_layers(store, trees, &alive, &known)?;
     for path in garbage(&store.bucket(Bucket::Temporary), &alive, cutoff) {
         freed += remove(&path);
     }
-    freed += sweep_layers(store, &alive)?;
     for bucket in [Bucket::Logs, Bucket::StatIndexes] {
         let before = cutoff.before.min(ago(KEEP_MIN));
         for path in entries(&store.bucket(bucket)).filter(|path| modified(path) < before) {
@@ -50,11 +53,14 @@ fn garbage<'a>(
 
 /// Trees that no row leads to, of sessions that are over. Each is renamed first: a layer whose
 /// row comes back after a power cut must not have lost half of its files.
-fn sweep_layers(store: &Store, alive: &[SessionId]) -> Result<u64, StoreError> {
-    let layers = store.bucket(Bucket::Layers);
-    let known = trash::known_directories(&store.inner.database)?;
+fn sweep_layers(
+    store: &Store,
+    trees: Vec<PathBuf>,
+    alive: &[SessionId],
+    known: &HashSet<String>,
+) -> Result<u64, StoreError> {
     let mut moved = Vec::new();
-    for path in entries(&layers) {
+    for path in trees {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let is_owned = session(&path).is_some_and(|session| alive.contains(&session));
         if is_owned || known.contains(&name) {
@@ -66,7 +72,7 @@ fn sweep_layers(store: &Store, alive: &[SessionId]) -> Result<u64, StoreError> {
         }
     }
     if !moved.is_empty() {
-        crate::commit::sync_directory(&layers)?;
+        crate::commit::sync_directory(&store.bucket(Bucket::Layers))?;
     }
     Ok(moved.iter().map(|path| remove(path)).sum())
 }

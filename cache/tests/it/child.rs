@@ -1,6 +1,7 @@
 //! A second process: the test binary itself, asked for one test, which finds in its environment
 //! that it is the child.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -39,7 +40,7 @@ pub(crate) fn start(test: &str, root: &std::path::Path, argument: &str) -> Runni
 
 /// In a child: says that it is ready, and waits for the parent to let it go on.
 pub(crate) fn ready() {
-    println!("\nready");
+    std::io::stdout().write_all(b"\nready\n").unwrap();
     let _ = std::io::stdin().read_line(&mut String::new());
 }
 

@@ -142,8 +142,11 @@ fn data_is_synced_before_it_is_named_and_named_before_rows_say_so() {
     let root = root();
     drop(open(root.path()));
     let trace = root.path().join("trace");
-    let traced =
-        child::command("commit::data_is_synced_before_it_is_named_and_named_before_rows_say_so", root.path(), "");
+    let traced = child::command(
+        "commit::data_is_synced_before_it_is_named_and_named_before_rows_say_so",
+        root.path(),
+        "",
+    );
     let calls = "trace=syncfs,rename,renameat,renameat2,fsync,fdatasync,pwrite64";
     let mut strace = Command::new("strace");
     strace.args(["-f", "-y", "-qq", "-e", calls, "-o"]).arg(&trace);
@@ -166,8 +169,8 @@ fn data_is_synced_before_it_is_named_and_named_before_rows_say_so() {
         position(&["pwrite64(", "records-v1.db-wal>"]),
     ];
     assert!(order.is_sorted(), "{order:?} in\n{trace}");
-    let is_blob = |line: &&&str| line.contains("rename") && line.contains("blobs/sha256");
-    let last_blob = lines.len() - 1 - lines.iter().rev().position(|line| is_blob(&&line)).unwrap();
+    let is_blob = |line: &&str| line.contains("rename") && line.contains("blobs/sha256");
+    let last_blob = lines.iter().rposition(is_blob).unwrap();
     assert!(last_blob < order[2], "every blob is named before the directory is synced\n{trace}");
     assert_eq!(lines.iter().filter(|line| line.contains("syncfs(")).count(), 1, "{trace}");
 }

@@ -54,7 +54,8 @@ fn a_copy_has_modes_times_links_and_attributes() {
     )
     .unwrap();
     let long = vec![b'v'; 2000];
-    rustix::fs::setxattr(at("set-id"), "user.long", &long, rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(at("set-id"), "user.long", &long, rustix::fs::XattrFlags::empty())
+        .unwrap();
     for name in ["deep/er", "deep/er/file", "set-id"] {
         let time = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
         std::fs::File::open(at(name)).unwrap().set_modified(time).unwrap();

@@ -147,7 +147,8 @@ fn an_image_that_skopeo_copies_in_is_found() {
     let store = open(here.path());
     store.tag("mine", &image(&store, "mine")).unwrap();
     store.flush().unwrap();
-    let copy = ["--insecure-policy", "copy", &at(there.path(), "source:1"), &at(here.path(), "theirs:1")];
+    let copy =
+        ["--insecure-policy", "copy", &at(there.path(), "source:1"), &at(here.path(), "theirs:1")];
     run("skopeo", &copy);
     let found = store.resolve("theirs:1").unwrap();
     let manifest: Manifest =

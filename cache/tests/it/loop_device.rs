@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -40,24 +41,22 @@ impl LoopDevice {
 
     fn mount(&mut self) -> bool {
         let image = self.directory.path().join("image");
-        self.is_mounted = run(
-            "mount",
-            &["-o", "loop", image.to_str().unwrap(), self.path().to_str().unwrap()],
-        );
+        self.is_mounted =
+            run("mount", &["-o", "loop", image.to_str().unwrap(), self.path().to_str().unwrap()]);
         self.is_mounted
     }
 
     fn unmount(&mut self) {
         if self.is_mounted {
-            // A thread of the store may just be closing a file.
+            // A thread of the store may just be reading a directory.
             let path = self.path();
-            let unmounted = (0..200).any(|_| {
-                run("umount", &[path.to_str().unwrap()]) || {
-                    std::thread::yield_now();
-                    false
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !run("umount", &[path.to_str().unwrap()]) {
+                if Instant::now() > deadline {
+                    run("umount", &["-l", path.to_str().unwrap()]);
+                    break;
                 }
-            });
-            assert!(unmounted || run("umount", &["-l", path.to_str().unwrap()]));
+            }
             self.is_mounted = false;
         }
     }
@@ -67,9 +66,15 @@ impl LoopDevice {
         cut_power_at(&self.path());
     }
 
-    /// Turns the power on again after [`LoopDevice::cut_power`].
+    /// Turns the power on again after [`LoopDevice::cut_power`]. The disk is a copy of the old
+    /// one: some other process's mount namespace may still have that mounted.
     pub(crate) fn restart(&mut self) {
         self.unmount();
+        let image = self.directory.path().join("image");
+        let copy = self.directory.path().join("copy");
+        let paths = [image.to_str().unwrap(), copy.to_str().unwrap()];
+        assert!(run("cp", &["--sparse=always", paths[0], paths[1]]));
+        std::fs::rename(copy, image).unwrap();
         assert!(self.mount(), "the file system mounts after a power cut");
     }
 }

@@ -87,12 +87,8 @@ fn a_locked_mount_is_free_when_its_user_dies() {
 fn a_new_mount_is_prepared_before_anybody_sees_it() {
     let root = root();
     let store = open(root.path());
-    let refused = store.cache_mount(
-        "id",
-        Sharing::Shared,
-        &|_| Err(io::Error::other("no")),
-        &|| false,
-    );
+    let refused =
+        store.cache_mount("id", Sharing::Shared, &|_| Err(io::Error::other("no")), &|| false);
     assert!(refused.is_err());
     let prepared = AtomicUsize::new(0);
     let prepare = |path: &Path| {

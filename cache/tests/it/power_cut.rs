@@ -19,7 +19,10 @@ fn build(store: &cache::Store, n: usize) {
     }
     let id = store.seal(layer);
     let (digest, size) = store.put_blob(&content(n, FILES)).unwrap();
-    store.put_record(&cache::Record { blobs: vec![digest.clone()], ..record(&n.to_string(), &[id]) });
+    store.put_record(&cache::Record {
+        blobs: vec![digest.clone()],
+        ..record(&n.to_string(), &[id])
+    });
     store.tag(&format!("app:{n}"), &Descriptor::new(media_type::LAYER, digest, size)).unwrap();
 }
 
@@ -49,8 +52,15 @@ fn privileged_a_power_cut_leaves_whole_builds_only() {
     for cut in 0..14 {
         let n = done;
         done += 1;
-        let step = ["Started", "Synced", "BlobsNamed", "BlobNamesSynced", "IndexNamed", "RowsWritten", "-"]
-            [cut % 7];
+        let step = [
+            "Started",
+            "Synced",
+            "BlobsNamed",
+            "BlobNamesSynced",
+            "IndexNamed",
+            "RowsWritten",
+            "-",
+        ][cut % 7];
         std::thread::scope(|scope| {
             let (device, root) = (&device, &root);
             // The cut happens on the committing thread, which then fails to go on.
@@ -76,7 +86,6 @@ fn privileged_a_power_cut_leaves_whole_builds_only() {
         device.restart();
         let store = open(&root);
         let whole: Vec<usize> = (0..done).filter(|n| check(&store, *n)).collect();
-        println!("cut {cut} at {step}: builds {whole:?} of {done}");
         // What an earlier flush has returned for is there, and so is this one's.
         assert!((0..n).all(|n| whole.contains(&n)), "cut {cut} at {step}");
         assert_eq!(whole.contains(&n), matches!(step, "RowsWritten" | "-"), "cut {cut} at {step}");

@@ -52,9 +52,12 @@ fn a_file_that_just_changed_is_not_trusted() {
     let store = open(root.path());
     let index = load(&store);
     let second = 1_000_000_000;
-    for (name, age, is_trusted) in
-        [("now", 0, false), ("tick", 49_999_999, false), ("old", 50_000_000, true), ("future", -second, false)]
-    {
+    for (name, age, is_trusted) in [
+        ("now", 0, false),
+        ("tick", 49_999_999, false),
+        ("old", 50_000_000, true),
+        ("future", -second, false),
+    ] {
         let stat = Stat { ctime_ns: 10 * second - age, ..stat(1) };
         index.put(name.as_bytes(), &stat, &[1; 32], at(10));
         index.save().unwrap();

@@ -15,7 +15,7 @@ use crate::assemble::AssembledImage;
 use crate::error::BuildError;
 use crate::request::Destination;
 
-const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Who is to read the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +29,10 @@ pub(crate) enum LayoutKind {
 /// One image of Docker's `manifest.json`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct DockerEntry {
-    config: String,
-    repo_tags: Vec<String>,
-    layers: Vec<String>,
+pub(crate) struct DockerEntry {
+    pub(crate) config: String,
+    pub(crate) repo_tags: Vec<String>,
+    pub(crate) layers: Vec<String>,
 }
 
 /// Writes `images`, whose manifest or index is `top`, under the names `tags`.
@@ -120,7 +120,7 @@ fn to_directory(
     Ok(())
 }
 
-fn to_tar(
+pub(crate) fn to_tar(
     store: &Store,
     out: &mut dyn Write,
     blobs: &BTreeSet<&Digest>,

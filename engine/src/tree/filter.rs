@@ -12,6 +12,8 @@ pub struct Filter {
     include: Option<Include>,
     /// What matches is not taken.
     exclude: Patterns,
+    /// What a path must have in it for any pattern to match, one a pattern.
+    needles: Vec<Needle>,
 }
 
 #[derive(Debug, Clone)]
@@ -26,6 +28,12 @@ struct Include {
 pub struct State {
     included: bool,
     excluded: bool,
+    /// `None`: no pattern has matched so far.
+    matched: Option<Box<Matched>>,
+}
+
+#[derive(Debug, Clone)]
+struct Matched {
     include: ignore::State,
     exclude: ignore::State,
 }
@@ -40,33 +48,38 @@ impl State {
 impl Filter {
     /// The patterns, in the syntax of ignore files; `None` when they let everything through.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Option<Self>, TreeError> {
-        let filter = Self { include: Include::new(include)?, exclude: patterns(exclude)? };
+        let needles = include.iter().chain(exclude).filter_map(|text| Needle::of(text)).collect();
+        let filter = Self { include: Include::new(include)?, exclude: patterns(exclude)?, needles };
         Ok((filter.include.is_some() || !filter.exclude.is_empty()).then_some(filter))
     }
 
     /// State of the directory that paths are relative to. It is always taken in.
     pub fn start(&self) -> State {
-        let include = self.include.as_ref().map(|include| include.patterns.top());
-        State {
-            included: true,
-            excluded: false,
-            include: include.unwrap_or_default(),
-            exclude: self.exclude.top(),
-        }
+        State { included: true, excluded: false, matched: None }
     }
 
     /// State of `path`, a name directly in the directory that has `parent`.
     pub fn enter(&self, path: &[u8], parent: &State) -> State {
         let path = String::from_utf8_lossy(path);
+        // Most paths match nothing, and most patterns can tell so at a glance.
+        if parent.matched.is_none() && !self.needles.iter().any(|needle| needle.is_in(&path)) {
+            return State { included: self.include.is_none(), excluded: false, matched: None };
+        }
+        let known = parent.matched.as_deref();
         let (included, include) = match &self.include {
             None => (true, ignore::State::default()),
             Some(include) => {
-                let matched = include.patterns.enter(&parent.include, &path);
+                let top = include.patterns.top();
+                let parent = known.map_or(&top, |known| &known.include);
+                let matched = include.patterns.enter(parent, &path);
                 (matched.excluded, matched.state)
             }
         };
-        let excluded = self.exclude.enter(&parent.exclude, &path);
-        State { included, excluded: excluded.excluded, include, exclude: excluded.state }
+        let top = self.exclude.top();
+        let parent = known.map_or(&top, |known| &known.exclude);
+        let excluded = self.exclude.enter(parent, &path);
+        let matched = Some(Box::new(Matched { include, exclude: excluded.state }));
+        State { included, excluded: excluded.excluded, matched }
     }
 
     /// State of `path`, from the start.
@@ -97,6 +110,50 @@ impl Filter {
     }
 }
 
+/// A text without which a pattern cannot match.
+#[derive(Debug, Clone)]
+enum Needle {
+    /// Nothing is known.
+    Unknown,
+    /// The path ends with it.
+    End(String),
+    /// The path has it somewhere.
+    Within(String),
+}
+
+impl Needle {
+    /// `None` for an empty line.
+    fn of(pattern: &str) -> Option<Self> {
+        let pattern = pattern.trim();
+        let text = pattern.strip_prefix('!').unwrap_or(pattern).trim();
+        if text.is_empty() {
+            return None;
+        }
+        // These may stand for something else; and a path that is not clean is cleaned first.
+        if text.contains(['[', ']', '\\', '^'])
+            || text.split('/').any(|n| matches!(n, "" | "." | ".."))
+        {
+            return Some(Self::Unknown);
+        }
+        // Slashes beside wildcards may be left out.
+        let parts = text.split(['*', '?']).map(|part| part.trim_matches('/'));
+        let end = parts.clone().next_back().filter(|part| !part.is_empty());
+        if let Some(end) = end.filter(|_| !text.ends_with('/')) {
+            return Some(Self::End(end.into()));
+        }
+        let longest = parts.max_by_key(|part| part.len()).filter(|part| !part.is_empty());
+        Some(longest.map_or(Self::Unknown, |part| Self::Within(part.into())))
+    }
+
+    fn is_in(&self, path: &str) -> bool {
+        match self {
+            Self::Unknown => true,
+            Self::End(text) => path.ends_with(text.as_str()),
+            Self::Within(text) => path.contains(text.as_str()),
+        }
+    }
+}
+
 impl Include {
     fn new(texts: &[String]) -> Result<Option<Self>, TreeError> {
         let wanted = patterns(texts)?;
@@ -116,4 +173,47 @@ fn patterns(texts: &[String]) -> Result<Patterns, TreeError> {
             InvalidPattern::EmptyException => error.to_string(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_glance_never_hides_a_match() {
+        let patterns = [
+            "a", "*.tmp", "**/*.tmp", "**/x/**", "d/**", "**", "*", "?", "a/**/b", "d/", "/a",
+            "./a", "a//b", "[ab]", "\\a", "^a", "!d/a", "**/d", "d/*/a", "x**", "**x", " a ",
+            "d/../a",
+        ];
+        let paths = [
+            "a",
+            "b",
+            "d",
+            "x",
+            "q.tmp",
+            "d/q.tmp",
+            "d/a",
+            "d/x/a",
+            "d/x/q.tmp",
+            "a/b",
+            "a/q/b",
+            "x/y",
+            "d/x",
+            "xyz",
+            "yx",
+            "^a",
+        ];
+        for first in patterns {
+            for second in patterns {
+                let texts = [first.to_owned(), second.to_owned()];
+                let filter = Filter::new(&[], &texts).unwrap().unwrap();
+                let plain = Patterns::new(&texts).unwrap();
+                for path in paths {
+                    let hidden = filter.hides(path.as_bytes());
+                    assert_eq!(hidden, plain.matches(path), "{first} {second} on {path}");
+                }
+            }
+        }
+    }
 }

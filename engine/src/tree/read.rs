@@ -201,7 +201,8 @@ fn same_file(then: &Stat, now: &Stat, context: bool) -> bool {
 }
 
 /// Extended attributes of an open file that belong to it.
-fn file_xattrs(file: &File) -> Result<Xattrs, Errno> {
+pub(super) fn file_xattrs(file: impl AsFd) -> Result<Xattrs, Errno> {
+    let file = file.as_fd();
     let mut xattrs = Xattrs::new();
     let mut names = vec![0; 256];
     let length = loop {

@@ -13,7 +13,7 @@ use rustix::fs::{FileType, RawDir};
 use rustix::io::Errno;
 
 use super::filter::State;
-use super::read::{FileContent, read_xattrs};
+use super::read::{FileContent, file_xattrs, read_xattrs};
 use super::{Filter, Kind, Stat, TreeError, View, path};
 
 /// Extended attributes by full name.
@@ -157,6 +157,13 @@ struct Pending {
     hidden: bool,
 }
 
+/// A directory just read.
+struct Listing {
+    children: Vec<Child>,
+    /// Extended attributes of the directory itself.
+    xattrs: Xattrs,
+}
+
 /// A name just read.
 struct Child {
     node: Node,
@@ -193,7 +200,13 @@ impl Scan<'_> {
             let mut next = Vec::new();
             for (dir, listing) in level.iter().zip(listings) {
                 let first = nodes.len();
-                for child in listing? {
+                let listing = listing?;
+                if !listing.xattrs.is_empty() {
+                    let xattrs = listing.xattrs;
+                    nodes[dir.node.0 as usize].extra =
+                        Some(Box::new(Extra { link: Vec::new(), xattrs }));
+                }
+                for child in listing.children {
                     next.extend(child.descend.map(|mut pending| {
                         pending.node = Tree::id(nodes.len());
                         pending
@@ -260,7 +273,7 @@ impl Scan<'_> {
     }
 
     /// Reads the names in `dir`, in the order of bytes.
-    fn list(&self, dir: &Pending) -> Result<Vec<Child>, TreeError> {
+    fn list(&self, dir: &Pending) -> Result<Listing, TreeError> {
         let fd = self
             .view
             .open_dir(&dir.path)
@@ -280,7 +293,14 @@ impl Scan<'_> {
             children.extend(self.child(dir, fd.as_fd(), name, entry.file_type(), &path)?);
         }
         children.sort_unstable_by(|a, b| a.node.name.cmp(&b.node.name));
-        Ok(children)
+        // Layers' were read with the directory's name, since they may say whose it is.
+        let xattrs = match self.xattrs {
+            true => Xattrs::new(),
+            false => {
+                file_xattrs(&fd).map_err(|errno| TreeError::file("listxattr", &dir.path, errno))?
+            }
+        };
+        Ok(Listing { children, xattrs })
     }
 
     /// What a name stands for, if it is taken in or something below it may be.
@@ -361,8 +381,7 @@ impl Scan<'_> {
                 .into_bytes();
             return Ok(Some(Box::new(Extra { link, xattrs: Xattrs::new() })));
         }
-        let wanted = self.xattrs || stat.kind == Kind::Directory;
-        if !wanted {
+        if !self.xattrs {
             return Ok(None);
         }
         let (xattrs, owner) =

@@ -76,9 +76,19 @@ impl Tree {
         }
         // A place cannot be removed while something is mounted on it. If this fails they stay, and
         // are seen in the result.
-        let _ = unmount("/", UnmountFlags::DETACH);
+        let _ = leave_root();
         self.places.remove();
     }
+}
+
+/// Moves to an empty root and takes the old one away with all that is mounted in it: the kernel does
+/// not let a user namespace simply unmount its root.
+fn leave_root() -> rustix::io::Result<()> {
+    let empty = file_system("tmpfs", &[], &[], PLAIN)?;
+    attach(empty.as_fd(), CWD, "/")?;
+    rustix::process::fchdir(&empty)?;
+    rustix::process::pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)
 }
 
 /// A tree in the making: the new root is mounted over the old one, but not yet entered.

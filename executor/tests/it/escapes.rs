@@ -105,8 +105,9 @@ fn linked_configuration(fixture: &Fixture) {
     let outcome = fixture.run(fixture.shell("cat /etc/hosts"));
     assert!(outcome.stdout.contains("localhost") && !outcome.stdout.contains("LEAK"));
     canary.assert_unchanged();
-    // What was made along the links is gone again.
-    assert_eq!(listing(&fixture.upper()), [""; 0]);
+    // What was made along the links is gone again, but for directories that were there before.
+    let left = listing(&fixture.upper());
+    assert!(left.iter().all(|line| line.starts_with("tmp ")), "{left:?}");
 }
 
 fn null_device_of_the_image(fixture: &Fixture) {
@@ -215,7 +216,8 @@ fn the_init_cannot_be_reached(fixture: &Fixture) {
     let before = fs::read(&own).unwrap();
     let script = "(echo x > /proc/1/exe) 2>/dev/null && echo WROTE; \
                   for p in /proc/[0-9]*; do (echo x > $p/exe) 2>/dev/null; done; \
-                  ls /proc/1/fd/ /proc/1/cwd/ /proc/1/root/ 2>/dev/null; \
+                  for f in /proc/1/fd/* /proc/1/cwd /proc/1/root; do readlink $f; cat $f; ls $f/; done \
+                  2>/dev/null; \
                   cat /proc/1/maps /proc/1/mem 2>/dev/null; kill -9 1; kill -STOP 1; echo alive";
     assert_eq!(fixture.output(script), "alive\n");
     let outcome = fixture.executor.spawn(fixture.process(&["/proc/self/exe", "true"]));

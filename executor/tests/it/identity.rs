@@ -15,12 +15,13 @@ pub(crate) const TESTS: &[Test] = &[
     ("privileged_the_keyring_and_ipc_are_fresh", the_session_is_fresh),
 ];
 
-const STATUS: &str =
-    "grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|SigIgn|SigBlk)' /proc/self/status";
+/// Without a shell, since shells change how they treat signals.
+const STATUS: &[&str] =
+    &["grep", "-E", "^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|SigIgn|SigBlk)", "/proc/self/status"];
 
 fn root_has_fourteen_capabilities(fixture: &Fixture) {
     assert_eq!(
-        fixture.output(STATUS),
+        fixture.output_of(fixture.process(STATUS)),
         "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t0 \nSigBlk:\t0000000000000000\n\
          SigIgn:\t0000000000000000\nCapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\n\
          CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n\
@@ -34,7 +35,7 @@ fn root_has_fourteen_capabilities(fixture: &Fixture) {
 
 fn a_user_has_no_capabilities(fixture: &Fixture) {
     let single = fixture.executor.host().single_id();
-    let mut process = fixture.shell(STATUS);
+    let mut process = fixture.process(STATUS);
     process.user = "app".to_owned();
     let mut running = fixture.spawn(process);
     assert_eq!(running.warnings().len(), usize::from(single), "{:?}", running.warnings());
@@ -43,7 +44,7 @@ fn a_user_has_no_capabilities(fixture: &Fixture) {
     if single {
         return;
     }
-    let mut process = fixture.shell(STATUS);
+    let mut process = fixture.process(STATUS);
     process.user = "app".to_owned();
     assert_eq!(
         fixture.output_of(process),

@@ -32,7 +32,11 @@ impl Traces {
     }
 
     pub(crate) fn assert_nothing_new(&self) {
-        assert_eq!(*self, Self::of_this_process(), "something is left");
+        let now = Self::of_this_process();
+        assert_eq!(self.children, now.children, "a process is left");
+        assert_eq!(self.groups, now.groups, "a control group is left");
+        assert_eq!(self.descriptors, now.descriptors, "a descriptor is left");
+        assert_eq!(self.mounts, now.mounts, "a mount is left");
     }
 }
 

@@ -241,6 +241,9 @@ impl Renderer for Tree {
         let last = Detail { finished: Finished::Lines, log_lines: 0 };
         let mut lines = self.lines(at, columns, &last);
         lines[0] = self.headline("took", at, columns.saturating_sub(1));
+        if self.steps.iter().next().is_none() {
+            lines.clear();
+        }
         self.replace(&lines, out);
         self.shown = Frame::default();
     }

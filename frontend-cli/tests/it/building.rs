@@ -18,6 +18,7 @@ struct World {
 
 impl World {
     /// `None`, and a word about it, where nothing can be built.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     fn new() -> Option<Self> {
         let world = Self { directory: tempfile::tempdir().expect("a directory") };
         std::fs::create_dir(world.path("context")).expect("a context");
@@ -135,7 +136,8 @@ fn privileged_progress_is_no_data() {
         #3 DONE TIME
 
         built sha256:DIGEST
-    "#]].assert_eq(&stderr(&output));
+    "#]]
+    .assert_eq(&stderr(&output));
     let output = world.run(&["--progress", "none", "-f", "-", "context"], "FROM scratch\n");
     assert_eq!((stdout(&output), stderr(&output)), (String::new(), String::new()));
 }
@@ -153,7 +155,8 @@ fn privileged_a_wrong_dockerfile_ends_with_1_and_leaves_no_id() {
           |
         2 | COPPY a b
           | ^^^^^
-    "#]].assert_eq(&stderr(&output));
+    "#]]
+    .assert_eq(&stderr(&output));
     assert!(!world.path("id").exists());
 }
 

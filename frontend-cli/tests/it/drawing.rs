@@ -45,6 +45,7 @@ fn failure() -> StepFailure {
         lines: Some((6, 7)),
         dockerfile: Some(("Dockerfile".to_owned(), DOCKERFILE.to_owned())),
         log_tail: vec![
+            "10%\r100%\r".to_owned(),
             "cc -c main.c".to_owned(),
             "\x1b[31mmain.c:3: error\x1b[0m:\tmissing ;".to_owned(),
         ],
@@ -149,6 +150,7 @@ fn a_failed_step_is_shown_with_its_log_its_lines_and_a_hint() {
         &BuildError::Step { failure: Box::new(failure()) },
         expect![[r#"
         [build 2/3] RUN make all:
+          | 100%
           | cc -c main.c
           | main.c:3: error:        missing ;
 

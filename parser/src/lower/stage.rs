@@ -173,6 +173,14 @@ impl<'d> StageState<'d> {
         }
     }
 
+    /// The name after `AS`.
+    pub(super) fn name(&self) -> Option<String> {
+        match self.origin {
+            Origin::From(stage) => stage.name.as_ref().map(|name| name.value.clone()),
+            Origin::Source(_) => None,
+        }
+    }
+
     /// A `--from` source that is no stage.
     pub(super) fn is_external(&self) -> bool {
         matches!(self.origin, Origin::Source(_))

@@ -41,11 +41,11 @@ impl Context {
         if !self.owns_already(entry, gives_group) {
             self.own(file, entry)?;
         }
+        self.set_xattrs(file, entry)?;
         // Changing the owner takes the set-id bits away, and so does writing: mode comes last.
         if self.needs_mode(entry) {
             fchmod(file, Mode::from(entry.mode))?;
         }
-        self.set_xattrs(file, entry)?;
         futimens(file, &beneath::timestamps(entry.mtime))
     }
 
@@ -84,8 +84,15 @@ impl Context {
         gives_group && (entry.uid, entry.gid) == (self.owner.uid, self.owner.gid)
     }
 
+    /// The mode a file is made with: its own, but attributes are only set by who may write.
+    pub(super) fn first_mode(&self, entry: &Entry) -> Mode {
+        let own = if self.owner.uid == 0 { 0 } else { 0o600 };
+        Mode::from((entry.mode | own) & 0o777)
+    }
+
     fn needs_mode(&self, entry: &Entry) -> bool {
         entry.mode & (0o7000 | self.owner.umask) != 0
+            || self.first_mode(entry) != Mode::from(entry.mode)
     }
 
     /// Sets the owner of a file or directory, or keeps it aside.

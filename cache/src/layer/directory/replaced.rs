@@ -35,7 +35,12 @@ impl Replaced {
             return remove(directory, name);
         }
         match openat(directory, name, DIRECTORY, Mode::empty()) {
-            Ok(directory) => self.empty(directory.as_fd(), &path),
+            Ok(directory) => {
+                // What goes from a directory is not the layer's change to it.
+                let time = read::mtime(&fstat(&directory)?);
+                self.empty(directory.as_fd(), &path)?;
+                futimens(&directory, &beneath::timestamps(time))
+            }
             Err(Errno::NOTDIR | Errno::LOOP | Errno::NOENT) => Ok(()),
             Err(errno) => Err(errno),
         }

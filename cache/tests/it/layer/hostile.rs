@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use cache::layer::Warning;
 use expect_test::expect_file;
 
 use super::archive::archive;
@@ -36,16 +37,19 @@ fn every_archive_stays_in_its_tree() {
 /// Unpacks the archive as a layer, and extracts it as `ADD` would, each into an empty directory.
 /// Nothing, said aloud, where this user cannot.
 fn outcome(text: &str) -> Option<String> {
-    let needs_root = [" dev=", " uid=", " gid=", "trusted.", "security."];
+    let needs_root = [" dev=", " uid=", " gid=", " mode=0", "trusted.", "security."];
     if !is_root() && needs_root.iter().any(|word| text.contains(word)) {
-        skip(text.trim_end());
+        skip(&text.trim_end().replace('\n', "; "));
         return None;
     }
     let as_layer = run(text, |root, bytes| {
         let unpacked = unpack_to(root, bytes).map_err(|error| chain(&error))?;
         let mut notes = String::new();
         for warning in &unpacked.finished.warnings {
-            notes += &format!("warning: {warning}\n");
+            // Without root nearly every link has that one.
+            if is_root() || !matches!(warning, Warning::Owner(_)) {
+                notes += &format!("warning: {warning}\n");
+            }
         }
         for (path, target) in &unpacked.finished.dangling {
             notes += &format!("{} = {} below\n", path.escape_ascii(), target.escape_ascii());
@@ -63,10 +67,7 @@ fn outcome(text: &str) -> Option<String> {
 
 /// Calls `unpack` with a canary beside the tree that must not change. `$OUT` in the text is the
 /// canary's directory.
-fn run(
-    text: &str,
-    unpack: impl FnOnce(&Path, &[u8]) -> Result<String, String>,
-) -> String {
+fn run(text: &str, unpack: impl FnOnce(&Path, &[u8]) -> Result<String, String>) -> String {
     let place = tempfile::tempdir().unwrap();
     let (root, outside) = (place.path().join("root"), place.path().join("outside"));
     fs::create_dir(&root).unwrap();

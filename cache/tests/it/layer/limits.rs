@@ -33,14 +33,22 @@ fn an_archive_that_expands_too_much_is_refused() {
 fn an_archive_has_a_largest_size() {
     let mut tar = archive("file f size=33554432\n!open");
     tar.resize(tar.len() + (32 << 20), 0);
-    check(&tar, Limits { bytes: 16 << 20, ..limits() }, expect!["the archive has more than 16777216 bytes"]);
+    check(
+        &tar,
+        Limits { bytes: 16 << 20, ..limits() },
+        expect!["the archive has more than 16777216 bytes"],
+    );
 }
 
 #[test]
 fn zeros_after_the_end_count() {
     let mut tar = archive("file f");
     tar.resize(tar.len() + (32 << 20), 0);
-    check(&tar, Limits { bytes: 16 << 20, ..limits() }, expect!["the archive has more than 16777216 bytes"]);
+    check(
+        &tar,
+        Limits { bytes: 16 << 20, ..limits() },
+        expect!["the archive has more than 16777216 bytes"],
+    );
 }
 
 #[test]
@@ -67,7 +75,11 @@ fn extension_headers_have_a_largest_size() {
     for kind in *b"xgLK" {
         let mut tar = Vec::new();
         extension(kind, &vec![b'x'; (1 << 20) + 1], &mut tar);
-        check(&tar, limits(), expect!["malformed archive: an extension header has more than 1048576 bytes"]);
+        check(
+            &tar,
+            limits(),
+            expect!["malformed archive: an extension header has more than 1048576 bytes"],
+        );
     }
 }
 

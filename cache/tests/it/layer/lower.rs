@@ -54,7 +54,11 @@ fn implied_directories_are_those_below() {
     );
     // A whiteout in between hides the lowest; so does an opaque parent.
     check(
-        &["dir a mode=711\ndir p\ndir p/q mode=711", "file .wh.a\ndir p\nfile p/.wh..wh..opq", "file a/f\nfile p/q/f"],
+        &[
+            "dir a mode=711\ndir p\ndir p/q mode=711",
+            "file .wh.a\ndir p\nfile p/.wh..wh..opq",
+            "file a/f\nfile p/q/f",
+        ],
         expect![[r#"
             a/ 755
             a/f 644

@@ -17,7 +17,10 @@ enum Node {
     File(Vec<u8>),
     /// Another name of one of the files before it, counted from the first.
     Link(usize),
-    Directory { opaque: bool, children: BTreeMap<Vec<u8>, (Node, Metadata)> },
+    Directory {
+        opaque: bool,
+        children: BTreeMap<Vec<u8>, (Self, Metadata)>,
+    },
     Symlink(Vec<u8>),
     Fifo,
     Device(bool, u32, u32),
@@ -47,12 +50,17 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 fn metadata() -> impl Strategy<Value = Metadata> {
     let id = || prop_oneof![3 => Just(0), 1 => 0..70_000_u32, 1 => Just(3_000_000)];
     let xattrs = btree_map("[a-z]{1,8}", vec(any::<u8>(), 0..40), 0..3);
-    (0..0o10000_u32, id(), id(), any::<u32>(), xattrs).prop_map(|(mode, uid, gid, seconds, xattrs)| {
-        let owner = if is_root() { (uid, gid) } else { (0, 0) };
-        let key = |name: &String| format!("user.{name}").into_bytes();
-        let xattrs = xattrs.iter().map(|(name, value)| (key(name), value.clone())).collect();
-        Metadata { mode, owner, seconds, xattrs }
-    })
+    (0..0o10000_u32, id(), id(), any::<u32>(), xattrs).prop_map(
+        |(mode, uid, gid, seconds, xattrs)| {
+            // Without privilege one's own files must be readable.
+            let mode = if is_root() { mode } else { mode | 0o400 };
+            let own = || (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+            let owner = if is_root() { (uid, gid) } else { own() };
+            let key = |name: &String| format!("user.{name}").into_bytes();
+            let xattrs = xattrs.iter().map(|(name, value)| (key(name), value.clone())).collect();
+            Metadata { mode, owner, seconds, xattrs }
+        },
+    )
 }
 
 fn node() -> impl Strategy<Value = (Node, Metadata)> {

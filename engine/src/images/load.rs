@@ -1,0 +1,519 @@
+//! Reading images out of archives and OCI layouts: what `docker save` of any age, `podman save`,
+//! `skopeo` and our own `save` write.
+//!
+//! Files go into the store under the digest of their bytes while they are read, whatever they call
+//! themselves; only then is it told from the documents what they are. Nothing is named before all of
+//! it is there and verified.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use cache::Store;
+use cache::layer::compress::{Format, decompress};
+use oci::manifest::Document;
+use oci::{Descriptor, Digest, DiffId, ImageConfig, Index, Reference, media_type};
+use serde::Deserialize;
+
+use super::tarball::{self, Member, MemberKind};
+use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
+use crate::build::Engine;
+use crate::error::BuildError;
+use crate::worker::blocking;
+
+const INDEX: &str = "index.json";
+const DOCKER_MANIFEST: &str = "manifest.json";
+/// Archives of Docker before 1.10 have this and no manifest.
+const REPOSITORIES: &str = "repositories";
+/// The largest document in bytes.
+const DOCUMENT_MAX: u64 = 8 << 20;
+/// The most images in one archive.
+const IMAGES_MAX: usize = 1000;
+/// A compressed archive that grows more than this is taken for a bomb …
+const RATIO_MAX: u64 = 1000;
+/// … once it has this many bytes.
+const RATIO_FROM: u64 = 1 << 30;
+/// Links from link to link before a name counts as missing.
+const LINKS_MAX: usize = 8;
+const BUFFER: usize = 256 << 10;
+
+/// Where images come from.
+#[derive(Debug, Clone)]
+pub enum ArchiveSource {
+    /// A tar, compressed or not, or the directory of an OCI layout.
+    Path(PathBuf),
+    /// A tar on standard input.
+    Stdin,
+}
+
+/// An image that was loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its names, in their short form.
+    pub names: Vec<String>,
+    /// Its id.
+    pub id: Digest,
+}
+
+impl Engine {
+    /// Brings all images of an archive into the store under the names they have there.
+    pub async fn load(&self, source: ArchiveSource) -> Result<Vec<Loaded>, BuildError> {
+        let store = self.store.clone();
+        blocking(move || load(&store, &source)).await
+    }
+}
+
+/// What an archive holds.
+struct Contents<'a> {
+    store: &'a Store,
+    /// The layout's directory; blobs are fetched from it when they are needed.
+    directory: Option<&'a Path>,
+    documents: HashMap<String, Vec<u8>>,
+    /// Digest and size of the files, by name.
+    files: HashMap<String, (Digest, u64)>,
+    /// Names of files that have another one.
+    links: HashMap<String, String>,
+}
+
+/// One image of Docker's `manifest.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// An image that is there as a whole, not named yet.
+struct Ready {
+    target: Descriptor,
+    names: Vec<Reference>,
+}
+
+fn load(store: &Store, source: &ArchiveSource) -> Result<Vec<Loaded>, BuildError> {
+    let contents = match source {
+        ArchiveSource::Path(path) if path.is_dir() => Contents::of_directory(store, path)?,
+        ArchiveSource::Path(path) => {
+            let file = File::open(path)
+                .map_err(|e| user_error(format!("failed to open `{}`: {e}", path.display())))?;
+            Contents::of_archive(store, file)?
+        }
+        ArchiveSource::Stdin => Contents::of_archive(store, io::stdin())?,
+    };
+    let ready = match contents.documents.get(INDEX) {
+        Some(index) => contents.images_of_layout(index)?,
+        None => contents.images_of_docker()?,
+    };
+    let mut loaded = Vec::new();
+    for image in ready {
+        for name in &image.names {
+            tag(store, &name.to_string(), &image.target)?;
+        }
+        let variants = read_variants(store, &image.target);
+        let names = image.names.iter().map(Reference::familiar).collect();
+        loaded.push(Loaded { names, id: image_id(&image.target, &variants) });
+    }
+    flush(store)?;
+    Ok(loaded)
+}
+
+impl<'a> Contents<'a> {
+    fn new(store: &'a Store, directory: Option<&'a Path>) -> Self {
+        let (documents, files, links) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { store, directory, documents, files, links }
+    }
+
+    fn of_directory(store: &'a Store, directory: &'a Path) -> Result<Self, BuildError> {
+        let mut contents = Self::new(store, Some(directory));
+        let path = directory.join(INDEX);
+        let bytes = read_file(&path, DOCUMENT_MAX).map_err(|e| BuildError::Input {
+            message: format!("`{}` is no OCI layout: {INDEX}: {e}", directory.display()),
+            hint: None,
+        })?;
+        contents.documents.insert(INDEX.to_owned(), bytes);
+        Ok(contents)
+    }
+
+    fn of_archive(store: &'a Store, input: impl Read + Send) -> Result<Self, BuildError> {
+        let mut contents = Self::new(store, None);
+        let failed = |e: io::Error| user_error(format!("failed to read the archive: {e}"));
+        let input = Counted { reader: input, count: &std::sync::atomic::AtomicU64::new(0) };
+        let count = input.count;
+        let (_, reader) = decompress(BufReader::with_capacity(BUFFER, input)).map_err(failed)?;
+        let mut reader = BufReader::with_capacity(BUFFER, Bounded { reader, count: 0, input: count });
+        tarball::each_member(&mut reader, &mut |member, content| contents.take(member, content))
+            .map_err(failed)?;
+        Ok(contents)
+    }
+
+    /// Takes in one member of an archive.
+    fn take(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let Some(name) = normal(&member.path) else { return Ok(()) };
+        match &member.kind {
+            MemberKind::Symlink(target) => {
+                let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
+                if let Some(target) = normal(&format!("{folder}/{target}")) {
+                    self.links.insert(name, target);
+                }
+            }
+            MemberKind::Hardlink(target) => {
+                if let Some(target) = normal(target) {
+                    self.links.insert(name, target);
+                }
+            }
+            MemberKind::File if matches!(name.as_str(), INDEX | DOCKER_MANIFEST | REPOSITORIES) => {
+                let mut bytes = Vec::new();
+                content.take(DOCUMENT_MAX + 1).read_to_end(&mut bytes)?;
+                if bytes.len() as u64 > DOCUMENT_MAX {
+                    return Err(io::Error::other(format!("`{name}` is larger than 8 MiB")));
+                }
+                self.documents.insert(name, bytes);
+            }
+            MemberKind::File => {
+                let mut writer = self.store.blob_writer().map_err(io::Error::other)?;
+                io::copy(content, &mut writer)?;
+                let (digest, size) = writer.commit(None).map_err(io::Error::other)?;
+                if let Some(hex) = name.strip_prefix("blobs/sha256/")
+                    && hex != digest.hex()
+                {
+                    return Err(io::Error::other(format!("`{name}` has the content of {digest}")));
+                }
+                self.files.insert(name, (digest, size));
+            }
+            MemberKind::Other => {}
+        }
+        Ok(())
+    }
+
+    /// The file of a name, through links.
+    fn file(&self, name: &str) -> Result<&(Digest, u64), BuildError> {
+        let mut at = normal(name);
+        for _ in 0..LINKS_MAX {
+            let Some(key) = &at else { break };
+            if let Some(file) = self.files.get(key) {
+                return Ok(file);
+            }
+            at = self.links.get(key).cloned();
+        }
+        Err(user_error(format!("the archive lacks `{name}`, which its {DOCKER_MANIFEST} names")))
+    }
+
+    /// Brings a blob into the store; false if it is nowhere.
+    fn bring(&self, descriptor: &Descriptor) -> Result<bool, BuildError> {
+        if self.store.has_blob(&descriptor.digest) {
+            return Ok(true);
+        }
+        let Some(directory) = self.directory else { return Ok(false) };
+        let path = directory.join("blobs").join(descriptor.digest.algorithm()).join(descriptor.digest.hex());
+        let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to copy `{}`", path.display()), e);
+        match std::fs::metadata(&path) {
+            Ok(found) if found.is_file() => {}
+            _ => return Ok(false),
+        }
+        let mut file = File::open(&path).map_err(|e| failed(&e))?;
+        let mut writer = self.store.blob_writer().map_err(|e| failed(&e))?;
+        io::copy(&mut file, &mut writer).map_err(|e| failed(&e))?;
+        writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(&e))?;
+        Ok(true)
+    }
+
+    fn images_of_layout(&self, index: &[u8]) -> Result<Vec<Ready>, BuildError> {
+        let index = match oci::manifest::parse(index, Some(media_type::INDEX)) {
+            Ok(Document::Index(index)) => index,
+            Ok(Document::Manifest(_)) => return Err(user_error(format!("{INDEX} is no image index"))),
+            Err(error) => return Err(user_error(format!("{INDEX}: {error}"))),
+        };
+        check_count(index.manifests.len())?;
+        let docker_names = self.docker_names();
+        // One image may stand there under several names.
+        let mut ready: Vec<Ready> = Vec::new();
+        for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
+            let mut names: Vec<Reference> = name_of_entry(entry).into_iter().collect();
+            let mut bare = entry.clone();
+            bare.annotations.retain(|key, _| !NAME_ANNOTATIONS.contains(&key.as_str()));
+            let target = self.whole(&bare, 0)?.ok_or_else(|| {
+                user_error(format!("the archive lacks parts of image {}", entry.digest))
+            })?;
+            for variant in read_variants(self.store, &target) {
+                self.verify(&variant)?;
+                if names.is_empty() {
+                    names.extend(docker_names.get(&variant.id).into_iter().flatten().cloned());
+                }
+            }
+            match ready.iter_mut().find(|known| known.target == target) {
+                Some(known) => known.names.extend(names),
+                None => ready.push(Ready { target, names }),
+            }
+        }
+        if ready.is_empty() {
+            return Err(user_error("the archive has no images".to_owned()));
+        }
+        Ok(ready)
+    }
+
+    /// What of an entry is there as a whole: itself, or, when only some platforms of an index came
+    /// along, those.
+    fn whole(&self, entry: &Descriptor, depth: usize) -> Result<Option<Descriptor>, BuildError> {
+        if depth > oci::manifest::DEPTH_MAX || !self.bring(entry)? {
+            return Ok(None);
+        }
+        let bytes = self.store.read_small(&entry.digest, oci::manifest::SIZE_MAX as u64);
+        let bytes = bytes.map_err(|e| BuildError::system("failed to read a manifest", &e))?;
+        let kind = Some(entry.media_type.as_str()).filter(|kind| !kind.is_empty());
+        let parsed = oci::manifest::parse(&bytes, kind);
+        match parsed.map_err(|e| user_error(format!("manifest {}: {e}", entry.digest)))? {
+            Document::Manifest(manifest) => {
+                for part in manifest.layers.iter().chain([&manifest.config]) {
+                    if !self.bring(part)? {
+                        return Ok(None);
+                    }
+                }
+                Ok(Some(entry.clone()))
+            }
+            Document::Index(index) => {
+                let mut found = Vec::new();
+                for child in &index.manifests {
+                    found.extend(self.whole(child, depth + 1)?);
+                }
+                if found == index.manifests {
+                    return Ok(Some(entry.clone()));
+                }
+                found.retain(is_image);
+                if found.len() < 2 {
+                    return Ok(found.pop());
+                }
+                let index = Index { manifests: found, ..index };
+                let bytes = serde_json::to_vec(&index).expect("an index is plain data");
+                crate::assemble::put(self.store, media_type::INDEX, &bytes).map(Some)
+            }
+        }
+    }
+
+    /// Names that Docker's document gives, by image id.
+    fn docker_names(&self) -> BTreeMap<Digest, Vec<Reference>> {
+        let entries = self.docker_entries().unwrap_or_default();
+        let named = entries.iter().filter_map(|entry| {
+            let (id, _) = self.file(&entry.config).ok()?;
+            Some((id.clone(), entry.names().ok()?))
+        });
+        named.collect()
+    }
+
+    fn docker_entries(&self) -> Result<Vec<DockerEntry>, BuildError> {
+        let Some(bytes) = self.documents.get(DOCKER_MANIFEST) else {
+            let message = "the archive has no images: neither index.json nor manifest.json is in it".to_owned();
+            let hint = match self.documents.contains_key(REPOSITORIES) {
+                true => "archives of Docker before 1.10 are not supported",
+                false => "`load` reads what `docker save`, `podman save` and `skopeo copy` write",
+            };
+            return Err(BuildError::Input { message, hint: Some(hint.to_owned()) });
+        };
+        let entries: Vec<DockerEntry> =
+            serde_json::from_slice(bytes).map_err(|e| user_error(format!("{DOCKER_MANIFEST}: {e}")))?;
+        check_count(entries.len())?;
+        Ok(entries)
+    }
+
+    fn images_of_docker(&self) -> Result<Vec<Ready>, BuildError> {
+        let entries = self.docker_entries()?;
+        if entries.is_empty() {
+            return Err(user_error("the archive has no images".to_owned()));
+        }
+        entries.iter().map(|entry| self.docker_image(entry)).collect()
+    }
+
+    /// Gives an image of Docker's archive the manifest it comes without.
+    fn docker_image(&self, entry: &DockerEntry) -> Result<Ready, BuildError> {
+        let (id, length) = self.file(&entry.config)?;
+        let config = self.store.read_small(id, oci::config::SIZE_MAX as u64);
+        let config = config.map_err(|e| BuildError::system("failed to read the config", &e))?;
+        let config = ImageConfig::parse(&config).map_err(|e| user_error(format!("`{}`: {e}", entry.config)))?;
+        let paths = entry.layers.as_deref().unwrap_or_default();
+        let diff_ids = &config.rootfs.diff_ids;
+        if diff_ids.len() != paths.len() {
+            return Err(user_error(format!(
+                "image {id}: its config names {} layers, its manifest {}",
+                diff_ids.len(),
+                paths.len()
+            )));
+        }
+        let mut layers = Vec::new();
+        for (diff_id, path) in diff_ids.iter().zip(paths) {
+            let (digest, length) = self.file(path)?;
+            let measured = size::of_blob(self.store, digest)
+                .map_err(|e| user_error(format!("failed to read layer `{path}`: {e}")))?;
+            check_diff_id(digest, diff_id, &measured.diff_id)?;
+            let kind = match measured.format {
+                Format::Plain => media_type::LAYER,
+                Format::Gzip => media_type::LAYER_GZIP,
+                Format::Zstd => media_type::LAYER_ZSTD,
+                other => return Err(user_error(format!("layer `{path}`: {other:?} has no place in an image"))),
+            };
+            let layer = Descriptor::new(kind, digest.clone(), *length);
+            self.store.add_blob_layer(diff_id, &layer);
+            layers.push(layer);
+        }
+        let config = Descriptor::new(media_type::CONFIG, id.clone(), *length);
+        let target = crate::assemble::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
+        Ok(Ready { target, names: entry.names()? })
+    }
+
+    /// Holds layers against what the config says of them, and makes them known.
+    fn verify(&self, variant: &Variant) -> Result<(), BuildError> {
+        let (diff_ids, layers) = (&variant.config.rootfs.diff_ids, &variant.manifest.layers);
+        if diff_ids.len() != layers.len() {
+            return Err(user_error(format!(
+                "image {}: its config names {} layers, its manifest {}",
+                variant.id,
+                diff_ids.len(),
+                layers.len()
+            )));
+        }
+        for (diff_id, layer) in variant.layers() {
+            if self.store.layer_of_diff_id(diff_id).is_none() {
+                let measured = size::of_blob(self.store, &layer.digest)
+                    .map_err(|e| user_error(format!("failed to read layer {}: {e}", layer.digest)))?;
+                check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;
+            }
+            self.store.add_blob_layer(diff_id, layer);
+        }
+        Ok(())
+    }
+}
+
+impl DockerEntry {
+    fn names(&self) -> Result<Vec<Reference>, BuildError> {
+        let parse = |name: &String| {
+            let parsed = name.parse::<Reference>();
+            parsed.map(|name| name.with_default_tag()).map_err(|e| user_error(format!("`{name}`: {e}")))
+        };
+        self.repo_tags.iter().flatten().map(parse).collect()
+    }
+}
+
+const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+
+/// The name of an entry: its whole name, or what stands for it. A bare `latest` is a tag of nothing.
+fn name_of_entry(entry: &Descriptor) -> Option<Reference> {
+    let annotations = NAME_ANNOTATIONS.iter().filter_map(|key| entry.annotations.get(*key));
+    let mut names = annotations.filter(|name| *name != oci::reference::DEFAULT_TAG);
+    Some(names.find_map(|name| name.parse::<Reference>().ok())?.with_default_tag())
+}
+
+/// Nobody should get a layer other than the one the config was signed for.
+pub(super) fn check_diff_id(layer: &Digest, expected: &DiffId, found: &DiffId) -> Result<(), BuildError> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(user_error(format!("layer {layer} has the content {found}, the image's config wants {expected}")))
+}
+
+fn check_count(images: usize) -> Result<(), BuildError> {
+    if images > IMAGES_MAX {
+        return Err(user_error(format!("the archive names {images} images, more than {IMAGES_MAX}")));
+    }
+    Ok(())
+}
+
+/// A name in an archive without `.`, `..` and doubled slashes; `None` if it leads outside.
+fn normal(name: &str) -> Option<String> {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in name.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()?),
+            part => parts.push(part),
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("/"))
+}
+
+fn read_file(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(cap + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > cap {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+fn user_error(message: String) -> BuildError {
+    BuildError::Input { message, hint: None }
+}
+
+/// Counts what is read.
+struct Counted<'a, R> {
+    reader: R,
+    count: &'a std::sync::atomic::AtomicU64,
+}
+
+impl<R: Read> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.count.fetch_add(count as u64, std::sync::atomic::Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// Fails when much more comes out of a decompressor than went in.
+struct Bounded<'a, R> {
+    reader: R,
+    count: u64,
+    input: &'a std::sync::atomic::AtomicU64,
+}
+
+impl<R: Read> Read for Bounded<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.count += count as u64;
+        let input = self.input.load(std::sync::atomic::Ordering::Relaxed);
+        if self.count > RATIO_FROM && self.count / RATIO_MAX > input {
+            return Err(io::Error::other(format!("it expands more than {RATIO_MAX} to 1")));
+        }
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_archives_stay_inside() {
+        for (name, wanted) in [
+            ("./a//b", Some("a/b")),
+            ("/a/./b/", Some("a/b")),
+            ("a/../b", Some("b")),
+            ("../b", None),
+            ("a/../../b", None),
+            (".", None),
+        ] {
+            assert_eq!(normal(name).as_deref(), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn entries_are_named_by_their_annotations() {
+        let (whole, short) = (NAME_ANNOTATIONS[0], NAME_ANNOTATIONS[1]);
+        let full = "docker.io/library/app:1.0";
+        for (annotations, wanted) in [
+            (&[][..], None),
+            (&[(short, "latest")], None),
+            (&[(short, "app:1.0")], Some(full)),
+            (&[(short, "app")], Some("docker.io/library/app:latest")),
+            (&[(whole, full), (short, "1.0")], Some(full)),
+            (&[(short, "Not A Name")], None),
+        ] {
+            let mut entry = Descriptor::new(media_type::MANIFEST, Digest::of(b""), 0);
+            entry.annotations =
+                annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            assert_eq!(name_of_entry(&entry).map(|name| name.to_string()).as_deref(), wanted);
+        }
+    }
+}

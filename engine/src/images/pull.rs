@@ -1,0 +1,119 @@
+//! Bringing an image from its registry into the store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use oci::{Descriptor, Digest, Platform, Reference};
+use parser::lower::ImageRequest;
+use rayon::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::{flush, size, tag};
+use crate::build::Engine;
+use crate::error::BuildError;
+use crate::event::Progress;
+use crate::image_source::{Images, ResolvedImage};
+use crate::request::PullPolicy;
+use crate::steps::Steps;
+use crate::worker::blocking;
+
+/// An image that was pulled.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// Its name in the store.
+    pub name: Reference,
+    /// What the name stands for in the registry: a manifest or an index.
+    pub digest: Digest,
+    /// The manifest of the platform's image.
+    pub manifest: Descriptor,
+    /// Whether the store had it, name and all.
+    pub up_to_date: bool,
+}
+
+impl Engine {
+    /// Brings an image for `platform`, or else this machine's, into the store and names it there.
+    /// All of it is verified.
+    pub async fn pull(
+        &self,
+        name: &Reference,
+        platform: Option<Platform>,
+        policy: PullPolicy,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Pulled, BuildError> {
+        let steps = Arc::new(Steps::new(progress));
+        let pulled = tokio::select! {
+            pulled = self.pull_image(name, platform, policy, &steps) => pulled,
+            () = cancel.cancelled() => Err(BuildError::Canceled),
+        };
+        for warning in self.store.take_warnings() {
+            steps.warn(warning.to_string());
+        }
+        pulled
+    }
+
+    async fn pull_image(
+        &self,
+        name: &Reference,
+        platform: Option<Platform>,
+        policy: PullPolicy,
+        steps: &Arc<Steps>,
+    ) -> Result<Pulled, BuildError> {
+        let images = Images::new(self.store.clone(), self.client.clone(), policy, BTreeMap::new());
+        // Tag and digest: the digest counts, as in `FROM`.
+        let reference = name.docker_ref();
+        let request = ImageRequest {
+            reference: reference.to_string(),
+            platform: platform.unwrap_or_else(Platform::host),
+            layout: None,
+        };
+        let image = images.resolve(&request, steps).await?;
+        let was_there = self.store.resolve(&reference.to_string()).as_ref() == Some(&image.manifest_descriptor)
+            && image.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest));
+        let step = steps.internal(&format!("pulling {}", reference.familiar()));
+        let fetched = match images.fetch_layers(&image, steps, step.step).await {
+            Ok(()) => self.verify(&image).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = fetched {
+            step.failed(&error.to_string());
+            return Err(error);
+        }
+        let (store, target, name) = (self.store.clone(), image.manifest_descriptor.clone(), reference.clone());
+        blocking(move || {
+            tag(&store, &name.to_string(), &target)?;
+            flush(&store)
+        })
+        .await?;
+        step.done();
+        Ok(Pulled {
+            name: reference,
+            digest: image.top.digest.clone(),
+            manifest: image.manifest_descriptor,
+            up_to_date: was_there,
+        })
+    }
+
+    /// Holds the layers against what the config says of them, and makes them known.
+    async fn verify(&self, image: &ResolvedImage) -> Result<(), BuildError> {
+        let store = self.store.clone();
+        let (diff_ids, layers) = (image.config.rootfs.diff_ids.clone(), image.manifest.layers.clone());
+        if diff_ids.len() != layers.len() {
+            let message =
+                format!("the image's config names {} layers, its manifest {}", diff_ids.len(), layers.len());
+            return Err(BuildError::System { message, hint: None });
+        }
+        blocking(move || {
+            diff_ids.par_iter().zip(&layers).try_for_each(|(diff_id, layer)| {
+                if store.layer_of_diff_id(diff_id).is_none() {
+                    let measured = size::of_blob(&store, &layer.digest)
+                        .map_err(|e| BuildError::system(format!("failed to read layer {}", layer.digest), &e))?;
+                    super::load::check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;
+                }
+                store.add_blob_layer(diff_id, layer);
+                Ok(())
+            })
+        })
+        .await
+    }
+}

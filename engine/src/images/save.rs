@@ -1,0 +1,152 @@
+//! Writing images to an archive that Docker, Podman and we load: an OCI layout with Docker's
+//! `manifest.json` beside it. The manifests are the store's own, so an image that is loaded again is
+//! the same to the byte.
+
+use std::collections::BTreeSet;
+
+use cache::Store;
+use oci::{Descriptor, Digest, Index, Platform, Reference};
+
+use super::{By, Variant, find, read_variants};
+use crate::build::Engine;
+use crate::error::BuildError;
+use crate::export::{DockerEntry, OCI_LAYOUT, name_annotations, replace, to_tar};
+use crate::request::Destination;
+use crate::worker::blocking;
+
+impl Engine {
+    /// Writes images, each given by a name or id, to one archive. With `platform`, only their images
+    /// for it.
+    pub async fn save(
+        &self,
+        names: &[String],
+        platform: Option<Platform>,
+        dest: Destination,
+    ) -> Result<(), BuildError> {
+        let (store, names) = (self.store.clone(), names.to_vec());
+        blocking(move || save(&store, &names, platform.as_ref(), &dest)).await
+    }
+}
+
+/// One image of the archive.
+struct Chosen {
+    target: Descriptor,
+    names: Vec<Reference>,
+}
+
+fn save(
+    store: &Store,
+    names: &[String],
+    platform: Option<&Platform>,
+    dest: &Destination,
+) -> Result<(), BuildError> {
+    let mut chosen: Vec<Chosen> = Vec::new();
+    for text in names {
+        choose(store, text, platform, &mut chosen)?;
+    }
+    let mut blobs: BTreeSet<Digest> = BTreeSet::new();
+    let mut entries = Vec::new();
+    for image in &chosen {
+        collect_blobs(store, &image.target, 0, &mut blobs)?;
+        let variants = read_variants(store, &image.target);
+        entries.extend(variants.iter().map(|variant| docker_entry(variant, &image.names)));
+    }
+    let index = Index { manifests: chosen.iter().flat_map(named_entries).collect(), ..Index::default() };
+    let documents = [
+        ("index.json", serde_json::to_vec(&index).expect("an index is plain data")),
+        ("manifest.json", serde_json::to_vec(&entries).expect("entries are plain data")),
+        ("oci-layout", OCI_LAYOUT.to_vec()),
+    ];
+    let blobs: BTreeSet<&Digest> = blobs.iter().collect();
+    match dest {
+        Destination::Path(path) => replace(path, |file| to_tar(store, file, &blobs, &documents))
+            .map_err(|e| BuildError::system(format!("failed to write `{}`", path.display()), &e)),
+        Destination::Stdout => to_tar(store, &mut std::io::stdout().lock(), &blobs, &documents)
+            .map_err(|e| BuildError::system("failed to write standard output", &e)),
+    }
+}
+
+fn choose(
+    store: &Store,
+    text: &str,
+    platform: Option<&Platform>,
+    chosen: &mut Vec<Chosen>,
+) -> Result<(), BuildError> {
+    let found = find(store, text)?;
+    let target = match (&found.by, platform) {
+        (_, Some(platform)) => found.variant(store, text, Some(platform))?.manifest_descriptor,
+        (By::Id(id), None) if *id != found.target.digest => {
+            found.variant(store, text, None)?.manifest_descriptor
+        }
+        _ => found.target.clone(),
+    };
+    // A digest is no name that `docker load` could give an image.
+    let name = match &found.by {
+        By::Name(name) => name.parse::<Reference>().ok().filter(|name| name.digest().is_none()),
+        _ => None,
+    };
+    let at = chosen.iter().position(|known| known.target == target).unwrap_or_else(|| {
+        chosen.push(Chosen { target, names: Vec::new() });
+        chosen.len() - 1
+    });
+    let names = &mut chosen[at].names;
+    if let Some(name) = name.filter(|name| !names.contains(name)) {
+        names.push(name);
+    }
+    Ok(())
+}
+
+/// Everything that a manifest or index leads to; all of it must be there.
+fn collect_blobs(
+    store: &Store,
+    target: &Descriptor,
+    depth: usize,
+    blobs: &mut BTreeSet<Digest>,
+) -> Result<(), BuildError> {
+    let lacking = |digest: &Digest| BuildError::System {
+        message: format!("image {} is incomplete in the store: {digest} is missing", target.digest),
+        hint: Some("pull or build it again, or save what is there with `--platform`".to_owned()),
+    };
+    let bytes = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64);
+    let bytes = bytes.map_err(|_| lacking(&target.digest))?;
+    blobs.insert(target.digest.clone());
+    let parsed = oci::manifest::parse(&bytes, Some(&target.media_type));
+    match parsed.map_err(|e| BuildError::system(format!("invalid manifest {}", target.digest), &e))? {
+        oci::Document::Manifest(manifest) => {
+            for part in manifest.layers.iter().chain([&manifest.config]) {
+                if !store.has_blob(&part.digest) {
+                    return Err(lacking(&part.digest));
+                }
+                blobs.insert(part.digest.clone());
+            }
+            Ok(())
+        }
+        oci::Document::Index(index) if depth < oci::manifest::DEPTH_MAX => {
+            index.manifests.iter().try_for_each(|child| collect_blobs(store, child, depth + 1, blobs))
+        }
+        oci::Document::Index(_) => {
+            Err(BuildError::System { message: "image indexes nest too deep".to_owned(), hint: None })
+        }
+    }
+}
+
+fn named_entries(image: &Chosen) -> Vec<Descriptor> {
+    let named = |name: &Reference| {
+        let mut entry = image.target.clone();
+        entry.annotations.extend(name_annotations(name));
+        entry
+    };
+    match image.names.as_slice() {
+        [] => vec![image.target.clone()],
+        names => names.iter().map(named).collect(),
+    }
+}
+
+fn docker_entry(variant: &Variant, names: &[Reference]) -> DockerEntry {
+    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm(), digest.hex());
+    DockerEntry {
+        config: path(&variant.id),
+        repo_tags: names.iter().map(Reference::familiar).collect(),
+        layers: variant.manifest.layers.iter().map(|layer| path(&layer.digest)).collect(),
+    }
+}
