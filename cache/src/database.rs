@@ -76,6 +76,9 @@ pub(crate) struct Row {
     pub(crate) used: i64,
 }
 
+/// A row and its key.
+pub(crate) type KeyedRow = (Vec<u8>, Row);
+
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
@@ -129,8 +132,23 @@ impl Database {
     }
 
     /// All rows of `kind` whose key starts with `prefix`, in the order of their keys.
-    pub(crate) fn scan(&self, kind: Kind, prefix: &[u8]) -> rusqlite::Result<Vec<(Vec<u8>, Row)>> {
+    pub(crate) fn scan(&self, kind: Kind, prefix: &[u8]) -> rusqlite::Result<Vec<KeyedRow>> {
         Ok(scan(&lock(&self.reader), kind, prefix)?.rows)
+    }
+
+    /// Several scans of one state of the database.
+    pub(crate) fn scan_at_once<const N: usize>(
+        &self,
+        what: [(Kind, &[u8]); N],
+    ) -> rusqlite::Result<[Vec<KeyedRow>; N]> {
+        let reader = lock(&self.reader);
+        let transaction = reader.unchecked_transaction()?;
+        let mut scans = what.map(|_| Vec::new());
+        for (rows, (kind, prefix)) in scans.iter_mut().zip(what) {
+            *rows = scan(&transaction, kind, prefix)?.rows;
+        }
+        transaction.commit()?;
+        Ok(scans)
     }
 
     /// Keys of the damaged rows of `kind`.
@@ -231,7 +249,7 @@ impl Write<'_> {
     }
 
     /// See [`Database::scan`].
-    pub(crate) fn scan(&self, kind: Kind, prefix: &[u8]) -> rusqlite::Result<Vec<(Vec<u8>, Row)>> {
+    pub(crate) fn scan(&self, kind: Kind, prefix: &[u8]) -> rusqlite::Result<Vec<KeyedRow>> {
         Ok(scan(&self.transaction, kind, prefix)?.rows)
     }
 
@@ -406,7 +424,7 @@ fn get(
 }
 
 struct Scanned {
-    rows: Vec<(Vec<u8>, Row)>,
+    rows: Vec<KeyedRow>,
     damaged: Vec<Vec<u8>>,
 }
 

@@ -218,7 +218,7 @@ pub enum LayerError {
     },
     /// The archive is malformed.
     #[error("malformed archive")]
-    Archive(#[from] ArchiveError),
+    Archive(#[source] ArchiveError),
     /// The stream could not be read or decompressed.
     #[error("failed to read the archive")]
     Read(#[source] io::Error),
@@ -249,6 +249,15 @@ pub enum LayerError {
         /// The digest of the bytes.
         actual: oci::Digest,
     },
+}
+
+impl From<ArchiveError> for LayerError {
+    fn from(error: ArchiveError) -> Self {
+        match error {
+            ArchiveError::Read(source) => Self::Read(source),
+            error => Self::Archive(error),
+        }
+    }
 }
 
 impl LayerError {

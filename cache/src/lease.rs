@@ -46,8 +46,11 @@ impl Lease {
         let unborn = Bucket::Temporary.path(root).join(format!("{}-lease", session.0));
         let path = Bucket::Leases.path(root).join(&session.0);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unborn)?;
-        file.lock()?;
-        std::fs::rename(&unborn, &path)?;
+        let named = file.lock().and_then(|()| std::fs::rename(&unborn, &path));
+        if let Err(error) = named {
+            let _ = std::fs::remove_file(&unborn);
+            return Err(error);
+        }
         Ok(Self { session, path, _file: file, names: AtomicU64::new(0), keep: false })
     }
 

@@ -192,11 +192,13 @@ impl Store {
 
     pub(crate) fn layer_row(&self, id: &LayerId) -> Option<LayerRow> {
         let key = id.0.as_bytes();
-        let row = self.get(Kind::Layer, key).or_else(|| {
-            self.take_back(Kind::Layer, &id.0);
-            // There also when another session has just taken it back.
-            self.get(Kind::Layer, key)
-        })?;
+        let row = loop {
+            match self.get(Kind::Layer, key) {
+                Some(row) => break row,
+                None if self.take_back(Kind::Layer, &id.0) => {}
+                None => return None,
+            }
+        };
         self.touch(Kind::Layer, key, &row);
         LayerRow::parse(&row)
     }

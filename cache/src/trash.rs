@@ -162,13 +162,14 @@ fn may_restore(store: &Inner, write: &Write<'_>, kind: Kind, key: &[u8]) -> rusq
 }
 
 impl Store {
-    /// Looks for a row in the trash and takes it back out when this session may count on it.
+    /// Sees whether a row that was not found is there after all: another session has just taken
+    /// it back out of the trash, or this one may do so, since it may already count on it.
     pub(crate) fn take_back(&self, kind: Kind, key: &str) -> bool {
-        if !holds(&self.inner.database, kind, key) {
-            return false;
-        }
         let taken = self.inner.database.write(|write| -> Result<bool, StoreError> {
             let key = key.as_bytes();
+            if write.get(kind, key)?.is_some() {
+                return Ok(true);
+            }
             if !may_restore(&self.inner, write, kind, key)? {
                 return Ok(false);
             }
@@ -352,9 +353,12 @@ fn names_of(directory: &Path, session: &SessionId) -> Vec<String> {
 pub(crate) fn known_directories(
     database: &Database,
 ) -> rusqlite::Result<std::collections::HashSet<String>> {
-    let layers = database.scan(Kind::Layer, &[])?.into_iter().map(|(_, row)| row);
-    let thrown = database.scan(Kind::Trash, &[Kind::Layer as u8])?.into_iter();
-    let thrown = thrown.map(|(_, row)| Row {
+    // At once: between two looks a layer may be taken back out of the trash.
+    let thrown = [Kind::Layer as u8];
+    let [layers, thrown] =
+        database.scan_at_once([(Kind::Layer, &[]), (Kind::Trash, thrown.as_slice())])?;
+    let layers = layers.into_iter().map(|(_, row)| row);
+    let thrown = thrown.into_iter().map(|(_, row)| Row {
         value: row.value.get(8..).unwrap_or_default().to_vec(),
         used: row.used,
     });

@@ -3,15 +3,13 @@
 use std::fs::File;
 use std::path::Path;
 
-use cache::layer::{ArchiveError, DirectoryOptions, DirectorySink, ExtractOptions, Flavor, LayerError};
+use cache::layer::{DirectoryOptions, DirectorySink, ExtractOptions, Flavor, LayerError};
 
 /// Why a context's archive could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExtractError {
     #[error(transparent)]
     Layer(#[from] LayerError),
-    #[error(transparent)]
-    Archive(#[from] ArchiveError),
     #[error("failed to open the target")]
     Target(#[from] std::io::Error),
 }

@@ -162,7 +162,7 @@ impl Engine {
             () = cancel.cancelled() => return Err(BuildError::Canceled),
         };
         session.tell_warnings(&plans);
-        let layers = Arc::new(Layers::new(self.store.clone(), self.machine.clone()));
+        let layers = Arc::new(Layers::new(self.store.clone(), self.machine.clone(), session.steps.clone()));
         let solved = self.solve(&session, Arc::new(definition), &plans, &layers, cancel).await;
         let outcome = match solved {
             Ok(trees) => self.finish(&session, plans, trees, &layers, cancel).await,

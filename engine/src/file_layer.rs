@@ -28,6 +28,8 @@ pub(crate) struct FileLayer<'a> {
     pub(crate) base: &'a [LayerId],
     /// The layer that the same operation made last time.
     pub(crate) previous: Option<LayerId>,
+    /// Told what was left out or done otherwise than asked.
+    pub(crate) warn: &'a dyn Fn(String),
 }
 
 impl FileLayer<'_> {
@@ -73,7 +75,9 @@ impl FileLayer<'_> {
             scratch: &self.store.temporary_directory(),
             host: self.machine.host(),
         };
-        file_op::apply(&job, target)
+        let applied = file_op::apply(&job, target)?;
+        applied.warnings.iter().for_each(|warning| (self.warn)(warning.clone()));
+        Ok(applied)
     }
 }
 

@@ -217,7 +217,8 @@ pub fn input_digest(
 pub fn apply(job: &Job<'_>, target: Target<'_>) -> Result<Applied, FileOpError> {
     let mut run = Run { job, trees: Vec::new() };
     let at = producer(job.op, job.output)?;
-    let plan = run.plan(at)?;
+    let mut plan = run.plan(at)?;
+    plan.date_changed_directories();
     emit::emit(&plan, target)
 }
 
@@ -262,7 +263,7 @@ impl<'a> Run<'a> {
         let time = self.job.default_time;
         match &action.kind {
             FileActionKind::Copy(copy) => {
-                let owner = owner::resolve(copy.owner.as_ref(), inputs)?;
+                let owner = owner::resolve(copy.owner.as_ref(), inputs, &mut plan.warnings)?;
                 match action.secondary {
                     None | Some(FileInput::Scratch) => {
                         let source = copy::From::Empty;
@@ -282,13 +283,16 @@ impl<'a> Run<'a> {
                 }
             }
             FileActionKind::Mkfile(op) => {
-                edit::mkfile(plan, op, owner::resolve(op.owner.as_ref(), inputs)?, time)
+                let owner = owner::resolve(op.owner.as_ref(), inputs, &mut plan.warnings)?;
+                edit::mkfile(plan, op, owner, time)
             }
             FileActionKind::Mkdir(op) => {
-                edit::mkdir(plan, op, owner::resolve(op.owner.as_ref(), inputs)?, time)
+                let owner = owner::resolve(op.owner.as_ref(), inputs, &mut plan.warnings)?;
+                edit::mkdir(plan, op, owner, time)
             }
             FileActionKind::Symlink(op) => {
-                edit::symlink(plan, op, owner::resolve(op.owner.as_ref(), inputs)?, time)
+                let owner = owner::resolve(op.owner.as_ref(), inputs, &mut plan.warnings)?;
+                edit::symlink(plan, op, owner, time)
             }
             FileActionKind::Rm(op) => edit::rm(plan, op),
         }

@@ -2,28 +2,28 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use cache::layer::{DiffOptions, DirectorySink, Flavor, Lower, UnpackOptions};
-use cache::{LayerId, Store};
-use tokio::sync::OnceCell;
+use cache::layer::{DiffOptions, DirectorySink, Finished, Flavor, Lower, UnpackOptions};
+use cache::{LayerId, NewLayer, Store};
 use tokio::task::JoinHandle;
 
 use crate::assemble::AssembledLayer;
 use crate::error::BuildError;
 use crate::machine::Machine;
+use crate::steps::Steps;
 use crate::worker::blocking;
 
-type Unpacking = Arc<OnceCell<PathBuf>>;
 type Hashing = JoinHandle<Result<(), BuildError>>;
 
 /// The layers of one build.
 pub(crate) struct Layers {
     store: Store,
     machine: Arc<Machine>,
-    /// Layers being turned into directories, so that it happens once.
-    unpacking: Mutex<HashMap<LayerId, Unpacking>>,
+    steps: Arc<Steps>,
+    /// Held while layers are turned into directories.
+    unpacking: tokio::sync::Mutex<()>,
     /// Layers whose tar is being written and hashed.
     hashing: Mutex<HashMap<LayerId, Hashing>>,
     /// When layers were made, in seconds since the epoch.
@@ -31,8 +31,8 @@ pub(crate) struct Layers {
 }
 
 impl Layers {
-    pub(crate) fn new(store: Store, machine: Arc<Machine>) -> Self {
-        Self { store, machine, unpacking: Mutex::default(), hashing: Mutex::default(), made: Mutex::default() }
+    pub(crate) fn new(store: Store, machine: Arc<Machine>, steps: Arc<Steps>) -> Self {
+        Self { store, machine, steps, unpacking: tokio::sync::Mutex::default(), hashing: Mutex::default(), made: Mutex::default() }
     }
 
     /// Takes note of when a step's new layers, the topmost ones, were made.
@@ -46,21 +46,40 @@ impl Layers {
     /// Directories of `layers`, in their order; those that exist only as blobs are unpacked, all
     /// at once.
     pub(crate) async fn directories(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
-        let found = layers.iter().map(|id| self.directory(id));
-        futures_util::future::try_join_all(found).await
+        if let Some(directories) = self.known_directories(layers)? {
+            return Ok(directories);
+        }
+        // Stages with one base ask at the same time: the second finds the work done.
+        let _unpacking = self.unpacking.lock().await;
+        let missing: Vec<LayerId> = layers
+            .iter()
+            .filter(|id| self.store.layer(id).is_some_and(|info| info.directory.is_none()))
+            .cloned()
+            .collect();
+        let unpacked = missing.into_iter().map(|id| {
+            let (store, machine) = (self.store.clone(), self.machine.clone());
+            blocking(move || Ok((id.clone(), unpack(&machine, &store, &id)?)))
+        });
+        let unpacked: HashMap<_, _> =
+            futures_util::future::try_join_all(unpacked).await?.into_iter().collect();
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let (steps, all) = (self.steps.clone(), layers.to_vec());
+        blocking(move || place(&machine, &store, &steps, &all, unpacked)).await?;
+        self.known_directories(layers)?.ok_or_else(|| lost(&layers[0]))
     }
 
-    async fn directory(&self, id: &LayerId) -> Result<PathBuf, BuildError> {
-        let info = self.store.layer(id).ok_or_else(|| lost(id))?;
-        if let Some(directory) = info.directory {
-            return Ok(directory);
+    /// The directories, if all are there. What a layer hides as a whole is left out.
+    fn known_directories(&self, layers: &[LayerId]) -> Result<Option<Vec<PathBuf>>, BuildError> {
+        let mut directories = Vec::with_capacity(layers.len());
+        for id in layers {
+            let info = self.store.layer(id).ok_or_else(|| lost(id))?;
+            let Some(directory) = info.directory else { return Ok(None) };
+            if hides_all_below(&directory).exists() {
+                directories.clear();
+            }
+            directories.push(directory);
         }
-        let cell = self.unpacking.lock().expect("no panic while held").entry(id.clone()).or_default().clone();
-        let unpacked = cell.get_or_try_init(|| async {
-            let (store, machine, id) = (self.store.clone(), self.machine.clone(), id.clone());
-            blocking(move || unpack(&machine, &store, &id)).await
-        });
-        unpacked.await.cloned()
+        Ok(Some(directories))
     }
 
     /// Starts to write and hash the tar of a layer directory over `base`, off the critical path.
@@ -143,7 +162,8 @@ fn lower(store: &Store, base: &[LayerId], flavor: Flavor) -> std::io::Result<Low
     Ok(Lower::new(roots?, flavor))
 }
 
-fn unpack(machine: &Machine, store: &Store, id: &LayerId) -> Result<PathBuf, BuildError> {
+/// Unpacks a layer into a directory that nobody sees yet.
+fn unpack(machine: &Machine, store: &Store, id: &LayerId) -> Result<(NewLayer, Finished), BuildError> {
     let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
     let info = store.layer(id).ok_or_else(|| lost(id))?;
     let blob = info.blobs.iter().find_map(|form| store.blob(&form.digest)).ok_or_else(|| lost(id))?;
@@ -153,7 +173,38 @@ fn unpack(machine: &Machine, store: &Store, id: &LayerId) -> Result<PathBuf, Bui
     let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
     let options = UnpackOptions { diff_id: info.diff_id, ..UnpackOptions::default() };
     let blob = blob.open().map_err(|e| failed(&e))?;
-    cache::layer::unpack(blob, sink, &options).map_err(|e| failed(&e))?;
-    store.set_directory(id, layer);
-    store.layer(id).and_then(|info| info.directory).ok_or_else(|| lost(id))
+    let unpacked = cache::layer::unpack(blob, sink, &options).map_err(|e| failed(&e))?;
+    Ok((layer, unpacked.finished))
+}
+
+/// Gives layers their directories, from the bottom up: what an archive left to the layers below
+/// is taken from there.
+fn place(
+    machine: &Machine,
+    store: &Store,
+    steps: &Steps,
+    layers: &[LayerId],
+    mut unpacked: HashMap<LayerId, (NewLayer, Finished)>,
+) -> Result<(), BuildError> {
+    let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+    for (number, id) in layers.iter().enumerate() {
+        let Some((layer, finished)) = unpacked.remove(id) else { continue };
+        finished.warnings.iter().for_each(|warning| steps.warn(warning.to_string()));
+        if !finished.implied.is_empty() || !finished.dangling.is_empty() {
+            let below = lower(store, &layers[..number], machine.flavor()).map_err(|e| failed(&e))?;
+            let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+            cache::layer::adopt(root.into(), machine.directory_options(below), &finished).map_err(|e| failed(&e))?;
+        }
+        if finished.opaque_root {
+            File::create(hides_all_below(&layer.fs())).map_err(|e| failed(&e))?;
+        }
+        store.set_directory(id, layer);
+    }
+    Ok(())
+}
+
+/// Beside a layer's tree: a mark that nothing of the layers below shows. Overlayfs has none for
+/// the root.
+fn hides_all_below(fs: &Path) -> PathBuf {
+    fs.with_file_name("opaque")
 }

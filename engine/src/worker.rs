@@ -359,6 +359,7 @@ impl BuildWorker {
             };
             let (machine, store, layers) = (self.machine.clone(), self.store.clone(), self.layers.clone());
             let (op, views, below) = (op.clone(), views.clone(), base.clone());
+            let steps = self.steps.clone();
             let previous = previous.clone();
             let written = blocking(move || {
                 let inputs = views.iter().map(|view| Some(view.as_ref())).collect();
@@ -371,6 +372,7 @@ impl BuildWorker {
                     inputs,
                     base: &below,
                     previous,
+                    warn: &|warning| steps.warn(warning),
                 };
                 layer.write(mounted)
             });
@@ -452,6 +454,7 @@ impl BuildWorker {
     async fn snapshot(&self, view: &Arc<View>) -> Result<Arc<[LayerId]>, BuildError> {
         let view = view.clone();
         let (machine, store, layers) = (self.machine.clone(), self.store.clone(), self.layers.clone());
+        let steps = self.steps.clone();
         blocking(move || {
             let op = file_layer::copy_directory("/", None);
             let digest = file_op::input_digest(&op, 0, &view).map_err(file_error)?;
@@ -471,6 +474,7 @@ impl BuildWorker {
                 inputs: vec![Some(&view)],
                 base: &[],
                 previous: None,
+                warn: &|warning| steps.warn(warning),
             };
             let layer = layer.write(true)?;
             store.put_record(&record(key, vec![vec![layer.clone()]]));

@@ -157,6 +157,8 @@ pub(crate) enum Step {
     NotFound,
     NotExecutable,
     Mount,
+    /// This part of what was to be mounted does not open.
+    Part(String),
     NotADirectory,
     WorkingDirectory,
     Rlimit,
@@ -204,6 +206,7 @@ impl From<Failure> for SpawnError {
                 Self::NotExecutable { program: subject, hint, source }
             }
             Step::Mount => Self::Mount { target: subject, source },
+            Step::Part(origin) => Self::MountSource { origin, target: subject, source },
             Step::NotADirectory => Self::NotADirectory { target: subject },
             Step::WorkingDirectory => Self::WorkingDirectory { path: subject, source },
             Step::Rlimit => Self::Rlimit { name: subject, source },

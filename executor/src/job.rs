@@ -53,6 +53,11 @@ pub(crate) struct JobMount {
 pub(crate) enum JobSource {
     /// A mount attached nowhere, with its flags already set.
     Detached(FdIndex),
+    /// What is at this path beneath such a mount.
+    Part {
+        whole: FdIndex,
+        selector: String,
+    },
     Tmpfs {
         size: u64,
     },

@@ -55,7 +55,7 @@ fn adapt(host: &str, network: NetworkUsed) -> String {
                 let address = address.trim();
                 let reachable = address.parse::<IpAddr>().is_ok_and(|ip| {
                     let served = network == NetworkUsed::Pasta && ip.is_ipv4();
-                    !ip.is_loopback() && !(served && !servers.contains(&stand_in))
+                    !ip.is_loopback() && (!served || servers.contains(&stand_in))
                 });
                 servers.push(if reachable { address } else { stand_in });
             }

@@ -75,9 +75,8 @@ pub(crate) fn mount(
     let plain = Directories::open(lowers, writable)?;
     // Without the host's paths if the kernel can, and without one call for each layer if it cannot.
     let hidden = plain.without_host_paths(lowers, writable);
-    match hidden.map(|hidden| new_mount(host, &hidden, attributes)) {
-        Some(Ok(mounted)) => return Ok(mounted),
-        Some(Err(_)) | None => {}
+    if let Some(Ok(mounted)) = hidden.map(|hidden| new_mount(host, &hidden, attributes)) {
+        return Ok(mounted);
     }
     match new_mount(host, &plain, attributes) {
         Err(OverlayError::Mount { source, .. }) if lacks_new_options(&source) => {
@@ -323,7 +322,7 @@ mod legacy {
         #[test]
         fn privileged_the_old_call_gives_the_same_tree() {
             if !rustix::process::geteuid().is_root() {
-                eprintln!("skipped: needs root to mount");
+                let _ = io::Write::write_all(&mut io::stderr(), b"skipped: needs root to mount\n");
                 return;
             }
             let dir = tempfile::tempdir().unwrap();

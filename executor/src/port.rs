@@ -229,7 +229,10 @@ mod tests {
         let inside = server.local_addr().unwrap().port();
         let forward = Forward::start(&port(inside), own_network().as_fd()).unwrap();
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: needs root to enter a network namespace");
+            let _ = io::Write::write_all(
+                &mut io::stderr(),
+                b"skipped: needs root to enter a network namespace\n",
+            );
             return;
         }
         let mut client = TcpStream::connect(forward.address()).unwrap();

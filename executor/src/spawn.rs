@@ -3,7 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
@@ -35,6 +36,17 @@ pub struct Executor {
     networks: Arc<NetworkPool>,
     filter: Vec<u8>,
     unified_control_groups: bool,
+    preparing: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let preparing = self.preparing.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in preparing.drain(..) {
+            // What it made goes with the pools; what it could not make nobody has asked for.
+            drop(thread.join());
+        }
+    }
 }
 
 impl Executor {
@@ -46,7 +58,8 @@ impl Executor {
         let filter = seccomp::program(identities);
         let filter = filter.iter().flat_map(|instruction| instruction.to_le_bytes()).collect();
         let unified_control_groups = cgroup::is_unified();
-        Ok(Self { host, inits, networks, filter, unified_control_groups })
+        let preparing = Mutex::default();
+        Ok(Self { host, inits, networks, filter, unified_control_groups, preparing })
     }
 
     /// What this machine lets us do.
@@ -55,16 +68,20 @@ impl Executor {
     }
 
     /// Gets ready, in the background, for steps to come, of which `networks` at once want a network
-    /// of their own. Worth calling as soon as it is likely that something will run.
+    /// of their own. Worth calling as soon as it is certain that something will run; dropping the
+    /// executor waits for what is being made.
     pub fn prepare(&self, networks: usize) {
         // Failures show when the step that needs it runs.
         let _ = self.inits.prepare();
-        if networks > 0 {
-            let pool = Arc::clone(&self.networks);
-            let spawned = std::thread::Builder::new()
-                .name("network-starter".to_owned())
-                .spawn(move || pool.prepare(networks));
-            drop(spawned);
+        if networks == 0 {
+            return;
+        }
+        let pool = Arc::clone(&self.networks);
+        let thread = std::thread::Builder::new()
+            .name("network-starter".to_owned())
+            .spawn(move || pool.prepare(networks));
+        if let Ok(thread) = thread {
+            self.preparing.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         }
     }
 
@@ -187,31 +204,14 @@ impl Executor {
                 let writable = scratch.as_ref().map(|dirs| (&*dirs.upper, &*dirs.work));
                 let merged = overlay::mount(&self.host, &lowers, writable, attributes)
                     .map_err(|source| SpawnError::MountLayers { target: target.clone(), source })?;
-                let mounted = self.select(merged, &selector, attributes, &target)?;
-                JobSource::Detached(parcel.add(mounted))
+                let whole = parcel.add(merged);
+                match is_root(&selector) {
+                    true => JobSource::Detached(whole),
+                    false => JobSource::Part { whole, selector },
+                }
             }
         };
         Ok(JobMount { target, source, readonly })
-    }
-
-    /// The part of a merged tree that is to be seen.
-    fn select(
-        &self,
-        merged: OwnedFd,
-        selector: &str,
-        attributes: MountAttrFlags,
-        target: &str,
-    ) -> Result<OwnedFd, SpawnError> {
-        if is_root(selector) {
-            return Ok(merged);
-        }
-        open_beneath(merged.as_fd(), selector)
-            .and_then(|part| clone_mount(part.as_fd(), attributes))
-            .map_err(|source| SpawnError::MountSource {
-                origin: selector.to_owned(),
-                target: target.to_owned(),
-                source,
-            })
     }
 
     /// An init in a control group with these limits.

@@ -360,7 +360,10 @@ mod tests {
                 unified && fs::create_dir(group).is_ok()
             });
         let Some(group) = group else {
-            eprintln!("skipped: no unified control groups to write to");
+            let _ = io::Write::write_all(
+                &mut io::stderr(),
+                b"skipped: no unified control groups to write to\n",
+            );
             return;
         };
         let program = File::open("/bin/busybox").unwrap();
@@ -380,7 +383,10 @@ mod tests {
     #[test]
     fn privileged_a_program_that_cannot_run_is_an_error() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: needs root to make namespaces");
+            let _ = io::Write::write_all(
+                &mut io::stderr(),
+                b"skipped: needs root to make namespaces\n",
+            );
             return;
         }
         let file = File::open("/etc/passwd").unwrap();

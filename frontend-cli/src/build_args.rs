@@ -2,10 +2,10 @@
 //! what to do around it. Looks at the environment and at which files exist, reads nothing.
 
 pub mod csv;
-mod host;
+pub(crate) mod host;
 pub mod option;
 mod output;
-mod quantity;
+pub(crate) mod quantity;
 mod refused;
 mod secret;
 
@@ -337,7 +337,7 @@ fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
         .collect()
 }
 
-fn platforms(typed: &[String], environment: &Environment) -> Result<Vec<Platform>, UsageError> {
+pub(crate) fn platforms(typed: &[String], environment: &Environment) -> Result<Vec<Platform>, UsageError> {
     const NAME: &str = "DOCKER_DEFAULT_PLATFORM";
     let default = environment.text(NAME).unwrap_or_default();
     let texts = if typed.is_empty() { vec![default.to_owned()] } else { typed.to_vec() };
@@ -367,7 +367,7 @@ fn no_cache(args: &BuildArgs) -> NoCache {
     if stages.is_empty() { NoCache::Never } else { NoCache::Stages(stages) }
 }
 
-fn pull(value: Option<&str>) -> Result<PullPolicy, UsageError> {
+pub(crate) fn pull(value: Option<&str>) -> Result<PullPolicy, UsageError> {
     match value {
         None | Some("missing" | "false" | "0") => Ok(PullPolicy::Missing),
         Some("always" | "true" | "1") => Ok(PullPolicy::Always),
@@ -378,7 +378,7 @@ fn pull(value: Option<&str>) -> Result<PullPolicy, UsageError> {
     }
 }
 
-fn network(value: Option<&str>) -> Result<NetworkMode, UsageError> {
+pub(crate) fn network(value: Option<&str>) -> Result<NetworkMode, UsageError> {
     match value {
         None | Some("" | "default") => Ok(NetworkMode::Default),
         Some("none") => Ok(NetworkMode::None),
@@ -389,7 +389,7 @@ fn network(value: Option<&str>) -> Result<NetworkMode, UsageError> {
 }
 
 /// A host name as Linux takes it (`sethostname(2)`: at most 64 bytes).
-fn hostname(text: &str) -> Result<String, UsageError> {
+pub(crate) fn hostname(text: &str) -> Result<String, UsageError> {
     let is_good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if text.len() <= 64 && text.chars().all(is_good) {
         Ok(text.to_owned())
@@ -463,7 +463,7 @@ fn call(text: Option<&str>) -> Result<Action, UsageError> {
     }
 }
 
-fn progress(args: &BuildArgs, environment: &Environment) -> Result<Mode, UsageError> {
+pub(crate) fn progress(args: &BuildArgs, environment: &Environment) -> Result<Mode, UsageError> {
     let typed = args.progress.as_deref().filter(|kind| !kind.is_empty());
     let from_environment = environment.text("BUILDKIT_PROGRESS").filter(|kind| !kind.is_empty());
     if args.quiet {

@@ -2,10 +2,14 @@
 //! ([`crate::build_args`] for `build`).
 
 mod build;
+mod images;
+mod run;
 
 use std::path::PathBuf;
 
 pub use build::BuildArgs;
+pub use images::*;
+pub use run::{RefusedRunArgs, RunArgs};
 
 /// Builds container images from Dockerfiles.
 ///
@@ -62,6 +66,9 @@ pub enum Subcommand {
         override_usage = "mybuild [build] [OPTIONS] CONTEXT"
     )]
     Build(Box<BuildArgs>),
+    /// The commands on images and on the store.
+    #[command(flatten)]
+    Image(ImageSubcommand),
     /// Print a completion script for a shell
     ///
     /// For bash: `mybuild completions bash > /etc/bash_completion.d/mybuild`

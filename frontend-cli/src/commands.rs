@@ -2,7 +2,22 @@
 
 mod build;
 mod completions;
+mod du;
+mod fsck;
+mod history;
+mod image;
+mod images;
+mod inspect;
+mod load;
 mod man;
+mod prune;
+mod pull;
+mod rmi;
+mod run;
+mod save;
+mod tag;
+
+use image::ImageCommand;
 
 use crate::build_args::{self, Build};
 use crate::cli::{Cli, CompletionsArgs, GlobalArgs, ManArgs, Subcommand};
@@ -19,6 +34,7 @@ pub struct Command {
 /// What is to be done.
 enum Action {
     Build(Box<Build>),
+    Image(Box<ImageCommand>),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -30,6 +46,9 @@ impl Command {
         let action = match cli.command {
             Subcommand::Build(args) => {
                 Action::Build(Box::new(build_args::resolve(&args, environment)?))
+            }
+            Subcommand::Image(subcommand) => {
+                Action::Image(Box::new(ImageCommand::resolve(subcommand, environment)?))
             }
             Subcommand::Completions(args) => Action::Completions(args),
             Subcommand::Man(args) => Action::Man(args),
@@ -55,6 +74,7 @@ impl Command {
                 build.warnings.extend(notice);
                 build::run(*build, self.options, self.global.debug).await
             }
+            Action::Image(command) => command.run(self.options, notice).await,
             Action::Completions(args) => completions::run(&args),
             Action::Man(args) => man::run(&args),
         }

@@ -10,20 +10,27 @@ use std::ffi::{OsStr, OsString};
 /// Docker's two-word spellings: group, word, our command.
 const GROUPS: &[(&str, &str, &str)] = &[
     ("builder", "build", "build"),
+    ("builder", "prune", "prune"),
     ("buildx", "b", "build"),
     ("buildx", "build", "build"),
+    ("buildx", "du", "du"),
+    ("buildx", "prune", "prune"),
     ("image", "build", "build"),
     ("image", "history", "history"),
     ("image", "inspect", "inspect"),
     ("image", "list", "images"),
     ("image", "load", "load"),
     ("image", "ls", "images"),
+    ("image", "prune", "prune"),
     ("image", "pull", "pull"),
     ("image", "push", "push"),
+    ("image", "remove", "rmi"),
     ("image", "rm", "rmi"),
     ("image", "save", "save"),
     ("image", "tag", "tag"),
     ("container", "run", "run"),
+    ("system", "df", "du"),
+    ("system", "prune", "prune"),
 ];
 
 /// The command line as `command` reads it. `argv[0]` is the program.
@@ -34,9 +41,39 @@ pub fn normalize(command: &clap::Command, argv: Vec<OsString>) -> Vec<OsString> 
         return argv;
     };
     if let Some(subcommand) = command.find_subcommand(name) {
-        resolve_switches(&[subcommand, command], &mut argv);
+        let commands = [subcommand, command];
+        // What follows the image is the container's command line, not ours.
+        let theirs = match subcommand.get_name() {
+            "run" => argv.split_off(end_of_flags(&commands, &argv, command_position(command, &argv) + 1)),
+            _ => Vec::new(),
+        };
+        resolve_switches(&commands, &mut argv);
+        argv.extend(theirs);
     }
     argv
+}
+
+/// The first word from `at` on that is neither a flag nor a flag's value.
+fn end_of_flags(commands: &[&clap::Command], argv: &[OsString], mut at: usize) -> usize {
+    let flags = || commands.iter().flat_map(|command| command.get_arguments());
+    let takes_value = |flag: &clap::Arg| flag.get_action().takes_values();
+    while let Some(word) = argv.get(at).and_then(|word| word.to_str()) {
+        let takes_next = if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
+            let is_it = |flag: &&clap::Arg| flag.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long))
+                || flag.get_all_aliases().is_some_and(|names| names.contains(&long));
+            !long.contains('=') && flags().find(is_it).is_some_and(takes_value)
+        } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
+            // In `-ite`, the first flag with a value takes the rest of the word or the next one.
+            let first = shorts.char_indices().find(|(_, short)| {
+                flags().any(|flag| flag.get_short() == Some(*short) && takes_value(flag))
+            });
+            first.is_some_and(|(position, short)| position + short.len_utf8() == shorts.len())
+        } else {
+            break;
+        };
+        at += if takes_next { 2 } else { 1 };
+    }
+    at.min(argv.len())
 }
 
 /// Makes the command explicit.

@@ -47,10 +47,16 @@ struct Frame {
     path_length: usize,
     /// Its own group, which some directories and file systems hand down to new files.
     gid: u32,
-    /// What to set when the directory is left: writing into it changes its time.
-    mtime: Time,
-    mode: Option<Mode>,
-    touched: bool,
+    leaving: Leaving,
+}
+
+/// What to set when a directory is left: writing into it changes its time.
+pub(super) struct Leaving {
+    pub(super) mtime: Time,
+    /// Its mode, if with that one nothing could be written into it.
+    pub(super) mode: Option<Mode>,
+    /// There is anything to set.
+    pub(super) touched: bool,
 }
 
 /// What is to be done about a component that is not a directory.
@@ -110,7 +116,7 @@ impl Beneath {
     /// Notes that something in the current directory is about to change.
     pub(super) fn touch(&mut self) {
         if let Some(frame) = self.frames.last_mut() {
-            frame.touched = true;
+            frame.leaving.touched = true;
         }
     }
 
@@ -141,7 +147,13 @@ impl Beneath {
                 continue;
             }
             match self.open(&component) {
-                Ok(directory) => self.push(&component, directory, None)?,
+                Ok(directory) => {
+                    let stat =
+                        fstat(&directory).map_err(|errno| self.error("stat", &component, errno))?;
+                    let mtime = super::read::mtime(&stat);
+                    let leaving = Leaving { mtime, mode: None, touched: false };
+                    self.push(&component, directory, stat.st_gid, leaving);
+                }
                 Err(Errno::NOENT) => self.make(&component, missing, false)?,
                 Err(Errno::NOTDIR | Errno::LOOP) => {
                     let Some(target) = self.read_link(&component)? else {
@@ -203,22 +215,24 @@ impl Beneath {
             let directory = self.open(component)?;
             let path = name::join(&self.path, component);
             let time = missing.made(directory.as_fd(), &path, over_whiteout)?;
-            Ok((directory, time))
+            let gid = fstat(&directory)?.st_gid;
+            Ok((directory, time, gid))
         })();
-        let (directory, time) =
+        let (directory, mtime, gid) =
             made.map_err(|errno| self.error("make the directory", component, errno))?;
-        self.push(component, directory, Some(time))
+        self.push(component, directory, gid, Leaving { mtime, mode: None, touched: true });
+        Ok(())
     }
 
-    /// Makes `directory`, just opened as `component` of the current one, the current one. With a
-    /// `time` it gets that one when it is left, else the one it has now.
+    /// Makes `directory`, just opened as `component` of the current one, the current one; `gid` is
+    /// its group.
     pub(super) fn push(
         &mut self,
         component: &[u8],
         directory: OwnedFd,
-        time: Option<Time>,
-    ) -> Result<(), LayerError> {
-        let stat = fstat(&directory).map_err(|errno| self.error("stat", component, errno))?;
+        gid: u32,
+        leaving: Leaving,
+    ) {
         let straight = self.asked == self.path;
         if self.frames.len() > OPEN_MAX {
             self.frames.last_mut().expect("there are frames").fd = None;
@@ -229,24 +243,7 @@ impl Beneath {
         } else {
             self.asked = name::join(&self.asked, component);
         }
-        self.frames.push(Frame {
-            fd: Some(directory),
-            path_length: self.path.len(),
-            gid: stat.st_gid,
-            mtime: time.unwrap_or_else(|| super::read::mtime(&stat)),
-            mode: None,
-            touched: time.is_some(),
-        });
-        Ok(())
-    }
-
-    /// What the current directory, which must not be the root, gets when it is left.
-    pub(super) fn on_leaving(&mut self, mtime: Time, mode: Option<Mode>, gid: u32) {
-        let frame = self.frames.last_mut().expect("the current directory is not the root");
-        frame.mtime = mtime;
-        frame.mode = mode;
-        frame.gid = gid;
-        frame.touched = true;
+        self.frames.push(Frame { fd: Some(directory), path_length: self.path.len(), gid, leaving });
     }
 
     /// Leaves directories until the current one's path is `length` bytes long.
@@ -283,11 +280,11 @@ impl Beneath {
 
 impl Frame {
     fn leave(self) -> Result<(), Errno> {
-        let Some(directory) = self.fd.filter(|_| self.touched) else { return Ok(()) };
-        if let Some(mode) = self.mode {
+        let Some(directory) = self.fd.filter(|_| self.leaving.touched) else { return Ok(()) };
+        if let Some(mode) = self.leaving.mode {
             fchmod(&directory, mode)?;
         }
-        futimens(&directory, &timestamps(self.mtime))
+        futimens(&directory, &timestamps(self.leaving.mtime))
     }
 }
 

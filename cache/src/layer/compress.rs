@@ -14,6 +14,13 @@ mod gzip;
 /// Size of the buffer before a decompressor.
 const INPUT_BUFFER: usize = 256 * 1024;
 
+/// Bytes that one zstd worker compresses at a time. Part of the format: another size gives other
+/// bytes.
+const ZSTD_JOB: u32 = 2 << 20;
+
+/// Each worker takes about three jobs' memory.
+const ZSTD_WORKERS: usize = 6;
+
 /// The largest zstd window that is allocated for a stream, as a power of two: 128 MiB, which is
 /// what zstd's own programs take.
 const WINDOW_LOG_MAX: u32 = 27;
@@ -79,9 +86,10 @@ pub fn compress(
 
 fn zstd_frame(reader: &mut dyn Read, writer: &mut dyn Write, level: i32) -> io::Result<()> {
     let mut encoder = zstd::Encoder::new(writer, level)?;
+    encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
     // Any number of workers gives the same bytes, but none at all gives others.
-    let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(8);
-    encoder.multithread(u32::try_from(workers).expect("at most eight"))?;
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get).min(ZSTD_WORKERS);
+    encoder.multithread(u32::try_from(workers).expect("a few"))?;
     encoder.include_checksum(true)?;
     let mut buffer = vec![0; INPUT_BUFFER];
     loop {

@@ -24,19 +24,21 @@ pub(super) struct Copier {
 pub(super) enum CopyError {
     /// The source ended early or went on.
     Size,
-    /// Reading or writing failed.
-    Io(io::Error),
+    /// The source could not be read.
+    Read(io::Error),
+    /// Writing failed.
+    Write(io::Error),
 }
 
 impl From<io::Error> for CopyError {
     fn from(error: io::Error) -> Self {
-        Self::Io(error)
+        Self::Write(error)
     }
 }
 
 impl From<Errno> for CopyError {
     fn from(errno: Errno) -> Self {
-        Self::Io(errno.into())
+        Self::Write(errno.into())
     }
 }
 
@@ -61,8 +63,9 @@ impl Copier {
             Content::File(from) => self.copy_file(from, size, to),
             Content::Link { directory, path } => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let from = File::from(openat(directory, path, flags, Mode::empty())?);
-                self.copy_file(&from, size, to)
+                let from = openat(directory, path, flags, Mode::empty())
+                    .map_err(|errno| CopyError::Read(errno.into()))?;
+                self.copy_file(&File::from(from), size, to)
             }
         }
     }
@@ -111,7 +114,7 @@ impl Copier {
                 Ok(0) => break,
                 Ok(read) => length += read,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(CopyError::Read(error)),
             }
         }
         if length != size {
@@ -138,7 +141,7 @@ impl Copier {
                     done += read as u64;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(CopyError::Read(error)),
             }
         }
         Ok(())
@@ -155,7 +158,7 @@ pub(super) fn drain(
     loop {
         let bytes = match reader.fill_buf() {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            bytes => bytes?,
+            bytes => bytes.map_err(CopyError::Read)?,
         };
         if bytes.is_empty() != (left == 0) {
             return Err(CopyError::Size);

@@ -12,7 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
 
-use super::beneath::{self, Beneath, DIRECTORY, Missing, Obstacle};
+use super::beneath::{self, Beneath, DIRECTORY, Leaving, Missing, Obstacle};
 use super::content::{Copier, CopyError};
 use super::name::{self, to_path};
 use super::remove::remove;
@@ -211,8 +211,12 @@ impl DirectorySink {
         context.set_xattrs(directory.as_fd(), entry)?;
         let late = (!mode.contains(Mode::RWXU)).then_some(mode);
         let gid = fstat(&directory)?.st_gid;
-        self.beneath.push(name, directory, Some(entry.mtime)).map_err(errno_of)?;
-        self.beneath.on_leaving(entry.mtime, late, gid);
+        self.beneath.push(
+            name,
+            directory,
+            gid,
+            Leaving { mtime: entry.mtime, mode: late, touched: true },
+        );
         Ok(())
     }
 
@@ -427,7 +431,11 @@ impl LayerSink for DirectorySink {
             EntryKind::File { size } => {
                 self.file(entry, name, *size, content).map_err(|error| match error {
                     CopyError::Size => LayerError::Size { path: to_path(&path), size: *size },
-                    CopyError::Io(source) => {
+                    CopyError::Read(source) => {
+                        let action = "read the content of";
+                        LayerError::Entry { action, path: to_path(&path), source }
+                    }
+                    CopyError::Write(source) => {
                         LayerError::Entry { action: "write", path: to_path(&path), source }
                     }
                 })?;
@@ -518,14 +526,6 @@ impl Missing for Context {
         }
         self.implied.insert(path.to_vec());
         Ok(entry.mtime)
-    }
-}
-
-/// The system's word in an error of [`Beneath`], to be reported with the entry's own path.
-fn errno_of(error: LayerError) -> Errno {
-    match error {
-        LayerError::Entry { source, .. } => Errno::from_io_error(&source).unwrap_or(Errno::IO),
-        _ => Errno::IO,
     }
 }
 

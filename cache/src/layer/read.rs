@@ -24,8 +24,8 @@ pub(super) fn is_own(attribute: &[u8]) -> bool {
 }
 
 /// The entry `name` of `directory` as it stands there, link or not; its path is `name`. Nothing
-/// is said about other names of the same file: a hard link reads as a file. A socket reads as
-/// nothing, for no layer can hold one.
+/// is said about other names of the same file: a hard link reads as a file. A character device
+/// 0:0 reads as a whiteout. A socket reads as nothing, for no layer can hold one.
 pub fn read_entry(directory: impl AsFd, name: &[u8]) -> Result<Option<Entry>, LayerError> {
     let directory = directory.as_fd();
     let stat =

@@ -143,8 +143,7 @@ impl<W: Write> TarSink<W> {
             Content::File(file) => self.file(file, size)?,
             Content::Link { directory, path } => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file =
-                    openat(directory, path, flags, Mode::empty()).map_err(CopyError::from)?;
+                let file = openat(directory, path, flags, Mode::empty()).map_err(unread)?;
                 self.file(&File::from(file), size)?;
             }
         }
@@ -162,7 +161,7 @@ impl<W: Write> TarSink<W> {
             let start = self.buffer.len();
             let read = match pread(file, spare_capacity(&mut self.buffer), done) {
                 Err(Errno::INTR) => continue,
-                read => read.map_err(CopyError::from)? as u64,
+                read => read.map_err(unread)? as u64,
             };
             if read > size - done || read == 0 && done < size {
                 self.buffer.truncate(start);
@@ -174,6 +173,10 @@ impl<W: Write> TarSink<W> {
             }
         }
     }
+}
+
+fn unread(errno: Errno) -> CopyError {
+    CopyError::Read(errno.into())
 }
 
 enum ContentError {
@@ -204,7 +207,7 @@ impl<W: Write> LayerSink for TarSink<W> {
             ContentError::Copy(CopyError::Size) => {
                 LayerError::Size { path: to_path(&entry.path), size }
             }
-            ContentError::Copy(CopyError::Io(source)) => {
+            ContentError::Copy(CopyError::Read(source) | CopyError::Write(source)) => {
                 LayerError::Entry { action: "read", path: to_path(&entry.path), source }
             }
         })

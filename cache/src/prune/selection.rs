@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use super::{PruneFilter, ago};
 use crate::blob::blob_path;
 use crate::bucket::Bucket;
-use crate::database::{Kind, Row, Write};
+use crate::database::{KeyedRow, Kind, Row, Write};
 use crate::mount::Slot;
 use crate::record::{Record, RememberedReference};
 use crate::snapshot::{LayerId, LayerRow, parse_form};
@@ -66,8 +66,6 @@ pub(super) fn sizes(store: &Store, filter: &PruneFilter) -> Result<Sizes, StoreE
     let mounts = mounts.into_iter().map(|slot| (slot.path.clone(), size_of(&slot.path))).collect();
     Ok(Sizes { layers, mounts })
 }
-
-type KeyedRow = (Vec<u8>, Row);
 
 /// What goes.
 #[derive(Debug, Default)]

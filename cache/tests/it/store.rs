@@ -268,6 +268,7 @@ fn logs_keep_to_their_directory() {
 }
 
 /// Waits for something that another thread does.
+#[track_caller]
 pub(crate) fn wait_until(done: impl Fn() -> bool) {
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while !done() {

@@ -1,27 +1,48 @@
 //! Owners by name: looked up in the image's own `passwd` and `group`, never the machine's.
 
+use executor::UserError;
 use llb::{FileActionKind, Owner, OwnerId};
 
 use super::FileOpError;
 use crate::tree::View;
 
-/// User and group that `owner` stands for; `None` keeps what the source has.
+/// User and group that `owner` stands for; `None` keeps what the source has. A name that the image
+/// does not know is root, as for BuildKit, and a line in `warnings`.
 pub(super) fn resolve(
     owner: Option<&Owner>,
     inputs: &[Option<&View>],
+    warnings: &mut Vec<String>,
 ) -> Result<Option<(u32, u32)>, FileOpError> {
     let Some(owner) = owner else { return Ok(None) };
     let (uid, own_group) = match &owner.user {
         None => (0, 0),
         Some(OwnerId::Id(id)) => (*id, *id),
-        Some(OwnerId::Name { name, input }) => lookup(name, tree(name, *input, inputs)?)?,
+        Some(OwnerId::Name { name, input }) => {
+            known(lookup(name, tree(name, *input, inputs)?), warnings)?.unwrap_or((0, 0))
+        }
     };
     let gid = match &owner.group {
         None => own_group,
         Some(OwnerId::Id(id)) => *id,
-        Some(OwnerId::Name { name, input }) => group(name, tree(name, *input, inputs)?)?,
+        Some(OwnerId::Name { name, input }) => {
+            known(group(name, tree(name, *input, inputs)?), warnings)?.unwrap_or(own_group)
+        }
     };
     Ok(Some((uid, gid)))
+}
+
+/// What a name stands for, `None` for one that nobody has.
+fn known<T>(
+    found: Result<T, FileOpError>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<T>, FileOpError> {
+    match found {
+        Err(FileOpError::Owner(error @ (UserError::NoUser { .. } | UserError::NoGroup { .. }))) => {
+            warnings.push(format!("{error}: root owns what is written"));
+            Ok(None)
+        }
+        found => found.map(Some),
+    }
 }
 
 /// What the names of an action's owner that are looked up in `input` stand for.
@@ -42,13 +63,14 @@ pub(super) fn names_in(
     if let Some(OwnerId::Name { name, input: Some(input) }) = &owner.user
         && *input == wanted
     {
-        let (uid, gid) = lookup(name, view)?;
+        let (uid, gid) = known(lookup(name, view), &mut Vec::new())?.unwrap_or((0, 0));
         found.extend([(name.clone(), uid), (name.clone(), gid)]);
     }
     if let Some(OwnerId::Name { name, input: Some(input) }) = &owner.group
         && *input == wanted
     {
-        found.push((name.clone(), group(name, view)?));
+        let gid = known(group(name, view), &mut Vec::new())?.unwrap_or(0);
+        found.push((name.clone(), gid));
     }
     Ok(found)
 }

@@ -250,6 +250,27 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// A directory of the tree below that gets new names changes its time, as it would on a disk:
+    /// to that of the newest among them, so that the result does not depend on the clock.
+    pub(super) fn date_changed_directories(&mut self) {
+        let mut newest: BTreeMap<Vec<u8>, Time> = BTreeMap::new();
+        for (key, planned) in &self.entries {
+            let Some((parent, _)) = path::split(&key.0) else { continue };
+            let carried = matches!(planned, Planned::Directory(directory) if directory.unchanged);
+            if let Some(attributes) = planned.attributes().filter(|_| !carried) {
+                let time = newest.entry(parent.to_vec()).or_insert(attributes.mtime);
+                *time = attributes.mtime.max(*time);
+            }
+        }
+        for (path, time) in newest {
+            if let Some(Planned::Directory(directory)) = self.entries.get_mut(&PlanPath(path.into()))
+                && directory.unchanged
+            {
+                directory.attributes.mtime = time;
+            }
+        }
+    }
+
     fn insert_root(&mut self) -> Result<(), FileOpError> {
         let attributes = match self.lower {
             Some(_) => self.lower_attributes(b"")?,

@@ -238,25 +238,35 @@ fn digest_of(mut file: &File, size: u64) -> std::io::Result<[u8; 32]> {
     }
     if size < LARGE {
         with_buffer(|buffer| {
-            while let n @ 1.. = read(&mut file, buffer)? {
-                hasher.update(&buffer[..n]);
-            }
-            Ok::<(), std::io::Error>(())
+            each_read(&mut file, buffer, |bytes| {
+                hasher.update(bytes);
+            })
         })?;
     } else {
         let mut buffer = vec![0; 4 << 20];
-        while let n @ 1.. = read(&mut file, &mut buffer)? {
-            hasher.update_rayon(&buffer[..n]);
-        }
+        each_read(&mut file, &mut buffer, |bytes| {
+            hasher.update_rayon(bytes);
+        })?;
     }
     Ok(hasher.finalize().into())
 }
 
-fn read(file: &mut &File, buffer: &mut [u8]) -> std::io::Result<usize> {
+/// Reads to the end. A regular file gives less than was asked for only there.
+fn each_read(
+    file: &mut &File,
+    buffer: &mut [u8],
+    mut take: impl FnMut(&[u8]),
+) -> std::io::Result<()> {
     loop {
         match file.read(buffer) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(length) => {
+                take(&buffer[..length]);
+                if length < buffer.len() {
+                    return Ok(());
+                }
+            }
         }
     }
 }

@@ -167,7 +167,7 @@ struct Listing {
 /// A name just read.
 struct Child {
     node: Node,
-    descend: Option<Pending>,
+    descend: Option<Box<Pending>>,
 }
 
 /// What the patterns say of a name.
@@ -198,6 +198,8 @@ impl Scan<'_> {
         while !level.is_empty() {
             let listings: Vec<_> = level.par_iter().map(|dir| self.list(dir)).collect();
             let mut next = Vec::new();
+            let found = listings.iter().flatten().map(|listing| listing.children.len());
+            nodes.reserve_exact(found.sum());
             for (dir, listing) in level.iter().zip(listings) {
                 let first = nodes.len();
                 let listing = listing?;
@@ -209,7 +211,7 @@ impl Scan<'_> {
                 for child in listing.children {
                     next.extend(child.descend.map(|mut pending| {
                         pending.node = Tree::id(nodes.len());
-                        pending
+                        *pending
                     }));
                     nodes.push(child.node);
                 }
@@ -328,13 +330,15 @@ impl Scan<'_> {
         let mut node = self.node(name.to_bytes().into(), stat, dir.node, extra);
         node.included = verdict.included;
         node.exists = !verdict.hidden;
-        let descend = is_directory.then(|| Pending {
-            node: NodeId::ROOT,
-            path: path.to_vec(),
-            prefix: dir.prefix,
-            ignored: verdict.ignored,
-            copy: verdict.copy,
-            hidden: verdict.hidden,
+        let descend = is_directory.then(|| {
+            Box::new(Pending {
+                node: NodeId::ROOT,
+                path: path.to_vec(),
+                prefix: dir.prefix,
+                ignored: verdict.ignored,
+                copy: verdict.copy,
+                hidden: verdict.hidden,
+            })
         });
         Ok(Some(Child { node, descend }))
     }

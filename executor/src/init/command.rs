@@ -183,7 +183,7 @@ fn redirect(
         give_away(stream.as_fd(), job);
     }
     // Above everything that is still to be copied from.
-    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 256);
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 4);
     let copies = || -> rustix::io::Result<_> {
         Ok((
             [high(streams[0].as_fd())?, high(streams[1].as_fd())?, high(streams[2].as_fd())?],

@@ -2,7 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, openat};
+use rustix::fs::{
+    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
+    openat2,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -132,13 +135,12 @@ impl<'a> Builder<'a> {
     }
 
     fn attach_system(&mut self, mounted: BorrowedFd<'_>, name: &str) -> Result<(), Failure> {
-        let place =
-            self.places.find_system(self.root.as_fd(), name).map_err(|error| match error {
-                Errno::LOOP | Errno::NOTDIR => {
-                    Failure::new(Step::NotADirectory, format!("/{name}"), error)
-                }
-                other => Failure::mount(&format!("/{name}"))(other),
-            })?;
+        let place = Places::find_system(self.root.as_fd(), name).map_err(|error| match error {
+            Errno::LOOP | Errno::NOTDIR => {
+                Failure::new(Step::NotADirectory, format!("/{name}"), error)
+            }
+            other => Failure::mount(&format!("/{name}"))(other),
+        })?;
         attach(mounted, &place, "").map_err(Failure::mount(&format!("/{name}")))
     }
 
@@ -178,6 +180,24 @@ impl<'a> Builder<'a> {
             .find(self.root.as_fd(), target, kind)
             .and_then(|place| attach(mounted, &place, ""))
             .map_err(failed)
+    }
+
+    /// Something beneath the top of a mount. The whole has to be attached for a part to be had of it,
+    /// out of sight.
+    fn part(
+        &mut self,
+        whole: &OwnedFd,
+        selector: &str,
+        read_only: MountAttrFlags,
+    ) -> rustix::io::Result<OwnedFd> {
+        self.count += 1;
+        let name = format!("whole-{}", self.count);
+        mkdirat(&self.files, &*name, Mode::from_raw_mode(0o700))?;
+        attach(whole.as_fd(), &self.files, &name)?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let part = openat2(whole, selector, flags, Mode::empty(), resolve)?;
+        bind(part.as_fd(), "", false, NO_DEV | read_only)
     }
 
     /// A small read-only file such as `/etc/hosts`.
@@ -222,6 +242,13 @@ impl<'a> Builder<'a> {
             let failed = |error: std::io::Error| Failure::mount(&mount.target)(error);
             match &mount.source {
                 JobSource::Detached(index) => self.place(fds[*index].as_fd(), &mount.target)?,
+                JobSource::Part { whole, selector } => {
+                    let part = self.part(&fds[*whole], selector, read_only);
+                    let part = part.map_err(|error| {
+                        Failure::new(Step::Part(selector.clone()), &*mount.target, error)
+                    })?;
+                    self.place(part.as_fd(), &mount.target)?;
+                }
                 JobSource::Tmpfs { size } => {
                     let size = size.to_string();
                     let attributes = NO_SUID | NO_DEV | read_only;

@@ -61,8 +61,9 @@ impl Places {
     }
 
     /// A system directory at the top of the root. A link there is refused: it could only be meant
-    /// to have us mount somewhere else.
-    pub(super) fn find_system(&mut self, root: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    /// to have us mount somewhere else. One that is made stays, as every builder leaves it: an image
+    /// without it could not be run read-only.
+    pub(super) fn find_system(root: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
         let open = || {
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
@@ -71,7 +72,7 @@ impl Places {
         match open() {
             Err(Errno::NOENT) => {
                 let parent = open_directory(root, ".")?;
-                self.create(parent, name, Kind::Directory)?;
+                create(&parent, name, Kind::Directory)?;
                 open()
             }
             other => other,
@@ -111,31 +112,12 @@ impl Places {
                 Ok(_) => {}
                 Err(Errno::NOENT) => {
                     let kind = if ahead.is_empty() { kind } else { Kind::Directory };
-                    self.create(parent, &name, kind)?;
+                    self.made.push(Made::create(parent, &name, kind)?);
                 }
                 Err(error) => return Err(error),
             }
             behind.push(name);
         }
-        Ok(())
-    }
-
-    /// Makes one entry, leaving its directory's times as they were.
-    fn create(&mut self, parent: OwnedFd, name: &str, kind: Kind) -> Result<()> {
-        let before = times(&fstat(&parent)?);
-        let mode = Mode::from_raw_mode(0o755);
-        match kind {
-            Kind::Directory => mkdirat(&parent, name, mode)?,
-            Kind::File => mknodat(&parent, name, FileType::RegularFile, mode, 0)?,
-        }
-        futimens(&parent, &before)?;
-        let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        self.made.push(Made {
-            parent,
-            name: name.to_owned(),
-            identity: (stat.st_dev, stat.st_ino),
-            directory: kind == Kind::Directory,
-        });
         Ok(())
     }
 
@@ -153,7 +135,29 @@ impl Places {
     }
 }
 
+/// Makes one entry, leaving its directory's times as they were.
+fn create(parent: &OwnedFd, name: &str, kind: Kind) -> Result<()> {
+    let before = times(&fstat(parent)?);
+    let mode = Mode::from_raw_mode(0o755);
+    match kind {
+        Kind::Directory => mkdirat(parent, name, mode)?,
+        Kind::File => mknodat(parent, name, FileType::RegularFile, mode, 0)?,
+    }
+    futimens(parent, &before)
+}
+
 impl Made {
+    fn create(parent: OwnedFd, name: &str, kind: Kind) -> Result<Self> {
+        create(&parent, name, kind)?;
+        let stat = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(Self {
+            parent,
+            name: name.to_owned(),
+            identity: (stat.st_dev, stat.st_ino),
+            directory: kind == Kind::Directory,
+        })
+    }
+
     fn remove(&self) -> Result<()> {
         let stat = statat(&self.parent, &*self.name, AtFlags::SYMLINK_NOFOLLOW)?;
         if (stat.st_dev, stat.st_ino) != self.identity || (!self.directory && stat.st_size != 0) {

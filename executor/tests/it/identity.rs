@@ -20,8 +20,14 @@ const STATUS: &[&str] =
     &["grep", "-E", "^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|SigIgn|SigBlk)", "/proc/self/status"];
 
 fn root_has_fourteen_capabilities(fixture: &Fixture) {
+    let mut status = fixture.output_of(fixture.process(STATUS));
+    if fixture.executor.host().single_id() {
+        // Whoever maps one id may not change the groups it was given.
+        let same = |line| if str::starts_with(line, "Groups") { "Groups:\t0 " } else { line };
+        status = status.lines().map(|line| format!("{}\n", same(line))).collect();
+    }
     assert_eq!(
-        fixture.output_of(fixture.process(STATUS)),
+        status,
         "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t0 \nSigBlk:\t0000000000000000\n\
          SigIgn:\t0000000000000000\nCapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\n\
          CapEff:\t00000000a80425fb\nCapBnd:\t00000000a80425fb\nCapAmb:\t0000000000000000\n\

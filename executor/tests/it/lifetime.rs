@@ -171,5 +171,5 @@ fn a_step_is_cheap(fixture: &Fixture) {
         .collect();
     times.sort_unstable();
     say(&format!("a step takes {:?} at best, {:?} in the middle", times[0], times[15]));
-    assert!(times[0] < Duration::from_millis(80), "{times:?}");
+    assert!(times[0] < Duration::from_millis(250), "{times:?}");
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use crate::error::UsageError;
 
 /// `HOST=ADDRESS` or `HOST:ADDRESS`; the address may stand in brackets.
-pub(super) fn parse(text: &str) -> Result<(String, String), UsageError> {
+pub(crate) fn parse(text: &str) -> Result<(String, String), UsageError> {
     let invalid = |what: String| UsageError::new(format!("`--add-host {text}`: {what}"));
     let (host, address) = text
         .split_once('=')

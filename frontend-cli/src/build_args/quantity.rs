@@ -6,7 +6,7 @@ use crate::error::UsageError;
 
 /// A size in bytes: a number with an optional unit (`b k m g t p`, also `kb`, `KiB`), each 1024
 /// times the one before, as Docker reads `--shm-size`.
-pub(super) fn bytes(flag: &str, text: &str) -> Result<u64, UsageError> {
+pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, UsageError> {
     let invalid = || {
         UsageError::new(format!("`{flag}`: `{text}` is not a size"))
             .with_hint("write a number and a unit: 64m, 1g")
@@ -50,7 +50,7 @@ const LIMITS: &[&str] = &[
 ];
 
 /// `name=soft[:hard]`.
-pub(super) fn ulimit(text: &str) -> Result<Ulimit, UsageError> {
+pub(crate) fn ulimit(text: &str) -> Result<Ulimit, UsageError> {
     let invalid = |what: String| UsageError::new(format!("`--ulimit {text}`: {what}"));
     let (name, values) = text
         .split_once('=')
@@ -71,7 +71,7 @@ pub(super) fn ulimit(text: &str) -> Result<Ulimit, UsageError> {
 }
 
 /// A number of at least one.
-pub(super) fn positive(flag: &str, text: &str) -> Result<usize, UsageError> {
+pub(crate) fn positive(flag: &str, text: &str) -> Result<usize, UsageError> {
     match text.parse() {
         Ok(number) if number > 0 => Ok(number),
         _ => Err(UsageError::new(format!("`{flag}`: `{text}` is not a number above zero"))),

@@ -145,6 +145,24 @@ fn what_does_not_fit_goes_into_records() {
     );
 }
 
+#[test]
+fn gnu_tar_lists_what_is_written() {
+    let deep = format!("{}/{}", "d".repeat(90), "e".repeat(200));
+    let paths = ["a", "caf\u{e9}", "with space", "new\nline", &deep];
+    let mut sink = TarSink::new(Vec::new());
+    for path in paths {
+        let mut entry = file(path, 3);
+        (entry.uid, entry.mtime.seconds) = (3_000_000, 1 << 34);
+        sink.entry(&entry, Content::Bytes(b"abc")).unwrap();
+    }
+    let (tar, _) = sink.finish().unwrap();
+    let options = ["--list", "--file=-", "--null", "--quoting-style=literal"];
+    if let Some(list) = super::compress::pipe_through("tar", &options, &tar) {
+        let expected: String = paths.iter().map(|path| format!("{path}\n")).collect();
+        assert_eq!(String::from_utf8(list).unwrap(), expected);
+    }
+}
+
 /// Takes the start of a tar and drops the rest.
 struct Start(Vec<u8>);
 

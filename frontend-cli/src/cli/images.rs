@@ -1,0 +1,238 @@
+//! The flags of the commands on images and on the store: Docker's, as far as they make sense without
+//! a daemon.
+
+use std::path::PathBuf;
+
+use super::RunArgs;
+
+/// The commands on images and on the store.
+#[derive(Debug, clap::Subcommand)]
+pub enum ImageSubcommand {
+    /// List the images of the store
+    #[command(args_override_self = true, max_term_width = 100)]
+    Images(ImagesArgs),
+    /// Show everything about images, as JSON
+    #[command(args_override_self = true, max_term_width = 100)]
+    Inspect(InspectArgs),
+    /// Show how an image came about, layer by layer
+    #[command(args_override_self = true, max_term_width = 100)]
+    History(HistoryArgs),
+    /// Give an image one more name
+    #[command(max_term_width = 100)]
+    Tag(TagArgs),
+    /// Take names away from images
+    ///
+    /// An image without names is gone for everybody who looks for it; its room is given back by
+    /// `mybuild prune`.
+    #[command(args_override_self = true, max_term_width = 100)]
+    Rmi(RmiArgs),
+    /// Write images to an archive that `mybuild load`, `docker load` and others read
+    #[command(args_override_self = true, max_term_width = 100)]
+    Save(SaveArgs),
+    /// Read images from an archive of `docker save` and the like, or from an OCI layout
+    #[command(args_override_self = true, max_term_width = 100)]
+    Load(LoadArgs),
+    /// Bring an image from its registry into the store
+    #[command(args_override_self = true, max_term_width = 100)]
+    Pull(PullArgs),
+    /// Run a command in a throw-away container of an image
+    ///
+    /// The container runs in the foreground, in the same sandbox as the steps of a build. When it
+    /// ends, everything it wrote is thrown away, with or without --rm; what is to be kept goes to a
+    /// directory named with --volume. The exit code is the command's; 125 if it could not be
+    /// started, 126 if it is not executable, 127 if it was not found.
+    #[command(
+        args_override_self = true,
+        max_term_width = 100,
+        override_usage = "mybuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]…]"
+    )]
+    Run(Box<RunArgs>),
+    /// Remove what no image needs: unused results, or all of the cache
+    ///
+    /// Images with names stay, and so does what running builds use.
+    #[command(args_override_self = true, max_term_width = 100)]
+    Prune(PruneArgs),
+    /// Show how much room the store takes
+    #[command(args_override_self = true, max_term_width = 100)]
+    Du(DuArgs),
+    /// Check the store for damage
+    ///
+    /// Builds may go on meanwhile. Ends with 1 if there is damage.
+    #[command(max_term_width = 100)]
+    Fsck(FsckArgs),
+}
+
+/// `mybuild images`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ImagesArgs {
+    /// Only images of this name (with `*` and `?`)
+    #[arg(value_name = "NAME[:TAG]")]
+    pub reference: Option<String>,
+    /// Print the ids alone
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// Print whole ids
+    #[arg(long = "no-trunc")]
+    pub no_trunc: bool,
+    /// Show digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Also intermediate images: there are none
+    #[arg(long, short = 'a', hide = true)]
+    pub all: bool,
+    /// `table`, `table TEMPLATE`, `json` or a template (`{{.Repository}}:{{.Tag}}`)
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// `reference=PATTERN`, `dangling=BOOL`, `label=NAME[=VALUE]`, `before=IMAGE`, `since=IMAGE`
+    #[arg(long = "filter", short = 'f', value_name = "FILTER")]
+    pub filters: Vec<String>,
+}
+
+/// `mybuild inspect`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct InspectArgs {
+    /// Names, digests or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// `json` or a template (`{{json .Config.Cmd}}`)
+    #[arg(long, short = 'f', value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// What to inspect: only `image`
+    #[arg(long = "type", value_name = "TYPE")]
+    pub kind: Option<String>,
+    /// The image for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+}
+
+/// `mybuild history`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct HistoryArgs {
+    /// Name, digest or id
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Print the ids alone
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// Print everything in full
+    #[arg(long = "no-trunc")]
+    pub no_trunc: bool,
+    /// Sizes and times for people; `--human=false` for numbers
+    #[arg(long, short = 'H', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub human: Option<String>,
+    /// `table`, `table TEMPLATE`, `json` or a template (`{{.CreatedBy}}`)
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// The image for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+}
+
+/// `mybuild tag`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct TagArgs {
+    /// Name, digest or id
+    #[arg(value_name = "IMAGE")]
+    pub source: String,
+    /// The new name
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: String,
+}
+
+/// `mybuild rmi`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct RmiArgs {
+    /// Names, digests or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// Take all names of an id away; what is not there is no failure
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Keep parents without names: there are none
+    #[arg(long = "no-prune", hide = true)]
+    pub no_prune: bool,
+}
+
+/// `mybuild save`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SaveArgs {
+    /// Names, digests or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// The archive; without it, standard output
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Only the images for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+}
+
+/// `mybuild load`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct LoadArgs {
+    /// The archive, or the directory of an OCI layout; without it, standard input
+    #[arg(long, short = 'i', value_name = "PATH")]
+    pub input: Option<PathBuf>,
+    /// Print the names alone
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+}
+
+/// `mybuild pull`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PullArgs {
+    /// Name with tag or digest
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    pub name: String,
+    /// The image for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Print the name alone
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// `auto`, `tty`, `plain`, `json`, `rawjson`, `quiet` or `none` [env: BUILDKIT_PROGRESS]
+    #[arg(long, value_name = "KIND")]
+    pub progress: Option<String>,
+    /// All tags of a repository
+    #[arg(long = "all-tags", short = 'a', hide = true)]
+    pub all_tags: bool,
+}
+
+/// `mybuild prune`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PruneArgs {
+    /// Remove all of the cache, not only what nothing leads to
+    #[arg(long, short = 'a')]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// `until=DURATION` (`until=24h`) or `until=TIME`: what was not used since
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Remove the longest unused until the cache has no more than this
+    #[arg(long = "keep-storage", alias = "max-used-space", value_name = "SIZE")]
+    pub keep_storage: Option<String>,
+}
+
+/// `mybuild du`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DuArgs {
+    /// Show each part, and each image
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+    /// `json`: numbers of bytes
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}
+
+/// `mybuild fsck`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct FsckArgs {
+    /// Read every byte
+    #[arg(long)]
+    pub full: bool,
+    /// Remove what is damaged, so that it is made anew
+    #[arg(long)]
+    pub repair: bool,
+}

@@ -1,0 +1,89 @@
+//! The commands on images and on the store: from words to meanings, and on to each one's file.
+
+use engine::{Engine, EngineOptions};
+
+use crate::cli::ImageSubcommand;
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::exit::Exit;
+use crate::run_args::{self, Run};
+use crate::ui;
+
+use super::{du, fsck, history, images, inspect, load, prune, pull, rmi, run, save, tag};
+
+/// A command on images whose meaning is known.
+pub(super) enum ImageCommand {
+    Images(images::List),
+    Inspect(inspect::Inspect),
+    History(history::ShowHistory),
+    Tag(tag::Tag),
+    Rmi(rmi::Remove),
+    Save(save::Save),
+    Load(load::Load),
+    Pull(pull::Pull),
+    Run(Run),
+    Prune(prune::Prune),
+    Du(du::ShowUsage),
+    Fsck(fsck::Check),
+}
+
+impl ImageCommand {
+    pub(super) fn resolve(
+        subcommand: ImageSubcommand,
+        environment: &Environment,
+    ) -> Result<Self, UsageError> {
+        Ok(match subcommand {
+            ImageSubcommand::Images(args) => Self::Images(images::List::resolve(args)?),
+            ImageSubcommand::Inspect(args) => Self::Inspect(inspect::Inspect::resolve(args)?),
+            ImageSubcommand::History(args) => Self::History(history::ShowHistory::resolve(args)?),
+            ImageSubcommand::Tag(args) => Self::Tag(tag::Tag::resolve(&args)?),
+            ImageSubcommand::Rmi(args) => Self::Rmi(rmi::Remove::resolve(args)),
+            ImageSubcommand::Save(args) => Self::Save(save::Save::resolve(args, environment)?),
+            ImageSubcommand::Load(args) => Self::Load(load::Load::resolve(args)?),
+            ImageSubcommand::Pull(args) => Self::Pull(pull::Pull::resolve(&args, environment)?),
+            ImageSubcommand::Run(args) => Self::Run(run_args::resolve(&args, environment)?),
+            ImageSubcommand::Prune(args) => Self::Prune(prune::Prune::resolve(&args)?),
+            ImageSubcommand::Du(args) => Self::Du(du::ShowUsage::resolve(&args)?),
+            ImageSubcommand::Fsck(args) => Self::Fsck(fsck::Check::resolve(&args)),
+        })
+    }
+
+    pub(super) async fn run(
+        self,
+        options: EngineOptions,
+        notice: Option<String>,
+    ) -> anyhow::Result<Exit> {
+        let engine = || Engine::open(&options);
+        let exit = match self {
+            Self::Images(list) => list.run(&engine()?).await,
+            Self::Inspect(inspect) => inspect.run(&engine()?).await,
+            Self::History(show) => show.run(&engine()?).await,
+            Self::Tag(tag) => tag.run(&engine()?).await,
+            Self::Rmi(remove) => remove.run(&engine()?).await,
+            Self::Save(save) => save.run(&engine()?).await,
+            Self::Load(load) => load.run(&engine()?).await,
+            Self::Pull(pull) => pull.run(&engine()?).await,
+            Self::Run(command) => run::run(command, &options, notice).await,
+            Self::Prune(prune) => prune.run(&options).await,
+            Self::Du(show) => show.run(&engine()?).await,
+            Self::Fsck(check) => check.run(&engine()?).await,
+        };
+        exit
+    }
+}
+
+/// Tells what was wrong in the store without being in the way.
+pub(super) fn tell_warnings(engine: &Engine) {
+    engine.take_warnings().iter().for_each(|warning| ui::warning(warning));
+}
+
+/// `--platform` of a command that takes one.
+pub(super) fn platform(text: Option<&str>) -> Result<Option<oci::Platform>, UsageError> {
+    let parse = |text: &str| text.parse().map_err(|error| UsageError::new(format!("`--platform`: {error}")));
+    text.map(parse).transpose()
+}
+
+/// The short form of an id that Docker's tables show.
+pub(super) fn short_id(id: &oci::Digest) -> String {
+    id.hex().chars().take(12).collect()
+}

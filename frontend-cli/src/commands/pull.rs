@@ -1,0 +1,90 @@
+//! `mybuild pull`
+
+use std::sync::Arc;
+
+use engine::request::PullPolicy;
+use engine::{BuildError, Engine, Progress};
+use oci::{Platform, Reference};
+use tokio_util::sync::CancellationToken;
+
+use crate::build_args;
+use crate::cli::{BuildArgs, PullArgs};
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::exit::Exit;
+use crate::progress::{Display, Mode};
+use crate::{interrupt, ui};
+
+/// What `mybuild pull` has to do.
+pub(super) struct Pull {
+    name: Reference,
+    platform: Option<Platform>,
+    progress: Mode,
+}
+
+impl Pull {
+    pub(super) fn resolve(args: &PullArgs, environment: &Environment) -> Result<Self, UsageError> {
+        if args.all_tags {
+            return Err(UsageError::new("`--all-tags` is not supported").with_hint("pull each tag by its name"));
+        }
+        let name: Reference = args
+            .name
+            .parse()
+            .map_err(|error| UsageError::new(format!("`{}`: {error}", args.name)))?;
+        Ok(Self {
+            name,
+            platform: platform(args.platform.as_deref(), environment)?,
+            progress: progress(args.progress.clone(), args.quiet, environment)?,
+        })
+    }
+
+    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
+        let display = Display::start(self.progress);
+        let cancel = CancellationToken::new();
+        interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
+        let progress = display.progress();
+        let pulled = pull(engine, &self.name, self.platform, PullPolicy::Always, progress, cancel).await;
+        display.finish();
+        let pulled = pulled?;
+        if matches!(self.progress, Mode::Tree { .. } | Mode::Plain) {
+            let status = match pulled.up_to_date {
+                true => format!("the image is up to date for {}", pulled.name.familiar()),
+                false => format!("pulled {}", pulled.name.familiar()),
+            };
+            ui::error(&format!("digest: {}\n{status}\n", pulled.digest));
+        }
+        ui::data(format!("{}\n", pulled.name).as_bytes())?;
+        Ok(Exit::Success)
+    }
+}
+
+/// One pull, for `run`, too.
+pub(super) async fn pull(
+    engine: &Engine,
+    name: &Reference,
+    platform: Option<Platform>,
+    policy: PullPolicy,
+    progress: Arc<dyn Progress>,
+    cancel: CancellationToken,
+) -> Result<engine::images::Pulled, BuildError> {
+    engine.pull(name, platform, policy, progress, cancel).await
+}
+
+/// `--platform`, else `$DOCKER_DEFAULT_PLATFORM`.
+pub(crate) fn platform(text: Option<&str>, environment: &Environment) -> Result<Option<Platform>, UsageError> {
+    let typed: Vec<String> = text.map(str::to_owned).into_iter().collect();
+    let platforms = build_args::platforms(&typed, environment)?;
+    match platforms.as_slice() {
+        [] | [_] => Ok(platforms.into_iter().next()),
+        _ => Err(UsageError::new("`--platform` takes one platform here")),
+    }
+}
+
+/// `--progress` and `--quiet`, as for a build.
+pub(crate) fn progress(
+    kind: Option<String>,
+    quiet: bool,
+    environment: &Environment,
+) -> Result<Mode, UsageError> {
+    build_args::progress(&BuildArgs { progress: kind, quiet, ..BuildArgs::default() }, environment)
+}

@@ -1,0 +1,25 @@
+//! Whole builds by the real program, with steps that run: what comes out, what runs again, what is
+//! left behind.
+//!
+//! They need namespaces. Small ones build on a busybox of this machine, those in `examples` and
+//! `rootless` on a Debian that `scripts/debian-base` makes. What cannot be had here is told aloud,
+//! and the test that needs it is skipped.
+
+mod builder;
+mod escapes;
+mod examples;
+mod failures;
+mod inputs;
+mod interrupts;
+mod outcome;
+mod outputs;
+mod rootless;
+mod runc;
+mod secrets;
+mod sharing;
+mod traces;
+
+/// Says why a test does nothing here.
+fn skip(why: &str) {
+    eprintln!("SKIPPED: {why}");
+}

@@ -1,0 +1,281 @@
+//! The program with a directory, a store and a user to run as.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use tempfile::TempDir;
+
+use super::outcome::Outcome;
+use super::skip;
+
+/// No run takes longer, in seconds.
+const PATIENCE: i64 = 400;
+const BUSYBOX: &str = "/bin/busybox";
+/// The workspace.
+const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+/// What is kept from one run of the tests to the next.
+const KEPT: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/e2e");
+
+/// Runs the program in a directory of its own.
+#[derive(Debug)]
+pub(crate) struct Builder {
+    directory: TempDir,
+    store: PathBuf,
+    program: PathBuf,
+    /// User and group other than this process's own.
+    user: Option<u32>,
+    /// The processes it started.
+    pids: Mutex<Vec<u32>>,
+}
+
+impl Builder {
+    /// With a store of its own that has an image `busybox`; nothing, and a word about it, where
+    /// steps cannot run.
+    pub(crate) fn new() -> Option<Self> {
+        let builder = Self::bare()?;
+        builder.copy_busybox("base/busybox");
+        builder.write(
+            "base/Dockerfile",
+            "FROM scratch\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
+             RUN mkdir -m 1777 /tmp\n",
+        );
+        builder.run(&["build", "-t", "busybox", "base"]).success();
+        Some(builder)
+    }
+
+    /// With an empty store of its own.
+    pub(crate) fn bare() -> Option<Self> {
+        if !Path::new(BUSYBOX).exists() {
+            skip("a static busybox is not installed");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = directory.path().join("store");
+        let builder = Self::at(directory, store, env!("CARGO_BIN_EXE_mybuild").into(), None);
+        let probe = builder.build("FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"true\"]\n", &[]);
+        if probe.code != Some(0) && probe.stderr.contains("user namespace") {
+            skip(&format!("this system lets nobody but root build: {}", probe.stderr));
+            return None;
+        }
+        probe.success();
+        Some(builder)
+    }
+
+    /// With a store that all tests share and that has an image `debian:12`; nothing, and a word
+    /// about it, where that image or the packages to install in it cannot be had.
+    pub(crate) fn debian() -> Option<Self> {
+        static READY: OnceLock<Result<(), String>> = OnceLock::new();
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Path::new(KEPT).join("store");
+        let builder = Self::at(directory, store, env!("CARGO_BIN_EXE_mybuild").into(), None);
+        let ready = READY.get_or_init(|| {
+            make_debian()?;
+            builder.run(&["build", "-t", "debian:12", &debian_directory()]).success();
+            Ok(())
+        });
+        match ready {
+            Ok(()) => Some(builder),
+            Err(why) => {
+                skip(why);
+                None
+            }
+        }
+    }
+
+    /// For another user, at home there.
+    pub(crate) fn for_user(home: &Path, user: u32) -> Self {
+        let directory = tempfile::tempdir_in(home).expect("a directory");
+        let program = home.join("mybuild");
+        fs::copy(env!("CARGO_BIN_EXE_mybuild"), &program).expect("room for the program");
+        let builder = Self::at(directory, home.join("store"), program, Some(user));
+        builder.own(builder.directory.path());
+        builder
+    }
+
+    fn at(directory: TempDir, store: PathBuf, program: PathBuf, user: Option<u32>) -> Self {
+        let builder = Self { directory, store, program, user, pids: Mutex::default() };
+        builder.write("empty.toml", "");
+        builder.make_directory("tmp");
+        builder.make_directory("home");
+        builder.make_directory("context");
+        if Path::new(BUSYBOX).exists() {
+            builder.copy_busybox("context/busybox");
+        }
+        builder
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> &Path {
+        &self.store
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Writes a file, and the directories it is in.
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        if let Some((directory, _)) = name.rsplit_once('/') {
+            self.make_directory(directory);
+        }
+        fs::write(self.path(name), content).expect("written");
+        self.own(&self.path(name));
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).expect("a text file")
+    }
+
+    pub(crate) fn make_directory(&self, name: &str) {
+        fs::create_dir_all(self.path(name)).expect("a directory");
+        self.own(&self.path(name));
+    }
+
+    pub(crate) fn copy_busybox(&self, name: &str) {
+        self.write(name, fs::read(BUSYBOX).expect("busybox"));
+        let mode = Permissions::from_mode(0o755);
+        fs::set_permissions(self.path(name), mode).expect("an own file");
+    }
+
+    /// Copies a directory of `testdata`.
+    pub(crate) fn copy_testdata(&self, name: &str) {
+        let status = Command::new("cp")
+            .args(["-R", &format!("{PROJECT}/testdata/{name}"), "."])
+            .current_dir(self.directory.path())
+            .status();
+        assert!(status.expect("cp runs").success());
+    }
+
+    fn own(&self, path: &Path) {
+        if let Some(user) = self.user {
+            std::os::unix::fs::chown(path, Some(user), Some(user)).expect("root may");
+        }
+    }
+
+    /// The program with these words, in the builder's directory and in an environment that has
+    /// nothing of this process's.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(words)
+            .env_clear()
+            .env("MYBUILD_ROOT", &self.store)
+            .env("MYBUILD_CONFIG", self.path("empty.toml"))
+            .env("HOME", self.path("home"))
+            .env("TMPDIR", self.path("tmp"))
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(user) = self.user {
+            command.uid(user).gid(user);
+        }
+        command
+    }
+
+    pub(crate) fn spawn(&self, command: &mut Command) -> Child {
+        let child = command.spawn().expect("the program starts");
+        self.pids.lock().expect("no test panicked here").push(child.id());
+        child
+    }
+
+    /// The processes that were started, by id.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.pids.lock().expect("no test panicked here").clone()
+    }
+
+    /// Runs the program to its end.
+    pub(crate) fn run(&self, words: &[&str]) -> Outcome {
+        self.run_command(&mut self.command(words))
+    }
+
+    pub(crate) fn run_with_input(&self, words: &[&str], input: &[u8]) -> Outcome {
+        let mut file = tempfile::tempfile().expect("a file");
+        std::io::Write::write_all(&mut file, input).expect("written");
+        std::io::Seek::rewind(&mut file).expect("a file");
+        self.run_command(self.command(words).stdin(file))
+    }
+
+    pub(crate) fn run_command(&self, command: &mut Command) -> Outcome {
+        let files = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
+        let [stdout, stderr] = files.each_ref().map(|file| file.try_clone().expect("a descriptor"));
+        let child = self.spawn(command.stdout(stdout).stderr(stderr));
+        end_of(child, files)
+    }
+
+    /// Builds a Dockerfile with the directory `context`.
+    pub(crate) fn build(&self, dockerfile: &str, words: &[&str]) -> Outcome {
+        let words =
+            [&["build", "--progress", "json", "-f", "-"][..], words, &["context"]].concat();
+        self.run_with_input(&words, dockerfile.as_bytes())
+    }
+
+    /// Builds a directory.
+    pub(crate) fn build_directory(&self, directory: &str, words: &[&str]) -> Outcome {
+        self.run(&[&["build", "--progress", "json"][..], words, &[directory]].concat())
+    }
+}
+
+/// Waits for a process; one that does not end in time fails the test.
+fn end_of(mut child: Child, files: [File; 2]) -> Outcome {
+    let pid = Pid::from_child(&child);
+    let descriptor = pidfd_open(pid, PidfdFlags::empty()).expect("an own child");
+    let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&patience));
+    let in_time = ready.expect("a descriptor") == 1;
+    if !in_time {
+        kill_process(pid, Signal::KILL).expect("an own child");
+    }
+    let status = child.wait().expect("an own child");
+    let [stdout, stderr] = files.map(|mut file| {
+        let mut bytes = Vec::new();
+        std::io::Seek::rewind(&mut file).expect("a file");
+        std::io::Read::read_to_end(&mut file, &mut bytes).expect("a file");
+        bytes
+    });
+    let stderr = String::from_utf8_lossy(&stderr).into_owned();
+    assert!(in_time, "it has not ended after {PATIENCE} s: {stderr}");
+    Outcome { code: status.code(), stdout, stderr }
+}
+
+/// Where the Debian root file system and its Dockerfile are.
+pub(crate) fn debian_directory() -> String {
+    format!("{PROJECT}/target/debian")
+}
+
+/// Makes them if they are not there, and sees that packages can be had.
+fn make_debian() -> Result<(), String> {
+    let site = package_site().ok_or("`apt-get` names no site for packages")?;
+    let reached = std::net::ToSocketAddrs::to_socket_addrs(&(site.as_str(), 80))
+        .is_ok_and(|addresses| addresses.into_iter().any(|address| {
+            let patience = std::time::Duration::from_secs(10);
+            std::net::TcpStream::connect_timeout(&address, patience).is_ok()
+        }));
+    if !reached {
+        return Err("the packages' site cannot be reached".to_owned());
+    }
+    let script = format!("{PROJECT}/scripts/debian-base");
+    let output = Command::new(script).output().map_err(|error| error.to_string())?;
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(format!("no Debian: {}", String::from_utf8_lossy(&output.stderr))),
+    }
+}
+
+/// The host that this machine has its packages from.
+fn package_site() -> Option<String> {
+    let output = Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"]).output();
+    let sites = String::from_utf8(output.ok()?.stdout).ok()?;
+    let host = |site: &str| site.strip_prefix("http://")?.split(['/', ':']).next().map(str::to_owned);
+    sites.lines().find_map(host)
+}
