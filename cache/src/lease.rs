@@ -14,7 +14,7 @@ pub(crate) struct Lease {
     session: SessionId,
     path: PathBuf,
     /// Held for its `flock`.
-    _file: File,
+    file: File,
     names: AtomicU64,
     keep: bool,
 }
@@ -51,7 +51,7 @@ impl Lease {
             let _ = std::fs::remove_file(&unborn);
             return Err(error);
         }
-        Ok(Self { session, path, _file: file, names: AtomicU64::new(0), keep: false })
+        Ok(Self { session, path, file, names: AtomicU64::new(0), keep: false })
     }
 
     /// The session's name.
@@ -67,6 +67,8 @@ impl Lease {
     /// Ends the session.
     pub(crate) fn end(&mut self) {
         let _ = std::fs::remove_file(&self.path);
+        // Closing is not enough: a child that has just been forked has the file open, too.
+        let _ = self.file.unlock();
         self.keep = true;
     }
 

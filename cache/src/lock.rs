@@ -97,6 +97,8 @@ impl Drop for FileLock {
         if self.removes_file {
             let _ = std::fs::remove_file(&self.path);
         }
+        // Closing is not enough: a child that has just been forked has the file open, too.
+        let _ = self.file.unlock();
     }
 }
 

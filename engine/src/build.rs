@@ -187,6 +187,10 @@ impl Engine {
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
         let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         session.steps.add_plan(&definition, &targets);
+        if self.machine.snapshotter(&self.store)? == cache::Snapshotter::Copy {
+            let root = self.store.root().display();
+            session.steps.warn(format!("overlay mounts do not work in `{root}`: files are copied for every step"));
+        }
         let worker = Arc::new(BuildWorker {
             definition: definition.clone(),
             store: self.store.clone(),

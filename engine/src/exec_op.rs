@@ -12,6 +12,7 @@ use llb::{ExecOp, MountKind, NetworkMode, SecurityMode};
 
 use crate::error::BuildError;
 use crate::machine::Machine;
+use crate::stack;
 use crate::request::{Secret, SecretSource};
 
 /// Largest secret, in bytes.
@@ -54,7 +55,8 @@ pub(crate) fn prepare(
         if mount.dest == "/" {
             readonly_root = mount.readonly;
             let layer = new_layer(store)?;
-            root = Some(root_of(mount, trees, &layer));
+            let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
+            root = Some(stack::writable(surroundings.machine, store, &lowers, &layer)?);
             match mount.output {
                 Some(output) => drop(outputs.insert(output, layer)),
                 None => scratch.push(layer),
@@ -62,7 +64,7 @@ pub(crate) fn prepare(
             continue;
         }
         let (source, readonly) = match &mount.kind {
-            MountKind::Bind => bind(mount, trees, store, &mut outputs, &mut scratch)?,
+            MountKind::Bind => bind(surroundings.machine, mount, trees, store, &mut outputs, &mut scratch)?,
             MountKind::Cache { id, sharing } => {
                 let id = cache_mount_id(id, mount, surroundings.inputs);
                 let held = cache_mount(surroundings.machine, store, &id, *sharing, mount, trees, cancelled)?;
@@ -121,17 +123,9 @@ fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
     store.new_layer().map_err(|e| BuildError::system("failed to make a layer", &e))
 }
 
-fn root_of(
-    mount: &llb::Mount,
-    trees: &BTreeMap<usize, Vec<PathBuf>>,
-    layer: &NewLayer,
-) -> Root {
-    let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
-    Root::Overlay { lowers, upper: layer.fs(), work: layer.work() }
-}
-
 /// A bind mount. Writes to it go to a layer of their own: kept if the mount names an output.
 fn bind(
+    machine: &Machine,
     mount: &llb::Mount,
     trees: &BTreeMap<usize, Vec<PathBuf>>,
     store: &cache::Store,
@@ -139,19 +133,22 @@ fn bind(
     scratch: &mut Vec<NewLayer>,
 ) -> Result<(MountSource, bool), BuildError> {
     let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
-    let writable = if mount.readonly {
-        None
-    } else {
-        let layer = new_layer(store)?;
-        let dirs = Scratch { upper: layer.fs(), work: layer.work() };
-        match mount.output {
-            Some(output) => drop(outputs.insert(output, layer)),
-            None => scratch.push(layer),
+    let selector = mount.selector.clone();
+    if mount.readonly {
+        return Ok((MountSource::Overlay { lowers, scratch: None, selector }, true));
+    }
+    let layer = new_layer(store)?;
+    let source = match stack::writable(machine, store, &lowers, &layer)? {
+        Root::Overlay { upper, work, .. } => {
+            MountSource::Overlay { lowers, scratch: Some(Scratch { upper, work }), selector }
         }
-        Some(dirs)
+        Root::Directory(dir) => MountSource::Bind(BindSource::Path { dir, selector }),
     };
-    let source = MountSource::Overlay { lowers, scratch: writable, selector: mount.selector.clone() };
-    Ok((source, mount.readonly))
+    match mount.output {
+        Some(output) => drop(outputs.insert(output, layer)),
+        None => scratch.push(layer),
+    }
+    Ok((source, false))
 }
 
 /// Folders with another first content (another owner, another mode) are other folders.

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::assemble::AssembledLayer;
 use crate::error::BuildError;
 use crate::machine::Machine;
+use crate::stack;
 use crate::steps::Steps;
 use crate::worker::blocking;
 
@@ -66,6 +67,15 @@ impl Layers {
         let (steps, all) = (self.steps.clone(), layers.to_vec());
         blocking(move || place(&machine, &store, &steps, &all, unpacked)).await?;
         self.known_directories(layers)?.ok_or_else(|| lost(&layers[0]))
+    }
+
+    /// What can be mounted in place of `layers`, the bottom one first.
+    pub(crate) async fn mountable(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
+        let directories = self.directories(layers).await?;
+        let hidden = layers.len() - directories.len();
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let ids = layers[hidden..].to_vec();
+        blocking(move || stack::mountable(&machine, &store, &ids, directories)).await
     }
 
     /// The directories, if all are there. What a layer hides as a whole is left out.

@@ -1,8 +1,10 @@
 //! What the machine lets us do, found when it is first needed.
 
+use std::path::Path;
 use std::sync::OnceLock;
 
 use cache::layer::{DirectoryOptions, Flavor, Lower};
+use cache::{OverlayFlavor, Snapshotter, Store};
 use executor::{Executor, Host};
 
 use crate::error::BuildError;
@@ -11,11 +13,12 @@ use crate::error::BuildError;
 pub(crate) struct Machine {
     host: Host,
     executor: OnceLock<Executor>,
+    snapshotter: OnceLock<Snapshotter>,
 }
 
 impl Machine {
     pub(crate) fn probe() -> Self {
-        Self { host: Host::probe(), executor: OnceLock::new() }
+        Self { host: Host::probe(), executor: OnceLock::new(), snapshotter: OnceLock::new() }
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -31,6 +34,21 @@ impl Machine {
             .map_err(|e| BuildError::system("failed to prepare the sandbox", &e))?;
         // Two at once: the loser's has started nothing yet.
         Ok(self.executor.get_or_init(|| made))
+    }
+
+    /// How stacks of layers are put together in `store`: tried once, and remembered there.
+    pub(crate) fn snapshotter(&self, store: &Store) -> Result<Snapshotter, BuildError> {
+        if let Some(known) = self.snapshotter.get() {
+            return Ok(*known);
+        }
+        let mounts = |directory: &Path, flavor: OverlayFlavor| {
+            (flavor == OverlayFlavor::User) == self.host.userxattr()
+                && self.host.supports_overlay(directory).is_ok()
+        };
+        let found = store
+            .snapshotter(&mounts)
+            .map_err(|e| BuildError::system("failed to try overlay mounts in the store", &e))?;
+        Ok(*self.snapshotter.get_or_init(|| found))
     }
 
     /// How layer directories have their whiteouts here.

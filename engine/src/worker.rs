@@ -21,6 +21,7 @@ use crate::image_source::{Images, ResolvedImage};
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::request::Secret;
+use crate::stack;
 use crate::steps::Steps;
 use crate::tree::{self, View};
 
@@ -303,7 +304,7 @@ impl BuildWorker {
         match tree {
             Tree::Context(view) => Ok(view.clone()),
             Tree::Layers(layers) => {
-                let directories = self.layers.directories(layers).await?;
+                let directories = self.layers.mountable(layers).await?;
                 let machine = self.machine.clone();
                 blocking(move || tree::view_of_layers(machine.host(), &directories).map_err(tree_error))
                     .await
@@ -398,14 +399,14 @@ impl BuildWorker {
 
     async fn exec(&self, run: &Executed<'_, Outputs>, op: &ExecOp) -> Result<Outputs, BuildError> {
         let trees = self.input_trees(run);
-        let mut directories = BTreeMap::new();
+        let mut directories: BTreeMap<usize, Vec<PathBuf>> = BTreeMap::new();
         let mut bases: BTreeMap<usize, Arc<[LayerId]>> = BTreeMap::new();
         for (number, tree) in trees.iter().enumerate() {
             let layers = match tree {
                 Tree::Layers(layers) => layers.clone(),
                 Tree::Context(view) => self.snapshot(view).await?,
             };
-            directories.insert(number, self.layers.directories(&layers).await?);
+            directories.insert(number, self.layers.mountable(&layers).await?);
             bases.insert(number, layers);
         }
         let (store, op_, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
@@ -417,6 +418,7 @@ impl BuildWorker {
             .iter()
             .map(|input| self.definition.vertex(input.vertex).digest.clone())
             .collect();
+        let below = directories.clone();
         let prepared = blocking(move || {
             let surroundings = Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
             exec_op::prepare(&op_, &directories, &store, &surroundings, &|| token.is_cancelled())
@@ -439,10 +441,16 @@ impl BuildWorker {
             return Err(self.step_error(run.vertex, error, ended.tail, ended.log_path).with_exit_code(code));
         }
         let mut outputs = BTreeMap::new();
-        for (output, layer) in ended.outputs {
-            let id = self.store.seal(layer);
+        for (output, written) in ended.outputs {
             let input = op.mounts.iter().find(|m| m.output == Some(output)).and_then(|m| m.input);
             let base = input.map(|input| bases[&input].clone()).unwrap_or_default();
+            let lowers = input.map(|input| below[&input].clone()).unwrap_or_default();
+            let (machine, store) = (self.machine.clone(), self.store.clone());
+            let id = blocking(move || {
+                let layer = stack::harvest(&machine, &store, &lowers, written)?;
+                Ok(store.seal(layer))
+            });
+            let id = id.await?;
             self.layers.hash_later(&id, &base);
             outputs.insert(output, Tree::Layers(base.iter().cloned().chain([id]).collect()));
         }

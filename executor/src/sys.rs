@@ -23,6 +23,8 @@ struct ExecPlan<'a> {
     argv: &'a [*const c_char],
     null: RawFd,
     keep: RawFd,
+    /// Takes the errno of a failure; closed by success.
+    failure: RawFd,
 }
 
 /// Starts the program open as `program` in new namespaces, with `null` as its standard streams and
@@ -40,11 +42,13 @@ pub(crate) fn start_init(
 ) -> io::Result<(Pid, OwnedFd)> {
     let mut pointers: Vec<*const c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
     pointers.push(std::ptr::null());
+    let (failure, failure_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let plan = ExecPlan {
         program: program.as_raw_fd(),
         argv: &pointers,
         null: null.as_raw_fd(),
         keep: keep.as_raw_fd(),
+        failure: failure_end.as_raw_fd(),
     };
     let old_mask = block_signals();
     let cloned = match group {
@@ -56,11 +60,14 @@ pub(crate) fn start_init(
     let pid = Pid::from_raw(pid).expect("a child's id is not zero");
     // SAFETY: the kernel has just made this descriptor for us.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    // A program that could not be executed has ended with the reason as its code.
-    let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG)?;
-    match ended.and_then(|(_, status)| status.exit_status()) {
-        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-        None => Ok((pid, pidfd)),
+    drop(failure_end);
+    let mut errno = [0; size_of::<c_int>()];
+    match rustix::io::read(&failure, &mut errno)? {
+        0 => Ok((pid, pidfd)),
+        _ => {
+            rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty())?;
+            Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(errno)))
+        }
     }
 }
 
@@ -123,7 +130,9 @@ extern "C" fn exec_child(plan: *mut c_void) -> c_int {
             environment.as_ptr(),
             libc::AT_EMPTY_PATH,
         );
-        libc::_exit(*libc::__errno_location())
+        let errno = libc::__errno_location();
+        libc::write(plan.failure, errno.cast(), size_of::<c_int>());
+        libc::_exit(127)
     }
 }
 

@@ -55,7 +55,7 @@ fn folder(platform: &Platform) -> PathBuf {
 
 async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, BuildError> {
     let ids: Vec<_> = image.layers.iter().map(|l| l.id.clone()).collect();
-    let directories = export.layers.directories(&ids).await?;
+    let directories = export.layers.mountable(&ids).await?;
     let machine = export.machine.clone();
     blocking(move || {
         let view = tree::view_of_layers(machine.host(), &directories);

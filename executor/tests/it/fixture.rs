@@ -50,6 +50,11 @@ impl Fixture {
         fixture
     }
 
+    /// Everything of this test is in it.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
     /// The read-only layer that every step sees; a test may change it before its first step.
     pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("root")

@@ -73,8 +73,9 @@ fn passes((name, test): &Test) -> bool {
         let before = leftovers::Traces::of_this_process();
         let fixture = Fixture::new();
         test(&fixture);
+        let directory = fixture.path();
         drop(fixture);
-        before.assert_nothing_new();
+        before.assert_nothing_new(&directory);
     }));
     say(&format!("test {name} ... {}", if outcome.is_ok() { "ok" } else { "FAILED" }));
     outcome.is_ok()

@@ -1,9 +1,7 @@
 //! `mybuild pull`
 
-use std::sync::Arc;
-
 use engine::request::PullPolicy;
-use engine::{BuildError, Engine, Progress};
+use engine::Engine;
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -43,7 +41,8 @@ impl Pull {
         let cancel = CancellationToken::new();
         interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
         let progress = display.progress();
-        let pulled = pull(engine, &self.name, self.platform, PullPolicy::Always, progress, cancel).await;
+        let pulled =
+            engine.pull(&self.name, self.platform, PullPolicy::Always, progress, cancel).await;
         display.finish();
         let pulled = pulled?;
         if matches!(self.progress, Mode::Tree { .. } | Mode::Plain) {
@@ -58,20 +57,8 @@ impl Pull {
     }
 }
 
-/// One pull, for `run`, too.
-pub(super) async fn pull(
-    engine: &Engine,
-    name: &Reference,
-    platform: Option<Platform>,
-    policy: PullPolicy,
-    progress: Arc<dyn Progress>,
-    cancel: CancellationToken,
-) -> Result<engine::images::Pulled, BuildError> {
-    engine.pull(name, platform, policy, progress, cancel).await
-}
-
 /// `--platform`, else `$DOCKER_DEFAULT_PLATFORM`.
-pub(crate) fn platform(text: Option<&str>, environment: &Environment) -> Result<Option<Platform>, UsageError> {
+fn platform(text: Option<&str>, environment: &Environment) -> Result<Option<Platform>, UsageError> {
     let typed: Vec<String> = text.map(str::to_owned).into_iter().collect();
     let platforms = build_args::platforms(&typed, environment)?;
     match platforms.as_slice() {
@@ -81,7 +68,7 @@ pub(crate) fn platform(text: Option<&str>, environment: &Environment) -> Result<
 }
 
 /// `--progress` and `--quiet`, as for a build.
-pub(crate) fn progress(
+fn progress(
     kind: Option<String>,
     quiet: bool,
     environment: &Environment,

@@ -3,9 +3,19 @@
 mod arguments;
 mod binary;
 mod building;
+mod crash_kill;
+mod crash_order;
+mod crash_power;
+mod crash_trace;
+mod crash_world;
 mod drawing;
+mod e2e;
 mod graphs;
 mod results;
 mod screen;
 mod shown;
 mod standard_input;
+
+#[path = "../../../cache/tests/it/loop_device.rs"]
+#[expect(clippy::print_stderr, dead_code, reason = "a skipped test says so; not all is needed here")]
+mod loop_device;

@@ -1,11 +1,13 @@
 //! The program with a directory, a store and a user to run as.
 
 use std::fs::{self, File, Permissions};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
@@ -58,7 +60,8 @@ impl Builder {
         let directory = tempfile::tempdir().expect("a directory");
         let store = directory.path().join("store");
         let builder = Self::at(directory, store, env!("CARGO_BIN_EXE_mybuild").into(), None);
-        let probe = builder.build("FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"true\"]\n", &[]);
+        let probe =
+            builder.build("FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"true\"]\n", &[]);
         if probe.code != Some(0) && probe.stderr.contains("user namespace") {
             skip(&format!("this system lets nobody but root build: {}", probe.stderr));
             return None;
@@ -215,8 +218,7 @@ impl Builder {
 
     /// Builds a Dockerfile with the directory `context`.
     pub(crate) fn build(&self, dockerfile: &str, words: &[&str]) -> Outcome {
-        let words =
-            [&["build", "--progress", "json", "-f", "-"][..], words, &["context"]].concat();
+        let words = [&["build", "--progress", "json", "-f", "-"][..], words, &["context"]].concat();
         self.run_with_input(&words, dockerfile.as_bytes())
     }
 
@@ -256,26 +258,36 @@ pub(crate) fn debian_directory() -> String {
 /// Makes them if they are not there, and sees that packages can be had.
 fn make_debian() -> Result<(), String> {
     let site = package_site().ok_or("`apt-get` names no site for packages")?;
-    let reached = std::net::ToSocketAddrs::to_socket_addrs(&(site.as_str(), 80))
-        .is_ok_and(|addresses| addresses.into_iter().any(|address| {
-            let patience = std::time::Duration::from_secs(10);
-            std::net::TcpStream::connect_timeout(&address, patience).is_ok()
-        }));
-    if !reached {
+    let reaches = |address| TcpStream::connect_timeout(&address, Duration::from_secs(10)).is_ok();
+    if !site.to_socket_addrs().is_ok_and(|mut addresses| addresses.any(reaches)) {
         return Err("the packages' site cannot be reached".to_owned());
     }
     let script = format!("{PROJECT}/scripts/debian-base");
-    let output = Command::new(script).output().map_err(|error| error.to_string())?;
-    match output.status.success() {
-        true => Ok(()),
-        false => Err(format!("no Debian: {}", String::from_utf8_lossy(&output.stderr))),
+    let output = Command::new(script).output().expect("a script of the project");
+    let words = String::from_utf8_lossy(&output.stderr);
+    if words.contains("mmdebstrap: not found") {
+        return Err("mmdebstrap is not installed".to_owned());
     }
+    assert!(output.status.success(), "{words}");
+    Ok(())
 }
 
-/// The host that this machine has its packages from.
-fn package_site() -> Option<String> {
+/// The host, and its port, that this machine has its packages from.
+fn package_site() -> Option<(String, u16)> {
     let output = Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"]).output();
     let sites = String::from_utf8(output.ok()?.stdout).ok()?;
-    let host = |site: &str| site.strip_prefix("http://")?.split(['/', ':']).next().map(str::to_owned);
-    sites.lines().find_map(host)
+    let site = |site: &str| {
+        let (scheme, rest) = site.split_once("://")?;
+        let port = match scheme {
+            "http" => 80,
+            "https" => 443,
+            _ => return None,
+        };
+        let host = rest.split('/').next()?;
+        match host.split_once(':') {
+            Some((host, port)) => Some((host.to_owned(), port.parse().ok()?)),
+            None => Some((host.to_owned(), port)),
+        }
+    };
+    sites.lines().find_map(site)
 }

@@ -1,0 +1,317 @@
+//! Containers: one command of an image, in the foreground, on a writable layer that is thrown away.
+//!
+//! A container runs in the sandbox of a build's steps, with Docker's rules for what to run, as whom
+//! and where. There is no life beyond [`Container::wait`]: what the command wrote outside of bind
+//! mounts is removed with the [`Container`].
+
+mod image;
+mod process;
+mod signal;
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cache::{Claim, NewLayer};
+use executor::{NetworkUsed, Running, SpawnError};
+use oci::{Digest, Platform};
+use tokio_util::sync::CancellationToken;
+
+use crate::build::Engine;
+use crate::error::{BuildError, chain};
+use crate::event::Progress;
+use crate::request::{NetworkMode, PullPolicy, Ulimit};
+use crate::worker::blocking;
+
+pub use executor::{ExitStatus, PortForward, Protocol};
+pub use signal::number as signal_number;
+
+/// What to run, and how it differs from what the image says.
+#[derive(Debug, Clone, Default)]
+pub struct RunRequest {
+    /// Name, digest or id of the image.
+    pub image: String,
+    /// The platform wanted; `None` for this machine's.
+    pub platform: Option<Platform>,
+    /// When the image is looked up in its registry.
+    pub pull: PullPolicy,
+    /// Arguments, or program and arguments; nothing for the image's `CMD`.
+    pub command: Vec<String>,
+    /// Replaces the image's `ENTRYPOINT` (by none, if empty) and drops its `CMD`.
+    pub entrypoint: Option<Vec<String>>,
+    /// Added to the image's environment.
+    pub env: Vec<(String, String)>,
+    /// Working directory, absolute; made if missing.
+    pub workdir: Option<String>,
+    /// User, as in [`executor::Process::user`].
+    pub user: Option<String>,
+    /// Host name; `None` for one at random.
+    pub hostname: Option<String>,
+    /// What of the network it sees.
+    pub network: NetworkMode,
+    /// Ports led into it.
+    pub ports: Vec<PortForward>,
+    /// Lines for `/etc/hosts`.
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    /// Files and directories of the host.
+    pub binds: Vec<Bind>,
+    /// Directories whose content is the image's and can be written, besides those of the image's
+    /// `VOLUME`.
+    pub volumes: Vec<String>,
+    /// Empty directories in memory.
+    pub tmpfs: Vec<Tmpfs>,
+    /// Whether the root is read-only.
+    pub readonly_root: bool,
+    /// Bytes of `/dev/shm`, 0 for the default.
+    pub shm_size: u64,
+    /// Resource limits.
+    pub ulimits: Vec<Ulimit>,
+    /// Limits by control group.
+    pub limits: ResourceLimits,
+    /// Signal that asks it to stop; `None` for the image's.
+    pub stop_signal: Option<i32>,
+    /// Name that no other running container of the store may have.
+    pub name: Option<String>,
+    /// Where its streams go.
+    pub streams: Streams,
+}
+
+/// A file or directory of the host in a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Its path on the host; a missing directory is made.
+    pub source: PathBuf,
+    /// Its absolute path in the container.
+    pub target: String,
+    /// Whether the container may not write to it.
+    pub readonly: bool,
+}
+
+/// An empty directory in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tmpfs {
+    /// Its absolute path in the container.
+    pub target: String,
+    /// Its limit in bytes, 0 for none of its own.
+    pub size: u64,
+    /// Whether the container may not write to it.
+    pub readonly: bool,
+}
+
+/// Limits by control group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// Bytes of memory.
+    pub memory: Option<u64>,
+    /// Thousandths of a processor.
+    pub milli_cpus: Option<u64>,
+    /// Processes and threads.
+    pub pids: Option<u64>,
+}
+
+/// Where a container's streams go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streams {
+    /// Pipes.
+    Piped {
+        /// Whether there is one for the input; without it the input is empty.
+        stdin: bool,
+    },
+    /// A terminal.
+    Terminal {
+        /// Its height in lines.
+        rows: u16,
+        /// Its width in columns.
+        columns: u16,
+    },
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self::Piped { stdin: false }
+    }
+}
+
+/// Why a container could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Its image or its request cannot be used.
+    #[error(transparent)]
+    Request(#[from] BuildError),
+    /// Its process did not start.
+    #[error("{}", chain(.0))]
+    Spawn(SpawnError),
+}
+
+impl RunError {
+    /// Docker's exit code: 127 not found, 126 not executable, 125 anything else.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Request(_) => 125,
+            Self::Spawn(error) => error.exit_code(),
+        }
+    }
+}
+
+/// A running container. Dropped before [`Container::wait`] it is killed.
+pub struct Container {
+    /// The writing end of its input, if it was asked for.
+    pub stdin: Option<OwnedFd>,
+    /// The reading end of its output, without a terminal.
+    pub stdout: Option<OwnedFd>,
+    /// The reading end of its error output, without a terminal.
+    pub stderr: Option<OwnedFd>,
+    /// The other end of its terminal.
+    pub terminal: Option<OwnedFd>,
+    /// The signal that asks it to stop.
+    pub stop_signal: i32,
+    /// What is not as it was asked for, a sentence each.
+    pub warnings: Vec<String>,
+    running: Arc<Running>,
+    scratch: Scratch,
+    _claim: Option<Claim>,
+}
+
+/// Directories for writes that nobody keeps; removed when dropped, and not in the background: the
+/// program may end right after.
+#[derive(Default)]
+struct Scratch(Vec<NewLayer>);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for layer in self.0.drain(..) {
+            let fs = layer.fs();
+            let folder = fs.parent().expect("a layer is in a folder");
+            let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { continue };
+            // What cannot be removed now is removed by the next session.
+            if let Ok(parent) = std::fs::File::open(parent) {
+                let _ = cache::layer::remove_tree(&parent, name.as_encoded_bytes());
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Starts a container; an image that is missing is pulled first, as the request allows.
+    pub async fn run(
+        &self,
+        request: RunRequest,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Container, RunError> {
+        let claim = self.claim_name(request.name.as_deref())?;
+        let image = tokio::select! {
+            image = self.image_to_run(&request, progress) => image?,
+            () = cancel.cancelled() => return Err(BuildError::Canceled.into()),
+        };
+        let stop_signal = request.stop_signal.or_else(|| signal::number(&image.config.stop_signal));
+        let machine = self.machine.clone();
+        let store = self.store.clone();
+        let started = blocking(move || {
+            let prepared = process::prepare(&machine, &store, &request, &image)?;
+            let process::Prepared { process, scratch } = prepared;
+            let executor = machine.executor()?;
+            let running = executor.spawn(process).map_err(RunError::Spawn);
+            Ok(running.and_then(|running| check_ports(running, &request)).map(|running| (running, scratch)))
+        });
+        let (mut running, scratch) = started.await??;
+        let terminal = running.terminal();
+        let terminal = terminal.map_err(|e| BuildError::system("failed to open the terminal", &e))?;
+        Ok(Container {
+            stdin: running.stdin(),
+            stdout: running.stdout(),
+            stderr: running.stderr(),
+            terminal,
+            stop_signal: stop_signal.unwrap_or(signal::TERMINATE),
+            warnings: warnings(&running),
+            running: Arc::new(running),
+            scratch,
+            _claim: claim,
+        })
+    }
+
+    /// Holds a name for as long as the container runs.
+    fn claim_name(&self, name: Option<&str>) -> Result<Option<Claim>, BuildError> {
+        let Some(name) = name else { return Ok(None) };
+        let mut encoder = llb::encode::Encoder::new("container name");
+        encoder.text(name);
+        let key: Digest = encoder.finish();
+        let claim = self.store.try_claim(&key);
+        match claim.map_err(|e| BuildError::system("failed to claim the container's name", &e))? {
+            Some(claim) => Ok(Some(claim)),
+            None => Err(BuildError::Refused {
+                message: format!("a container named `{name}` is running"),
+                hint: Some("choose another `--name`, or leave it out".to_owned()),
+            }),
+        }
+    }
+}
+
+/// Without a user-mode network the container has the host's, where ports cannot be led elsewhere.
+fn check_ports(running: Running, request: &RunRequest) -> Result<Running, RunError> {
+    let moved = request.ports.iter().find(|port| port.host != port.container);
+    match moved {
+        Some(port) if running.network() == NetworkUsed::Host => Err(BuildError::Refused {
+            message: format!(
+                "port {} cannot be led to port {}: there is no user-mode network",
+                port.host, port.container
+            ),
+            hint: Some("install pasta or slirp4netns".to_owned()),
+        }
+        .into()),
+        _ => Ok(running),
+    }
+}
+
+fn warnings(running: &Running) -> Vec<String> {
+    running.warnings().to_vec()
+}
+
+impl Container {
+    /// Which network it got.
+    pub fn network(&self) -> NetworkUsed {
+        self.running.network()
+    }
+
+    /// Where its forwarded ports can be reached, in the order they were asked for.
+    pub fn ports(&self) -> &[std::net::SocketAddr] {
+        self.running.ports()
+    }
+
+    /// Sends a signal to the command, by its number.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        self.running.signal(signal)
+    }
+
+    /// Kills everything in it; [`Container::wait`] tells the end.
+    pub fn kill(&self) {
+        self.running.kill();
+    }
+
+    /// Tells its terminal a new size.
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        self.running.resize(rows, columns)
+    }
+
+    /// Waits until the command has ended and everything it started is gone.
+    pub async fn wait(&self) -> Result<ExitStatus, BuildError> {
+        let running = self.running.clone();
+        blocking(move || {
+            running.wait().map_err(|e| BuildError::system("failed to wait for the container", &e))
+        })
+        .await
+    }
+
+    /// Removes what is left of it on disk.
+    pub async fn remove(self) {
+        let Self { running, scratch, .. } = self;
+        let removed = blocking(move || {
+            drop(running);
+            drop(scratch);
+            Ok(())
+        });
+        removed.await.expect("removing does not fail");
+    }
+}

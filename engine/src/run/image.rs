@@ -1,0 +1,81 @@
+//! Which image a container runs, and its layers as directories.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cache::LayerId;
+use oci::{ContainerConfig, Reference};
+
+use super::RunRequest;
+use crate::build::Engine;
+use crate::error::BuildError;
+use crate::event::Progress;
+use crate::images::{Variant, find};
+use crate::layers::Layers;
+use crate::request::PullPolicy;
+use crate::steps::Steps;
+use crate::worker::blocking;
+
+/// An image that can be mounted.
+pub(super) struct Image {
+    pub(super) config: ContainerConfig,
+    /// Directories of its layers, the bottom one first.
+    pub(super) layers: Vec<PathBuf>,
+}
+
+impl Engine {
+    /// The image of the store, or else of the registry.
+    pub(super) async fn image_to_run(
+        &self,
+        request: &RunRequest,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Image, BuildError> {
+        let looked_up = matches!(request.pull, PullPolicy::Always | PullPolicy::Newer);
+        let steps = Arc::new(Steps::new(progress.clone()));
+        if !looked_up {
+            match self.stored_image(request, &steps).await {
+                Err(BuildError::Input { .. }) if request.pull == PullPolicy::Missing => {}
+                found => return found,
+            }
+        }
+        let reference: Reference = request.image.parse().map_err(|e| BuildError::Input {
+            message: format!("`{}`: {e}", request.image),
+            hint: None,
+        })?;
+        // What is stopped is stopped by whoever drops this future.
+        let cancel = tokio_util::sync::CancellationToken::new();
+        // The store was looked into above.
+        let policy = if looked_up { request.pull } else { PullPolicy::Always };
+        self.pull(&reference, request.platform.clone(), policy, progress, cancel).await?;
+        self.stored_image(request, &steps).await
+    }
+
+    /// The image of the store. It counts as missing when a layer is.
+    async fn stored_image(&self, request: &RunRequest, steps: &Arc<Steps>) -> Result<Image, BuildError> {
+        let (store, text, platform) = (self.store.clone(), request.image.clone(), request.platform.clone());
+        let found = blocking(move || {
+            let variant = find(&store, &text)?.variant(&store, &text, platform.as_ref())?;
+            let layers = layers_of(&store, &variant).ok_or_else(|| BuildError::Input {
+                message: format!("image `{text}` is incomplete in the store"),
+                hint: Some("pull or build it again".to_owned()),
+            })?;
+            Ok((variant, layers))
+        });
+        let (variant, ids) = found.await?;
+        let layers = Layers::new(self.store.clone(), self.machine.clone(), steps.clone());
+        let layers = layers.directories(&ids).await?;
+        Ok(Image { config: variant.config.config, layers })
+    }
+}
+
+/// The layers as the store knows them, if it has all of them.
+fn layers_of(store: &cache::Store, variant: &Variant) -> Option<Vec<LayerId>> {
+    if variant.config.rootfs.diff_ids.len() != variant.manifest.layers.len() {
+        return None;
+    }
+    let id = |(diff_id, blob): (&oci::DiffId, &oci::Descriptor)| match store.layer_of_diff_id(diff_id) {
+        Some(id) => Some(id),
+        None => store.has_blob(&blob.digest).then(|| store.add_blob_layer(diff_id, blob)),
+    };
+    variant.layers().map(id).collect()
+}

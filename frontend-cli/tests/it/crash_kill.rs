@@ -1,0 +1,180 @@
+//! A build killed at any point leaves a store that opens, is whole, and builds the same image;
+//! and leaves nothing running or mounted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::crash_trace::Trace;
+use crate::crash_world::{
+    World, has_strace, must_succeed, names, points, told, under_warden, warden,
+};
+
+/// Calls that make things durable or visible, and calls that make or remove them.
+const NAMING: [&str; 6] = ["rename", "renameat", "renameat2", "fsync", "fdatasync", "syncfs"];
+const MAKING: [&str; 7] =
+    ["linkat", "unlink", "unlinkat", "mkdir", "mkdirat", "pwrite64", "ftruncate"];
+/// Builds at the same time.
+const LANES: usize = 2;
+
+/// Where a build is killed.
+#[derive(Debug, Clone, Copy)]
+enum Point {
+    /// This long after its start.
+    After(Duration),
+    /// When a thread makes this call for the nth time.
+    Call(&'static str, usize),
+}
+
+/// What an undisturbed build gives.
+struct Undisturbed {
+    image: Vec<u8>,
+    layers: usize,
+    duration: Duration,
+}
+
+#[test]
+fn privileged_a_build_killed_at_any_time_does_no_harm() {
+    const NAME: &str = "crash_kill::privileged_a_build_killed_at_any_time_does_no_harm";
+    if warden() {
+        return;
+    }
+    let Some(world) = World::with_inputs() else { return };
+    let expected = undisturbed(&world);
+    let count = points(20, 120);
+    let point = |n: usize| Point::After(expected.duration.mul_f64(n as f64 / count as f64));
+    sweep(&world, NAME, &expected, (0..count).map(point).collect());
+}
+
+#[test]
+fn privileged_a_build_killed_at_any_call_does_no_harm() {
+    const NAME: &str = "crash_kill::privileged_a_build_killed_at_any_call_does_no_harm";
+    if warden() {
+        return;
+    }
+    if !has_strace() {
+        return;
+    }
+    let Some(world) = World::with_inputs() else { return };
+    let expected = undisturbed(&world);
+    let counts = calls(&world);
+    let mut chosen = spread(&counts, &NAMING, points(15, 80));
+    chosen.extend(spread(&counts, &MAKING, points(5, 80)));
+    assert!(chosen.len() >= 20, "{counts:?}");
+    sweep(&world, NAME, &expected, chosen);
+}
+
+/// At most `count` points among all calls of these names.
+fn spread(counts: &BTreeMap<String, usize>, names: &[&'static str], count: usize) -> Vec<Point> {
+    let all: Vec<Point> = names
+        .iter()
+        .flat_map(|name| (1..=counts.get(*name).copied().unwrap_or(0)).map(|n| Point::Call(name, n)))
+        .collect();
+    let step = all.len().div_ceil(count).max(1);
+    all.into_iter().step_by(step).collect()
+}
+
+/// How often a thread of an undisturbed build makes each call, at most.
+fn calls(world: &World) -> BTreeMap<String, usize> {
+    let root = world.path("store-calls");
+    let names = [&NAMING[..], &MAKING].concat().join(",");
+    let build = world.build(&root, &world.path("image-calls"));
+    let trace = Trace::record(&build, &names, &world.path("trace"));
+    let mut counts = BTreeMap::<(u32, String), usize>::new();
+    let place = root.to_str().unwrap();
+    for call in trace.calls.iter().filter(|call| call.text.contains(place)) {
+        *counts.entry((call.thread, call.name.clone())).or_default() += 1;
+    }
+    let mut most = BTreeMap::new();
+    for ((_, name), count) in counts {
+        let entry = most.entry(name).or_default();
+        *entry = count.max(*entry);
+    }
+    most
+}
+
+fn undisturbed(world: &World) -> Undisturbed {
+    let (root, image) = (world.path("store-calm"), world.path("image-calm"));
+    let started = Instant::now();
+    must_succeed(&mut world.build(&root, &image));
+    let duration = started.elapsed();
+    world.check_leftovers(&root, "undisturbed");
+    world.check_store(&root, "undisturbed");
+    let layers = names(&root.join("layers-v1")).len();
+    Undisturbed { image: std::fs::read(image).unwrap(), layers, duration }
+}
+
+fn sweep(world: &World, name: &str, expected: &Undisturbed, points: Vec<Point>) {
+    let points = Mutex::new(points.into_iter().enumerate());
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                loop {
+                    let Some((number, point)) = points.lock().unwrap().next() else { return };
+                    let root = world.path(&format!("store-{number}"));
+                    let image = world.path(&format!("image-{number}"));
+                    kill_and_look(world, name, expected, point, (&root, &image));
+                    std::fs::remove_dir_all(root).unwrap();
+                }
+            });
+        }
+    });
+    world.check_mounts("at the end");
+    check_cgroups();
+}
+
+fn kill_and_look(
+    world: &World,
+    name: &str,
+    expected: &Undisturbed,
+    point: Point,
+    (root, image): (&Path, &Path),
+) {
+    let about = format!("{point:?}");
+    let build = world.build(root, image);
+    let killed = match point {
+        Point::After(after) => under_warden(name, &build, Some(after)),
+        Point::Call(call, n) => under_warden(name, &killed_at(&build, call, n), None),
+    };
+    assert!(killed.status.success(), "{about}: {}", told(&killed));
+    // Opening is what clears up; the store must be whole before anything is built in it.
+    world.check_store(root, &about);
+    must_succeed(&mut world.build(root, image));
+    let rebuilt = std::fs::read(image).unwrap();
+    assert!(rebuilt == expected.image, "{about}: the image is another one");
+    world.check_store(root, &about);
+    world.check_leftovers(root, &about);
+    let layers = names(&root.join("layers-v1")).len();
+    assert!(layers <= expected.layers, "{about}: {layers} layers, not {}", expected.layers);
+}
+
+/// The same command, killed when a thread makes this call for the nth time.
+fn killed_at(build: &Command, call: &str, n: usize) -> Command {
+    let mut command = Command::new("strace");
+    let inject = format!("inject={call}:signal=KILL:when={n}");
+    let trace = format!("trace={call}");
+    command.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
+    command.arg(build.get_program()).args(build.get_args());
+    for (name, value) in build.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.current_dir(build.get_current_dir().unwrap());
+    command
+}
+
+/// That no control group is left of a process that is gone. The builds after the killed ones
+/// have cleared up after them, also after those of other tests.
+fn check_cgroups() {
+    let mut left = BTreeSet::new();
+    for mounts in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"] {
+        let Ok(entries) = std::fs::read_dir(mounts) else { continue };
+        left.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap_or_default();
+            let pid = name.strip_prefix("mybuild-").and_then(|rest| rest.split('-').next());
+            pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+        }));
+    }
+    assert_eq!(left, BTreeSet::new());
+}

@@ -1,0 +1,38 @@
+//! A step that fails, and steps that nobody needs.
+
+use super::builder::Builder;
+
+#[test]
+fn privileged_a_failing_step_shows_its_output_its_line_and_its_log() {
+    let Some(builder) = Builder::new() else { return };
+    let dockerfile = "FROM busybox\nRUN echo to the output; echo to the error >&2; exit 3\n";
+    builder.write("context/Dockerfile", dockerfile);
+    let outcome = builder.run(&["--progress", "plain", "context"]).fails_with(1);
+    for words in [
+        "Dockerfile:2\n",
+        "   2 | >>> RUN echo to the output; echo to the error >&2; exit 3\n",
+        "exit code: 3\n",
+    ] {
+        assert!(outcome.stderr.contains(words), "{words}: {}", outcome.stderr);
+    }
+    let log = outcome.stderr.lines().find_map(|line| line.strip_prefix("log: "));
+    let log = std::fs::read_to_string(log.expect("the log's path")).expect("the log");
+    assert_eq!(log, "to the output\nto the error\n");
+    // It has failed, so it runs again.
+    let again = builder.run(&["--progress", "json", "context"]).fails_with(1);
+    assert_eq!(again.ran(), ["stage-0 2/2"]);
+    builder.assert_nothing_left();
+}
+
+#[test]
+fn privileged_what_nobody_needs_is_not_touched() {
+    let Some(builder) = Builder::new() else { return };
+    let dockerfile = "FROM 127.0.0.1:1/never/pulled AS elsewhere\n\
+                      FROM busybox AS broken\nRUN false\n\
+                      FROM busybox AS also\nCOPY --from=broken /x /\nCOPY missing /\n\
+                      FROM busybox AS wanted\nRUN echo wanted\n\
+                      FROM broken\n";
+    let outcome = builder.build(dockerfile, &["--target", "wanted"]).success();
+    assert_eq!(outcome.ran(), ["wanted 2/2"]);
+    assert_eq!(outcome.log(), "wanted\n");
+}

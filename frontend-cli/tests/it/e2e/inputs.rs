@@ -1,0 +1,185 @@
+//! Where a build takes its files and images from.
+
+use std::process::Command;
+
+use super::builder::Builder;
+
+/// The files of an image or of a build's output, and what is in them.
+fn files(builder: &Builder, directory: &str) -> String {
+    let script = "find . -type f ! -path './bin/*' | sort | while read -r file; do \
+                  echo \"$file: $(cat \"$file\")\"; done";
+    let output = Command::new("sh").args(["-c", script]).current_dir(builder.path(directory));
+    String::from_utf8(output.output().expect("sh runs").stdout).expect("text")
+}
+
+/// Builds what is in `context` and gives the files back.
+fn result(builder: &Builder, dockerfile: &str) -> String {
+    builder.build(dockerfile, &["-o", "out"]).success();
+    let files = files(builder, "out");
+    std::fs::remove_dir_all(builder.path("out")).expect("an own directory");
+    files
+}
+
+#[test]
+fn privileged_a_dockerfile_comes_alone_or_in_an_archive() {
+    let Some(builder) = Builder::new() else { return };
+    let alone = b"FROM busybox\nRUN echo alone\n";
+    let outcome = builder.run_with_input(&["--progress", "json", "-"], alone).success();
+    assert_eq!(outcome.log(), "alone\n");
+
+    builder.write("packed/sub/Dockerfile", "FROM busybox\nCOPY file /\nRUN cat /file\n");
+    builder.write("packed/file", "packed\n");
+    for (compress, name) in [("", "plain"), ("--gzip", "gzip"), ("--zstd", "zstd")] {
+        let mut tar = Command::new("tar");
+        tar.args(["-C", "packed", "-c", "."]).args((!compress.is_empty()).then_some(compress));
+        let archive = tar.current_dir(builder.path("")).output().expect("tar runs").stdout;
+        let words = ["--progress", "json", "--no-cache", "-f", "sub/Dockerfile", "-"];
+        let outcome = builder.run_with_input(&words, &archive).success();
+        assert_eq!(outcome.log(), "packed\n", "{name}");
+    }
+}
+
+#[test]
+fn privileged_ignored_files_are_not_there() {
+    let Some(builder) = Builder::new() else { return };
+    for name in ["a.txt", "b.txt", "keep/a.txt", "sub/deep/c.log", "sub/deep/d.md", "other.md"] {
+        builder.write(&format!("context/{name}"), name);
+    }
+    builder.write(
+        "context/.dockerignore",
+        "busybox\n*.txt\n!b.txt\n**/*.log\nother.md\n.dockerignore\n",
+    );
+    assert_eq!(
+        result(&builder, "FROM scratch\nCOPY . /\n"),
+        "./b.txt: b.txt\n./keep/a.txt: keep/a.txt\n./sub/deep/d.md: sub/deep/d.md\n"
+    );
+    // What is ignored can change without anything being run again.
+    builder.build("FROM busybox\nCOPY . /all\nRUN true\n", &[]).success();
+    builder.write("context/a.txt", "changed");
+    let again = builder.build("FROM busybox\nCOPY . /all\nRUN true\n", &[]).success();
+    assert_eq!(again.ran(), [""; 0]);
+    let missing = builder.build("FROM scratch\nCOPY a.txt /\n", &[]).fails_with(1);
+    assert!(missing.stderr.contains("a.txt"), "{}", missing.stderr);
+    // An ignore file of the Dockerfile's own goes before the general one.
+    builder.write("context/web.Dockerfile", "FROM scratch\nCOPY . /\n");
+    builder.write("context/web.Dockerfile.dockerignore", "*\n!a.txt\n");
+    builder.run(&["-f", "context/web.Dockerfile", "-o", "out", "context"]).success();
+    assert_eq!(files(&builder, "out"), "./a.txt: changed\n");
+}
+
+#[test]
+fn privileged_wildcards_and_documents_in_place_become_files() {
+    let Some(builder) = Builder::new() else { return };
+    for name in ["one.c", "two.c", "two.h", "sub/three.c", "[x].c"] {
+        builder.write(&format!("context/{name}"), name);
+    }
+    let dockerfile = "FROM busybox AS made
+ARG WHO=nobody
+COPY *.c /all/
+COPY t?o.[ch] /some/
+COPY sub/* /deep/
+COPY [[]x].c /escaped/
+COPY <<EOF <<-'LITERAL' /here/
+for $WHO
+EOF
+	not for $WHO
+LITERAL
+RUN <<EOF
+echo first >/ran
+echo second >>/ran
+EOF
+RUN <<EOF cat >/fed
+fed
+EOF
+RUN <<SCRIPT
+#!/bin/busybox awk -f
+BEGIN { print 6 * 7 >\"/answer\" }
+SCRIPT
+FROM scratch
+COPY --from=made /all /all
+COPY --from=made /some /some
+COPY --from=made /deep /deep
+COPY --from=made /escaped /escaped
+COPY --from=made /here /here
+COPY --from=made /ran /fed /answer /
+";
+    assert_eq!(
+        result(&builder, dockerfile),
+        "./all/[x].c: [x].c\n./all/one.c: one.c\n./all/two.c: two.c\n./answer: 42\n\
+         ./deep/three.c: sub/three.c\n./escaped/[x].c: [x].c\n./fed: fed\n./here/EOF: for nobody\n\
+         ./here/LITERAL: not for $WHO\n./ran: first\nsecond\n./some/two.c: two.c\n./some/two.h: two.h\n"
+    );
+    let none = builder.build("FROM scratch\nCOPY *.nothing /\n", &[]).fails_with(1);
+    assert!(none.stderr.contains("*.nothing"), "{}", none.stderr);
+}
+
+#[test]
+fn privileged_triggers_of_a_base_image_run_in_its_children_alone() {
+    let Some(builder) = Builder::new() else { return };
+    let base = "FROM busybox\nONBUILD COPY file /src/\nONBUILD RUN cat /src/file\n";
+    let built = builder.build(base, &["-t", "base-image"]).success();
+    assert_eq!(built.log(), "");
+    builder.write("context/file", "of the child\n");
+    let child = builder.build("FROM base-image\nRUN echo after\n", &["-t", "child"]).success();
+    assert_eq!(child.log(), "of the child\nafter\n");
+    let grandchild = builder.build("FROM child\nRUN echo grandchild\n", &[]).success();
+    assert_eq!(grandchild.log(), "grandchild\n");
+}
+
+#[test]
+fn privileged_images_come_from_the_store_and_from_layouts() {
+    let Some(builder) = Builder::new() else { return };
+    builder.build("FROM busybox\nRUN echo 1 >/version\n", &["-t", "app:1"]).success();
+    // The tag's own image under the same tag.
+    for expected in ["1\n2\n", "1\n2\n2\n"] {
+        builder.build("FROM app:1\nRUN echo 2 >>/version\n", &["-t", "app:1"]).success();
+        let outcome = builder.build("FROM app:1\nRUN cat /version\n", &[]).success();
+        assert_eq!(outcome.log(), expected);
+    }
+    for (output, context) in [
+        ("type=oci,dest=layout,tar=false", "oci-layout://layout"),
+        ("type=oci,dest=tagged,tar=false", "oci-layout://tagged:1"),
+    ] {
+        builder.build("FROM app:1\n", &["-t", "app:1", "-o", output]).success();
+        let base = format!("base={context}");
+        let dockerfile = "FROM base\nRUN cat /version\nCOPY --from=base /version /copied\n";
+        let outcome =
+            builder.build(dockerfile, &["--no-cache", "--build-context", &base]).success();
+        assert_eq!(outcome.log(), "1\n2\n2\n", "{context}");
+    }
+    // Another context stands in for a stage, too.
+    let outcome = builder.build(
+        "FROM busybox AS app\nRUN false\nFROM app\nRUN cat /version\n",
+        &["--build-context", "app=docker-image://app:1"],
+    );
+    assert_eq!(outcome.success().log(), "1\n2\n2\n");
+    builder.write("other/file", "of the other directory");
+    let outcome = builder.build(
+        "FROM scratch\nCOPY --from=other file /\n",
+        &["--build-context", "other=other", "-o", "out"],
+    );
+    outcome.success();
+    assert_eq!(builder.read("out/file"), "of the other directory");
+}
+
+#[test]
+fn privileged_a_step_without_a_network_has_none() {
+    let Some(builder) = Builder::new() else { return };
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let script = format!(
+        "ls /sys/class/net; cat /etc/resolv.conf; wc -l </proc/net/route; \
+         nc -w 2 127.0.0.1 {port} </dev/null || echo unreachable"
+    );
+    // The kernel lists a header over no routes.
+    let alone = "lo\n1\nunreachable\n";
+    let outcome = builder.build(&format!("FROM busybox\nRUN --network=none {script}\n"), &[]);
+    assert_eq!(outcome.success().log().replace("nc: ", ""), alone);
+    let dockerfile = format!("FROM busybox\nRUN {script}\n");
+    let outcome = builder.build(&dockerfile, &["--network=none"]).success();
+    assert_eq!(outcome.log(), alone);
+    // The host's network is granted, never taken.
+    let host = format!("FROM busybox\nRUN --network=host {script}\n");
+    let refused = builder.build(&host, &[]).fails_with(1);
+    assert!(refused.stderr.contains("network.host"), "{}", refused.stderr);
+}

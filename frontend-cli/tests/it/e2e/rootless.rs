@@ -1,0 +1,69 @@
+//! The examples as an ordinary user builds and runs them.
+
+use std::os::unix::fs::chown;
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::builder::{Builder, debian_directory};
+use super::examples::EXAMPLES;
+use super::skip;
+
+/// A user of the machine, for the time of a test.
+struct User {
+    name: String,
+    id: u32,
+    home: PathBuf,
+}
+
+impl User {
+    fn new() -> Self {
+        let name = format!("mybuild-e2e-{}", std::process::id());
+        let home = PathBuf::from("/home").join(&name);
+        run("useradd", &["--create-home", "--user-group", "--shell", "/bin/sh", &name]);
+        let user = Self { id: run("id", &["-u", &name]).parse().expect("a number"), name, home };
+        for file in ["/etc/subuid", "/etc/subgid"] {
+            let ranges = std::fs::read_to_string(file).unwrap_or_default();
+            let has_range = ranges.lines().any(|line| line.starts_with(&format!("{}:", user.name)));
+            assert!(has_range, "useradd gives no range in {file}");
+        }
+        user
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        run("userdel", &["--remove", &self.name]);
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().expect("it is installed");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {said}");
+    String::from_utf8(output.stdout).expect("text").trim_end().to_owned()
+}
+
+#[test]
+fn privileged_an_ordinary_user_builds_and_runs_every_example() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("every test is an ordinary user's here");
+    }
+    // What makes the packages reachable here makes the Debian, too.
+    let Some(_) = Builder::debian() else { return };
+    let user = User::new();
+    {
+        let builder = Builder::for_user(&user.home, user.id);
+        builder.make_directory("debian");
+        for name in ["Dockerfile", "debian.tar"] {
+            let copy = builder.path("debian").join(name);
+            std::fs::copy(format!("{}/{name}", debian_directory()), &copy).expect("room for it");
+            chown(&copy, Some(user.id), Some(user.id)).expect("root may");
+        }
+        builder.run(&["build", "-t", "debian:12", "debian"]).success();
+        for example in &EXAMPLES {
+            example.check(&builder);
+        }
+        builder.assert_nothing_left();
+    }
+    drop(user);
+}

@@ -1,0 +1,25 @@
+//! Manifests, indexes and image configs: no panic, and what is understood can be written and read
+//! again.
+
+use oci::{Document, ImageConfig, manifest, media_type};
+
+/// Reads `bytes` as each of them.
+pub fn run(bytes: &[u8]) {
+    for content_type in [None, Some(media_type::MANIFEST), Some(media_type::INDEX)] {
+        let written = match manifest::parse(bytes, content_type) {
+            Ok(Document::Manifest(manifest)) => serde_json::to_vec(&manifest),
+            Ok(Document::Index(index)) => {
+                drop((index.platforms(), index.select(&oci::Platform::host()).is_some()));
+                serde_json::to_vec(&index)
+            }
+            Err(_) => continue,
+        };
+        let written = written.expect("a document is JSON");
+        let again = manifest::parse(&written, content_type);
+        assert!(again.is_ok(), "{again:?}: {}", String::from_utf8_lossy(&written));
+    }
+    if let Ok(config) = ImageConfig::parse(bytes) {
+        let written = serde_json::to_vec(&config).expect("a config is JSON");
+        assert_eq!(ImageConfig::parse(&written).ok(), Some(config));
+    }
+}
