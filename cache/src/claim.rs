@@ -9,6 +9,9 @@ use crate::bucket::Bucket;
 use crate::lock::{FileLock, Mode};
 use crate::store::{Store, StoreError};
 
+/// How the names of claims' files start.
+const PREFIX: &str = "claim-";
+
 /// The right to do one piece of work; dropping it lets the next process (or thread) have it, and
 /// so does the death of this one.
 #[derive(Debug)]
@@ -44,8 +47,19 @@ impl Store {
     }
 }
 
+/// Removes the files of claims that killed processes had.
+pub(crate) fn remove_stale(root: &Path) {
+    let entries = std::fs::read_dir(Bucket::Locks.path(root)).into_iter().flatten().flatten();
+    for entry in entries {
+        if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+            // Letting an exclusive lock go removes its file.
+            drop(FileLock::try_acquire(&entry.path(), Mode::Exclusive));
+        }
+    }
+}
+
 fn claim_path(root: &Path, key: &Digest) -> PathBuf {
-    Bucket::Locks.path(root).join(format!("claim-{}", key.hex()))
+    Bucket::Locks.path(root).join(format!("{PREFIX}{}", key.hex()))
 }
 
 fn claimed(path: &Path, lock: io::Result<Option<FileLock>>) -> Result<Option<Claim>, StoreError> {

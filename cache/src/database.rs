@@ -13,6 +13,7 @@ use rusqlite::{TransactionBehavior, params};
 
 use crate::bucket::{Bucket, RECORDS};
 use crate::lock::{FileLock, Mode};
+use crate::shared_memory;
 
 /// `mybd`: says whose SQLite file it is.
 const APPLICATION_ID: i32 = 0x6d79_6264;
@@ -114,6 +115,7 @@ impl Database {
             }
             Err(error) => return Err(error),
         };
+        shared_memory::reserve(root)?;
         let database = Self {
             root: root.to_owned(),
             reader: Mutex::new(connection),
@@ -199,6 +201,7 @@ impl Database {
         *writer = None;
         let moved = move_aside(&self.root)?;
         *reader = connect(&self.root)?;
+        shared_memory::reserve(&self.root)?;
         Ok(moved)
     }
 

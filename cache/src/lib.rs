@@ -36,6 +36,7 @@ mod database;
 mod lease;
 mod lock;
 mod pending;
+mod shared_memory;
 mod stamp;
 mod trash;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::mount::{self, Slot};
 use crate::store::{self, Store, StoreError, now};
-use crate::usage::{free, size_of};
+use crate::usage::size_of;
 use crate::{image, lease, trash};
 
 use selection::{Cutoff, Selection};
@@ -51,17 +51,10 @@ impl Store {
     /// disk, with the room that is set aside for it.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
         let root = self.root();
-        let is_tight =
-            free(root).is_ok_and(|(bytes, inodes)| bytes < store::BALLAST_SIZE || inodes < 64);
-        if is_tight {
-            store::drop_ballast(root);
-        }
+        store::balance(root);
         let mut pruned = Pruned::default();
         let pruning = self.prune_with_room(filter, &mut pruned);
-        if is_tight {
-            // Best effort: without it the next prune on a full disk has a harder time.
-            let _ = store::create_ballast(root);
-        }
+        store::balance(root);
         pruning.map(|()| pruned)
     }
 

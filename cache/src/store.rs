@@ -18,7 +18,10 @@ use crate::stamp::Stamps;
 use crate::warning::Warning;
 
 /// Space kept for [`Store::prune`] on a full disk, in bytes.
-pub(crate) const BALLAST_SIZE: u64 = 4 << 20;
+const BALLAST_SIZE: u64 = 4 << 20;
+/// With less room than this, in bytes and inodes, the ballast is needed.
+const TIGHT_BYTES: u64 = 1 << 20;
+const TIGHT_INODES: u64 = 16;
 /// Uses within an hour are one use; one that is a day old is worth a write of its own.
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -379,35 +382,35 @@ pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Starts a session; on a full disk the ballast makes room for it.
+/// Starts a session in a store that has room to work: on a full disk, that is the ballast's.
 fn start_session(root: &Path) -> Result<Lease, OpenError> {
     let failed = |source| OpenError::Io { action: "start a session in", path: root.into(), source };
+    if !root.join(OCI_LAYOUT).exists() {
+        create(root)?;
+    }
+    balance(root);
     match Lease::start(root) {
+        // Somebody has removed a part of the store.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             create(root)?;
-            Lease::start(root).map_err(failed)
-        }
-        Err(error) if is_out_of_space(&error) => {
-            drop_ballast(root);
             Lease::start(root).map_err(failed)
         }
         result => result.map_err(failed),
     }
 }
 
+/// Lets go of the ballast when there is no other room, and takes it up again when there is.
+pub(crate) fn balance(root: &Path) {
+    let Ok((bytes, inodes)) = crate::usage::free(root) else { return };
+    if bytes < TIGHT_BYTES || inodes < TIGHT_INODES {
+        let _ = std::fs::remove_file(root.join(BALLAST));
+    } else if bytes > 4 * BALLAST_SIZE && !root.join(BALLAST).exists() {
+        let _ = create_ballast(root);
+    }
+}
+
 fn open_database(root: &Path) -> Result<(Database, Option<PathBuf>), OpenError> {
-    let is_full = |error: &DatabaseError| match error {
-        DatabaseError::Sqlite(error) => crate::database::is_full(error),
-        DatabaseError::Io(error) => is_out_of_space(error),
-        DatabaseError::Newer(_) => false,
-    };
-    let opened = match Database::open(root) {
-        Err(error) if is_full(&error) => {
-            drop_ballast(root);
-            Database::open(root)
-        }
-        opened => opened,
-    };
+    let opened = Database::open(root);
     opened.map_err(|error| match error {
         DatabaseError::Newer(version) => OpenError::Newer { root: root.to_owned(), version },
         DatabaseError::Io(source) => {
@@ -439,8 +442,6 @@ fn create(root: &Path) -> Result<(), OpenError> {
         let path = root.join(name);
         write_new(&path, content).map_err(failed("write", &path))?;
     }
-    // Not needed to work, only to get out of a corner later.
-    let _ = create_ballast(root);
     Ok(())
 }
 
@@ -469,8 +470,8 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Takes up the space that [`drop_ballast`] will free.
-pub(crate) fn create_ballast(root: &Path) -> io::Result<()> {
+/// Takes up space for a day without.
+fn create_ballast(root: &Path) -> io::Result<()> {
     let path = root.join(BALLAST);
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
     let allocated =
@@ -480,10 +481,6 @@ pub(crate) fn create_ballast(root: &Path) -> io::Result<()> {
         return Err(error.into());
     }
     Ok(())
-}
-
-pub(crate) fn drop_ballast(root: &Path) {
-    let _ = std::fs::remove_file(root.join(BALLAST));
 }
 
 impl Store {

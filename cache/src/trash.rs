@@ -339,6 +339,7 @@ fn clear(store: &Weak<Inner>, session: &SessionId) -> Option<()> {
             store.upgrade()?;
         }
     }
+    crate::claim::remove_stale(&root);
     let _ = collect(&*store.upgrade()?);
     Some(())
 }

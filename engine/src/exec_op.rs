@@ -51,6 +51,7 @@ pub(crate) fn prepare(
     let mut mounts = Vec::new();
     let mut root = None;
     let mut readonly_root = false;
+    let mut shm_size = 0;
     for mount in &op.mounts {
         if mount.dest == "/" {
             readonly_root = mount.readonly;
@@ -73,6 +74,11 @@ pub(crate) fn prepare(
                 // The seed's selector was applied when the folder was filled.
                 (MountSource::Bind(BindSource::Path { dir, selector: String::new() }), mount.readonly)
             }
+            // It takes the place of the one that every sandbox has.
+            MountKind::Tmpfs { size } if mount.dest == "/dev/shm" => {
+                shm_size = *size;
+                continue;
+            }
             MountKind::Tmpfs { size } => (MountSource::Tmpfs { size: *size }, mount.readonly),
             MountKind::Secret { id, uid, gid, mode, optional } => {
                 let Some(content) = secret(surroundings.secrets, id, *optional)? else { continue };
@@ -93,6 +99,7 @@ pub(crate) fn prepare(
     process.user = op.user.clone();
     process.mounts = mounts;
     process.readonly_root = readonly_root;
+    process.shm_size = shm_size;
     process.network = match op.network {
         NetworkMode::Default => Network::Default,
         NetworkMode::Host => Network::Host,

@@ -84,8 +84,6 @@ pub struct Applied {
     pub linked: u64,
     /// What was left out, and why.
     pub warnings: Vec<String>,
-    /// Nothing of the tree below shows: the result starts from nothing.
-    pub empty: bool,
 }
 
 /// Why a file operation failed.

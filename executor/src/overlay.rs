@@ -3,6 +3,7 @@
 //! Layers are given by descriptor, never in an option string: a string that does not fit is cut
 //! silently by the old interface, and the rest of a cut path is another directory.
 
+use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -64,6 +65,7 @@ pub(crate) fn mount(
     writable: Option<(&Path, &Path)>,
     attributes: MountAttrFlags,
 ) -> Result<OwnedFd, OverlayError> {
+    let lowers = &topmost_of_each(lowers)[..];
     match (lowers, writable) {
         ([], None) => return Err(OverlayError::NoLayers),
         (_, _) if lowers.len() > MAX_LAYERS => {
@@ -84,6 +86,16 @@ pub(crate) fn mount(
         }
         other => other,
     }
+}
+
+/// The kernel takes a directory only once. Two layers with the same changes are one directory, and
+/// what the upper one says about a path goes before what the lower one says about it.
+fn topmost_of_each(lowers: &[PathBuf]) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<PathBuf> =
+        lowers.iter().rev().filter(|layer| seen.insert(*layer)).cloned().collect();
+    kept.reverse();
+    kept
 }
 
 /// The directories of one mount, open.

@@ -8,7 +8,6 @@ use super::selection::Cutoff;
 use super::{ago, living};
 use crate::bucket::Bucket;
 use crate::lease::SessionId;
-use crate::lock::{FileLock, Mode};
 use crate::store::{Store, StoreError};
 use crate::trash;
 use crate::usage::size_of;
@@ -34,7 +33,7 @@ pub(super) fn sweep(store: &Store, cutoff: &Cutoff) -> Result<u64, StoreError> {
             freed += remove(&path);
         }
     }
-    sweep_locks(&store.bucket(Bucket::Locks));
+    crate::claim::remove_stale(store.root());
     Ok(freed)
 }
 
@@ -75,17 +74,6 @@ fn sweep_layers(
         crate::commit::sync_directory(&store.bucket(Bucket::Layers))?;
     }
     Ok(moved.iter().map(|path| remove(path)).sum())
-}
-
-/// Lock files that killed processes have left.
-fn sweep_locks(directory: &Path) {
-    let is_claim = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("claim-"))
-    };
-    for path in entries(directory).filter(is_claim) {
-        // Letting an exclusive lock go removes its file.
-        drop(FileLock::try_acquire(&path, Mode::Exclusive));
-    }
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {

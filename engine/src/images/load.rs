@@ -37,6 +37,7 @@ const RATIO_FROM: u64 = 1 << 30;
 /// Links from link to link before a name counts as missing.
 const LINKS_MAX: usize = 8;
 const BUFFER: usize = 256 << 10;
+const READABLE: &str = "`load` reads what `docker save`, `podman save` and `skopeo copy` write";
 
 /// Where images come from.
 #[derive(Debug, Clone)]
@@ -139,7 +140,10 @@ impl<'a> Contents<'a> {
 
     fn of_archive(store: &'a Store, input: impl Read + Send) -> Result<Self, BuildError> {
         let mut contents = Self::new(store, None);
-        let failed = |e: io::Error| user_error(format!("failed to read the archive: {e}"));
+        let failed = |e: io::Error| BuildError::Input {
+            message: format!("failed to read the archive: {e}"),
+            hint: Some(READABLE.to_owned()),
+        };
         let input = Counted { reader: input, count: &std::sync::atomic::AtomicU64::new(0) };
         let count = input.count;
         let (_, reader) = decompress(BufReader::with_capacity(BUFFER, input)).map_err(failed)?;
@@ -307,7 +311,7 @@ impl<'a> Contents<'a> {
             let message = "the archive has no images: neither index.json nor manifest.json is in it".to_owned();
             let hint = match self.documents.contains_key(REPOSITORIES) {
                 true => "archives of Docker before 1.10 are not supported",
-                false => "`load` reads what `docker save`, `podman save` and `skopeo copy` write",
+                false => READABLE,
             };
             return Err(BuildError::Input { message, hint: Some(hint.to_owned()) });
         };

@@ -64,14 +64,35 @@ pub(crate) fn each_member(
                 }
                 let stored = extended.size.unwrap_or(size);
                 let member = member(&header, kind, extended, stored);
-                let mut content = reader.take(stored);
+                let mut content = Content { reader, left: stored };
                 visit(&member, &mut content)?;
-                let rest = content.limit();
+                let rest = content.left;
                 skip(reader, rest + padding(stored))?;
             }
         }
     }
     Err(malformed("the archive has too many members"))
+}
+
+/// A member's content; an archive that ends in the middle of it is an error, not an end.
+struct Content<'a> {
+    reader: &'a mut dyn Read,
+    left: u64,
+}
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = self.reader.read(&mut buffer[..wanted])?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= count as u64;
+        Ok(count)
+    }
 }
 
 fn member(header: &tar::Header, kind: u8, extended: Extended, stored: u64) -> Member {

@@ -112,8 +112,7 @@ fn special_files_never_make_a_build_wait() {
     // A FIFO as an archive or as the image's user database.
     let trees = Trees::new("fifo|\nf=1", "etc/passwd|");
     assert_eq!(outcome(&trees, &copy_op("ADD fifo /o")), "o|\n");
-    let got = outcome(&trees, &copy_op("COPY --chown=app f /o"));
-    assert!(got.starts_with("error: failed to find the owner"), "{got}");
+    assert_eq!(outcome(&trees, &copy_op("COPY --chown=app f /o")), "o=1\n");
 }
 
 #[test]

@@ -32,6 +32,9 @@ fn names_of_one_file_stay_names_of_one_file() {
 
 #[test]
 fn many_files_give_the_same_layer_whatever_thread_writes_them() {
+    if !is_root() {
+        return skip("not root: owners in directories are not what they should be");
+    }
     let mut context = String::new();
     for dir in 0..40 {
         for file in 0..60 {

@@ -44,6 +44,7 @@ pub enum ImageSubcommand {
     #[command(
         args_override_self = true,
         max_term_width = 100,
+        disable_help_flag = true,
         override_usage = "mybuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]…]"
     )]
     Run(Box<RunArgs>),

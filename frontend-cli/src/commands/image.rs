@@ -54,7 +54,7 @@ impl ImageCommand {
         notice: Option<String>,
     ) -> anyhow::Result<Exit> {
         let engine = || Engine::open(&options);
-        let exit = match self {
+        match self {
             Self::Images(list) => list.run(&engine()?).await,
             Self::Inspect(inspect) => inspect.run(&engine()?).await,
             Self::History(show) => show.run(&engine()?).await,
@@ -67,8 +67,7 @@ impl ImageCommand {
             Self::Prune(prune) => prune.run(&options).await,
             Self::Du(show) => show.run(&engine()?).await,
             Self::Fsck(check) => check.run(&engine()?).await,
-        };
-        exit
+        }
     }
 }
 

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
 use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use engine::run::{Container, ExitStatus, RunError, Streams};
-use engine::{BuildError, Engine, EngineOptions};
+use engine::{BuildError, Engine, EngineOptions, Event, Progress};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::image::tell_warnings;
 use crate::error::{self, UsageError};
 use crate::exit::Exit;
-use crate::progress::Display;
+use crate::progress::{Display, Mode};
 use crate::run_args::Run;
 use crate::ui;
 
@@ -55,9 +56,9 @@ async fn start(
     engine: &Engine,
     signals: &mut Signals,
 ) -> Result<Container, RunError> {
-    let display = Display::start(command.progress);
+    let display = Arc::new(WhenNeeded { mode: command.progress, display: Mutex::default() });
     let cancel = CancellationToken::new();
-    let starting = engine.run(command.request.clone(), display.progress(), cancel.clone());
+    let starting = engine.run(command.request.clone(), display.clone(), cancel.clone());
     tokio::pin!(starting);
     let started = loop {
         tokio::select! {
@@ -69,8 +70,29 @@ async fn start(
             }
         }
     };
-    display.finish();
+    if let Some(display) = display.lock().take() {
+        display.finish();
+    }
     started
+}
+
+/// Shows progress only when there is something to show: a pull.
+struct WhenNeeded {
+    mode: Mode,
+    display: Mutex<Option<Display>>,
+}
+
+impl WhenNeeded {
+    fn lock(&self) -> MutexGuard<'_, Option<Display>> {
+        self.display.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Progress for WhenNeeded {
+    fn event(&self, event: Event) {
+        let mut display = self.lock();
+        display.get_or_insert_with(|| Display::start(self.mode)).progress().event(event);
+    }
 }
 
 /// Tells why a container did not start, with Docker's exit code.

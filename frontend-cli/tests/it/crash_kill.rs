@@ -72,8 +72,8 @@ fn spread(counts: &BTreeMap<String, usize>, names: &[&'static str], count: usize
         .iter()
         .flat_map(|name| (1..=counts.get(*name).copied().unwrap_or(0)).map(|n| Point::Call(name, n)))
         .collect();
-    let step = all.len().div_ceil(count).max(1);
-    all.into_iter().step_by(step).collect()
+    let count = count.min(all.len());
+    (0..count).map(|n| all[n * all.len() / count]).collect()
 }
 
 /// How often a thread of an undisturbed build makes each call, at most.

@@ -11,6 +11,7 @@ mod crash_world;
 mod drawing;
 mod e2e;
 mod graphs;
+mod images;
 mod results;
 mod screen;
 mod shown;

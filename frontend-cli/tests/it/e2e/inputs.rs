@@ -8,8 +8,9 @@ use super::builder::Builder;
 fn files(builder: &Builder, directory: &str) -> String {
     let script = "find . -type f ! -path './bin/*' | sort | while read -r file; do \
                   echo \"$file: $(cat \"$file\")\"; done";
-    let output = Command::new("sh").args(["-c", script]).current_dir(builder.path(directory));
-    String::from_utf8(output.output().expect("sh runs").stdout).expect("text")
+    let directory = builder.path(directory);
+    let output = Command::new("sh").args(["-c", script]).current_dir(directory).output();
+    String::from_utf8(output.expect("sh runs").stdout).expect("text")
 }
 
 /// Builds what is in `context` and gives the files back.
@@ -92,8 +93,8 @@ RUN <<EOF cat >/fed
 fed
 EOF
 RUN <<SCRIPT
-#!/bin/busybox awk -f
-BEGIN { print 6 * 7 >\"/answer\" }
+#!/bin/env ash
+readlink /proc/$$/exe >/interpreter
 SCRIPT
 FROM scratch
 COPY --from=made /all /all
@@ -101,13 +102,13 @@ COPY --from=made /some /some
 COPY --from=made /deep /deep
 COPY --from=made /escaped /escaped
 COPY --from=made /here /here
-COPY --from=made /ran /fed /answer /
+COPY --from=made /ran /fed /interpreter /
 ";
     assert_eq!(
         result(&builder, dockerfile),
-        "./all/[x].c: [x].c\n./all/one.c: one.c\n./all/two.c: two.c\n./answer: 42\n\
+        "./all/[x].c: [x].c\n./all/one.c: one.c\n./all/two.c: two.c\n\
          ./deep/three.c: sub/three.c\n./escaped/[x].c: [x].c\n./fed: fed\n./here/EOF: for nobody\n\
-         ./here/LITERAL: not for $WHO\n./ran: first\nsecond\n./some/two.c: two.c\n./some/two.h: two.h\n"
+         ./here/LITERAL: not for $WHO\n./interpreter: /bin/busybox\n./ran: first\nsecond\n./some/two.c: two.c\n./some/two.h: two.h\n"
     );
     let none = builder.build("FROM scratch\nCOPY *.nothing /\n", &[]).fails_with(1);
     assert!(none.stderr.contains("*.nothing"), "{}", none.stderr);
@@ -150,7 +151,7 @@ fn privileged_images_come_from_the_store_and_from_layouts() {
     // Another context stands in for a stage, too.
     let outcome = builder.build(
         "FROM busybox AS app\nRUN false\nFROM app\nRUN cat /version\n",
-        &["--build-context", "app=docker-image://app:1"],
+        &["--no-cache", "--build-context", "app=docker-image://app:1"],
     );
     assert_eq!(outcome.success().log(), "1\n2\n2\n");
     builder.write("other/file", "of the other directory");
@@ -169,12 +170,12 @@ fn privileged_a_step_without_a_network_has_none() {
     let port = listener.local_addr().expect("an address").port();
     let script = format!(
         "ls /sys/class/net; cat /etc/resolv.conf; wc -l </proc/net/route; \
-         nc -w 2 127.0.0.1 {port} </dev/null || echo unreachable"
+         nc -w 2 127.0.0.1 {port} </dev/null 2>/dev/null || echo unreachable"
     );
     // The kernel lists a header over no routes.
     let alone = "lo\n1\nunreachable\n";
     let outcome = builder.build(&format!("FROM busybox\nRUN --network=none {script}\n"), &[]);
-    assert_eq!(outcome.success().log().replace("nc: ", ""), alone);
+    assert_eq!(outcome.success().log(), alone);
     let dockerfile = format!("FROM busybox\nRUN {script}\n");
     let outcome = builder.build(&dockerfile, &["--network=none"]).success();
     assert_eq!(outcome.log(), alone);

@@ -1,0 +1,235 @@
+//! `mybuild run`.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::world::{World, stderr, stdout};
+
+#[test]
+fn privileged_a_container_does_what_docker_says() {
+    let Some(world) = World::with_busybox() else { return };
+    std::fs::create_dir(world.path("shared")).expect("made");
+    std::fs::write(world.path("shared/file"), "of the host\n").expect("written");
+    std::fs::write(world.path("variables"), "# comment\nFROM_FILE=1\n").expect("written");
+    for (words, code, wanted) in [
+        // What runs.
+        (&["app:1"][..], 0, "default command\n"),
+        (&["--rm", "app:1", "sh", "-c", "echo out; exit 7"], 7, "out\n"),
+        (&["--entrypoint", "sh", "app:1", "-c", "echo mine"], 0, "mine\n"),
+        (&["--entrypoint", "pwd", "app:1"], 0, "/\n"),
+        (&["--entrypoint", "", "app:1", "pwd"], 0, "/\n"),
+        (&["app:1", "nosuch"], 127, ""),
+        (&["app:1", "/bin/script"], 126, ""),
+        (&["app:1", "sh", "-c", "kill -9 $$"], 137, ""),
+        // Words after the image are the command's.
+        (&["app:1", "sh", "-c", "echo $0 $1", "--rm=false", "-i"], 0, "--rm=false -i\n"),
+        // Environment.
+        (&["app:1", "sh", "-c", "echo $FROM_IMAGE $PATH $HOME"], 0, "yes /bin /root\n"),
+        (&["-e", "A=1", "--env", "FROM_IMAGE=no", "-e", "NOSUCH", "app:1", "sh", "-c", "echo $A $FROM_IMAGE ${NOSUCH-unset}"], 0, "1 no unset\n"),
+        (&["--env-file", "variables", "app:1", "sh", "-c", "echo $FROM_FILE"], 0, "1\n"),
+        // Who and where.
+        (&["-w", "/made/on the way", "app:1", "pwd"], 0, "/made/on the way\n"),
+        (&["-u", "app", "app:1", "sh", "-c", "id -u; id -g; echo $HOME"], 0, "1000\n1000\n/home\n"),
+        (&["-u", "7:8", "app:1", "sh", "-c", "id -u; id -g"], 0, "7\n8\n"),
+        (&["-u", "nosuch", "app:1", "id"], 125, ""),
+        (&["--hostname", "box", "app:1", "sh", "-c", "hostname; echo $HOSTNAME"], 0, "box\nbox\n"),
+        (&["--add-host", "db=10.0.0.5", "app:1", "grep", "db", "/etc/hosts"], 0, "10.0.0.5\tdb\n"),
+        (&["--ulimit", "nofile=99:99", "app:1", "sh", "-c", "ulimit -n"], 0, "99\n"),
+        (&["--network", "none", "app:1", "sh", "-c", "ls /sys/class/net"], 0, "lo\n"),
+        // Files.
+        (&["-v", "./shared:/mnt", "app:1", "cat", "/mnt/file"], 0, "of the host\n"),
+        (&["-v", "./shared/file:/etc/file:ro", "app:1", "sh", "-c", "cat /etc/file; touch /etc/file"], 1, "of the host\n"),
+        (&["-v", "./new:/mnt", "app:1", "touch", "/mnt/written"], 0, ""),
+        (&["--read-only", "app:1", "touch", "/x"], 1, ""),
+        (&["--read-only", "app:1", "sh", "-c", "cat /data/from-image && touch /data/x"], 0, "kept\n"),
+        (&["--read-only", "-v", "/fresh", "--tmpfs", "/mem:size=1m", "app:1", "touch", "/fresh/x", "/mem/x"], 0, ""),
+        (&["app:1", "sh", "-c", "touch /x /data/y && ls /x"], 0, "/x\n"),
+        (&["app:1", "ls", "/x"], 1, ""),
+        (&["--init", "app:1", "true"], 0, ""),
+    ] {
+        let output = world.run(&[&["run"], words].concat(), "");
+        assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(code), wanted), "{words:?}: {}", stderr(&output));
+    }
+    assert!(world.path("new/written").exists());
+    let told = world.fails(&["run", "app:1", "nosuch"], 127);
+    assert!(told.contains("`nosuch` not found in the image"), "{told}");
+    world.assert_nothing_left();
+}
+
+#[test]
+fn privileged_input_is_forwarded_only_when_asked_for() {
+    let Some(world) = World::with_busybox() else { return };
+    let forwarded = world.run(&["run", "-i", "app:1", "cat"], "some\ninput");
+    assert_eq!(stdout(&forwarded), "some\ninput", "{}", stderr(&forwarded));
+    let kept = world.run(&["run", "app:1", "cat"], "some\ninput");
+    assert_eq!((kept.status.code(), stdout(&kept).as_str()), (Some(0), ""));
+    // Outputs stay apart.
+    let output = world.run(&["run", "app:1", "sh", "-c", "echo out; echo err >&2"], "");
+    assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("out\n", "err\n"));
+    // Somebody who has read enough ends it.
+    let mut child = world.spawn(&["run", "app:1", "sh", "-c", "while echo y; do :; done"]);
+    let mut first = [0; 2];
+    child.stdout.take().expect("a pipe").read_exact(&mut first).expect("it writes");
+    assert_eq!(&first, b"y\n");
+    child.wait().expect("it ends");
+    world.assert_nothing_left();
+}
+
+/// A container that says `ready` when it is; what follows comes from the reader.
+fn start(world: &World, words: &[&str]) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = world.spawn(&[&["run"], words].concat());
+    let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    output.read_line(&mut line).expect("it writes");
+    assert_eq!(line, "ready\n");
+    (child, output)
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).expect("it is there");
+}
+
+#[test]
+fn privileged_signals_reach_the_command_and_the_second_kills() {
+    let Some(world) = World::with_busybox() else { return };
+    let trap = "trap 'echo got $S; exit 3' $S; echo ready; while :; do sleep 0.1; done";
+    for (sent, flags, name) in [
+        (Signal::TERM, &[][..], "TERM"),
+        (Signal::TERM, &["--stop-signal", "USR2"], "USR2"),
+        (Signal::INT, &[], "INT"),
+        (Signal::HUP, &[], "HUP"),
+    ] {
+        let variable = format!("S={name}");
+        let words = [flags, &["-e", &variable, "app:1", "sh", "-c", trap]].concat();
+        let (mut child, mut output) = start(&world, &words);
+        signal(&child, sent);
+        let mut rest = String::new();
+        output.read_to_string(&mut rest).expect("it ends");
+        assert_eq!(rest, format!("got {name}\n"));
+        assert_eq!(child.wait().expect("it ends").code(), Some(3), "{name}");
+    }
+    let stubborn = "trap 'echo no' INT; echo ready; while :; do sleep 0.1; done";
+    let (mut child, mut output) = start(&world, &["app:1", "sh", "-c", stubborn]);
+    signal(&child, Signal::INT);
+    let mut line = String::new();
+    output.read_line(&mut line).expect("it writes");
+    assert_eq!(line, "no\n");
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().expect("it ends").code(), Some(137));
+    world.assert_nothing_left();
+}
+
+#[test]
+fn privileged_nothing_outlives_a_program_that_is_killed() {
+    let Some(world) = World::with_busybox() else { return };
+    let words = ["-v", "/fresh", "app:1", "sh", "-c", "sleep 1000 & echo ready; sleep 1000"];
+    let (mut child, mut output) = start(&world, &words);
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    // Its pipes have an end only when the container is gone.
+    output.read_to_end(&mut Vec::new()).expect("it ends");
+    // What it left on disk, the next session clears up.
+    world.ok(&["images"]);
+    world.assert_nothing_left();
+}
+
+#[test]
+fn privileged_a_name_is_taken_while_its_container_runs() {
+    let Some(world) = World::with_busybox() else { return };
+    let (mut child, _output) = start(&world, &["-i", "--name", "web", "app:1", "sh", "-c", "echo ready; cat"]);
+    let taken = world.fails(&["run", "--name", "web", "app:1"], 125);
+    assert!(taken.contains("a container named `web` is running"), "{taken}");
+    world.ok(&["run", "--name", "other", "app:1"]);
+    drop(child.stdin.take());
+    child.wait().expect("it ends");
+    world.ok(&["run", "--name", "web", "app:1"]);
+}
+
+#[test]
+fn privileged_a_published_port_is_answered() {
+    let Some(world) = World::with_busybox() else { return };
+    let serve = "echo hello >/tmp/index.html; httpd -p 8000 -h /tmp && echo ready; cat";
+    let (mut child, _output) = start(&world, &["-i", "-p", "127.0.0.1::8000", "app:1", "sh", "-c", serve]);
+    let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    // Which port the kernel has chosen; before it there may be a warning about the network.
+    while !line.starts_with("port 8000 is at ") {
+        line.clear();
+        assert_ne!(told.read_line(&mut line).expect("it writes"), 0, "the port is told");
+    }
+    let address: SocketAddr = line["port 8000 is at ".len()..].trim_end().parse().expect("an address");
+    let mut stream = TcpStream::connect(address).expect("the port is open");
+    stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.") && answer.ends_with("hello\n"), "{answer}");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+    assert!(TcpStream::connect(address).is_err(), "the port is closed");
+    world.assert_nothing_left();
+}
+
+/// A terminal: the side we hold, and the other.
+fn terminal(rows: u16, columns: u16) -> (std::fs::File, OwnedFd) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    grantpt(&ours).expect("granted");
+    unlockpt(&ours).expect("unlocked");
+    resize(&ours, rows, columns);
+    let name = ptsname(&ours, Vec::new()).expect("it has a name");
+    let flags = rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY;
+    let theirs = rustix::fs::open(&*name, flags, rustix::fs::Mode::empty()).expect("opened");
+    (ours.into(), theirs)
+}
+
+fn resize(terminal: impl std::os::fd::AsFd, rows: u16, columns: u16) {
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(terminal, size).expect("resized");
+}
+
+/// Reads until `wanted` was shown.
+#[track_caller]
+fn read_until(terminal: &mut std::fs::File, wanted: &str) -> String {
+    let mut shown = String::new();
+    let mut buffer = [0; 1024];
+    while !shown.contains(wanted) {
+        match terminal.read(&mut buffer) {
+            Ok(count @ 1..) => shown.push_str(&String::from_utf8_lossy(&buffer[..count])),
+            other => panic!("{other:?} after {shown:?}"),
+        }
+    }
+    shown
+}
+
+#[test]
+fn privileged_a_terminal_is_raw_has_our_size_and_is_restored() {
+    let Some(world) = World::with_busybox() else { return };
+    let (mut ours, theirs) = terminal(33, 111);
+    let before = rustix::termios::tcgetattr(&theirs).expect("it is a terminal");
+    let side = || Stdio::from(theirs.try_clone().expect("copied"));
+    let script = "echo size $(stty size) $TERM; trap 'echo interrupted; exit 9' INT; read line; echo got $line; \
+                  stty size; echo waiting; while :; do sleep 0.1; done";
+    let mut command = world.command(&["run", "-it", "app:1", "sh", "-c", script]);
+    let mut child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("mybuild runs");
+    drop(command);
+    read_until(&mut ours, "size 33 111 xterm");
+    resize(&ours, 40, 50);
+    // The terminal is nobody's controlling one here, so that the kernel does not send this.
+    signal(&child, Signal::WINCH);
+    ours.write_all(b"a line\r").expect("it reads");
+    read_until(&mut ours, "got a line");
+    read_until(&mut ours, "waiting");
+    ours.write_all(b"\x03").expect("it reads");
+    read_until(&mut ours, "interrupted");
+    assert_eq!(child.wait().expect("it ends").code(), Some(9));
+    let after = rustix::termios::tcgetattr(&theirs).expect("it is a terminal");
+    assert_eq!(
+        (after.local_modes, after.input_modes, after.output_modes),
+        (before.local_modes, before.input_modes, before.output_modes)
+    );
+    world.assert_nothing_left();
+}
