@@ -47,9 +47,13 @@ impl Store {
     /// Starts a blob.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let (temporary, file) = Temporary::create(self)?;
-        let file = Hashed { file, hash: Hash::sha256(), size: 0 };
-        let file = BufWriter::with_capacity(BUFFER, file);
-        Ok(BlobWriter { store: self.clone(), file, temporary })
+        Ok(BlobWriter::new(self, temporary, file, Some(Hash::sha256())))
+    }
+
+    /// Starts a blob that the caller hashes itself: [`BlobWriter::commit`] takes its word.
+    pub fn unhashed_blob_writer(&self) -> Result<BlobWriter, StoreError> {
+        let (temporary, file) = Temporary::create(self)?;
+        Ok(BlobWriter::new(self, temporary, file, None))
     }
 
     /// Puts `bytes` into the store.
@@ -180,6 +184,11 @@ impl Write for BlobWriter {
 }
 
 impl BlobWriter {
+    fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hash>) -> Self {
+        let file = Hashed { file, hash, size: 0, sent: 0 };
+        Self { store: store.clone(), file: BufWriter::with_capacity(BUFFER, file), temporary }
+    }
+
     /// Finishes the blob: it is there from now on, and durable after the next commit. With an
     /// expectation, content that differs from it is refused.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
@@ -187,7 +196,11 @@ impl BlobWriter {
         let failed = |error: io::Error| StoreError::io("write", &temporary.0, error);
         let Hashed { hash, size, .. } =
             file.into_inner().map_err(|error| failed(error.into_error()))?;
-        let digest = hash.finish();
+        let digest = match (hash, expected) {
+            (Some(hash), _) => hash.finish(),
+            (None, Some((digest, _))) => digest.clone(),
+            (None, None) => unreachable!("who hashes a blob knows its digest"),
+        };
         if let Some((wanted, wanted_size)) = expected {
             check((wanted, wanted_size), (&digest, size))?;
         }
@@ -286,18 +299,30 @@ impl Drop for Temporary {
     }
 }
 
+/// Bytes after which the disk may start: by the time of the commit most is there.
+const WRITEBACK: u64 = 16 << 20;
+
 #[derive(Debug)]
 struct Hashed {
     file: File,
-    hash: Hash,
+    /// `None`: somebody else hashes.
+    hash: Option<Hash>,
     size: u64,
+    /// How much of it is on its way to the disk.
+    sent: u64,
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hash.update(&bytes[..count]);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&bytes[..count]);
+        }
         self.size += count as u64;
+        if self.size - self.sent >= WRITEBACK {
+            crate::sys::start_writeback(&self.file, self.sent, self.size - self.sent);
+            self.sent = self.size;
+        }
         Ok(count)
     }
 

@@ -250,6 +250,7 @@ impl Inner {
             // The next session clears up, as after a kill.
             self.lease.abandon();
         } else {
+            self.remove_scratch();
             self.lease.end();
             trash::collect_at_end(self);
         }

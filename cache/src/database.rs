@@ -13,7 +13,7 @@ use rusqlite::{TransactionBehavior, params};
 
 use crate::bucket::{Bucket, RECORDS};
 use crate::lock::{FileLock, Mode};
-use crate::shared_memory;
+use crate::shared_memory::SharedMemory;
 
 /// `mybd`: says whose SQLite file it is.
 const APPLICATION_ID: i32 = 0x6d79_6264;
@@ -101,12 +101,15 @@ pub(crate) struct Database {
     root: PathBuf,
     reader: Mutex<Connection>,
     writer: Mutex<Option<Connection>>,
+    /// Last: it outlives the connections.
+    shared_memory: SharedMemory,
 }
 
 impl Database {
     /// Opens or makes the database. A file that is no database of ours is moved aside: the
     /// second value is its new place.
     pub(crate) fn open(root: &Path) -> Result<(Self, Option<PathBuf>), DatabaseError> {
+        let shared_memory = SharedMemory::of(root)?;
         let (connection, moved) = match connect(root) {
             Ok(connection) => (connection, None),
             Err(DatabaseError::Sqlite(error)) if is_corruption(&error) => {
@@ -115,11 +118,12 @@ impl Database {
             }
             Err(error) => return Err(error),
         };
-        shared_memory::reserve(root)?;
+        shared_memory.reserve()?;
         let database = Self {
             root: root.to_owned(),
             reader: Mutex::new(connection),
             writer: Mutex::default(),
+            shared_memory,
         };
         Ok((database, moved))
     }
@@ -201,7 +205,7 @@ impl Database {
         *writer = None;
         let moved = move_aside(&self.root)?;
         *reader = connect(&self.root)?;
-        shared_memory::reserve(&self.root)?;
+        self.shared_memory.reserve()?;
         Ok(moved)
     }
 

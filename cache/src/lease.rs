@@ -43,14 +43,8 @@ impl Lease {
     /// lease just born for a dead one.
     pub(crate) fn start(root: &Path) -> io::Result<Self> {
         let session = SessionId::random()?;
-        let unborn = Bucket::Temporary.path(root).join(format!("{}-lease", session.0));
         let path = Bucket::Leases.path(root).join(&session.0);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unborn)?;
-        let named = file.lock().and_then(|()| std::fs::rename(&unborn, &path));
-        if let Err(error) = named {
-            let _ = std::fs::remove_file(&unborn);
-            return Err(error);
-        }
+        let file = locked(&path).or_else(|_| renamed(root, &session, &path))?;
         Ok(Self { session, path, file, names: AtomicU64::new(0), keep: false })
     }
 
@@ -91,6 +85,27 @@ impl DeadLease {
     pub(crate) fn finish(self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// A lease that has its name only when it is locked.
+fn locked(path: &Path) -> io::Result<File> {
+    let directory = path.parent().expect("a lease has a directory");
+    let file = crate::unnamed::create(directory, 0o600)?;
+    file.lock()?;
+    crate::unnamed::name(&file, path)?;
+    Ok(file)
+}
+
+/// The same where files have a name from the start.
+fn renamed(root: &Path, session: &SessionId, path: &Path) -> io::Result<File> {
+    let unborn = Bucket::Temporary.path(root).join(format!("{}-lease", session.0));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unborn)?;
+    let named = file.lock().and_then(|()| std::fs::rename(&unborn, path));
+    if let Err(error) = named {
+        let _ = std::fs::remove_file(&unborn);
+        return Err(error);
+    }
+    Ok(file)
 }
 
 impl SessionId {

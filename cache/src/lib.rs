@@ -36,9 +36,12 @@ mod database;
 mod lease;
 mod lock;
 mod pending;
+#[expect(unsafe_code, reason = "the one system call that rustix does not have")]
+mod sys;
 mod shared_memory;
 mod stamp;
 mod trash;
+mod unnamed;
 
 pub use blob::{BlobFile, BlobWriter, VerifiedReader};
 pub use bucket::Bucket;

@@ -4,11 +4,12 @@
 //! SQLite writes one byte into each page of 4 KiB to have it allocated. On file systems with
 //! smaller blocks (ext4 below 512 MB) that leaves holes, which are filled here while there is room.
 
-use std::fs::{File, Metadata};
+use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
@@ -18,31 +19,66 @@ const PAGE: u64 = 4096;
 /// What SQLite maps at a time; enough for a log of 16 MiB.
 const REGION: u64 = 32 << 10;
 
-/// Files that are never closed: closing one would let go of all locks that SQLite, in this
-/// process, has on it (POSIX locks belong to the process, not to the descriptor).
-static OPEN: Mutex<Vec<((u64, u64), File)>> = Mutex::new(Vec::new());
+/// Users of each store, by its root's device and inode, and the files opened here for them.
+///
+/// These are closed with the last user only: closing one lets go of all locks that SQLite, in
+/// this process, has on the file (POSIX locks belong to the process, not to the descriptor).
+static USERS: LazyLock<Mutex<HashMap<Inode, Users>>> = LazyLock::new(Mutex::default);
 
-/// Fills the holes in the shared memory of the database at `root`, which must be open.
-pub(crate) fn reserve(root: &Path) -> io::Result<()> {
-    if statvfs(root)?.f_frsize >= PAGE {
-        return Ok(());
+type Inode = (u64, u64);
+
+#[derive(Default)]
+struct Users {
+    count: usize,
+    files: Vec<File>,
+}
+
+/// Counts as a user; to be taken before SQLite opens the database, and dropped after it has
+/// closed it.
+#[derive(Debug)]
+pub(crate) struct SharedMemory {
+    store: Inode,
+    path: PathBuf,
+    is_needed: bool,
+}
+
+impl SharedMemory {
+    /// A new user of the database at `root`.
+    pub(crate) fn of(root: &Path) -> io::Result<Self> {
+        let store = std::fs::metadata(root)?;
+        let store = (store.dev(), store.ino());
+        users().entry(store).or_default().count += 1;
+        let path = root.join(format!("{RECORDS}-shm"));
+        let is_needed = statvfs(root).is_ok_and(|stat| stat.f_frsize < PAGE);
+        Ok(Self { store, path, is_needed })
     }
-    let path = root.join(format!("{RECORDS}-shm"));
-    let wanted = inode(&std::fs::metadata(&path)?);
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-    if !open.iter().any(|(inode, _)| *inode == wanted) {
-        let file = File::options().read(true).write(true).open(&path)?;
-        let found = file.metadata().map_or(wanted, |found| inode(&found));
-        open.push((found, file));
-    }
-    let file = open.iter().find(|(inode, _)| *inode == wanted);
-    match file {
-        Some((_, file)) => Ok(fallocate(file, FallocateFlags::empty(), 0, REGION)?),
-        // It was replaced just now; whoever did so has reserved the new one.
-        None => Ok(()),
+
+    /// Fills the holes; the database must be open.
+    pub(crate) fn reserve(&self) -> io::Result<()> {
+        if !self.is_needed {
+            return Ok(());
+        }
+        let mut users = users();
+        let file = File::options().read(true).write(true).open(&self.path)?;
+        let files = &mut users.entry(self.store).or_default().files;
+        files.push(file);
+        let file = files.last().expect("just pushed");
+        Ok(fallocate(file, FallocateFlags::empty(), 0, REGION)?)
     }
 }
 
-fn inode(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        let mut all = users();
+        if let Some(users) = all.get_mut(&self.store) {
+            users.count -= 1;
+            if users.count == 0 {
+                all.remove(&self.store);
+            }
+        }
+    }
+}
+
+fn users() -> MutexGuard<'static, HashMap<Inode, Users>> {
+    USERS.lock().unwrap_or_else(PoisonError::into_inner)
 }

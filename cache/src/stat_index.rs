@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,6 +54,8 @@ pub struct Stat {
 #[derive(Debug)]
 pub struct StatIndex {
     path: PathBuf,
+    /// Where a new one is written; cleared after a session that was killed.
+    temporary: PathBuf,
     /// Header and entries as read, or nothing.
     bytes: Vec<u8>,
     /// One flag an entry: it was asked for, so its file is still there.
@@ -76,7 +78,7 @@ impl StatIndex {
         let bytes = read(&path).filter(|bytes| is_whole(bytes)).unwrap_or_default();
         let count = bytes.len().saturating_sub(HEADER) / ENTRY;
         let asked = std::iter::repeat_with(AtomicBool::default).take(count).collect();
-        Self { path, bytes, asked, new: Mutex::default() }
+        Self { path, temporary: store.temporary(), bytes, asked, new: Mutex::default() }
     }
 
     /// The digest of the file at `path` (relative to the context), if its stat is the one it had
@@ -177,11 +179,12 @@ impl StatIndex {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let directory = self.path.parent().expect("an index has a directory");
-        let mut file = tempfile::NamedTempFile::new_in(directory)?;
-        file.write_all(bytes)?;
-        file.persist(&self.path)?;
-        Ok(())
+        let written = std::fs::write(&self.temporary, bytes)
+            .and_then(|()| std::fs::rename(&self.temporary, &self.path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&self.temporary);
+        }
+        written
     }
 }
 

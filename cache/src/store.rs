@@ -207,9 +207,13 @@ impl Store {
         bucket.path(self.root())
     }
 
-    /// A directory on the store's file system for temporary files.
+    /// A directory on the store's file system for temporary files. It goes with the session, at
+    /// latest when the next one finds that this one was killed.
     pub fn temporary_directory(&self) -> PathBuf {
-        Bucket::Temporary.path(self.root())
+        let path = self.inner.scratch();
+        // Whoever puts something there finds out why it cannot be made.
+        let _ = std::fs::create_dir(&path);
+        path
     }
 
     pub(crate) fn temporary(&self) -> PathBuf {
@@ -318,6 +322,22 @@ impl Inner {
     /// A path in `tmp-v1` that nobody else uses.
     pub(crate) fn temporary(&self) -> PathBuf {
         Bucket::Temporary.path(&self.root).join(self.lease.unique_name())
+    }
+
+    /// See [`Store::temporary_directory`].
+    pub(crate) fn scratch(&self) -> PathBuf {
+        let name = format!("{}-scratch", self.lease.session().0);
+        Bucket::Temporary.path(&self.root).join(name)
+    }
+
+    pub(crate) fn remove_scratch(&self) {
+        let path = self.scratch();
+        match std::fs::remove_dir(&path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                crate::trash::remove(&path);
+            }
+            _ => {}
+        }
     }
 
     pub(crate) fn pending_mut(&self) -> RwLockWriteGuard<'_, Pending> {
@@ -460,6 +480,14 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
         return Ok(());
     }
     let directory = path.parent().expect("a file of the store is below its root");
+    if let Ok(mut file) = crate::unnamed::create(directory, 0o600) {
+        io::Write::write_all(&mut file, content)?;
+        file.sync_all()?;
+        match crate::unnamed::name(&file, path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {}
+            _ => return Ok(()),
+        }
+    }
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     io::Write::write_all(&mut file, content)?;
     file.as_file().sync_all()?;

@@ -22,6 +22,7 @@ use crate::image_source::{Images, ResolvedImage};
 use crate::input::{self, Input};
 use crate::layers::Layers;
 use crate::machine::Machine;
+use crate::plan::Plan;
 use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache};
 use crate::sandbox::Sandbox;
 use crate::steps::Steps;
@@ -68,17 +69,6 @@ pub struct BuiltImage {
     pub config: Digest,
 }
 
-/// A lowered Dockerfile that was not built.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    /// The instruction DAG.
-    pub definition: Definition,
-    /// The vertices that hold the results.
-    pub targets: Vec<VertexId>,
-    /// Warnings of the checks.
-    pub warnings: Vec<parser::Diagnostic>,
-}
-
 /// What lowering gave for one platform.
 struct PlatformPlan {
     platform: Platform,
@@ -123,7 +113,7 @@ impl Engine {
         let (definition, plans) = session.lower().await?;
         let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         let warnings = plans.into_iter().flat_map(|p| p.lowered.warnings).collect();
-        Ok(Plan { definition, targets, warnings })
+        Ok(Plan::new(definition, targets, warnings, &session.resolved))
     }
 
     /// Builds. `cancel` stops it: running steps are killed, nothing is left behind.

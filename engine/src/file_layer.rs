@@ -1,9 +1,9 @@
 //! Layers made by file operations.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time};
+use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time, write_entries};
 use cache::{LayerId, Store};
 use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
 
@@ -12,9 +12,6 @@ use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target};
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::tree::View;
-
-/// Bytes of a tar that are written to its blob at once.
-const BLOCK: usize = 1 << 20;
 
 /// Everything a file operation's layer is made with.
 pub(crate) struct FileLayer<'a> {
@@ -54,16 +51,13 @@ impl FileLayer<'_> {
 
     /// Writes the tar to the store.
     fn write_tar(&self) -> Result<LayerId, BuildError> {
-        let mut writer = self.store.blob_writer().map_err(|e| failed(&e))?;
-        let mut sink = TarSink::new(io::BufWriter::with_capacity(BLOCK, &mut writer));
-        self.apply(Target::Sink(&mut sink)).map_err(file_error)?;
-        let (mut out, _) = sink.finish().map_err(|e| failed(&e))?;
-        out.flush().map_err(|e| failed(&e))?;
-        drop(out);
-        let (digest, size) = writer.commit(None).map_err(|e| failed(&e))?;
-        let diff_id = oci::DiffId(digest.clone());
-        let descriptor = oci::Descriptor::new(oci::media_type::LAYER, digest, size);
-        Ok(self.store.add_blob_layer(&diff_id, &descriptor))
+        let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
+        let written = write_entries(&mut writer, |sink| self.apply(Target::Sink(sink)));
+        let (written, _) = written.map_err(file_error)?;
+        let digest = written.diff_id.0.clone();
+        writer.commit(Some((&digest, written.size))).map_err(|e| failed(&e))?;
+        let descriptor = oci::Descriptor::new(oci::media_type::LAYER, digest, written.size);
+        Ok(self.store.add_blob_layer(&written.diff_id, &descriptor))
     }
 
     fn apply(&self, target: Target<'_>) -> Result<file_op::Applied, FileOpError> {

@@ -94,14 +94,19 @@ impl Engine {
 
     /// The image that a tag, a digest or the beginning of an id names, for `platform` or else this
     /// machine's.
-    pub async fn image(&self, name: &str, platform: Option<Platform>) -> Result<ImageDetails, BuildError> {
+    pub async fn image(
+        &self,
+        name: &str,
+        platform: Option<Platform>,
+    ) -> Result<ImageDetails, BuildError> {
         let (store, name) = (self.store.clone(), name.to_owned());
         blocking(move || details(&store, &name, platform.as_ref())).await
     }
 
     /// Gives an image one more name.
     pub async fn tag_image(&self, source: &str, name: &Reference) -> Result<(), BuildError> {
-        let (store, source, name) = (self.store.clone(), source.to_owned(), name.with_default_tag());
+        let (store, source, name) =
+            (self.store.clone(), source.to_owned(), name.with_default_tag());
         blocking(move || {
             let found = find(&store, &source)?;
             // The id of one platform of several means this one.
@@ -126,10 +131,12 @@ impl Engine {
 }
 
 fn list(store: &Store) -> Vec<ListedImage> {
-    let mut listed: Vec<ListedImage> = store.images().iter().filter_map(|image| entry(store, image)).collect();
+    let mut listed: Vec<ListedImage> =
+        store.images().iter().filter_map(|image| entry(store, image)).collect();
     // Names are in order already; the sort is stable.
     listed.sort_by_key(|image| {
-        let created: Option<jiff::Timestamp> = image.created.as_ref().and_then(|time| time.parse().ok());
+        let created: Option<jiff::Timestamp> =
+            image.created.as_ref().and_then(|time| time.parse().ok());
         std::cmp::Reverse(created)
     });
     listed
@@ -164,26 +171,39 @@ fn image_id(target: &Descriptor, variants: &[Variant]) -> Digest {
     }
 }
 
-/// The digest that a name has in its registry: that of the index which a pulled image came from.
+/// The digest that a name has in its registry: its own, or that of the index which a pulled image
+/// came from.
 fn repo_digest(store: &Store, image: &cache::Image) -> Digest {
     let own = || image.descriptor.digest.clone();
     let Ok(reference) = image.name.parse::<Reference>() else { return own() };
+    if let Some(digest) = reference.digest() {
+        return digest.clone();
+    }
     let platform = image.descriptor.platform.clone().unwrap_or_else(Platform::host);
-    let Some(known) = store.remembered_reference(&reference, Some(&platform)) else { return own() };
+    let Some(known) = store.remembered_reference(&reference, Some(&platform)) else {
+        return own();
+    };
     let lists_it = |bytes: Vec<u8>| match oci::manifest::parse(&bytes, None) {
-        Ok(Document::Index(index)) => index.manifests.iter().any(|m| m.digest == image.descriptor.digest),
+        Ok(Document::Index(index)) => {
+            index.manifests.iter().any(|m| m.digest == image.descriptor.digest)
+        }
         _ => false,
     };
     let top = store.read_small(&known.descriptor.digest, oci::manifest::SIZE_MAX as u64);
     if top.is_ok_and(lists_it) { known.descriptor.digest } else { own() }
 }
 
-fn details(store: &Store, name: &str, platform: Option<&Platform>) -> Result<ImageDetails, BuildError> {
+fn details(
+    store: &Store,
+    name: &str,
+    platform: Option<&Platform>,
+) -> Result<ImageDetails, BuildError> {
     let found = find(store, name)?;
     let variant = found.variant(store, name, platform)?;
     let images = store.images();
     let is_it = |image: &&cache::Image| {
-        image.descriptor == found.target || image.descriptor.digest == variant.manifest_descriptor.digest
+        image.descriptor == found.target
+            || image.descriptor.digest == variant.manifest_descriptor.digest
     };
     let named: Vec<&cache::Image> = images.iter().filter(is_it).collect();
     let mut repo_digests = Vec::new();
@@ -195,9 +215,14 @@ fn details(store: &Store, name: &str, platform: Option<&Platform>) -> Result<Ima
             }
         }
     }
-    let layer_sizes = variant.layers().map(|(diff_id, blob)| size::of_layer(store, diff_id, blob)).collect();
+    let layer_sizes =
+        variant.layers().map(|(diff_id, blob)| size::of_layer(store, diff_id, blob)).collect();
     // A name by digest is a repository digest and nothing else.
-    let names = named.iter().map(|image| familiar(&image.name)).filter(|name| !name.contains('@')).collect();
+    let names = named
+        .iter()
+        .map(|image| familiar(&image.name))
+        .filter(|name| !name.contains('@'))
+        .collect();
     Ok(ImageDetails {
         id: variant.id.clone(),
         names,
@@ -230,7 +255,9 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
         By::Id(_) => all.clone(),
     };
     for name in &names {
-        store.untag(name).map_err(|e| BuildError::system(format!("failed to untag `{name}`"), &e))?;
+        store
+            .untag(name)
+            .map_err(|e| BuildError::system(format!("failed to untag `{name}`"), &e))?;
     }
     flush(store)?;
     let is_last = !all.is_empty() && all.iter().all(|name| names.contains(name));
@@ -248,8 +275,13 @@ pub(crate) fn read_variants(store: &Store, target: &Descriptor) -> Vec<Variant> 
 }
 
 fn collect_variants(store: &Store, target: &Descriptor, depth: usize, variants: &mut Vec<Variant>) {
-    let Ok(bytes) = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64) else { return };
-    match oci::manifest::parse(&bytes, Some(&target.media_type).filter(|t| !t.is_empty()).map(|t| t.as_str())) {
+    let Ok(bytes) = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64) else {
+        return;
+    };
+    match oci::manifest::parse(
+        &bytes,
+        Some(&target.media_type).filter(|t| !t.is_empty()).map(|t| t.as_str()),
+    ) {
         Ok(Document::Index(index)) if depth < INDEX_DEPTH_MAX => {
             for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
                 collect_variants(store, entry, depth + 1, variants);
@@ -257,7 +289,9 @@ fn collect_variants(store: &Store, target: &Descriptor, depth: usize, variants: 
         }
         Ok(Document::Manifest(manifest)) => {
             let config = store.read_small(&manifest.config.digest, oci::config::SIZE_MAX as u64);
-            let Some(config) = config.ok().and_then(|bytes| ImageConfig::parse(&bytes).ok()) else { return };
+            let Some(config) = config.ok().and_then(|bytes| ImageConfig::parse(&bytes).ok()) else {
+                return;
+            };
             let id = manifest.config.digest.clone();
             variants.push(Variant { manifest_descriptor: target.clone(), manifest, id, config });
         }
@@ -272,8 +306,15 @@ fn is_image(entry: &Descriptor) -> bool {
 }
 
 /// The image of a config whose layers the store has, under the manifest that a build gives it.
-fn variant_of_config(store: &Store, id: &Digest, size: u64, config: ImageConfig) -> Option<Variant> {
-    let blob = |diff_id: &oci::DiffId| store.layer(&store.layer_of_diff_id(diff_id)?)?.blobs.first().cloned();
+fn variant_of_config(
+    store: &Store,
+    id: &Digest,
+    size: u64,
+    config: ImageConfig,
+) -> Option<Variant> {
+    let blob = |diff_id: &oci::DiffId| {
+        store.layer(&store.layer_of_diff_id(diff_id)?)?.blobs.first().cloned()
+    };
     let layers: Vec<Descriptor> = config.rootfs.diff_ids.iter().map(blob).collect::<Option<_>>()?;
     let descriptor = Descriptor::new(oci::media_type::CONFIG, id.clone(), size);
     let manifest_descriptor =

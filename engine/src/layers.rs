@@ -150,7 +150,7 @@ fn hash(machine: &Machine, store: &Store, id: &LayerId, base: &[LayerId]) -> Res
     let failed = |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
     let info = store.layer(id).ok_or_else(|| lost(id))?;
     let directory = info.directory.ok_or_else(|| lost(id))?;
-    let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
+    let mut writer = store.unhashed_blob_writer().map_err(|e| failed(&e))?;
     let flavor = machine.flavor();
     let lower = lower(store, base, flavor).map_err(|e| failed(&e))?;
     let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };

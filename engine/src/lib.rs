@@ -22,6 +22,7 @@ mod file_layer;
 pub mod file_op;
 mod machine;
 pub mod run;
+mod plan;
 mod sandbox;
 mod seed;
 mod stack;
@@ -31,7 +32,8 @@ mod upkeep;
 mod worker;
 
 pub use cache::{DiskUsage, Problem, PruneFilter, Pruned};
-pub use build::{BuiltImage, Engine, EngineOptions, Outcome, Plan};
+pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
+pub use plan::{GraphFormat, Plan};
 pub use config::Config;
 pub use error::{BuildError, StepFailure};
 pub use event::{Event, Progress, StepId, Stream};

@@ -184,7 +184,9 @@ impl Drop for Scratch {
         for layer in self.0.drain(..) {
             let fs = layer.fs();
             let folder = fs.parent().expect("a layer is in a folder");
-            let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { continue };
+            let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
+                continue;
+            };
             // What cannot be removed now is removed by the next session.
             if let Ok(parent) = std::fs::File::open(parent) {
                 let _ = cache::layer::remove_tree(&parent, name.as_encoded_bytes());
@@ -214,11 +216,14 @@ impl Engine {
             let process::Prepared { process, scratch } = prepared;
             let executor = machine.executor()?;
             let running = executor.spawn(process).map_err(RunError::Spawn);
-            Ok(running.and_then(|running| check_ports(running, &request)).map(|running| (running, scratch)))
+            Ok(running
+                .and_then(|running| check_ports(running, &request))
+                .map(|running| (running, scratch)))
         });
         let (mut running, scratch) = started.await??;
         let terminal = running.terminal();
-        let terminal = terminal.map_err(|e| BuildError::system("failed to open the terminal", &e))?;
+        let terminal =
+            terminal.map_err(|e| BuildError::system("failed to open the terminal", &e))?;
         Ok(Container {
             stdin: running.stdin(),
             stdout: running.stdout(),
@@ -266,7 +271,12 @@ fn check_ports(running: Running, request: &RunRequest) -> Result<Running, RunErr
 }
 
 fn warnings(running: &Running) -> Vec<String> {
-    running.warnings().to_vec()
+    // The sandbox knows only steps.
+    running
+        .warnings()
+        .iter()
+        .map(|warning| warning.replacen("the step", "the container", 1))
+        .collect()
 }
 
 impl Container {

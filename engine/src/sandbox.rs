@@ -26,6 +26,7 @@ const CHUNK: usize = 64 << 10;
 pub(crate) struct Sandbox {
     machine: Arc<Machine>,
     told_network: AtomicBool,
+    prepared: AtomicBool,
 }
 
 /// How a process ended, and what it left.
@@ -39,7 +40,21 @@ pub(crate) struct Ended {
 
 impl Sandbox {
     pub(crate) fn new(machine: Arc<Machine>) -> Self {
-        Self { machine, told_network: AtomicBool::new(false) }
+        Self { machine, told_network: AtomicBool::new(false), prepared: AtomicBool::new(false) }
+    }
+
+    /// Gets ready for the first process, in the background.
+    pub(crate) fn prepare(&self, network: bool) {
+        if self.prepared.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let machine = self.machine.clone();
+        tokio::task::spawn_blocking(move || {
+            // A failure shows when the process runs.
+            if let Ok(executor) = machine.executor() {
+                executor.prepare(usize::from(network));
+            }
+        });
     }
 
     /// Runs a process to its end, or kills it when the build is cancelled. Returns only when

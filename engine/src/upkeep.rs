@@ -10,15 +10,19 @@ impl Engine {
     /// Removes what `filter` chooses. Tagged images stay, and so does what running builds use.
     pub async fn prune(&self, filter: PruneFilter) -> Result<Pruned, BuildError> {
         let store = self.store.clone();
-        blocking(move || store.prune(&filter).map_err(|e| BuildError::system("failed to prune the store", &e)))
-            .await
+        blocking(move || {
+            store.prune(&filter).map_err(|e| BuildError::system("failed to prune the store", &e))
+        })
+        .await
     }
 
     /// Counts what the store takes on disk.
     pub async fn disk_usage(&self) -> Result<DiskUsage, BuildError> {
         let store = self.store.clone();
-        blocking(move || store.disk_usage().map_err(|e| BuildError::system("failed to read the store", &e)))
-            .await
+        blocking(move || {
+            store.disk_usage().map_err(|e| BuildError::system("failed to read the store", &e))
+        })
+        .await
     }
 
     /// Looks for damage in the store; `full` reads every byte of every blob. With `repair` what is

@@ -76,13 +76,11 @@ impl Worker for BuildWorker {
             }
             SourceOp::Image(_) | SourceOp::OciLayout { .. } => {
                 let image = self.image(source).await?;
-                let mut encoder = Encoder::new("image");
-                encoder.text(image.manifest_descriptor.digest.as_str());
                 let result = self.stored_layers(&image).map(|layers| [Tree::Layers(layers)].into());
                 if result.is_some() {
                     self.steps.cached(vertex);
                 }
-                Ok(Source { key: Some(CacheKey(encoder.finish())), result })
+                Ok(Source { key: Some(image_key(&image)), result })
             }
             SourceOp::Git { .. } => Err(BuildError::refused("git sources are not supported")),
             SourceOp::Http { .. } => Err(BuildError::refused("HTTP sources are not supported")),
@@ -116,6 +114,7 @@ impl Worker for BuildWorker {
             return Ok(found.result);
         }
         self.steps.started(vertex);
+        self.prepare_for_dependents(vertex);
         let start = Instant::now();
         match self.run(&run).await {
             Ok(outputs) => {
@@ -258,6 +257,20 @@ impl BuildWorker {
                 Ok([Tree::Layers(layers.iter().flat_map(|l| l.iter().cloned()).collect())].into())
             }
             Op::Diff => Err(BuildError::refused("diff operations are not supported")),
+        }
+    }
+
+    /// A process will run on what this step makes: its sandbox is made ready meanwhile.
+    fn prepare_for_dependents(&self, vertex: VertexId) {
+        let op = |vertex: &VertexId| &self.definition.vertex(*vertex).op;
+        let dependents = self.definition.dependents(vertex);
+        let networks = dependents.iter().map(op).filter_map(|op| match op {
+            Op::Exec(exec) => Some(exec.network == llb::NetworkMode::Default),
+            _ => None,
+        });
+        let networks: Vec<bool> = networks.collect();
+        if !networks.is_empty() {
+            self.sandbox.prepare(networks.contains(&true));
         }
     }
 
@@ -559,7 +572,7 @@ pub(crate) fn record(key: Digest, outputs: Vec<Vec<LayerId>>) -> Record {
 }
 
 /// What lowering asked for when it made this source.
-fn image_request(source: &SourceOp) -> ImageRequest {
+pub(crate) fn image_request(source: &SourceOp) -> ImageRequest {
     match source {
         SourceOp::Image(image) => ImageRequest {
             reference: image.reference.clone(),
@@ -573,6 +586,13 @@ fn image_request(source: &SourceOp) -> ImageRequest {
         },
         _ => unreachable!("asked only of images"),
     }
+}
+
+/// An image is what its manifest says.
+pub(crate) fn image_key(image: &ResolvedImage) -> CacheKey {
+    let mut encoder = Encoder::new("image");
+    encoder.text(image.manifest_descriptor.digest.as_str());
+    CacheKey(encoder.finish())
 }
 
 /// Key under which the last layer of a copy is remembered, whatever its content was.

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use engine::GraphFormat;
 use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, Output,
     PullPolicy,
@@ -56,17 +57,6 @@ pub enum Action {
     },
     /// Its instruction graph is printed.
     Print(GraphFormat),
-}
-
-/// How `--print=dag` writes the graph.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GraphFormat {
-    /// A line an operation.
-    Text,
-    /// Graphviz.
-    Dot,
-    /// JSON.
-    Json,
 }
 
 /// Finds out what is meant, or why it cannot be.

@@ -10,9 +10,16 @@ pub fn size(bytes: u64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    let decimals = if value < 9.995 { 2 } else if value < 99.95 { 1 } else { 0 };
+    let decimals = if value < 9.995 {
+        2
+    } else if value < 99.95 {
+        1
+    } else {
+        0
+    };
     let number = format!("{value:.decimals$}");
-    let number = if decimals > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    let number =
+        if decimals > 0 { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
     format!("{number}{}", UNITS[unit])
 }
 

@@ -13,7 +13,6 @@ pub mod docker_units;
 pub mod environment;
 pub mod error;
 pub mod exit;
-pub mod graph;
 mod interrupt;
 pub mod listing;
 pub mod panic;
@@ -64,7 +63,7 @@ pub fn run(command: Command, block_on: impl FnOnce(Work) -> io::Result<Exit>) ->
     let debug = command.global().debug;
     let mut notice = None;
     if command.needs_store() {
-        match executor::enter_user_namespace() {
+        match engine::enter_user_namespace() {
             Ok(namespace) => notice = namespace.and_then(|namespace| namespace.warning),
             Err(error) => return error::report(&error.into(), debug),
         }

@@ -43,10 +43,15 @@ impl Format {
     }
 
     /// All entries as text.
-    pub fn render(&self, entries: &[Map<String, Value>], fields: &[Field]) -> Result<String, TemplateError> {
-        let line = |template: &Template, entry: &Map<String, Value>, json: fn(&str, &Value) -> Value| {
-            template.render(Data { value: &Value::Object(entry.clone()), json })
-        };
+    pub fn render(
+        &self,
+        entries: &[Map<String, Value>],
+        fields: &[Field],
+    ) -> Result<String, TemplateError> {
+        let line =
+            |template: &Template, entry: &Map<String, Value>, json: fn(&str, &Value) -> Value| {
+                template.render(Data { value: &Value::Object(entry.clone()), json })
+            };
         let as_it_is: fn(&str, &Value) -> Value = |_, value| value.clone();
         match self {
             Self::Json => {
@@ -56,12 +61,15 @@ impl Format {
                 Ok(lines.collect())
             }
             Self::Lines(template) => {
-                let lines = entries.iter().map(|entry| Ok(format!("{}\n", line(template, entry, as_it_is)?)));
+                let lines = entries
+                    .iter()
+                    .map(|entry| Ok(format!("{}\n", line(template, entry, as_it_is)?)));
                 lines.collect()
             }
             Self::Table(template) => {
-                let headings =
-                    fields.iter().map(|(field, heading)| ((*field).to_owned(), Value::from(*heading)));
+                let headings = fields
+                    .iter()
+                    .map(|(field, heading)| ((*field).to_owned(), Value::from(*heading)));
                 let headings = line(template, &headings.collect(), as_it_is)?.replace('"', "");
                 let mut rows = vec![headings];
                 for entry in entries {
@@ -84,8 +92,10 @@ fn check_fields(template: &Template, fields: &[Field]) -> Result<(), UsageError>
         if let Some(unknown) = unknown {
             let known: Vec<&str> = fields.iter().map(|(field, _)| *field).collect();
             let path = path.join(".");
-            return Err(UsageError::new(format!("`--format`: `{{{{.{path}}}}}`: no field `{unknown}`"))
-                .with_hint(format!("there are {}", known.join(", "))));
+            return Err(UsageError::new(format!(
+                "`--format`: `{{{{.{path}}}}}`: no field `{unknown}`"
+            ))
+            .with_hint(format!("there are {}", known.join(", "))));
         }
     }
     Ok(())
@@ -97,10 +107,8 @@ const GAP: usize = 3;
 
 /// Puts cells that stand between tabs into columns. The last cell of a row stays as it is.
 pub fn align(rows: &[String]) -> String {
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.split('\t').map(harmless).collect())
-        .collect();
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.split('\t').map(harmless).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
@@ -146,17 +154,24 @@ mod tests {
 
     #[test]
     fn lists_are_tables_lines_or_json() {
-        let table = "NAME                 SIZE\na                    1B\na-rather-long-name   12MB\n";
+        let table =
+            "NAME                 SIZE\na                    1B\na-rather-long-name   12MB\n";
         check(None, table);
         check(Some("table"), table);
-        check(Some(r"table {{.Size}}\t{{.Name}}"), "SIZE      NAME\n1B        a\n12MB      a-rather-long-name\n");
+        check(
+            Some(r"table {{.Size}}\t{{.Name}}"),
+            "SIZE      NAME\n1B        a\n12MB      a-rather-long-name\n",
+        );
         check(Some("table {{json .Size}}"), "SIZE\n\"1B\"\n\"12MB\"\n");
         check(Some(r"{{.Name}}\n{{.Size}}"), "a\n1B\na-rather-long-name\n12MB\n");
         check(
             Some("json"),
             "{\"Name\":\"a\",\"Size\":\"1B\"}\n{\"Name\":\"a-rather-long-name\",\"Size\":\"12MB\"}\n",
         );
-        check(Some("{{json .}}"), "{\"Name\":\"a\",\"Size\":\"1B\"}\n{\"Name\":\"a-rather-long-name\",\"Size\":\"12MB\"}\n");
+        check(
+            Some("{{json .}}"),
+            "{\"Name\":\"a\",\"Size\":\"1B\"}\n{\"Name\":\"a-rather-long-name\",\"Size\":\"12MB\"}\n",
+        );
     }
 
     #[test]

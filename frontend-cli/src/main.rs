@@ -14,7 +14,7 @@ const WORKERS: usize = 4;
 
 fn main() -> ExitCode {
     // The sandbox runs this very file as process 1 of a step: nothing may happen before.
-    executor::run_init_if_asked();
+    engine::run_init_if_asked();
     frontend_cli::panic::install_hook();
     // The hook has told about a panic; what is left is the exit code.
     std::panic::catch_unwind(run).unwrap_or(Exit::Usage).into()

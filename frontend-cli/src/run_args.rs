@@ -52,13 +52,21 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         hostname: args.hostname.as_deref().map(build_args::hostname).transpose()?,
         network,
         ports,
-        extra_hosts: args.add_hosts.iter().map(|text| extra_host(text)).collect::<Result<_, _>>()?,
+        extra_hosts: args
+            .add_hosts
+            .iter()
+            .map(|text| extra_host(text))
+            .collect::<Result<_, _>>()?,
         binds: mounts.binds,
         volumes: mounts.volumes,
         tmpfs: mounts.tmpfs,
         readonly_root: args.read_only,
         shm_size: size("--shm-size", args.shm_size.as_deref())?.unwrap_or(0),
-        ulimits: args.ulimits.iter().map(|text| quantity::ulimit(text)).collect::<Result<_, _>>()?,
+        ulimits: args
+            .ulimits
+            .iter()
+            .map(|text| quantity::ulimit(text))
+            .collect::<Result<_, _>>()?,
         limits: limits(args)?,
         stop_signal: args.stop_signal.as_deref().map(stop_signal).transpose()?,
         name: args.name.as_deref().map(name).transpose()?,
@@ -78,7 +86,11 @@ fn refuse(refused: &RefusedRunArgs) -> Result<(), UsageError> {
     const LIMITS: &str = "there are `--memory`, `--cpus` and `--pids-limit`";
     let given: [(&str, bool, &str); 28] = [
         ("--detach", refused.detach, "put `&` after the command; it runs in the foreground"),
-        ("--attach", !refused.attach.is_empty(), "outputs are always attached; for the input there is `-i`"),
+        (
+            "--attach",
+            !refused.attach.is_empty(),
+            "outputs are always attached; for the input there is `-i`",
+        ),
         ("--restart", refused.restart.as_deref().is_some_and(|policy| policy != "no"), BACKGROUND),
         ("--privileged", refused.privileged, SANDBOX),
         ("--cap-add", !refused.cap_add.is_empty(), SANDBOX),
@@ -115,7 +127,10 @@ fn refuse(refused: &RefusedRunArgs) -> Result<(), UsageError> {
     Ok(())
 }
 
-fn platform(text: Option<&str>, environment: &Environment) -> Result<Option<oci::Platform>, UsageError> {
+fn platform(
+    text: Option<&str>,
+    environment: &Environment,
+) -> Result<Option<oci::Platform>, UsageError> {
     let typed: Vec<String> = text.map(str::to_owned).into_iter().collect();
     let platforms = build_args::platforms(&typed, environment)?;
     match platforms.as_slice() {
@@ -162,12 +177,14 @@ fn size(flag: &str, text: Option<&str>) -> Result<Option<u64>, UsageError> {
 
 fn limits(args: &RunArgs) -> Result<ResourceLimits, UsageError> {
     let cpus = args.cpus.as_deref().map(|text| {
-        let number: Option<f64> = text.parse().ok().filter(|number| (0.01..=100_000.0).contains(number));
+        let number: Option<f64> =
+            text.parse().ok().filter(|number| (0.01..=100_000.0).contains(number));
         let invalid = || UsageError::new(format!("`--cpus {text}` is not a number of processors"));
         number.map(|number| (number * 1000.0).round() as u64).ok_or_else(invalid)
     });
     let pids = args.pids_limit.as_deref().filter(|text| *text != "-1");
-    let pids = pids.map(|text| quantity::positive("--pids-limit", text).map(|number| number as u64));
+    let pids =
+        pids.map(|text| quantity::positive("--pids-limit", text).map(|number| number as u64));
     Ok(ResourceLimits {
         memory: size("--memory", args.memory.as_deref())?,
         milli_cpus: cpus.transpose()?,

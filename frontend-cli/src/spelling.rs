@@ -44,7 +44,9 @@ pub fn normalize(command: &clap::Command, argv: Vec<OsString>) -> Vec<OsString> 
         let commands = [subcommand, command];
         // What follows the image is the container's command line, not ours.
         let theirs = match subcommand.get_name() {
-            "run" => argv.split_off(end_of_flags(&commands, &argv, command_position(command, &argv) + 1)),
+            "run" => {
+                argv.split_off(end_of_flags(&commands, &argv, command_position(command, &argv) + 1))
+            }
             _ => Vec::new(),
         };
         resolve_switches(&commands, &mut argv);
@@ -58,9 +60,12 @@ fn end_of_flags(commands: &[&clap::Command], argv: &[OsString], mut at: usize) -
     let flags = || commands.iter().flat_map(|command| command.get_arguments());
     let takes_value = |flag: &clap::Arg| flag.get_action().takes_values();
     while let Some(word) = argv.get(at).and_then(|word| word.to_str()) {
-        let takes_next = if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty()) {
-            let is_it = |flag: &&clap::Arg| flag.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long))
-                || flag.get_all_aliases().is_some_and(|names| names.contains(&long));
+        let takes_next = if let Some(long) = word.strip_prefix("--").filter(|long| !long.is_empty())
+        {
+            let is_it = |flag: &&clap::Arg| {
+                flag.get_long_and_visible_aliases().is_some_and(|names| names.contains(&long))
+                    || flag.get_all_aliases().is_some_and(|names| names.contains(&long))
+            };
             !long.contains('=') && flags().find(is_it).is_some_and(takes_value)
         } else if let Some(shorts) = word.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
             // In `-ite`, the first flag with a value takes the rest of the word or the next one.

@@ -79,7 +79,8 @@ const FUNCTIONS: [(&str, Function); 11] = [
 ];
 
 const CONTROL: [&str; 11] = [
-    "range", "if", "else", "end", "with", "define", "template", "block", "break", "continue", "return",
+    "range", "if", "else", "end", "with", "define", "template", "block", "break", "continue",
+    "return",
 ];
 
 /// Fields whose keys are data, so that a missing one is no mistake.
@@ -249,12 +250,10 @@ fn literal(text: &str, quote: char) -> Result<(Token, usize), TemplateError> {
 }
 
 fn word_token(word: &str) -> Result<Token, TemplateError> {
-    if word.starts_with('.') {
-        let names: Vec<String> = word.split('.').filter(|n| !n.is_empty()).map(str::to_owned).collect();
-        let is_whole = word == ".";
-        let is_path = !is_whole && word[1..].split('.').all(is_name);
-        return match is_whole || is_path {
-            true => Ok(Token::Field(names)),
+    if let Some(path) = word.strip_prefix('.') {
+        let names: Vec<&str> = path.split('.').filter(|_| !path.is_empty()).collect();
+        return match names.iter().all(|name| is_name(name)) {
+            true => Ok(Token::Field(names.into_iter().map(str::to_owned).collect())),
             false => Err(error(format!("`{word}` is not a field"))),
         };
     }
@@ -306,12 +305,16 @@ fn parse_pipeline(
             Token::Close => unreachable!("the loop ends before it"),
         }
         let call = pipeline.last().expect("there is always one");
-        if call.function.is_none() && (call.operands.len() > 1 || !first && !call.operands.is_empty()) {
+        if call.function.is_none()
+            && (call.operands.len() > 1 || !first && !call.operands.is_empty())
+        {
             return Err(error("a value cannot be called like a function"));
         }
     }
     match pipeline.last() {
-        Some(call) if call.function.is_none() && call.operands.is_empty() => Err(error("an empty action")),
+        Some(call) if call.function.is_none() && call.operands.is_empty() => {
+            Err(error("an empty action"))
+        }
         _ => Ok(pipeline),
     }
 }
@@ -345,8 +348,10 @@ fn evaluate(pipeline: &Pipeline, data: Data<'_>) -> Result<Option<Evaluated>, Te
         }
         result = match call.function {
             Some(function) => {
-                let operands: Vec<Evaluated> =
-                    operands.into_iter().map(|o| o.unwrap_or_else(|| computed(Value::Null))).collect();
+                let operands: Vec<Evaluated> = operands
+                    .into_iter()
+                    .map(|o| o.unwrap_or_else(|| computed(Value::Null)))
+                    .collect();
                 Some(computed(apply(function, &operands, data)?))
             }
             None => operands.pop().expect("a call without function is a value"),
@@ -385,7 +390,11 @@ fn no_field(path: &[String], name: &str, parent: &Value) -> TemplateError {
     }
 }
 
-fn apply(function: Function, operands: &[Evaluated], data: Data<'_>) -> Result<Value, TemplateError> {
+fn apply(
+    function: Function,
+    operands: &[Evaluated],
+    data: Data<'_>,
+) -> Result<Value, TemplateError> {
     let name = FUNCTIONS.iter().find(|(_, known)| *known == function).expect("it is listed").0;
     let wrong = |wanted: &str| error(format!("`{name}` wants {wanted}"));
     let values: Vec<&Value> = operands.iter().map(|operand| &operand.value).collect();
@@ -412,7 +421,9 @@ fn apply(function: Function, operands: &[Evaluated], data: Data<'_>) -> Result<V
             items.iter().map(printed).collect::<Vec<_>>().join(separator).into()
         }
         (Function::Join, [Value::Null, Value::String(_)]) => "".into(),
-        (Function::Split, [Value::String(text), Value::String(separator)]) if !separator.is_empty() => {
+        (Function::Split, [Value::String(text), Value::String(separator)])
+            if !separator.is_empty() =>
+        {
             text.split(separator.as_str()).collect::<Vec<_>>().into()
         }
         (Function::Lower, [value]) => printed(value).to_lowercase().into(),
@@ -420,14 +431,20 @@ fn apply(function: Function, operands: &[Evaluated], data: Data<'_>) -> Result<V
         (Function::Title, [value]) => title(&printed(value)).into(),
         (Function::Truncate, [Value::String(text), Value::Number(length)]) => {
             let length = length.as_u64().ok_or_else(|| wrong("a length of at least 0"))?;
-            text.chars().take(usize::try_from(length).unwrap_or(usize::MAX)).collect::<String>().into()
+            text.chars()
+                .take(usize::try_from(length).unwrap_or(usize::MAX))
+                .collect::<String>()
+                .into()
         }
         (Function::Print, values) => values.iter().map(|v| printed(v)).collect::<String>().into(),
         (Function::Println, values) => {
             let texts: Vec<String> = values.iter().map(|value| printed(value)).collect();
             format!("{}\n", texts.join(" ")).into()
         }
-        (Function::Json | Function::Lower | Function::Upper | Function::Title | Function::Len, _) => {
+        (
+            Function::Json | Function::Lower | Function::Upper | Function::Title | Function::Len,
+            _,
+        ) => {
             return Err(wrong("one value"));
         }
         (Function::Index, _) => return Err(wrong("a value and a key")),
@@ -440,7 +457,9 @@ fn apply(function: Function, operands: &[Evaluated], data: Data<'_>) -> Result<V
 fn element(value: &Value, key: &Value) -> Result<Value, TemplateError> {
     match (value, key) {
         // A key that a map of texts does not have is the empty text.
-        (Value::Object(map), Value::String(key)) => Ok(map.get(key).cloned().unwrap_or_else(|| "".into())),
+        (Value::Object(map), Value::String(key)) => {
+            Ok(map.get(key).cloned().unwrap_or_else(|| "".into()))
+        }
         (Value::Null, Value::String(_)) => Ok("".into()),
         (Value::Array(items), Value::Number(number)) => {
             let at = number.as_u64().and_then(|at| usize::try_from(at).ok());
@@ -468,7 +487,9 @@ fn printed(value: &Value) -> String {
         Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) => value.to_string(),
-        Value::Array(items) => format!("[{}]", items.iter().map(printed).collect::<Vec<_>>().join(" ")),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(printed).collect::<Vec<_>>().join(" "))
+        }
         Value::Object(map) => {
             let entry = |(key, value): (&String, &Value)| match value {
                 Value::Object(inner) if inner.is_empty() => format!("{key}:{{}}"),

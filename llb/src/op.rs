@@ -61,6 +61,13 @@ pub enum SourceOp {
     },
 }
 
+impl SourceOp {
+    /// Whether it gives the layers of an image.
+    pub fn is_image(&self) -> bool {
+        matches!(self, Self::Image(_) | Self::OciLayout { .. })
+    }
+}
+
 /// An image from a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSource {

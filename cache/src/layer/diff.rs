@@ -83,14 +83,25 @@ pub fn diff_trees(
     diff(merged, &DiffOptions { flavor, lower, all_xattrs: false }, sink)
 }
 
-/// Writes the layer tree `upper` to `out` as a tar. Reading, hashing and writing each have a
-/// thread, so the slowest of them sets the pace.
+/// Writes the layer tree `upper` to `out` as a tar.
 pub fn write_tar(
     upper: impl AsFd,
     options: &DiffOptions,
     out: &mut (dyn Write + Send),
 ) -> Result<WrittenTar, LayerError> {
     let upper = upper.as_fd();
+    let (mut written, warnings) =
+        write_entries(out, |sink| diff(upper, options, sink))?;
+    written.warnings = warnings;
+    Ok(written)
+}
+
+/// Writes the entries that `fill` gives to `out` as a tar, and gives back what `fill` did. Making
+/// entries, hashing and writing each have a thread, so the slowest of them sets the pace.
+pub fn write_entries<T, E: From<LayerError>>(
+    out: &mut (dyn Write + Send),
+    fill: impl FnOnce(&mut dyn LayerSink) -> Result<T, E>,
+) -> Result<(WrittenTar, T), E> {
     let (writer, mut readers) = pipe::pipe(2);
     let (to_hash, to_write) = readers.pop().zip(readers.pop()).expect("the pipe has two readers");
     std::thread::scope(|scope| {
@@ -106,20 +117,20 @@ pub fn write_tar(
             to_write.for_each(|bytes| out.write_all(bytes))?;
             out.flush()
         });
-        let tar: Result<_, LayerError> = (|| {
+        let tar: Result<_, E> = (|| {
             let mut sink = TarSink::new(writer);
-            let warnings = diff(upper, options, &mut sink)?;
+            let filled = fill(&mut sink)?;
             let entries = sink.entries();
             let (writer, size) = sink.finish()?;
             drop(writer);
-            Ok((size, entries, warnings))
+            Ok((size, entries, filled))
         })();
-        // When writing failed, the walk only knows that nobody listens any more.
+        // When writing failed, whoever fills only knows that nobody listens any more.
         wrote.join().expect("the writer does not panic").map_err(LayerError::Write)?;
         let hash = hashed.join().expect("the hasher does not panic").map_err(LayerError::Write)?;
-        let (size, entries, warnings) = tar?;
+        let (size, entries, filled) = tar?;
         let diff_id = DiffId(oci::Digest::from_sha256(hash.into()));
-        Ok(WrittenTar { diff_id, size, entries, warnings })
+        Ok((WrittenTar { diff_id, size, entries, warnings: Vec::new() }, filled))
     })
 }
 

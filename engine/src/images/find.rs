@@ -52,14 +52,18 @@ fn by_name(store: &Store, text: &str) -> Option<Found> {
         let is_it = |image: &&cache::Image| {
             let named = image.name.parse::<Reference>();
             named.is_ok_and(|named| named.repository() == repository)
-                && (image.descriptor.digest == *digest || super::repo_digest(store, image) == *digest)
+                && [&image.descriptor.digest, &super::repo_digest(store, image)].contains(&digest)
         };
         let found: Vec<&cache::Image> = images.iter().filter(is_it).collect();
         let target = found.first()?.descriptor.clone();
         let names = found.iter().filter(|image| image.descriptor == target);
-        return Some(Found { by: By::Digest(names.map(|image| image.name.clone()).collect()), target });
+        return Some(Found {
+            by: By::Digest(names.map(|image| image.name.clone()).collect()),
+            target,
+        });
     }
-    let name = reference.map_or(text.to_owned(), |reference| reference.with_default_tag().to_string());
+    let name =
+        reference.map_or(text.to_owned(), |reference| reference.with_default_tag().to_string());
     let image = images.into_iter().find(|image| image.name == name)?;
     Some(Found { target: image.descriptor, by: By::Name(image.name) })
 }
@@ -127,7 +131,8 @@ fn unnamed_image(store: &Store, id: &Digest) -> Option<Variant> {
 }
 
 fn missing(store: &Store, text: &str) -> BuildError {
-    let names: Vec<String> = store.images().iter().map(|image| super::familiar(&image.name)).collect();
+    let names: Vec<String> =
+        store.images().iter().map(|image| super::familiar(&image.name)).collect();
     let hint = match names.as_slice() {
         [] => "the store has no images; build one with `-t NAME`, or `mybuild pull` it".to_owned(),
         names if names.len() <= NAMED_IN_ERRORS => format!("there is {}", names.join(", ")),
@@ -157,12 +162,15 @@ impl Found {
             ..oci::Index::default()
         };
         let chosen = index.select(platform.unwrap_or(&host)).map(|entry| &entry.digest);
-        let chosen = variants.iter().find(|variant| Some(&variant.manifest_descriptor.digest) == chosen);
+        let chosen =
+            variants.iter().find(|variant| Some(&variant.manifest_descriptor.digest) == chosen);
         let chosen = chosen.or(variants.first().filter(|_| platform.is_none())).cloned();
         chosen.ok_or_else(|| match (platform, variants.as_slice()) {
             (Some(platform), [_, ..]) => other_platform(text, platform, &variants),
             _ => BuildError::System {
-                message: format!("image `{text}` is incomplete in the store: its manifest or config is missing"),
+                message: format!(
+                    "image `{text}` is incomplete in the store: its manifest or config is missing"
+                ),
                 hint: Some("pull or build it again".to_owned()),
             },
         })

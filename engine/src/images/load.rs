@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use cache::Store;
 use cache::layer::compress::{Format, decompress};
 use oci::manifest::Document;
-use oci::{Descriptor, Digest, DiffId, ImageConfig, Index, Reference, media_type};
+use oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Reference, media_type};
 use serde::Deserialize;
 
 use super::tarball::{self, Member, MemberKind};
@@ -147,7 +147,8 @@ impl<'a> Contents<'a> {
         let input = Counted { reader: input, count: &std::sync::atomic::AtomicU64::new(0) };
         let count = input.count;
         let (_, reader) = decompress(BufReader::with_capacity(BUFFER, input)).map_err(failed)?;
-        let mut reader = BufReader::with_capacity(BUFFER, Bounded { reader, count: 0, input: count });
+        let mut reader =
+            BufReader::with_capacity(BUFFER, Bounded { reader, count: 0, input: count });
         tarball::each_member(&mut reader, &mut |member, content| contents.take(member, content))
             .map_err(failed)?;
         Ok(contents)
@@ -211,8 +212,13 @@ impl<'a> Contents<'a> {
             return Ok(true);
         }
         let Some(directory) = self.directory else { return Ok(false) };
-        let path = directory.join("blobs").join(descriptor.digest.algorithm()).join(descriptor.digest.hex());
-        let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to copy `{}`", path.display()), e);
+        let path = directory
+            .join("blobs")
+            .join(descriptor.digest.algorithm())
+            .join(descriptor.digest.hex());
+        let failed = |e: &dyn std::error::Error| {
+            BuildError::system(format!("failed to copy `{}`", path.display()), e)
+        };
         match std::fs::metadata(&path) {
             Ok(found) if found.is_file() => {}
             _ => return Ok(false),
@@ -227,7 +233,9 @@ impl<'a> Contents<'a> {
     fn images_of_layout(&self, index: &[u8]) -> Result<Vec<Ready>, BuildError> {
         let index = match oci::manifest::parse(index, Some(media_type::INDEX)) {
             Ok(Document::Index(index)) => index,
-            Ok(Document::Manifest(_)) => return Err(user_error(format!("{INDEX} is no image index"))),
+            Ok(Document::Manifest(_)) => {
+                return Err(user_error(format!("{INDEX} is no image index")));
+            }
             Err(error) => return Err(user_error(format!("{INDEX}: {error}"))),
         };
         check_count(index.manifests.len())?;
@@ -308,15 +316,17 @@ impl<'a> Contents<'a> {
 
     fn docker_entries(&self) -> Result<Vec<DockerEntry>, BuildError> {
         let Some(bytes) = self.documents.get(DOCKER_MANIFEST) else {
-            let message = "the archive has no images: neither index.json nor manifest.json is in it".to_owned();
+            let message =
+                "the archive has no images: neither index.json nor manifest.json is in it"
+                    .to_owned();
             let hint = match self.documents.contains_key(REPOSITORIES) {
                 true => "archives of Docker before 1.10 are not supported",
                 false => READABLE,
             };
             return Err(BuildError::Input { message, hint: Some(hint.to_owned()) });
         };
-        let entries: Vec<DockerEntry> =
-            serde_json::from_slice(bytes).map_err(|e| user_error(format!("{DOCKER_MANIFEST}: {e}")))?;
+        let entries: Vec<DockerEntry> = serde_json::from_slice(bytes)
+            .map_err(|e| user_error(format!("{DOCKER_MANIFEST}: {e}")))?;
         check_count(entries.len())?;
         Ok(entries)
     }
@@ -334,7 +344,8 @@ impl<'a> Contents<'a> {
         let (id, length) = self.file(&entry.config)?;
         let config = self.store.read_small(id, oci::config::SIZE_MAX as u64);
         let config = config.map_err(|e| BuildError::system("failed to read the config", &e))?;
-        let config = ImageConfig::parse(&config).map_err(|e| user_error(format!("`{}`: {e}", entry.config)))?;
+        let config = ImageConfig::parse(&config)
+            .map_err(|e| user_error(format!("`{}`: {e}", entry.config)))?;
         let paths = entry.layers.as_deref().unwrap_or_default();
         let diff_ids = &config.rootfs.diff_ids;
         if diff_ids.len() != paths.len() {
@@ -354,14 +365,19 @@ impl<'a> Contents<'a> {
                 Format::Plain => media_type::LAYER,
                 Format::Gzip => media_type::LAYER_GZIP,
                 Format::Zstd => media_type::LAYER_ZSTD,
-                other => return Err(user_error(format!("layer `{path}`: {other:?} has no place in an image"))),
+                other => {
+                    return Err(user_error(format!(
+                        "layer `{path}`: {other:?} has no place in an image"
+                    )));
+                }
             };
             let layer = Descriptor::new(kind, digest.clone(), *length);
             self.store.add_blob_layer(diff_id, &layer);
             layers.push(layer);
         }
         let config = Descriptor::new(media_type::CONFIG, id.clone(), *length);
-        let target = crate::assemble::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
+        let target =
+            crate::assemble::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
         Ok(Ready { target, names: entry.names()? })
     }
 
@@ -378,8 +394,9 @@ impl<'a> Contents<'a> {
         }
         for (diff_id, layer) in variant.layers() {
             if self.store.layer_of_diff_id(diff_id).is_none() {
-                let measured = size::of_blob(self.store, &layer.digest)
-                    .map_err(|e| user_error(format!("failed to read layer {}: {e}", layer.digest)))?;
+                let measured = size::of_blob(self.store, &layer.digest).map_err(|e| {
+                    user_error(format!("failed to read layer {}: {e}", layer.digest))
+                })?;
                 check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;
             }
             self.store.add_blob_layer(diff_id, layer);
@@ -392,13 +409,16 @@ impl DockerEntry {
     fn names(&self) -> Result<Vec<Reference>, BuildError> {
         let parse = |name: &String| {
             let parsed = name.parse::<Reference>();
-            parsed.map(|name| name.with_default_tag()).map_err(|e| user_error(format!("`{name}`: {e}")))
+            parsed
+                .map(|name| name.with_default_tag())
+                .map_err(|e| user_error(format!("`{name}`: {e}")))
         };
         self.repo_tags.iter().flatten().map(parse).collect()
     }
 }
 
-const NAME_ANNOTATIONS: [&str; 2] = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+const NAME_ANNOTATIONS: [&str; 2] =
+    ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
 
 /// The name of an entry: its whole name, or what stands for it. A bare `latest` is a tag of nothing.
 fn name_of_entry(entry: &Descriptor) -> Option<Reference> {
@@ -408,16 +428,24 @@ fn name_of_entry(entry: &Descriptor) -> Option<Reference> {
 }
 
 /// Nobody should get a layer other than the one the config was signed for.
-pub(super) fn check_diff_id(layer: &Digest, expected: &DiffId, found: &DiffId) -> Result<(), BuildError> {
+pub(super) fn check_diff_id(
+    layer: &Digest,
+    expected: &DiffId,
+    found: &DiffId,
+) -> Result<(), BuildError> {
     if expected == found {
         return Ok(());
     }
-    Err(user_error(format!("layer {layer} has the content {found}, the image's config wants {expected}")))
+    Err(user_error(format!(
+        "layer {layer} has the content {found}, the image's config wants {expected}"
+    )))
 }
 
 fn check_count(images: usize) -> Result<(), BuildError> {
     if images > IMAGES_MAX {
-        return Err(user_error(format!("the archive names {images} images, more than {IMAGES_MAX}")));
+        return Err(user_error(format!(
+            "the archive names {images} images, more than {IMAGES_MAX}"
+        )));
     }
     Ok(())
 }

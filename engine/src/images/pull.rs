@@ -68,7 +68,8 @@ impl Engine {
             layout: None,
         };
         let image = images.resolve(&request, steps).await?;
-        let was_there = self.store.resolve(&reference.to_string()).as_ref() == Some(&image.manifest_descriptor)
+        let was_there = self.store.resolve(&reference.to_string()).as_ref()
+            == Some(&image.manifest_descriptor)
             && image.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest));
         let step = steps.internal(&format!("pulling {}", reference.familiar()));
         let fetched = match images.fetch_layers(&image, steps, step.step).await {
@@ -79,7 +80,8 @@ impl Engine {
             step.failed(&error.to_string());
             return Err(error);
         }
-        let (store, target, name) = (self.store.clone(), image.manifest_descriptor.clone(), reference.clone());
+        let (store, target, name) =
+            (self.store.clone(), image.manifest_descriptor.clone(), reference.clone());
         blocking(move || {
             tag(&store, &name.to_string(), &target)?;
             flush(&store)
@@ -97,17 +99,22 @@ impl Engine {
     /// Holds the layers against what the config says of them, and makes them known.
     async fn verify(&self, image: &ResolvedImage) -> Result<(), BuildError> {
         let store = self.store.clone();
-        let (diff_ids, layers) = (image.config.rootfs.diff_ids.clone(), image.manifest.layers.clone());
+        let (diff_ids, layers) =
+            (image.config.rootfs.diff_ids.clone(), image.manifest.layers.clone());
         if diff_ids.len() != layers.len() {
-            let message =
-                format!("the image's config names {} layers, its manifest {}", diff_ids.len(), layers.len());
+            let message = format!(
+                "the image's config names {} layers, its manifest {}",
+                diff_ids.len(),
+                layers.len()
+            );
             return Err(BuildError::System { message, hint: None });
         }
         blocking(move || {
             diff_ids.par_iter().zip(&layers).try_for_each(|(diff_id, layer)| {
                 if store.layer_of_diff_id(diff_id).is_none() {
-                    let measured = size::of_blob(&store, &layer.digest)
-                        .map_err(|e| BuildError::system(format!("failed to read layer {}", layer.digest), &e))?;
+                    let measured = size::of_blob(&store, &layer.digest).map_err(|e| {
+                        BuildError::system(format!("failed to read layer {}", layer.digest), &e)
+                    })?;
                     super::load::check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;
                 }
                 store.add_blob_layer(diff_id, layer);

@@ -51,7 +51,8 @@ fn save(
         let variants = read_variants(store, &image.target);
         entries.extend(variants.iter().map(|variant| docker_entry(variant, &image.names)));
     }
-    let index = Index { manifests: chosen.iter().flat_map(named_entries).collect(), ..Index::default() };
+    let index =
+        Index { manifests: chosen.iter().flat_map(named_entries).collect(), ..Index::default() };
     let documents = [
         ("index.json", serde_json::to_vec(&index).expect("an index is plain data")),
         ("manifest.json", serde_json::to_vec(&entries).expect("entries are plain data")),
@@ -111,7 +112,9 @@ fn collect_blobs(
     let bytes = bytes.map_err(|_| lacking(&target.digest))?;
     blobs.insert(target.digest.clone());
     let parsed = oci::manifest::parse(&bytes, Some(&target.media_type));
-    match parsed.map_err(|e| BuildError::system(format!("invalid manifest {}", target.digest), &e))? {
+    match parsed
+        .map_err(|e| BuildError::system(format!("invalid manifest {}", target.digest), &e))?
+    {
         oci::Document::Manifest(manifest) => {
             for part in manifest.layers.iter().chain([&manifest.config]) {
                 if !store.has_blob(&part.digest) {
@@ -121,12 +124,14 @@ fn collect_blobs(
             }
             Ok(())
         }
-        oci::Document::Index(index) if depth < oci::manifest::DEPTH_MAX => {
-            index.manifests.iter().try_for_each(|child| collect_blobs(store, child, depth + 1, blobs))
-        }
-        oci::Document::Index(_) => {
-            Err(BuildError::System { message: "image indexes nest too deep".to_owned(), hint: None })
-        }
+        oci::Document::Index(index) if depth < oci::manifest::DEPTH_MAX => index
+            .manifests
+            .iter()
+            .try_for_each(|child| collect_blobs(store, child, depth + 1, blobs)),
+        oci::Document::Index(_) => Err(BuildError::System {
+            message: "image indexes nest too deep".to_owned(),
+            hint: None,
+        }),
     }
 }
 

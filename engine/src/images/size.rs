@@ -65,7 +65,8 @@ fn measure(store: &Store, digest: &Digest, hash: bool) -> io::Result<(u64, Optio
     })?;
     // What follows the end belongs to the layer's bytes, too.
     io::copy(&mut reader, &mut io::sink())?;
-    let measured = reader.hasher.map(|hasher| Measured { diff_id: DiffId(hasher.finish()), format });
+    let measured =
+        reader.hasher.map(|hasher| Measured { diff_id: DiffId(hasher.finish()), format });
     Ok((size, measured))
 }
 

@@ -108,7 +108,9 @@ fn member(header: &tar::Header, kind: u8, extended: Extended, stored: u64) -> Me
         b'2' => MemberKind::Symlink(link()),
         _ => MemberKind::Other,
     };
-    let real_size = extended.real_size.or_else(|| header.as_gnu()?.real_size().ok().filter(|_| header.entry_type().is_gnu_sparse()));
+    let real_size = extended.real_size.or_else(|| {
+        header.as_gnu()?.real_size().ok().filter(|_| header.entry_type().is_gnu_sparse())
+    });
     Member { path, kind, size: real_size.unwrap_or(stored) }
 }
 

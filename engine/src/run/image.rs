@@ -51,8 +51,13 @@ impl Engine {
     }
 
     /// The image of the store. It counts as missing when a layer is.
-    async fn stored_image(&self, request: &RunRequest, steps: &Arc<Steps>) -> Result<Image, BuildError> {
-        let (store, text, platform) = (self.store.clone(), request.image.clone(), request.platform.clone());
+    async fn stored_image(
+        &self,
+        request: &RunRequest,
+        steps: &Arc<Steps>,
+    ) -> Result<Image, BuildError> {
+        let (store, text, platform) =
+            (self.store.clone(), request.image.clone(), request.platform.clone());
         let found = blocking(move || {
             let variant = find(&store, &text)?.variant(&store, &text, platform.as_ref())?;
             let layers = layers_of(&store, &variant).ok_or_else(|| BuildError::Input {
@@ -73,9 +78,10 @@ fn layers_of(store: &cache::Store, variant: &Variant) -> Option<Vec<LayerId>> {
     if variant.config.rootfs.diff_ids.len() != variant.manifest.layers.len() {
         return None;
     }
-    let id = |(diff_id, blob): (&oci::DiffId, &oci::Descriptor)| match store.layer_of_diff_id(diff_id) {
-        Some(id) => Some(id),
-        None => store.has_blob(&blob.digest).then(|| store.add_blob_layer(diff_id, blob)),
-    };
+    let id =
+        |(diff_id, blob): (&oci::DiffId, &oci::Descriptor)| match store.layer_of_diff_id(diff_id) {
+            Some(id) => Some(id),
+            None => store.has_blob(&blob.digest).then(|| store.add_blob_layer(diff_id, blob)),
+        };
     variant.layers().map(id).collect()
 }

@@ -104,7 +104,11 @@ fn arguments(request: &RunRequest, config: &ContainerConfig) -> Result<Vec<Strin
 }
 
 /// Docker's variables, then the image's, then the user's; the last one counts.
-fn environment(request: &RunRequest, config: &ContainerConfig, hostname: &str) -> Vec<(String, String)> {
+fn environment(
+    request: &RunRequest,
+    config: &ContainerConfig,
+    hostname: &str,
+) -> Vec<(String, String)> {
     let split = |variable: &String| {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         (name.to_owned(), value.to_owned())
@@ -221,8 +225,13 @@ fn directory_layer(
     path: &str,
     scratch: &mut Scratch,
 ) -> Result<PathBuf, BuildError> {
-    let mkdir =
-        MkdirOp { path: path.to_owned(), mode: 0o755, make_parents: true, owner: None, timestamp: None };
+    let mkdir = MkdirOp {
+        path: path.to_owned(),
+        mode: 0o755,
+        make_parents: true,
+        owner: None,
+        timestamp: None,
+    };
     let action = FileAction {
         input: FileInput::Input(0),
         secondary: None,

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build_args::{Action, Build};
 use crate::exit::Exit;
 use crate::progress::{Display, Findings, Mode};
-use crate::{diagnostics, graph, interrupt, result_files, stdin, terminal, ui};
+use crate::{diagnostics, interrupt, result_files, stdin, terminal, ui};
 
 pub(super) async fn run(
     mut build: Build,
@@ -40,7 +40,7 @@ pub(super) async fn run(
         }
         Action::Print(format) => {
             let (plan, _) = plan(build.request, &engine, display, cancel).await?;
-            ui::data(graph::print(&plan, format).as_bytes())?;
+            ui::data(plan.print(format).as_bytes())?;
             Ok(Exit::Success)
         }
     }

@@ -24,6 +24,7 @@ fn offered(command: &Command) -> Command {
     // clap wants names that live as long as the program. It ends right after this.
     let name: &'static str = command.get_name().to_owned().leak();
     let mut offered = Command::new(name)
+        .disable_help_flag(command.is_disable_help_flag_set())
         .args(command.get_arguments().filter(|argument| !argument.is_hide_set()))
         .subcommands(command.get_subcommands().filter(|sub| !sub.is_hide_set()).map(self::offered));
     if let Some(about) = command.get_about() {

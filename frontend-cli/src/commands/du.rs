@@ -39,7 +39,8 @@ impl ShowUsage {
             let images = engine.images().await?;
             let mut rows = vec!["IMAGE\tSIZE".to_owned()];
             rows.extend(images.iter().map(|image| {
-                let name = image.reference.as_ref().map_or(image.name.clone(), oci::Reference::familiar);
+                let name =
+                    image.reference.as_ref().map_or(image.name.clone(), oci::Reference::familiar);
                 format!("{name}\t{}", size(image.size))
             }));
             if rows.len() > 1 {
@@ -54,7 +55,11 @@ impl ShowUsage {
 
 fn rows(usage: &DiskUsage, verbose: bool) -> Vec<String> {
     let row = |what: &str, count: Option<u64>, bytes: u64| {
-        format!("{what}\t{}\t{}", count.map_or(String::new(), |count| count.to_string()), size(bytes))
+        format!(
+            "{what}\t{}\t{}",
+            count.map_or(String::new(), |count| count.to_string()),
+            size(bytes)
+        )
     };
     let mut rows = vec!["TYPE\tTOTAL\tSIZE".to_owned(), row("images", None, usage.images)];
     if verbose {

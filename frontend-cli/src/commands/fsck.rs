@@ -28,7 +28,8 @@ impl Check {
             ui::data(b"the store is whole\n")?;
             return Ok(Exit::Success);
         }
-        let lines: String = problems.iter().map(|p| format!("{}\n", harmless(&p.to_string()))).collect();
+        let lines: String =
+            problems.iter().map(|p| format!("{}\n", harmless(&p.to_string()))).collect();
         ui::data(lines.as_bytes())?;
         tell_warnings(engine);
         let what = if self.repair { "found and removed" } else { "found" };

@@ -75,7 +75,12 @@ impl ShowHistory {
         history.extend(sizes.map(|size| (&nameless, size)));
         let id = if self.no_trunc { image.id.to_string() } else { short_id(&image.id) };
         let ids = std::iter::once(id.as_str()).chain(std::iter::repeat(MISSING));
-        history.into_iter().rev().zip(ids).map(|((entry, size), id)| self.entry(entry, size, id)).collect()
+        history
+            .into_iter()
+            .rev()
+            .zip(ids)
+            .map(|((entry, size), id)| self.entry(entry, size, id))
+            .collect()
     }
 
     fn entry(&self, entry: &oci::History, bytes: u64, id: &str) -> Map<String, Value> {

@@ -21,7 +21,7 @@ pub(super) enum ImageCommand {
     Save(save::Save),
     Load(load::Load),
     Pull(pull::Pull),
-    Run(Run),
+    Run(Box<Run>),
     Prune(prune::Prune),
     Du(du::ShowUsage),
     Fsck(fsck::Check),
@@ -41,7 +41,9 @@ impl ImageCommand {
             ImageSubcommand::Save(args) => Self::Save(save::Save::resolve(args, environment)?),
             ImageSubcommand::Load(args) => Self::Load(load::Load::resolve(args)?),
             ImageSubcommand::Pull(args) => Self::Pull(pull::Pull::resolve(&args, environment)?),
-            ImageSubcommand::Run(args) => Self::Run(run_args::resolve(&args, environment)?),
+            ImageSubcommand::Run(args) => {
+                Self::Run(Box::new(run_args::resolve(&args, environment)?))
+            }
             ImageSubcommand::Prune(args) => Self::Prune(prune::Prune::resolve(&args)?),
             ImageSubcommand::Du(args) => Self::Du(du::ShowUsage::resolve(&args)?),
             ImageSubcommand::Fsck(args) => Self::Fsck(fsck::Check::resolve(&args)),
@@ -63,7 +65,7 @@ impl ImageCommand {
             Self::Save(save) => save.run(&engine()?).await,
             Self::Load(load) => load.run(&engine()?).await,
             Self::Pull(pull) => pull.run(&engine()?).await,
-            Self::Run(command) => run::run(command, &options, notice).await,
+            Self::Run(command) => run::run(*command, &options, notice).await,
             Self::Prune(prune) => prune.run(&options).await,
             Self::Du(show) => show.run(&engine()?).await,
             Self::Fsck(check) => check.run(&engine()?).await,
@@ -78,7 +80,9 @@ pub(super) fn tell_warnings(engine: &Engine) {
 
 /// `--platform` of a command that takes one.
 pub(super) fn platform(text: Option<&str>) -> Result<Option<oci::Platform>, UsageError> {
-    let parse = |text: &str| text.parse().map_err(|error| UsageError::new(format!("`--platform`: {error}")));
+    let parse = |text: &str| {
+        text.parse().map_err(|error| UsageError::new(format!("`--platform`: {error}")))
+    };
     text.map(parse).transpose()
 }
 

@@ -79,7 +79,9 @@ impl List {
     fn entry(&self, image: &ListedImage) -> Map<String, Value> {
         let none = || "<none>".to_owned();
         let (repository, tag) = match &image.reference {
-            Some(reference) => (reference.familiar_name(), reference.tag().map_or_else(none, str::to_owned)),
+            Some(reference) => {
+                (reference.familiar_name(), reference.tag().map_or_else(none, str::to_owned))
+            }
             None => (image.name.clone(), none()),
         };
         let id = if self.no_trunc { image.id.to_string() } else { short_id(&image.id) };
@@ -127,7 +129,9 @@ impl Filter {
     fn check(&self) -> Result<(), UsageError> {
         let Self::Reference(pattern) = self else { return Ok(()) };
         let any: oci::Reference = "any".parse().expect("a name");
-        any.familiar_matches(pattern).map(drop).map_err(|error| UsageError::new(format!("`{pattern}`: {error}")))
+        any.familiar_matches(pattern)
+            .map(drop)
+            .map_err(|error| UsageError::new(format!("`{pattern}`: {error}")))
     }
 
     /// The time of the image that a filter compares with.
@@ -138,7 +142,8 @@ impl Filter {
     }
 
     fn takes(&self, image: &ListedImage, limit: Option<jiff::Timestamp>) -> bool {
-        let created = || image.created.as_ref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
+        let created =
+            || image.created.as_ref().and_then(|time| time.parse::<jiff::Timestamp>().ok());
         match self {
             Self::Reference(pattern) => {
                 let matches = image.reference.as_ref().map(|name| name.familiar_matches(pattern));

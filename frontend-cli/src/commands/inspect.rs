@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use engine::Engine;
 use engine::images::ImageDetails;
-use oci::{ContainerConfig, Descriptor, Digest, DiffId, Platform};
+use oci::{ContainerConfig, Descriptor, DiffId, Digest, Platform};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -191,7 +191,14 @@ fn value(data: &impl Serialize) -> Value {
 const NULL_WHEN_EMPTY: [&str; 6] = ["Cmd", "Entrypoint", "Env", "OnBuild", "Labels", "Volumes"];
 /// Fields that Docker's JSON leaves out when they are empty.
 const OMITTED_WHEN_EMPTY: [&str; 8] = [
-    "ExposedPorts", "Healthcheck", "ArgsEscaped", "StopSignal", "Shell", "Variant", "OsVersion", "Author",
+    "ExposedPorts",
+    "Healthcheck",
+    "ArgsEscaped",
+    "StopSignal",
+    "Shell",
+    "Variant",
+    "OsVersion",
+    "Author",
 ];
 
 /// A value as Docker's JSON has it. Templates see empty fields, too.
@@ -222,11 +229,41 @@ fn is_empty(value: &Value) -> bool {
 
 /// The order in which Docker prints fields; others follow by name.
 const ORDER: [&str; 35] = [
-    "Id", "RepoTags", "RepoDigests", "Comment", "Created", "Author", "Config", "Architecture",
-    "Variant", "Os", "OsVersion", "Size", "RootFS", "Descriptor", "Type", "Layers", "User",
-    "ExposedPorts", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Volumes", "WorkingDir",
-    "Entrypoint", "OnBuild", "Labels", "StopSignal", "Shell", "mediaType", "digest", "size",
-    "urls", "annotations", "platform",
+    "Id",
+    "RepoTags",
+    "RepoDigests",
+    "Comment",
+    "Created",
+    "Author",
+    "Config",
+    "Architecture",
+    "Variant",
+    "Os",
+    "OsVersion",
+    "Size",
+    "RootFS",
+    "Descriptor",
+    "Type",
+    "Layers",
+    "User",
+    "ExposedPorts",
+    "Env",
+    "Cmd",
+    "Healthcheck",
+    "ArgsEscaped",
+    "Volumes",
+    "WorkingDir",
+    "Entrypoint",
+    "OnBuild",
+    "Labels",
+    "StopSignal",
+    "Shell",
+    "mediaType",
+    "digest",
+    "size",
+    "urls",
+    "annotations",
+    "platform",
 ];
 
 /// A value whose fields are printed in [`ORDER`].
@@ -236,7 +273,8 @@ impl Serialize for InOrder<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Object(map) => {
-                let place = |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
+                let place =
+                    |key: &str| ORDER.iter().position(|known| *known == key).unwrap_or(ORDER.len());
                 let mut fields: Vec<(&String, &Value)> = map.iter().collect();
                 fields.sort_by_key(|(key, _)| place(key));
                 serializer.collect_map(fields.into_iter().map(|(key, value)| (key, InOrder(value))))

@@ -34,12 +34,17 @@ impl Load {
         let mut text = String::new();
         for image in engine.load(self.source).await? {
             for name in &image.names {
-                let line = if self.quiet { format!("{name}\n") } else { format!("Loaded image: {name}\n") };
+                let line = if self.quiet {
+                    format!("{name}\n")
+                } else {
+                    format!("Loaded image: {name}\n")
+                };
                 text.push_str(&line);
             }
             if image.names.is_empty() {
                 let id = &image.id;
-                let line = if self.quiet { format!("{id}\n") } else { format!("Loaded image ID: {id}\n") };
+                let line =
+                    if self.quiet { format!("{id}\n") } else { format!("Loaded image ID: {id}\n") };
                 text.push_str(&line);
             }
         }

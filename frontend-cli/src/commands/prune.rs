@@ -28,7 +28,8 @@ impl Prune {
                 Some(("until", time)) => {
                     let unused_for = until(time, jiff::Timestamp::now());
                     filter.unused_for = Some(unused_for.ok_or_else(|| {
-                        invalid("neither a duration nor a time").with_hint("write 24h, 1h30m or 2024-05-01")
+                        invalid("neither a duration nor a time")
+                            .with_hint("write 24h, 1h30m or 2024-05-01")
                     })?);
                 }
                 _ => return Err(invalid("not a filter of prune").with_hint("there is until=")),
@@ -37,8 +38,10 @@ impl Prune {
         let keep = args.keep_storage.as_deref();
         filter.keep_bytes = keep.map(|size| quantity::bytes("--keep-storage", size)).transpose()?;
         if !args.force && !std::io::stdin().is_terminal() {
-            return Err(UsageError::new("`prune` asks before it removes anything, and nobody is there to answer")
-                .with_hint("say `--force` to have it done without asking"));
+            return Err(UsageError::new(
+                "`prune` asks before it removes anything, and nobody is there to answer",
+            )
+            .with_hint("say `--force` to have it done without asking"));
         }
         Ok(Self { filter, force: args.force })
     }
@@ -80,7 +83,10 @@ fn summary(pruned: &Pruned) -> String {
         size(pruned.freed)
     );
     if pruned.waiting > 0 {
-        text.push_str(&format!("{} more when the builds that run now are over\n", size(pruned.waiting)));
+        text.push_str(&format!(
+            "{} more when the builds that run now are over\n",
+            size(pruned.waiting)
+        ));
     }
     text
 }

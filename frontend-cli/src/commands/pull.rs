@@ -1,7 +1,7 @@
 //! `mybuild pull`
 
-use engine::request::PullPolicy;
 use engine::Engine;
+use engine::request::PullPolicy;
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +23,8 @@ pub(super) struct Pull {
 impl Pull {
     pub(super) fn resolve(args: &PullArgs, environment: &Environment) -> Result<Self, UsageError> {
         if args.all_tags {
-            return Err(UsageError::new("`--all-tags` is not supported").with_hint("pull each tag by its name"));
+            return Err(UsageError::new("`--all-tags` is not supported")
+                .with_hint("pull each tag by its name"));
         }
         let name: Reference = args
             .name

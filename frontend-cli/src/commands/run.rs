@@ -129,7 +129,8 @@ async fn attend(
     let outputs = forward(&mut container, command.interactive)?;
     let ended = wait(&container, signals).await;
     // Everything in the container is gone, so that its pipes have an end.
-    tokio::task::spawn_blocking(move || outputs.into_iter().for_each(|output| drop(output.join()))).await?;
+    tokio::task::spawn_blocking(move || outputs.into_iter().for_each(|output| drop(output.join())))
+        .await?;
     drop(raw);
     container.remove().await;
     Ok(ended?)

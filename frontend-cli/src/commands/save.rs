@@ -36,3 +36,26 @@ impl Save {
         Ok(Exit::Success)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_archive_goes_to_a_file_or_a_pipe_and_not_to_a_terminal() {
+        for (output, stdout_is_terminal, wanted) in [
+            (None, true, false),
+            (Some("-"), true, false),
+            (None, false, true),
+            (Some("file.tar"), true, true),
+        ] {
+            let args = SaveArgs {
+                images: vec!["x".to_owned()],
+                output: output.map(Into::into),
+                platform: None,
+            };
+            let environment = Environment { stdout_is_terminal, ..Environment::default() };
+            assert_eq!(Save::resolve(args, &environment).is_ok(), wanted, "{output:?}");
+        }
+    }
+}

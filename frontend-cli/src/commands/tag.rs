@@ -20,8 +20,11 @@ impl Tag {
             .parse()
             .map_err(|error| UsageError::new(format!("`{}`: {error}", args.name)))?;
         if name.digest().is_some() {
-            return Err(UsageError::new(format!("`{}`: a new name cannot have a digest", args.name))
-                .with_hint("the digest of an image is what it is; give it a tag"));
+            return Err(UsageError::new(format!(
+                "`{}`: a new name cannot have a digest",
+                args.name
+            ))
+            .with_hint("the digest of an image is what it is; give it a tag"));
         }
         Ok(Self { source: args.source.clone(), name })
     }

@@ -23,8 +23,10 @@ pub(super) fn resolve(volumes: &[String], tmpfs: &[String]) -> Result<Mounts, Us
     }
     mounts.tmpfs = tmpfs.iter().map(|text| tmpfs_of(text)).collect::<Result<_, _>>()?;
     let targets = mounts.binds.iter().map(|bind| &bind.target);
-    let mut targets: Vec<&String> =
-        targets.chain(&mounts.volumes).chain(mounts.tmpfs.iter().map(|tmpfs| &tmpfs.target)).collect();
+    let mut targets: Vec<&String> = targets
+        .chain(&mounts.volumes)
+        .chain(mounts.tmpfs.iter().map(|tmpfs| &tmpfs.target))
+        .collect();
     targets.sort();
     match targets.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(UsageError::new(format!("`{}` is mounted twice", pair[0]))),
@@ -57,10 +59,12 @@ fn volume(text: &str, mounts: &mut Mounts) -> Result<(), UsageError> {
         }
     }
     let target = target_of(target).map_err(|why| invalid(&why))?;
-    let source = source_of(source).map_err(|error| error.unwrap_or_else(|| {
-        invalid(&format!("`{source}` would be a named volume, which is not supported"))
-            .with_hint(format!("for a directory write `./{source}`"))
-    }))?;
+    let source = source_of(source).map_err(|error| {
+        error.unwrap_or_else(|| {
+            invalid(&format!("`{source}` would be a named volume, which is not supported"))
+                .with_hint(format!("for a directory write `./{source}`"))
+        })
+    })?;
     mounts.binds.push(Bind { source, target, readonly });
     Ok(())
 }
@@ -71,7 +75,8 @@ fn source_of(text: &str) -> Result<PathBuf, Option<UsageError>> {
     if !is_path {
         return Err(None);
     }
-    std::path::absolute(Path::new(text)).map_err(|error| Some(UsageError::new(format!("`{text}`: {error}"))))
+    std::path::absolute(Path::new(text))
+        .map_err(|error| Some(UsageError::new(format!("`{text}`: {error}"))))
 }
 
 fn target_of(text: &str) -> Result<String, String> {
@@ -140,7 +145,8 @@ mod tests {
             (&[], &["/b:mode=1777"], "option `mode=1777` is not supported"),
             (&[], &["/b:size=x"], "is not a size"),
         ] {
-            let own = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+            let own =
+                |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
             let error = resolve(&own(volumes), &own(tmpfs)).expect_err(wanted);
             assert!(error.message.contains(wanted), "{}", error.message);
         }

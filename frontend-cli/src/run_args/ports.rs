@@ -34,13 +34,15 @@ fn publish(text: &str) -> Result<Vec<PortForward>, UsageError> {
         Some((address, host)) => (address, host),
         None => ("", rest),
     };
-    let address = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    let address =
+        address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address = match address {
         "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
         text => text.parse().map_err(|_| invalid(format!("`{text}` is not an address")))?,
     };
-    let container = range(container).ok_or_else(|| invalid(format!("`{container}` is not a port")))?;
+    let container =
+        range(container).ok_or_else(|| invalid(format!("`{container}` is not a port")))?;
     let host = match host {
         // The kernel chooses.
         "" => vec![0; container.len()],
@@ -79,7 +81,12 @@ mod tests {
             ("localhost::80", local, &[(0, 80)], Protocol::Tcp),
             ("53:53/udp", any, &[(53, 53)], Protocol::Udp),
             ("8000-8001:90-91", any, &[(8000, 90), (8001, 91)], Protocol::Tcp),
-            ("[::1]:8080:80", IpAddr::V6(std::net::Ipv6Addr::LOCALHOST), &[(8080, 80)], Protocol::Tcp),
+            (
+                "[::1]:8080:80",
+                IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+                &[(8080, 80)],
+                Protocol::Tcp,
+            ),
         ] {
             let wanted: Vec<_> = pairs
                 .iter()

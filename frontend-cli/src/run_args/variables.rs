@@ -16,7 +16,8 @@ pub(super) fn resolve(
 ) -> Result<Vec<(String, String)>, UsageError> {
     let mut variables = Vec::new();
     for path in files {
-        let invalid = |why: String| UsageError::new(format!("`--env-file {}`: {why}", path.display()));
+        let invalid =
+            |why: String| UsageError::new(format!("`--env-file {}`: {why}", path.display()));
         let text = read(path).map_err(|error| invalid(error.to_string()))?;
         variables.extend(lines(&text, environment).map_err(invalid)?);
     }
@@ -79,10 +80,12 @@ mod tests {
         let mut environment = Environment::default();
         environment.variables.insert("SET".to_owned(), "here".into());
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "# comment\n\nA=1\n  B=\"two words\" \nSET\nUNSET\nC=x=y\n").unwrap();
+        std::fs::write(file.path(), "# comment\n\nA=1\n  B=\"two words\" \nSET\nUNSET\nC=x=y\n")
+            .unwrap();
         let flags = ["A=2", "SET", "UNSET", "EMPTY="].map(str::to_owned);
         let found = resolve(&[file.path().to_owned()], &flags, &environment).unwrap();
-        let found: Vec<String> = found.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let found: Vec<String> =
+            found.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let wanted = ["A=1", "B=\"two words\" ", "SET=here", "C=x=y", "A=2", "SET=here", "EMPTY="];
         assert_eq!(found, wanted);
         for bad in ["=x", "two words=1"] {

@@ -1,8 +1,9 @@
 //! A build killed at any point leaves a store that opens, is whole, and builds the same image;
 //! and leaves nothing running or mounted.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::DirEntry;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -70,7 +71,9 @@ fn privileged_a_build_killed_at_any_call_does_no_harm() {
 fn spread(counts: &BTreeMap<String, usize>, names: &[&'static str], count: usize) -> Vec<Point> {
     let all: Vec<Point> = names
         .iter()
-        .flat_map(|name| (1..=counts.get(*name).copied().unwrap_or(0)).map(|n| Point::Call(name, n)))
+        .flat_map(|name| {
+            (1..=counts.get(*name).copied().unwrap_or(0)).map(|n| Point::Call(name, n))
+        })
         .collect();
     let count = count.min(all.len());
     (0..count).map(|n| all[n * all.len() / count]).collect()
@@ -122,7 +125,7 @@ fn sweep(world: &World, name: &str, expected: &Undisturbed, points: Vec<Point>) 
         }
     });
     world.check_mounts("at the end");
-    check_cgroups();
+    check_cgroups(world);
 }
 
 fn kill_and_look(
@@ -164,17 +167,37 @@ fn killed_at(build: &Command, call: &str, n: usize) -> Command {
     command
 }
 
-/// That no control group is left of a process that is gone. The builds after the killed ones
-/// have cleared up after them, also after those of other tests.
-fn check_cgroups() {
-    let mut left = BTreeSet::new();
-    for mounts in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/pids"] {
-        let Ok(entries) = std::fs::read_dir(mounts) else { continue };
-        left.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap_or_default();
-            let pid = name.strip_prefix("mybuild-").and_then(|rest| rest.split('-').next());
-            pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
-        }));
+/// That control groups of processes that are gone go with the next start.
+fn check_cgroups(world: &World) {
+    let before = orphaned_groups();
+    let build = &mut world.build(&world.path("store-calm"), &world.path("image-calm"));
+    must_succeed(build.arg("--no-cache"));
+    let left: Vec<PathBuf> = before.into_iter().filter(|group| group.exists()).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+}
+
+/// Groups called `mybuild-PID-START-N` of processes that are gone.
+fn orphaned_groups() -> Vec<PathBuf> {
+    let mut orphaned = Vec::new();
+    let mut directories = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(directory) = directories.pop() {
+        let Ok(entries) = std::fs::read_dir(directory) else { continue };
+        let is_directory = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        for entry in entries.flatten().filter(is_directory) {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let numbers: Vec<&str> =
+                name.strip_prefix("mybuild-").map_or(Vec::new(), |rest| rest.split('-').collect());
+            match numbers[..] {
+                [pid, start, n]
+                    if [pid, start, n].iter().all(|number| number.parse::<u64>().is_ok()) =>
+                {
+                    if !Path::new("/proc").join(pid).exists() {
+                        orphaned.push(entry.path());
+                    }
+                }
+                _ => directories.push(entry.path()),
+            }
+        }
     }
-    assert_eq!(left, BTreeSet::new());
+    orphaned
 }

@@ -9,8 +9,16 @@ const CALLS: &str = "openat,write,writev,pwrite64,pwritev,copy_file_range,sendfi
                      fallocate,ioctl,link,linkat,symlink,symlinkat,mkdir,mkdirat,mknodat,\
                      rename,renameat,renameat2,fsync,fdatasync,syncfs";
 const WRITES: [&str; 10] = [
-    "write", "writev", "pwrite64", "pwritev", "copy_file_range", "sendfile", "splice", "ftruncate",
-    "fallocate", "ioctl",
+    "write",
+    "writev",
+    "pwrite64",
+    "pwritev",
+    "copy_file_range",
+    "sendfile",
+    "splice",
+    "ftruncate",
+    "fallocate",
+    "ioctl",
 ];
 const MAKES: [&str; 6] = ["link", "linkat", "symlink", "symlinkat", "mkdir", "mkdirat"];
 const RENAMES: [&str; 3] = ["rename", "renameat", "renameat2"];
@@ -101,9 +109,10 @@ fn synced_between(trace: &Trace, root: &str, path: &str, start: usize, end: usiz
         "syncfs" => call.descriptor().is_some_and(|found| found.starts_with(root)),
         _ => call.descriptor() == Some(path),
     };
-    let mut syncs = trace.calls.iter().filter(|call| {
-        call.name == "syncfs" || FILE_SYNCS.contains(&call.name.as_str())
-    });
+    let mut syncs = trace
+        .calls
+        .iter()
+        .filter(|call| call.name == "syncfs" || FILE_SYNCS.contains(&call.name.as_str()));
     syncs.any(|call| call.succeeded() && call.began > start && call.ended < end && covers(call))
 }
 

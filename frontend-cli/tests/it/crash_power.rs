@@ -33,12 +33,7 @@ const SHAPES: [Shape; 4] = [
         after: "FROM scratch\nCOPY tree /tree\n",
         exports: false,
     },
-    Shape {
-        name: "RUN is last",
-        before: RUN_IS_LAST,
-        after: RUN_IS_LAST,
-        exports: false,
-    },
+    Shape { name: "RUN is last", before: RUN_IS_LAST, after: RUN_IS_LAST, exports: false },
     Shape {
         name: "compressed and exported",
         before: "FROM scratch\nCOPY tree /tree\nWORKDIR /tree/deeper\n",

@@ -139,6 +139,11 @@ impl World {
         for bucket in ["tmp-v1", "leases-v1"] {
             assert_eq!(names(&root.join(bucket)), BTreeSet::new(), "{about}: {bucket}");
         }
+        for directory in [root.to_owned(), root.join("index-v1")] {
+            let is_temporary = |name: &&OsString| name.as_encoded_bytes().starts_with(b".");
+            let found = names(&directory);
+            assert_eq!(found.iter().find(is_temporary), None, "{about}: {}", directory.display());
+        }
         let locks = names(&root.join("locks-v1"));
         // Two locks are part of every store.
         let is_known = |name: &OsString| name == "database" || name == "index";

@@ -1,6 +1,8 @@
 //! The commands on images, by the real program against a store of their own.
 
 mod archives;
+mod pull;
+mod registry;
 mod run;
 mod world;
 
@@ -22,15 +24,24 @@ fn privileged_images_are_listed_as_by_docker() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 3, "{table}");
     assert_eq!(lines[0], "REPOSITORY                  TAG       IMAGE ID       CREATED       SIZE");
-    assert!(lines[1].starts_with(&format!("127.0.0.1:5000/other/name   2         {short}   ")), "{table}");
-    assert!(lines[2].starts_with(&format!("small                       1         {short}   ")), "{table}");
+    assert!(
+        lines[1].starts_with(&format!("127.0.0.1:5000/other/name   2         {short}   ")),
+        "{table}"
+    );
+    assert!(
+        lines[2].starts_with(&format!("small                       1         {short}   ")),
+        "{table}"
+    );
     assert!(lines[2].ends_with("   13B"), "{table}");
     assert_eq!(world.ok(&["image", "ls", "-q"]), format!("{short}\n{short}\n"));
     assert_eq!(world.ok(&["images", "-q", "--no-trunc", "small"]), format!("{id}\n"));
     for (words, wanted) in [
         (&["--format", "{{.Repository}}:{{.Tag}}"][..], "127.0.0.1:5000/other/name:2\nsmall:1\n"),
         (&["--format", "{{.Size}}", "small:1"], "13B\n"),
-        (&["--format", "{{.Platforms}} {{.CreatedAt}}", "sm*"], "linux/amd64 2024-05-01 00:00:00 +0000 UTC\n"),
+        (
+            &["--format", "{{.Platforms}} {{.CreatedAt}}", "sm*"],
+            "linux/amd64 2024-05-01 00:00:00 +0000 UTC\n",
+        ),
         (&["--format", r"table {{.Tag}}\t{{.Size}}", "small"], "TAG       SIZE\n1         13B\n"),
         (&["-q", "--filter", "dangling=true"], ""),
         (&["--format", "{{.Tag}}", "--filter", "label=x=1", "--filter", "reference=small"], "1\n"),
@@ -55,7 +66,16 @@ fn privileged_images_have_many_names() {
     world.ok(&["tag", "small:1", "small"]);
     let id = id(&world, "small:1");
     let hex = &id["sha256:".len()..];
-    for name in ["small", "small:latest", "docker.io/library/small:1", &id, hex, &hex[..12], &hex[..6], &id[..20]] {
+    for name in [
+        "small",
+        "small:latest",
+        "docker.io/library/small:1",
+        &id,
+        hex,
+        &hex[..12],
+        &hex[..6],
+        &id[..20],
+    ] {
         assert_eq!(world.ok(&["inspect", "-f", "{{.Id}}", name]).trim_end(), id, "{name}");
     }
     // An image without a name is there until the next prune.
@@ -68,7 +88,8 @@ fn privileged_images_have_many_names() {
 #[test]
 fn privileged_inspect_shows_dockers_json() {
     let Some(world) = World::with_small_image() else { return };
-    let shown: serde_json::Value = serde_json::from_str(&world.ok(&["inspect", "small:1"])).expect("JSON");
+    let shown: serde_json::Value =
+        serde_json::from_str(&world.ok(&["inspect", "small:1"])).expect("JSON");
     let image = &shown[0];
     assert_eq!(image["RepoTags"], serde_json::json!(["small:1"]));
     assert_eq!(image["Config"]["Cmd"], serde_json::json!(["sh", "-c", "echo default command"]));
@@ -87,7 +108,8 @@ fn privileged_inspect_shows_dockers_json() {
         ("{{range .RepoTags}}", "`range` is not supported"),
         ("{{.Nosuch}}", "no field `Nosuch`"),
     ] {
-        let output = world.run(&["image", "inspect", "--type=image", "--format", format, "small:1"], "");
+        let output =
+            world.run(&["image", "inspect", "--type=image", "--format", format, "small:1"], "");
         let told = stdout(&output) + &stderr(&output);
         assert!(told.contains(wanted), "{format}: {told}");
         assert_eq!(output.status.success(), told == format!("{wanted}\n"), "{format}: {told}");
@@ -102,7 +124,8 @@ fn privileged_inspect_shows_dockers_json() {
 #[test]
 fn privileged_history_has_an_entry_an_instruction() {
     let Some(world) = World::with_small_image() else { return };
-    let told = world.ok(&["history", "--format", "{{.CreatedBy}}|{{.Size}}|{{.Comment}}", "small:1"]);
+    let told =
+        world.ok(&["history", "--format", "{{.CreatedBy}}|{{.Size}}|{{.Comment}}", "small:1"]);
     assert_eq!(told, "CMD [\"sh\"]|0B|by hand\nADD rootfs.tar /|13B|\n");
     let id = id(&world, "small:1");
     assert_eq!(world.ok(&["history", "-q", "--no-trunc", "small:1"]), format!("{id}\n<missing>\n"));
@@ -136,14 +159,23 @@ fn privileged_names_are_given_and_taken_away() {
 fn privileged_several_platforms_are_one_image() {
     let Some(world) = World::new() else { return };
     let mut layout = Layout::new(&world.path("both"));
-    let foreign = oci::Platform::new("linux", if host().architecture == "s390x" { "amd64" } else { "s390x" }, "");
+    let foreign = oci::Platform::new(
+        "linux",
+        if host().architecture == "s390x" { "amd64" } else { "s390x" },
+        "",
+    );
     let own = layout.image(&small_layer(), config(), &host());
     let other = layout.image(&small_layer(), config(), &foreign);
     let index = layout.index_of(vec![other.clone(), own.clone()]);
     layout.name("both:1", index.clone());
     layout.write();
     world.ok(&["load", "-i", "both"]);
-    let told = world.ok(&["images", "--no-trunc", "--format", "{{.ID}} {{.Digest}} {{.Platforms}} {{.Size}}"]);
+    let told = world.ok(&[
+        "images",
+        "--no-trunc",
+        "--format",
+        "{{.ID}} {{.Digest}} {{.Platforms}} {{.Size}}",
+    ]);
     let digest = &index.digest;
     assert_eq!(told, format!("{digest} {digest} {foreign},{} 13B\n", host()));
     let architecture = |words: &[&str]| {
@@ -158,7 +190,8 @@ fn privileged_several_platforms_are_one_image() {
     world.ok(&["save", "--platform", &foreign.to_string(), "-o", "one.tar", "both:1"]);
     let loaded = world.with_root("second", &["load", "-i", "one.tar"], b"");
     assert_eq!(stdout(&loaded), "Loaded image: both:1\n", "{}", stderr(&loaded));
-    let told = world.with_root("second", &["images", "--format", "{{.Digest}} {{.Platforms}}"], b"");
+    let told =
+        world.with_root("second", &["images", "--format", "{{.Digest}} {{.Platforms}}"], b"");
     assert_eq!(stdout(&told), format!("{} {foreign}\n", other.digest));
     // So is what is whole of an index of which only a part came along.
     for entry in std::fs::read_dir(world.path("both/blobs/sha256")).expect("listed").flatten() {
@@ -184,7 +217,15 @@ fn privileged_wrong_words_are_told_by_name() {
         (&["history", "nosuch"], 1, "no image `nosuch`"),
         (&["tag", "nosuch", "a"], 1, "no image `nosuch`"),
         (&["tag", "small:1", "Upper"], 2, "must be lowercase"),
-        (&["tag", "small:1", "a@sha256:0000000000000000000000000000000000000000000000000000000000000000"], 2, "cannot have a digest"),
+        (
+            &[
+                "tag",
+                "small:1",
+                "a@sha256:0000000000000000000000000000000000000000000000000000000000000000",
+            ],
+            2,
+            "cannot have a digest",
+        ),
         (&["save", "nosuch", "-o", "x.tar"], 1, "no image `nosuch`"),
         (&["load", "-i", "nosuch"], 1, "failed to open `nosuch`"),
         (&["pull", "--all-tags", "x"], 2, "`--all-tags` is not supported"),
@@ -211,8 +252,11 @@ fn privileged_wrong_words_are_told_by_name() {
 fn privileged_the_store_is_measured_checked_and_pruned() {
     let Some(world) = World::with_small_image() else { return };
     assert_eq!(world.ok(&["fsck", "--full"]), "the store is whole\n");
-    let usage: serde_json::Value = serde_json::from_str(&world.ok(&["du", "--format=json"])).expect("JSON");
-    assert!(usage["images"].as_u64() > Some(0) && usage["total"].as_u64() >= usage["images"].as_u64());
+    let usage: serde_json::Value =
+        serde_json::from_str(&world.ok(&["du", "--format=json"])).expect("JSON");
+    assert!(
+        usage["images"].as_u64() > Some(0) && usage["total"].as_u64() >= usage["images"].as_u64()
+    );
     assert!(world.ok(&["du", "-v"]).contains("small:1"));
     world.ok(&["prune", "--all", "--force"]);
     assert_eq!(world.ok(&["history", "--format", "{{.Size}}", "small:1"]), "0B\n13B\n");
@@ -229,5 +273,9 @@ fn privileged_the_store_is_measured_checked_and_pruned() {
     std::fs::write(world.path("store/blobs/sha256").join(layer.hex()), "x").expect("written");
     let output = world.run(&["fsck"], "");
     assert_eq!(output.status.code(), Some(1));
-    assert!(stdout(&output).contains("blob-size") && stdout(&output).contains("image-incomplete"), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains("blob-size") && stdout(&output).contains("image-incomplete"),
+        "{}",
+        stdout(&output)
+    );
 }

@@ -10,7 +10,7 @@ mod crash_trace;
 mod crash_world;
 mod drawing;
 mod e2e;
-mod graphs;
+mod guards;
 mod images;
 mod results;
 mod screen;

@@ -18,6 +18,9 @@ use crate::layer::content::read_up_to;
 /// Bytes in a block. Part of the format: another size gives other bytes.
 const BLOCK: usize = 128 * 1024;
 
+/// The level for blocks that do not get shorter anyway.
+const FASTEST: u32 = 1;
+
 /// How far back deflate can refer.
 const WINDOW: usize = 32 * 1024;
 
@@ -87,6 +90,7 @@ fn read_block(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
 fn compress_block(block: &[u8], dictionary: &[u8], level: u32, is_last: bool) -> Block {
     let mut crc = Hasher::new();
     crc.update(block);
+    let level = if is_flat(block) { FASTEST } else { level };
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     if !dictionary.is_empty() {
         compress.set_dictionary(dictionary).expect("a new compressor takes a dictionary");
@@ -102,6 +106,17 @@ fn compress_block(block: &[u8], dictionary: &[u8], level: u32, is_last: bool) ->
     assert!(bytes.len() < bytes.capacity(), "there was room for the whole block");
     assert_eq!(status == Status::StreamEnd, is_last, "only the last block ends the stream");
     Block { bytes, crc }
+}
+
+/// Whether all bytes are about equally frequent, as in what is compressed or encrypted already.
+/// Only long repetitions could shorten it, and those any level finds.
+fn is_flat(block: &[u8]) -> bool {
+    let mut counts = [0u64; 256];
+    block.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let length = block.len() as u64;
+    let squares: u64 = counts.iter().map(|count| count * count).sum();
+    // Equal counts give length² / 256; random bytes of a whole block stay within two hundredths.
+    length == BLOCK as u64 && squares * 256 * 100 < length * length * 102
 }
 
 /// Waits for a block. On a thread of rayon's that must not keep the blocks' own tasks from

@@ -33,19 +33,19 @@ pub(crate) const EXAMPLES: [Example; 4] = [
     Example {
         name: "python-web",
         edit: ("words.txt", "Good words", "Words of NEW"),
-        runs_again: &["stage-2 5/5"],
+        runs_again: &["stage-2 4/4"],
         changed: Some("Words of NEW from a file.\n"),
     },
     Example {
         name: "rust-app",
         edit: ("src/order.rs", "Ok(versions", "eprintln!(\"NEW\");\n    Ok(versions"),
-        runs_again: &["build 4/5", "build 5/5", "stage-2 2/2"],
+        runs_again: &["build 3/4", "build 4/4", "stage-2 2/2"],
         changed: None,
     },
     Example {
         name: "twelve-stages",
-        edit: ("chapters/3.txt", "Chapter", "Moss NEW chapter"),
-        runs_again: &["book 12/12", "book 5/12", "chapter-3 2/3", "chapter-3 3/3"],
+        edit: ("chapters/9.txt", "Chapter", "Moss NEW chapter"),
+        runs_again: &["book 10/10", "book 9/10", "chapter-9 1/2", "chapter-9 2/2"],
         changed: None,
     },
 ];
@@ -57,7 +57,7 @@ impl Example {
         builder.copy_testdata(name);
         let build = || builder.build_directory(name, &["-t", name]).success();
         let first = build();
-        assert!(first.steps().len() > 5, "{}", first.stderr);
+        assert!(first.steps().len() > 5, "{name}: {:?}", first.steps());
         assert_eq!(build().ran(), [""; 0], "{name}: nothing has changed");
         self.touch_everything(builder);
         assert_eq!(build().ran(), [""; 0], "{name}: only times have changed");

@@ -22,7 +22,7 @@ fn privileged_a_failing_step_shows_its_output_its_line_and_its_log() {
     assert!(log.contains("to the error\n"), "{log}");
     // It has failed, so it runs again.
     let again = builder.run(&["--progress", "json", "context"]).fails_with(1);
-    assert_eq!(again.ran(), ["stage-0 2/2"]);
+    assert_eq!(again.ran(), ["2/2"]);
     builder.assert_nothing_left();
 }
 

@@ -25,9 +25,10 @@ pub(crate) struct Step {
 
 impl Step {
     /// `build 2/5`; nothing for steps that are not the user's.
-    pub(crate) fn number(&self) -> Option<&str> {
+    pub(crate) fn number(&self) -> Option<String> {
         let (number, _) = self.name.strip_prefix('[')?.split_once(']')?;
-        (number != "internal").then_some(number)
+        let words: Vec<&str> = number.split_whitespace().collect();
+        (number != "internal").then(|| words.join(" "))
     }
 }
 
@@ -35,19 +36,28 @@ impl Outcome {
     /// Fails the test if the program failed.
     #[track_caller]
     pub(crate) fn success(self) -> Self {
-        assert_eq!(self.code, Some(0), "{}", self.stderr);
+        assert_eq!(self.code, Some(0), "{}", self.words());
         self
     }
 
     /// Fails the test unless the program ended with `code`.
     #[track_caller]
     pub(crate) fn fails_with(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}", self.stderr);
+        assert_eq!(self.code, Some(code), "{}", self.words());
         self
     }
 
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Standard error without the events.
+    pub(crate) fn words(&self) -> String {
+        self.stderr
+            .lines()
+            .filter(|line| !line.starts_with('{'))
+            .map(|line| format!("{line}\n"))
+            .collect()
     }
 
     pub(crate) fn steps(&self) -> Vec<Step> {
@@ -63,7 +73,7 @@ impl Outcome {
         let mut ran: Vec<String> = (self.steps().iter())
             .filter(|step| step.end != "cached" && !step.end.is_empty())
             .filter(|step| !step.name.contains("] FROM "))
-            .filter_map(|step| step.number().map(str::to_owned))
+            .filter_map(Step::number)
             .collect();
         ran.sort();
         ran

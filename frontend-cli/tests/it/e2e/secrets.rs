@@ -16,7 +16,7 @@ fn privileged_a_secret_is_nowhere_on_the_disk() {
 RUN --mount=type=secret,id=key --mount=type=secret,id=variable,env=VARIABLE \\
     wc -c </run/secrets/key >/length && printf %s \"$VARIABLE\" | wc -c >>/length && \\
     stat -c %a /run/secrets/key >>/length
-RUN find / -name secrets -o -path '/run/*' >/left
+RUN find /run -type f >/left 2>/dev/null; true
 ";
     let mut command = builder.command(&[
         "build",

@@ -20,7 +20,12 @@ fn privileged_what_is_saved_and_loaded_is_the_same_image() {
     let before = listing(&world, "store");
     world.ok(&["save", "-o", "a.tar", "small:1", "localhost/other:2"]);
     let loaded = world.with_root("second", &["load", "-i", "a.tar"], b"");
-    assert_eq!(stdout(&loaded), "Loaded image: small:1\nLoaded image: localhost/other:2\n", "{}", stderr(&loaded));
+    assert_eq!(
+        stdout(&loaded),
+        "Loaded image: small:1\nLoaded image: localhost/other:2\n",
+        "{}",
+        stderr(&loaded)
+    );
     assert_eq!(listing(&world, "second"), before);
     // Through pipes, twice the same bytes.
     let piped = world.run(&["save", "small:1", "localhost/other:2"], "");
@@ -64,10 +69,16 @@ fn small_config(world: &World) -> Vec<u8> {
 fn privileged_old_archives_of_docker_are_loaded() {
     let Some(world) = World::with_small_image() else { return };
     let config = small_config(&world);
-    let manifest = r#"[{"Config":"config.json","RepoTags":["old:1","old:2"],"Layers":["abc/layer.tar"]}]"#;
+    let manifest =
+        r#"[{"Config":"config.json","RepoTags":["old:1","old:2"],"Layers":["abc/layer.tar"]}]"#;
     let archive = docker_archive(&config, &small_layer(), manifest);
     let loaded = world.with_root("second", &["load"], &archive);
-    assert_eq!(stdout(&loaded), "Loaded image: old:1\nLoaded image: old:2\n", "{}", stderr(&loaded));
+    assert_eq!(
+        stdout(&loaded),
+        "Loaded image: old:1\nLoaded image: old:2\n",
+        "{}",
+        stderr(&loaded)
+    );
     let found = world.with_root("second", &["inspect", "-f", "{{.Id}}", "old:2"], b"");
     assert_eq!(stdout(&found).trim_end(), Digest::of(&config).as_str());
     let whole = world.with_root("second", &["fsck", "--full"], b"");
@@ -94,7 +105,8 @@ fn privileged_what_is_no_image_is_refused_and_leaves_no_name() {
         tar.into_inner().expect("written")
     };
     let mut flipped = layout.clone();
-    let at = flipped.windows(12).position(|bytes| bytes == b"hello, world").expect("it is in there");
+    let at =
+        flipped.windows(12).position(|bytes| bytes == b"hello, world").expect("it is in there");
     flipped[at] ^= 1;
     let name = good.replace("bad:1", "Not A Name");
     for (what, archive, wanted) in [
@@ -102,10 +114,22 @@ fn privileged_what_is_no_image_is_refused_and_leaves_no_name() {
         ("text", b"no archive at all\n".to_vec(), "failed to read the archive"),
         ("cut in the middle", cut(&archive(good), 1500), "unexpected end"),
         ("another layer", docker_archive(&config, b"", good), "has the content"),
-        ("no layers", archive(&good.replace("\"first.tar\"", "")), "names 1 layers, its manifest 0"),
-        ("a missing layer", archive(&good.replace("first.tar", "second.tar")), "lacks `second.tar`"),
+        (
+            "no layers",
+            archive(&good.replace("\"first.tar\"", "")),
+            "names 1 layers, its manifest 0",
+        ),
+        (
+            "a missing layer",
+            archive(&good.replace("first.tar", "second.tar")),
+            "lacks `second.tar`",
+        ),
         ("a missing config", archive(&good.replace("config.json", "x.json")), "lacks `x.json`"),
-        ("a layer outside", archive(&good.replace("first.tar", "../../etc/passwd")), "lacks `../../etc/passwd`"),
+        (
+            "a layer outside",
+            archive(&good.replace("first.tar", "../../etc/passwd")),
+            "lacks `../../etc/passwd`",
+        ),
         ("a link outside", with_link("../../../../etc/passwd"), "lacks `first.tar`"),
         ("a link to itself", with_link("first.tar"), "lacks `first.tar`"),
         ("no JSON", archive("{"), "manifest.json"),
@@ -140,10 +164,15 @@ fn privileged_skopeo_reads_the_store_and_we_read_what_it_writes() {
         eprintln!("SKIPPED: there is no skopeo");
         return;
     }
-    let told = skopeo(&["inspect", "--format", "{{.Digest}}", "oci:store:small:1"]).expect("it runs");
+    let told =
+        skopeo(&["inspect", "--format", "{{.Digest}}", "oci:store:small:1"]).expect("it runs");
     assert_eq!(told, world.ok(&["images", "--format", "{{.Digest}}", "small:1"]));
     let id = id(&world, "small:1");
-    for (number, target) in ["docker-archive:a.tar:copy:1", "oci-archive:b.tar:copy:1", "oci:c:copy:1"].iter().enumerate() {
+    for (number, target) in
+        ["docker-archive:a.tar:copy:1", "oci-archive:b.tar:copy:1", "oci:c:copy:1"]
+            .iter()
+            .enumerate()
+    {
         skopeo(&["copy", "-q", "--insecure-policy", "oci:store:small:1", target]).expect("it runs");
         let file = target.split(':').nth(1).expect("a path");
         let root = format!("second{number}");

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use oci::{Descriptor, Digest, DiffId, ImageConfig, Index, Manifest, Platform, media_type};
+use oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Manifest, Platform, media_type};
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -103,7 +103,8 @@ impl World {
 
     /// The same store seen from another directory, with another root.
     pub(super) fn with_root(&self, root: &str, words: &[&str], stdin: &[u8]) -> Output {
-        let mut child = self.command(words).env("MYBUILD_ROOT", self.path(root)).spawn().expect("runs");
+        let mut child =
+            self.command(words).env("MYBUILD_ROOT", self.path(root)).spawn().expect("runs");
         let _ = child.stdin.take().expect("a pipe").write_all(stdin);
         child.wait_with_output().expect("mybuild ends")
     }
@@ -119,9 +120,8 @@ impl World {
             let environment = String::from_utf8_lossy(&environment);
             assert!(!environment.contains(&here), "{} is alive", process.path().display());
         }
-        let is_empty = |folder: &str| {
-            std::fs::read_dir(self.path(folder)).expect("listed").next().is_none()
-        };
+        let is_empty =
+            |folder: &str| std::fs::read_dir(self.path(folder)).expect("listed").next().is_none();
         assert!(is_empty("store/tmp-v1"));
         assert!(is_empty("store/leases-v1"));
         // The one layer of the one image; what a container writes is not kept.
@@ -165,7 +165,8 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(directory: &Path) -> Self {
         std::fs::create_dir_all(directory.join("blobs/sha256")).expect("made");
-        std::fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
+        std::fs::write(directory.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)
+            .expect("written");
         Self { directory: directory.to_owned(), index: Index::default() }
     }
 
@@ -177,7 +178,12 @@ impl Layout {
     }
 
     /// One image of one uncompressed layer.
-    pub(super) fn image(&mut self, layer: &[u8], mut config: ImageConfig, platform: &Platform) -> Descriptor {
+    pub(super) fn image(
+        &mut self,
+        layer: &[u8],
+        mut config: ImageConfig,
+        platform: &Platform,
+    ) -> Descriptor {
         config.rootfs.diff_ids = vec![DiffId(Digest::of(layer))];
         config.os = platform.os.clone();
         config.architecture = platform.architecture.clone();
@@ -241,18 +247,28 @@ pub(super) fn config() -> ImageConfig {
 
 fn busybox_layer(busybox: &[u8]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
-    for (path, mode) in [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("data/", 0o755), ("home/", 0o755)] {
+    for (path, mode) in
+        [("bin/", 0o755), ("etc/", 0o755), ("tmp/", 0o1777), ("data/", 0o755), ("home/", 0o755)]
+    {
         let mut header = header(tar::EntryType::Directory, mode, 0);
         tar.append_data(&mut header, path, std::io::empty()).expect("written");
     }
     append(&mut tar, "bin/busybox", 0o755, busybox);
-    for name in ["cat", "env", "httpd", "id", "ls", "pwd", "sh", "sleep", "stty", "touch", "true", "hostname", "grep"] {
+    for name in [
+        "cat", "env", "httpd", "id", "ls", "pwd", "sh", "sleep", "stty", "touch", "true",
+        "hostname", "grep",
+    ] {
         let mut header = header(tar::EntryType::Symlink, 0o777, 0);
         tar.append_link(&mut header, format!("bin/{name}"), "busybox").expect("written");
     }
     append(&mut tar, "bin/script", 0o644, b"not executable\n");
     append(&mut tar, "data/from-image", 0o644, b"kept\n");
-    append(&mut tar, "etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home:/bin/sh\n");
+    append(
+        &mut tar,
+        "etc/passwd",
+        0o644,
+        b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/home:/bin/sh\n",
+    );
     append(&mut tar, "etc/group", 0o644, b"root:x:0:\napp:x:1000:\n");
     tar.into_inner().expect("written")
 }

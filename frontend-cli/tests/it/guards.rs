@@ -1,0 +1,185 @@
+//! What a build may cost, counted in system calls, bytes and processes rather than by a clock.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::crash_trace::{Call, Trace};
+use crate::crash_world::{World, has_strace, must_succeed};
+
+const OPENS: [&str; 3] = ["open", "openat", "openat2"];
+const READS: [&str; 7] =
+    ["read", "pread64", "readv", "preadv", "copy_file_range", "sendfile", "splice"];
+const WRITES: [&str; 7] =
+    ["write", "pwrite64", "writev", "pwritev", "copy_file_range", "sendfile", "splice"];
+const SYNCS: [&str; 4] = ["syncfs", "fsync", "fdatasync", "msync"];
+const FORKS: [&str; 4] = ["fork", "vfork", "clone", "clone3"];
+
+/// A world, if its builds can be watched.
+fn world() -> Option<World> {
+    if has_strace() { World::new() } else { None }
+}
+
+/// The `-q` build of the context in the store, as `app`.
+fn build(world: &World, dockerfile: &str) -> Command {
+    std::fs::write(world.path("Dockerfile"), dockerfile).unwrap();
+    let mut command = world.mybuild(&world.path("store"));
+    command.args(["-q", "-t", "app", "--network", "none", "-f"]);
+    command.arg(world.path("Dockerfile")).arg(world.path("context"));
+    command
+}
+
+fn record(world: &World, build: &Command) -> Trace {
+    Trace::record(build, "%file,%desc,%process", &world.path("trace"))
+}
+
+/// Calls with a path or descriptor at or below `directory`.
+fn below<'a>(trace: &'a Trace, directory: &Path) -> impl Iterator<Item = &'a Call> + use<'a> {
+    let directory = directory.to_str().unwrap().to_owned();
+    trace.calls.iter().filter(move |call| call.text.contains(&directory))
+}
+
+/// 2,000 files in 40 directories.
+fn plant_many(context: &Path) -> usize {
+    for n in 0..2000 {
+        let directory = context.join(format!("d{}", n / 50));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(format!("f{n}")), format!("file {n}\n")).unwrap();
+    }
+    2000
+}
+
+#[test]
+fn privileged_an_unchanged_context_costs_a_stat_a_file() {
+    let Some(world) = world() else { return };
+    let context = world.path("context");
+    let files = plant_many(&context);
+    let build = build(&world, "FROM scratch\nCOPY . /app\n");
+    // Files that were written a moment ago are not trusted; by the second build they are old.
+    must_succeed(&mut self::build(&world, "FROM scratch\nCOPY . /app\n"));
+    age(&context);
+    must_succeed(&mut self::build(&world, "FROM scratch\nCOPY . /app\n"));
+    let trace = record(&world, &build);
+    let opened: Vec<String> = below(&trace, &context)
+        .filter(|call| OPENS.contains(&call.name.as_str()))
+        .flat_map(Call::paths)
+        .filter(|path| Path::new(path).is_file())
+        .collect();
+    assert_eq!(opened, Vec::<String>::new());
+    let calls = below(&trace, &context).count();
+    assert!(calls >= files, "{calls} calls: the files were not looked at");
+    assert!(calls * 2 <= files * 3, "{calls} calls for {files} files");
+}
+
+#[test]
+fn privileged_a_build_that_changes_nothing_writes_nothing() {
+    let Some(world) = world() else { return };
+    world.make_base();
+    std::fs::write(world.path("context/file"), "content\n").unwrap();
+    let build = || {
+        let dockerfile = "FROM base\nCOPY file /file\nRUN busybox true\nWORKDIR /deep\n";
+        let mut command = build(&world, dockerfile);
+        let base = format!("base=oci-layout://{}", world.path("base").display());
+        command.args(["--build-context", &base]);
+        command
+    };
+    must_succeed(&mut build());
+    age(&world.path("context"));
+    must_succeed(&mut build());
+    let trace = record(&world, &build());
+    let store = world.path("store");
+    let told = |calls: Vec<&Call>| calls.iter().map(|c| format!("{c:?}")).collect::<Vec<_>>();
+    assert_eq!(told(trace.of(&SYNCS).collect()), [""; 0]);
+    // SQLite makes its shared memory anew for the first process that comes; that is no data.
+    let is_data = |call: &&Call| call.descriptor().is_none_or(|path| !path.ends_with("-shm"));
+    let writes = below(&trace, &store).filter(|call| WRITES.contains(&call.name.as_str()));
+    assert_eq!(told(writes.filter(is_data).collect()), [""; 0]);
+    let layers = below(&trace, &store.join("layers-v1"));
+    assert_eq!(told(layers.filter(|call| OPENS.contains(&call.name.as_str())).collect()), [""; 0]);
+    assert_eq!(processes(&trace), 0);
+    let renames = ["rename", "renameat", "renameat2"];
+    assert_eq!(told(trace.of(&renames).collect()), [""; 0]);
+}
+
+#[test]
+fn privileged_each_byte_of_a_copied_file_is_hashed_once_and_copied_once() {
+    const SIZE: usize = 64 << 10;
+    const FILES: usize = 100;
+    let Some(world) = world() else { return };
+    let context = world.path("context");
+    for n in 0..FILES {
+        std::fs::write(context.join(format!("f{n}")), vec![n as u8; SIZE]).unwrap();
+    }
+    age(&context);
+    let content = (SIZE * FILES) as u64;
+    // Headers, records and the index of the context come on top.
+    let about = |times: u64| times * content..times * content + content / 10;
+    let check = |dockerfile: &str, reads: u64| {
+        let trace = record(&world, &build(&world, dockerfile));
+        let bytes = |calls: &[&str], directory: &Path| {
+            let calls = below(&trace, directory).filter(|call| calls.contains(&call.name.as_str()));
+            calls.filter_map(|call| u64::try_from(call.result?).ok()).sum::<u64>()
+        };
+        let mapped = below(&trace, &context).filter(|call| call.name == "mmap").count();
+        assert_eq!(mapped, 0, "bytes are read unseen");
+        let (read, written) = (bytes(&READS, &context), bytes(&WRITES, &world.path("store")));
+        assert!(about(reads).contains(&read), "{dockerfile}{read} bytes read of {content}");
+        assert!(about(1).contains(&written), "{dockerfile}{written} bytes written of {content}");
+    };
+    // Once for the key, and once to be copied; known files have their digests in the index.
+    check("FROM scratch\nCOPY f* /app/\n", 2);
+    check("FROM scratch\nCOPY f* /elsewhere/\n", 1);
+}
+
+#[test]
+fn privileged_a_step_costs_few_processes_and_no_program_but_its_own() {
+    const MORE: usize = 4;
+    let Some(world) = world() else { return };
+    let context = world.path("context");
+    std::fs::copy("/bin/busybox", context.join("busybox")).unwrap();
+    let trace_of = |steps: usize| {
+        let steps: String =
+            (0..steps).map(|n| format!("RUN [\"/busybox\", \"true\", \"{n}\"]\n")).collect();
+        let mut build = build(&world, &format!("FROM scratch\nCOPY busybox /\n{steps}"));
+        build.args(["--no-cache"]);
+        record(&world, &build)
+    };
+    let (few, many) = (trace_of(1), trace_of(1 + MORE));
+    let more = processes(&many) - processes(&few);
+    // The command, and what becomes process 1 of its sandbox.
+    assert!(more >= MORE && more <= 2 * MORE, "{more} processes for {MORE} more steps");
+    let programs = |trace: &Trace| -> Vec<PathBuf> {
+        let calls = trace.of(&["execve", "execveat"]).filter(|call| call.succeeded());
+        calls.filter_map(|call| call.paths().first().map(PathBuf::from)).collect()
+    };
+    let new: BTreeSet<PathBuf> = programs(&many).into_iter().collect();
+    // The last is the same program, from a copy in memory.
+    let known =
+        ["/busybox", env!("CARGO_BIN_EXE_mybuild"), "/memfd:mybuild-init"].map(PathBuf::from);
+    assert_eq!(new.difference(&known.into()).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    let more = programs(&many).len() - programs(&few).len();
+    assert!(more >= MORE && more <= 2 * MORE, "{more} programs for {MORE} more steps");
+}
+
+/// Processes (not threads) that were started.
+fn processes(trace: &Trace) -> usize {
+    let started = trace.of(&FORKS).filter(|call| call.succeeded());
+    started.filter(|call| !call.text.contains("CLONE_THREAD")).count()
+}
+
+/// Waits until the clock of the file system has gone on far enough for the files to be trusted.
+fn age(directory: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    let stamp = directory.with_extension("stamp");
+    let changed = |path: &Path| {
+        let found = std::fs::metadata(path).unwrap();
+        i128::from(found.ctime()) * 1_000_000_000 + i128::from(found.ctime_nsec())
+    };
+    std::fs::write(&stamp, "").unwrap();
+    let first = changed(&stamp);
+    while changed(&stamp) - first < 200_000_000 {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::fs::write(&stamp, "x").unwrap();
+    }
+    std::fs::remove_file(stamp).unwrap();
+}
