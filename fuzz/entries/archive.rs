@@ -13,7 +13,7 @@ use cache::layer::{
 const LIMITS: Limits = Limits { bytes: 1 << 20, entries: 1000, ratio: 400, free_bytes: 1 << 20 };
 
 /// Unpacks `bytes` into a directory beside one that must stay as it is.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name);
     for name in ["layer", "added", "beside"] {

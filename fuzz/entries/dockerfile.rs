@@ -9,11 +9,14 @@ use parser::lower::{BaseImage, ImageRequest, Options, Outcome, lower};
 const ROUNDS: usize = 3;
 
 /// Reads `bytes` as a Dockerfile and lowers it.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let parsed = parser::parse_bytes(bytes);
     let text = str::from_utf8(bytes).ok();
     for problem in &parsed.diagnostics {
-        assert!(problem.lines.start >= 1 && problem.lines.start <= problem.lines.end, "{problem:?}");
+        assert!(
+            problem.lines.start >= 1 && problem.lines.start <= problem.lines.end,
+            "{problem:?}"
+        );
         assert!(text.is_none_or(|text| text.get(problem.span.range()).is_some()), "{problem:?}");
     }
     if let Some(text) = text {

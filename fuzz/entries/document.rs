@@ -4,7 +4,7 @@
 use oci::{Document, ImageConfig, manifest, media_type};
 
 /// Reads `bytes` as each of them.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     for content_type in [None, Some(media_type::MANIFEST), Some(media_type::INDEX)] {
         let written = match manifest::parse(bytes, content_type) {
             Ok(Document::Manifest(manifest)) => serde_json::to_vec(&manifest),

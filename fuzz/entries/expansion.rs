@@ -3,7 +3,7 @@
 use parser::Expander;
 
 /// Expands `bytes`; what stands before the first NUL is the value of every second variable.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (value, word) = text.split_once('\0').unwrap_or(("value", text));
     let variables = |name: &str| (name.len() % 2 == 1).then(|| value.to_owned());

@@ -3,7 +3,7 @@
 use parser::ignore::{Patterns, parse_file};
 
 /// What stands before the first NUL is the file, the rest a path.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     let (file, path) = text.split_once('\0').unwrap_or((text, "a/b.c/de"));
     let Ok(patterns) = Patterns::new(&parse_file(file)) else { return };
@@ -13,7 +13,7 @@ pub fn run(bytes: &[u8]) {
     for part in above {
         let found = patterns.enter(&state, part);
         (state, excluded) = (found.state, found.excluded);
-        drop(patterns.may_reinclude_below(part));
+        let _ = patterns.may_reinclude_below(part);
     }
     // Without exceptions there is one answer.
     if !patterns.has_exceptions() {

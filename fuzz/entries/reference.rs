@@ -3,7 +3,7 @@
 use oci::{Digest, Platform, RawReference, Reference};
 
 /// Reads `bytes` as each of them.
-pub fn run(bytes: &[u8]) {
+pub(crate) fn run(bytes: &[u8]) {
     let Ok(text) = str::from_utf8(bytes) else { return };
     if let Ok(raw) = RawReference::parse(text) {
         assert_eq!(raw.to_string(), text);

@@ -16,7 +16,7 @@ const LENGTH_MAX: usize = 64 << 10;
 /// Replays the corpus in `fuzz/corpus/NAME`.
 ///
 /// What fails is shown as a Rust literal.
-pub fn replay(name: &str, entry: fn(&[u8])) {
+pub(crate) fn replay(name: &str, entry: fn(&[u8])) {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(name);
     let files = std::fs::read_dir(&directory).unwrap_or_else(|e| panic!("{directory:?}: {e}"));
     let mut paths: Vec<_> = files.map(|file| file.unwrap().path()).collect();

@@ -1,9 +1,10 @@
-"""Answers with a line from a file, and says who asks to be run as whom."""
+"""Answers with a line from a file, and tells as whom it runs."""
 
 import os
 import sys
 import urllib.request
 from pathlib import Path
+from wsgiref.simple_server import make_server
 
 import bottle
 
@@ -23,4 +24,6 @@ def user():
 if sys.argv[1:] == ["--check"]:
     urllib.request.urlopen(f"http://127.0.0.1:{PORT}/")
 else:
-    bottle.run(host="0.0.0.0", port=PORT)
+    server = make_server("0.0.0.0", PORT, bottle.default_app())
+    print(f"listening on port {PORT}", file=sys.stderr)
+    server.serve_forever()

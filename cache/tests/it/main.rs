@@ -5,6 +5,7 @@
 mod child;
 mod commit;
 mod copy_tree;
+mod corpus;
 mod damage;
 mod full_disk;
 mod images;

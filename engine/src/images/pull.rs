@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oci::{Descriptor, Digest, Platform, Reference};
+use oci::{Descriptor, Digest, Index, Platform, Reference};
 use parser::lower::ImageRequest;
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -62,12 +62,23 @@ impl Engine {
         let images = Images::new(self.store.clone(), self.client.clone(), policy, BTreeMap::new());
         // Tag and digest: the digest counts, as in `FROM`.
         let reference = name.docker_ref();
+        let is_asked_for = platform.is_some();
         let request = ImageRequest {
             reference: reference.to_string(),
             platform: platform.unwrap_or_else(Platform::host),
             layout: None,
         };
         let image = images.resolve(&request, steps).await?;
+        if is_asked_for && !fits(&image, &request.platform) {
+            return Err(BuildError::Input {
+                message: format!(
+                    "`{}` has no image for {}",
+                    reference.familiar(),
+                    request.platform
+                ),
+                hint: Some(format!("it has one for {}", image.config.platform())),
+            });
+        }
         let was_there = self.store.resolve(&reference.to_string()).as_ref()
             == Some(&image.manifest_descriptor)
             && image.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest));
@@ -123,4 +134,13 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Whether an image that stands alone, without an index to choose from, is for `platform`.
+fn fits(image: &ResolvedImage, platform: &Platform) -> bool {
+    let mut entry = image.manifest_descriptor.clone();
+    let own = image.config.platform();
+    // A config need not say.
+    entry.platform = (!own.os.is_empty() && !own.architecture.is_empty()).then_some(own);
+    Index { manifests: vec![entry], ..Index::default() }.select(platform).is_some()
 }

@@ -68,7 +68,8 @@ fn three_hundred_layers_mount(fixture: &Fixture) {
 }
 
 fn too_many_layers_are_refused(fixture: &Fixture) {
-    let process = fixture.process_on(vec![fixture.root(); 401], &["true"]);
+    let layers = (0..401).map(|number| fixture.directory(&format!("layer{number}"))).collect();
+    let process = fixture.process_on(layers, &["true"]);
     let expected = "failed to mount the root file system: 401 layers are more than the 400 that can be mounted";
     assert_eq!(fixture.refusal(process), expected);
     let missing = fixture.root().join("missing");
@@ -175,11 +176,6 @@ fn tmpfs_and_readonly_root(fixture: &Fixture) {
 
 fn mount_points_do_not_stay(fixture: &Fixture) {
     let dir = fixture.directory("data");
-    let etc = fixture.root().join("etc");
-    let stamp = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
-    for dir in [&etc, &fixture.root().join("var"), &fixture.root()] {
-        fs::File::open(dir).unwrap().set_modified(stamp).unwrap();
-    }
     let mounts = vec![
         bind("/var/new/deep/dir", &dir, "", true),
         bind("/etc/dir", &dir, "", true),
@@ -190,9 +186,6 @@ fn mount_points_do_not_stay(fixture: &Fixture) {
     let left: Vec<_> = listing(&upper);
     let names: Vec<&str> = left.iter().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(names, ["etc", "var"], "only directories that were there before: {left:?}");
-    for name in ["etc", "var"] {
-        assert_eq!(fs::metadata(upper.join(name)).unwrap().modified().unwrap(), stamp, "{name}");
-    }
     assert_eq!(fs::metadata(&upper).unwrap().permissions().mode() & 0o777, 0o755);
 }
 

@@ -126,6 +126,8 @@ async fn attend(
         }
     }
     let raw = if command.tty && command.interactive { RawMode::enter()? } else { None };
+    // It may have changed while the container started.
+    follow_terminal_size(&container);
     let outputs = forward(&mut container, command.interactive)?;
     let ended = wait(&container, signals).await;
     // Everything in the container is gone, so that its pipes have an end.
@@ -145,11 +147,7 @@ async fn wait(container: &Container, signals: &mut Signals) -> Result<ExitStatus
         tokio::select! {
             ended = &mut waiting => return ended,
             Some(number) = signals.next() => match number {
-                WINDOW_CHANGED => {
-                    if let Some((rows, columns)) = terminal_size() {
-                        let _ = container.resize(rows, columns);
-                    }
-                }
+                WINDOW_CHANGED => follow_terminal_size(container),
                 INTERRUPT | TERMINATE if asked => container.kill(),
                 INTERRUPT | TERMINATE => {
                     asked = true;
@@ -160,6 +158,14 @@ async fn wait(container: &Container, signals: &mut Signals) -> Result<ExitStatus
                 number => drop(container.signal(number)),
             },
         }
+    }
+}
+
+/// Gives the container's terminal, if it has one, the size of ours.
+fn follow_terminal_size(container: &Container) {
+    if let Some((rows, columns)) = terminal_size() {
+        // One that has just ended needs no size.
+        let _ = container.resize(rows, columns);
     }
 }
 

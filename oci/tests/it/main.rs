@@ -4,6 +4,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod conformance;
+mod corpus;
 mod documents;
 mod platforms;
 mod properties;

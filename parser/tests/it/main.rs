@@ -4,6 +4,7 @@
 
 mod builds;
 mod conformance;
+mod corpus;
 mod diagnostics;
 mod ignore;
 mod lint;

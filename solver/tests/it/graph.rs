@@ -37,7 +37,10 @@ pub(crate) fn graph(text: &str) -> Graph {
 
 fn op(name: &str, inputs: usize) -> Op {
     if name.starts_with("local") {
-        return Op::Source(SourceOp::Local(LocalSource { name: name.to_owned(), exclude_patterns: vec![] }));
+        return Op::Source(SourceOp::Local(LocalSource {
+            name: name.to_owned(),
+            exclude_patterns: vec![],
+        }));
     }
     if inputs == 0 {
         let platform = oci::Platform::new("linux", "amd64", "");
@@ -47,7 +50,9 @@ fn op(name: &str, inputs: usize) -> Op {
         let kind = FileActionKind::Copy(copy(name));
         let input = if inputs == 1 { FileInput::Scratch } else { FileInput::Input(0) };
         let secondary = Some(FileInput::Input(inputs - 1));
-        return Op::File(FileOp { actions: vec![FileAction { input, secondary, output: Some(0), kind }] });
+        return Op::File(FileOp {
+            actions: vec![FileAction { input, secondary, output: Some(0), kind }],
+        });
     }
     let mount = |input: usize, dest: String, output| Mount {
         input: Some(input),

@@ -1,11 +1,12 @@
 //! The program with a directory, a store and a user to run as.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::outcome::Outcome;
 use super::skip;
 
 /// No run takes longer, in seconds.
-const PATIENCE: i64 = 400;
+const PATIENCE: i64 = 300;
 const BUSYBOX: &str = "/bin/busybox";
 /// The workspace.
 const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -204,16 +205,24 @@ impl Builder {
 
     pub(crate) fn run_with_input(&self, words: &[&str], input: &[u8]) -> Outcome {
         let mut file = tempfile::tempfile().expect("a file");
-        std::io::Write::write_all(&mut file, input).expect("written");
-        std::io::Seek::rewind(&mut file).expect("a file");
+        file.write_all(input).expect("written");
+        file.rewind().expect("a file");
         self.run_command(self.command(words).stdin(file))
     }
 
     pub(crate) fn run_command(&self, command: &mut Command) -> Outcome {
         let files = [(); 2].map(|()| tempfile::tempfile().expect("a file"));
         let [stdout, stderr] = files.each_ref().map(|file| file.try_clone().expect("a descriptor"));
-        let child = self.spawn(command.stdout(stdout).stderr(stderr));
-        end_of(child, files)
+        let mut child = self.spawn(command.stdout(stdout).stderr(stderr));
+        let status = wait_for(&mut child, PATIENCE);
+        let [stdout, stderr] = files.map(|mut file| {
+            let mut bytes = Vec::new();
+            file.rewind().expect("a file");
+            file.read_to_end(&mut bytes).expect("a file");
+            bytes
+        });
+        let stderr = String::from_utf8_lossy(&stderr).into_owned();
+        Outcome { code: status.code(), stdout, stderr }
     }
 
     /// Builds a Dockerfile with the directory `context`.
@@ -228,26 +237,19 @@ impl Builder {
     }
 }
 
-/// Waits for a process; one that does not end in time fails the test.
-fn end_of(mut child: Child, files: [File; 2]) -> Outcome {
-    let pid = Pid::from_child(&child);
+/// Waits for a process; one that has not ended after so many seconds is killed and fails the test.
+pub(crate) fn wait_for(child: &mut Child, seconds: i64) -> ExitStatus {
+    let pid = Pid::from_child(child);
     let descriptor = pidfd_open(pid, PidfdFlags::empty()).expect("an own child");
-    let patience = Timespec { tv_sec: PATIENCE, tv_nsec: 0 };
+    let patience = Timespec { tv_sec: seconds, tv_nsec: 0 };
     let ready = poll(&mut [PollFd::new(&descriptor, PollFlags::IN)], Some(&patience));
     let in_time = ready.expect("a descriptor") == 1;
     if !in_time {
         kill_process(pid, Signal::KILL).expect("an own child");
     }
     let status = child.wait().expect("an own child");
-    let [stdout, stderr] = files.map(|mut file| {
-        let mut bytes = Vec::new();
-        std::io::Seek::rewind(&mut file).expect("a file");
-        std::io::Read::read_to_end(&mut file, &mut bytes).expect("a file");
-        bytes
-    });
-    let stderr = String::from_utf8_lossy(&stderr).into_owned();
-    assert!(in_time, "it has not ended after {PATIENCE} s: {stderr}");
-    Outcome { code: status.code(), stdout, stderr }
+    assert!(in_time, "it has not ended after {seconds} s");
+    status
 }
 
 /// Where the Debian root file system and its Dockerfile are.

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::builder::Builder;
+use super::builder::{Builder, wait_for};
 use super::outcome::Outcome;
 use super::runc;
 
@@ -93,7 +93,10 @@ impl Example {
             let port = free_port();
             let publish = format!("127.0.0.1:{port}:8080");
             let mut command = builder.command(&["run", "-p", &publish, self.name]);
-            serve(builder.spawn(&mut command), port, expected);
+            let ask = |server: &Child| {
+                kill_process(Pid::from_child(server), Signal::TERM).expect("an own child");
+            };
+            serve(builder.spawn(&mut command), port, expected, ask);
         } else {
             let outcome = builder.run(&["run", self.name]);
             assert_eq!(outcome.success().text(), expected, "{}", self.name);
@@ -102,7 +105,7 @@ impl Example {
         if self.name == "python-web" {
             let port = free_port();
             container.set_environment(&format!("PORT={port}"));
-            serve(container.start(), port, expected);
+            serve(container.start(), port, expected, |_| container.stop());
         } else {
             let output = container.start().wait_with_output().expect("an own child");
             let said = String::from_utf8_lossy(&output.stderr);
@@ -113,18 +116,18 @@ impl Example {
 }
 
 /// Waits until the server listens, asks it what it has to say, and stops it.
-fn serve(mut server: Child, port: u16, expected: &str) {
+fn serve(mut server: Child, port: u16, expected: &str, stop: impl FnOnce(&Child)) {
     let mut told = BufReader::new(server.stderr.take().expect("a pipe"));
     let mut said = String::new();
-    while !said.contains("Listening on") {
+    while !said.contains("listening on") {
         assert!(told.read_line(&mut said).expect("text") > 0, "the server ends: {said}");
     }
     let answer = get(port, "/");
     let user = get(port, "/user");
     // Somebody has to read what it says about the requests.
     let drain = std::thread::spawn(move || std::io::copy(&mut told, &mut std::io::sink()));
-    kill_process(Pid::from_child(&server), Signal::TERM).expect("an own child");
-    server.wait().expect("an own child");
+    stop(&server);
+    wait_for(&mut server, 30);
     drain.join().expect("no panic").expect("a pipe");
     assert_eq!(answer, expected);
     let user: serde_json::Value = serde_json::from_str(&user).expect("JSON");
@@ -148,10 +151,11 @@ fn free_port() -> u16 {
     listener.local_addr().expect("an address").port()
 }
 
-/// A word that no build has seen.
+/// A word of letters that no build has seen.
 fn new_word() -> String {
     let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is later than 1970");
-    format!("n{}", time.as_nanos())
+    let digits = time.as_nanos().to_string();
+    digits.bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
 }
 
 fn check(name: &str) {

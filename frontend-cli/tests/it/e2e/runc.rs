@@ -84,4 +84,22 @@ impl Container {
             .spawn()
             .expect("runc runs")
     }
+
+    /// Ends it whatever it does about signals: it is the first process of its namespace, so most of
+    /// them do nothing by default.
+    pub(crate) fn stop(&self) {
+        let status = self.runc(&["delete", "--force"]).arg(self.id()).status();
+        assert!(status.expect("runc runs").success());
+    }
+
+    fn runc(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(&self.state).args(words);
+        command
+    }
+
+    fn id(&self) -> String {
+        let id = format!("mybuild-e2e{}", self.bundle.display());
+        id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    }
 }

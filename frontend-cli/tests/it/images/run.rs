@@ -275,8 +275,10 @@ fn privileged_a_terminal_is_raw_has_our_size_and_is_restored() {
     let (mut ours, theirs) = terminal(33, 111);
     let before = rustix::termios::tcgetattr(&theirs).expect("it is a terminal");
     let side = || Stdio::from(theirs.try_clone().expect("copied"));
-    let script = "echo size $(stty size) $TERM; trap 'echo interrupted; exit 9' INT; read line; echo got $line; \
-                  stty size; echo waiting; while :; do sleep 0.1; done";
+    let script = "echo size $(stty size) $TERM; \
+                  while [ \"$(stty size)\" != '40 50' ]; do sleep 0.1; done; echo resized; \
+                  trap 'echo interrupted; exit 9' INT; read line; echo got $line; \
+                  while :; do sleep 0.1; done";
     let mut command = world.command(&["run", "-it", "app:1", "sh", "-c", script]);
     let mut child =
         command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("mybuild runs");
@@ -285,9 +287,9 @@ fn privileged_a_terminal_is_raw_has_our_size_and_is_restored() {
     resize(&ours, 40, 50);
     // The terminal is nobody's controlling one here, so that the kernel does not send this.
     signal(&child, Signal::WINCH);
+    read_until(&mut ours, "resized");
     ours.write_all(b"a line\r").expect("it reads");
     read_until(&mut ours, "got a line");
-    read_until(&mut ours, "waiting");
     ours.write_all(b"\x03").expect("it reads");
     read_until(&mut ours, "interrupted");
     assert_eq!(child.wait().expect("it ends").code(), Some(9));
