@@ -178,8 +178,9 @@ impl Store {
         self.put(Kind::Form, &key, value);
     }
 
-    /// Forgets a layer whose tree is not to be used. The tree goes with a later prune.
-    pub(crate) fn discard_layer(&self, id: &LayerId) {
+    /// Forgets a layer that turned out to be missing or damaged: records that need it are absent
+    /// from now on. Its tree goes with a later prune.
+    pub fn discard_layer(&self, id: &LayerId) {
         self.inner.pending_mut().rows.remove(&(Kind::Layer, id.0.as_bytes().into()));
         self.inner.seen().remove(id);
         let deleted = self.inner.database.write(|write| -> Result<(), StoreError> {

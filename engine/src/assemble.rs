@@ -132,3 +132,64 @@ fn fill_times(config: &mut ImageConfig, layers: &[AssembledLayer], fallback: i64
     }
     config.created = Some(rfc3339(epoch.unwrap_or(fallback)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A history in letters: `l` an entry of a layer, `e` one of none, capital with a time.
+    fn history(letters: &str) -> Vec<History> {
+        let entry = |letter: char| History {
+            created: letter.is_uppercase().then(|| "2001-01-01T00:00:00.5Z".to_owned()),
+            empty_layer: letter.eq_ignore_ascii_case(&'e'),
+            created_by: letter.to_string(),
+            ..History::default()
+        };
+        letters.chars().map(entry).collect()
+    }
+
+    #[test]
+    fn a_history_has_an_entry_for_each_layer() {
+        for (given, layers, expected) in [
+            ("le", 1, "le"),
+            ("", 2, "--"),
+            ("el", 3, "--el"),
+            ("lele", 1, "ele"),
+            ("llll", 0, ""),
+            ("ee", 0, "ee"),
+        ] {
+            let mut history = history(given);
+            complete_history(&mut history, layers);
+            let letters = history.iter().map(|h| if h.created_by.is_empty() { "-" } else { &h.created_by });
+            assert_eq!(letters.collect::<String>(), expected, "{given} for {layers}");
+        }
+    }
+
+    #[test]
+    fn times_are_those_of_the_layers_and_no_later_than_the_epoch() {
+        let layer = |created| {
+            let digest = Digest::of(b"");
+            let descriptor = Descriptor::new(media_type::LAYER, digest.clone(), 0);
+            let store = tempfile::tempdir().unwrap();
+            let store = Store::open(store.path(), cache::Options::default()).unwrap();
+            let diff_id = oci::DiffId(digest);
+            let id = store.add_blob_layer(&diff_id, &descriptor);
+            AssembledLayer { id, diff_id, descriptor, created }
+        };
+        let layers = [layer(None), layer(Some(100)), layer(None)];
+        // The base's entry has its time, the second layer knows when it was made.
+        let base = "2001-01-01T00:00:00.5Z";
+        for (epoch, expected) in [
+            (None, [base, "1970-01-01T00:01:40Z", "1970-01-01T00:16:40Z", "1970-01-01T00:16:40Z"]),
+            (Some(50), ["1970-01-01T00:00:50Z"; 4]),
+            (Some(978_307_200), ["2001-01-01T00:00:00Z"; 4]),
+            (Some(978_307_201), [base, "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z"]),
+        ] {
+            let mut config = ImageConfig { history: history("Llel"), ..ImageConfig::default() };
+            config.history[0].created = Some(base.to_owned());
+            fill_times(&mut config, &layers, epoch.unwrap_or(1000), epoch);
+            let times: Vec<&str> = config.history.iter().filter_map(|h| h.created.as_deref()).collect();
+            assert_eq!(times, expected, "{epoch:?}");
+        }
+    }
+}

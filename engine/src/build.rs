@@ -23,10 +23,13 @@ use crate::input::{self, Input};
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache};
+use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache, Output};
 use crate::sandbox::Sandbox;
 use crate::steps::Steps;
-use crate::worker::{BuildWorker, Outputs, Tree};
+use crate::worker::{BuildWorker, Outputs, Tree, blocking, shipped, until};
+
+/// How often a build starts anew because the store has lost what it said it had.
+const ATTEMPTS: usize = 5;
 
 /// How an engine is opened.
 #[derive(Debug, Clone, Default)]
@@ -109,7 +112,7 @@ impl Engine {
 
     /// Lowers without building.
     pub async fn plan(&self, request: BuildRequest, progress: Arc<dyn Progress>) -> Result<Plan, BuildError> {
-        let mut session = self.session(request, progress)?;
+        let mut session = self.session(request, progress).await?;
         let (definition, plans) = session.lower().await?;
         let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         let warnings = plans.into_iter().flat_map(|p| p.lowered.warnings).collect();
@@ -123,21 +126,25 @@ impl Engine {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let session = self.session(request, progress)?;
+        let session = until(&cancel, self.session(request, progress)).await?;
         let steps = session.steps.clone();
         let built = self.build_session(session, &cancel).await;
         steps.close(built.is_ok());
-        for warning in self.store.take_warnings() {
-            steps.warn(warning.to_string());
-        }
+        self.tell_store_warnings(&steps);
         if cancel.is_cancelled() && built.is_err() {
             return Err(BuildError::Canceled);
         }
         built
     }
 
-    fn session(&self, request: BuildRequest, progress: Arc<dyn Progress>) -> Result<Session, BuildError> {
-        let input = input::read(&request, &self.store.temporary_directory())?;
+    async fn session(
+        &self,
+        request: BuildRequest,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Session, BuildError> {
+        let store = self.store.clone();
+        let read = blocking(move || Ok((input::read(&request, &store.temporary_directory())?, request)));
+        let (input, request) = read.await?;
         let images = Images::new(self.store.clone(), self.client.clone(), request.pull, input.layouts.clone());
         let steps = Arc::new(Steps::new(progress));
         let (name, text) = (input.name.clone(), input.text.as_str().into());
@@ -145,25 +152,59 @@ impl Engine {
         Ok(Session { request, input, images: Arc::new(images), steps, resolved: HashMap::new(), build_id: unique_id() })
     }
 
+    fn tell_store_warnings(&self, steps: &Steps) {
+        for warning in self.store.take_warnings() {
+            steps.warn(warning.to_string());
+        }
+    }
+
     async fn build_session(&self, mut session: Session, cancel: &CancellationToken) -> Result<Outcome, BuildError> {
-        let lowering = session.lower();
-        let (definition, plans) = tokio::select! {
-            lowered = lowering => lowered?,
-            () = cancel.cancelled() => return Err(BuildError::Canceled),
-        };
+        let (definition, plans) = until(cancel, session.lower()).await?;
         session.tell_warnings(&plans);
-        let layers = Arc::new(Layers::new(self.store.clone(), self.machine.clone(), session.steps.clone()));
-        let solved = self.solve(&session, Arc::new(definition), &plans, &layers, cancel).await;
-        let outcome = match solved {
-            Ok(trees) => self.finish(&session, plans, trees, &layers, cancel).await,
-            Err(error) => Err(error),
+        let definition = Arc::new(definition);
+        let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
+        session.steps.add_plan(&definition, &targets);
+        self.tell_snapshotter(&session.steps).await?;
+        let mut attempts = 1..ATTEMPTS;
+        let outcome = loop {
+            let layers = Layers::new(self.store.clone(), self.machine.clone(), session.steps.clone());
+            let layers = Arc::new(layers);
+            let outcome = self.attempt(&session, &definition, &plans, &layers, cancel).await;
+            layers.close().await;
+            let again = outcome.is_err() && layers.found_damage() && !cancel.is_cancelled();
+            if !again || attempts.next().is_none() {
+                break outcome;
+            }
+            self.tell_store_warnings(&session.steps);
+            session.steps.start_again();
         };
-        layers.close().await;
         let store = self.store.clone();
-        let flushed = crate::worker::blocking(move || {
+        let flushed = blocking(move || {
             store.flush().map_err(|e| BuildError::system("failed to write to the store", &e))
         });
         flushed.await.and(outcome)
+    }
+
+    async fn tell_snapshotter(&self, steps: &Steps) -> Result<(), BuildError> {
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        if blocking(move || machine.snapshotter(&store)).await? == cache::Snapshotter::Copy {
+            let root = self.store.root().display();
+            steps.warn(format!("overlay mounts do not work in `{root}`: files are copied for every step"));
+        }
+        Ok(())
+    }
+
+    /// Builds once. What the store turns out to have lost is absent the next time.
+    async fn attempt(
+        &self,
+        session: &Session,
+        definition: &Arc<Definition>,
+        plans: &[PlatformPlan],
+        layers: &Arc<Layers>,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        let trees = self.solve(session, definition.clone(), plans, layers, cancel).await?;
+        until(cancel, self.finish(session, plans, trees, layers, cancel)).await
     }
 
     /// Runs what must run; gives back each platform's layers.
@@ -176,13 +217,9 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
         let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
-        session.steps.add_plan(&definition, &targets);
-        if self.machine.snapshotter(&self.store)? == cache::Snapshotter::Copy {
-            let root = self.store.root().display();
-            session.steps.warn(format!("overlay mounts do not work in `{root}`: files are copied for every step"));
-        }
         let worker = Arc::new(BuildWorker {
             definition: definition.clone(),
+            shipped: shipped(&definition, &targets),
             store: self.store.clone(),
             machine: self.machine.clone(),
             layers: layers.clone(),
@@ -220,27 +257,54 @@ impl Engine {
     async fn finish(
         &self,
         session: &Session,
-        plans: Vec<PlatformPlan>,
+        plans: &[PlatformPlan],
         trees: Vec<Vec<LayerId>>,
         layers: &Arc<Layers>,
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
         let step = session.steps.internal("exporting to image");
-        let mut images = Vec::new();
-        for (plan, tree) in plans.into_iter().zip(trees) {
-            let assembled = layers.assembled(&tree).await?;
-            let epoch = session.request.source_date_epoch.or(plan.lowered.source_date_epoch);
-            let config = plan.lowered.config;
-            let image =
-                assemble::assemble(&self.store, config, assembled, epoch, &session.request.annotations)?;
-            images.push((plan.platform, image));
+        let (images, target) = step.ended(self.assemble(session, plans, trees, layers).await)?;
+        let export = Export {
+            store: &self.store,
+            machine: &self.machine,
+            layers,
+            steps: &session.steps,
+            images: &images,
+            stop: cancel,
+        };
+        let exported = crate::export::run(&export, &session.request, &target).await;
+        // What is on standard output already cannot be written again.
+        let is_pure = !session.request.outputs.iter().any(Output::is_stdout);
+        if is_pure && matches!(&exported, Err(error) if !matches!(error, BuildError::Canceled)) {
+            layers.look_for_damage(&images).await;
         }
-        let target = crate::export::target(&self.store, &images)?;
-        step.done();
-        let export = Export { store: &self.store, machine: &self.machine, layers, steps: &session.steps, images: &images };
-        let names = crate::export::run(&export, &session.request, &target, cancel).await?;
+        let names = exported?;
         let images = images.iter().map(|(platform, image)| built(platform, image)).collect();
         Ok(Outcome { images, names, target, build_id: session.build_id.clone() })
+    }
+
+    async fn assemble(
+        &self,
+        session: &Session,
+        plans: &[PlatformPlan],
+        trees: Vec<Vec<LayerId>>,
+        layers: &Arc<Layers>,
+    ) -> Result<(Vec<(Platform, AssembledImage)>, Descriptor), BuildError> {
+        let mut images = Vec::new();
+        for (plan, tree) in plans.iter().zip(trees) {
+            let mut assembled = layers.assembled(&tree).await?;
+            let epoch = session.request.source_date_epoch.or(plan.lowered.source_date_epoch);
+            if let Some(epoch) = epoch {
+                let store = self.store.clone();
+                assembled = crate::worker::blocking(move || crate::clamp::clamp(&store, assembled, epoch)).await?;
+            }
+            let config = plan.lowered.config.clone();
+            let annotations = &session.request.annotations;
+            let image = assemble::assemble(&self.store, config, assembled, epoch, annotations)?;
+            images.push((plan.platform.clone(), image));
+        }
+        let target = crate::export::target(&self.store, &images)?;
+        Ok((images, target))
     }
 }
 
@@ -261,7 +325,8 @@ impl Session {
         }
         let platforms = match self.request.platforms.as_slice() {
             [] => vec![Platform::host()],
-            platforms => platforms.to_vec(),
+            // One named twice is built once.
+            asked => asked.iter().enumerate().filter(|(n, p)| !asked[..*n].contains(p)).map(|(_, p)| p.clone()).collect(),
         };
         let mut definition = Definition::default();
         let mut plans = Vec::new();
@@ -287,8 +352,9 @@ impl Session {
             match outcome.map_err(|diagnostics| self.dockerfile_error(diagnostics))? {
                 lower::Outcome::Lowered(lowered) => return Ok(*lowered),
                 lower::Outcome::NeedImages(requests) => {
-                    for request in requests {
-                        let image = self.images.resolve(&request, &self.steps).await?;
+                    let images = requests.iter().map(|request| self.images.resolve(request, &self.steps));
+                    let images = futures_util::future::try_join_all(images).await?;
+                    for (request, image) in requests.into_iter().zip(images) {
                         known.insert(request.clone(), image.base_image());
                         self.remember(request, image);
                     }

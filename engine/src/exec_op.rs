@@ -232,10 +232,8 @@ fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>
         if optional {
             return Ok(None);
         }
-        return Err(BuildError::Refused {
-            message: format!("secret {id}: not found"),
-            hint: Some(format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`")),
-        });
+        let hint = format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
+        return Err(BuildError::refused(format!("secret {id}: not found")).with_hint(hint));
     };
     let failed = |why: &dyn std::fmt::Display| BuildError::Input {
         message: format!("failed to read secret `{id}`: {why}"),
@@ -254,6 +252,99 @@ fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>
                 return Err(failed(&"it is larger than 1 MiB"));
             }
             Ok(Some(content))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use llb::SecretEnv;
+
+    use super::*;
+
+    fn given(id: &str, path: &Path) -> Secret {
+        Secret { id: id.to_owned(), source: SecretSource::File(path.to_owned()) }
+    }
+
+    /// The environment in one line, or the error.
+    fn shown(env: &[&str], proxies: &[(&str, &str)], wanted: &[(&str, bool)], secrets: &[Secret]) -> String {
+        let op = ExecOp {
+            env: env.iter().map(ToString::to_string).collect(),
+            proxy_env: proxies.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect::<BTreeMap<_, _>>(),
+            secret_env: wanted
+                .iter()
+                .map(|(id, optional)| SecretEnv { id: id.to_string(), name: id.to_uppercase(), optional: *optional })
+                .collect(),
+            ..bare()
+        };
+        let surroundings = Surroundings { machine: &Machine::probe(), inputs: &[], secrets };
+        match environment(&op, &surroundings) {
+            Ok(environment) => environment.iter().map(|(n, v)| format!("{n}={v} ")).collect(),
+            Err(error) => format!("error: {error}"),
+        }
+    }
+
+    fn bare() -> ExecOp {
+        ExecOp {
+            args: Vec::new(),
+            env: Vec::new(),
+            proxy_env: BTreeMap::new(),
+            cwd: String::new(),
+            user: String::new(),
+            hostname: String::new(),
+            mounts: Vec::new(),
+            network: NetworkMode::Default,
+            security: SecurityMode::Sandbox,
+            extra_hosts: Vec::new(),
+            secret_env: Vec::new(),
+            ulimits: Vec::new(),
+            cgroup_parent: String::new(),
+            valid_exit_codes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_environment_is_the_steps_then_proxies_then_secrets() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path
+        };
+        let secrets = [
+            given("good", &file("good", b"value\n")),
+            given("bytes", &file("bytes", &[0xff])),
+            given("large", &file("large", &vec![b'x'; SECRET_MAX as usize + 1])),
+            given("gone", &directory.path().join("gone")),
+            Secret { id: "unset".to_owned(), source: SecretSource::Env("NO_SUCH_VARIABLE".to_owned()) },
+        ];
+        let gone = "error: failed to read secret `gone`: No such file or directory (os error 2)";
+        for (env, proxies, wanted, expected) in [
+            (&["A=1", "B", "C=x=y"][..], &[][..], &[][..], "A=1 B= C=x=y "),
+            // What the Dockerfile sets counts.
+            (&["http_proxy=mine"], &[("http_proxy", "theirs"), ("no_proxy", "n")], &[], "http_proxy=mine no_proxy=n "),
+            (&[], &[], &[("good", false)], "GOOD=value\n "),
+            (&[], &[], &[("other", true)], ""),
+            (&[], &[], &[("other", false)], "error: secret other: not found"),
+            (&[], &[], &[("bytes", true)], "error: secret `bytes` is not text, so it fits no variable"),
+            (&[], &[], &[("large", true)], "error: failed to read secret `large`: it is larger than 1 MiB"),
+            (&[], &[], &[("gone", true)], gone),
+            (&[], &[], &[("unset", true)], "error: failed to read secret `unset`: `NO_SUCH_VARIABLE` is not set"),
+        ] {
+            assert_eq!(shown(env, proxies, wanted, &secrets), expected);
+        }
+    }
+
+    #[test]
+    fn hosts_need_addresses() {
+        let op = |address: &str| ExecOp {
+            extra_hosts: vec![("name".to_owned(), address.to_owned())],
+            ..bare()
+        };
+        for (address, good) in [("10.0.0.1", true), ("::1", true), ("host-gateway", false), ("", false)] {
+            assert_eq!(extra_hosts(&op(address)).is_ok(), good, "{address}");
         }
     }
 }

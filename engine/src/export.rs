@@ -19,28 +19,20 @@ use crate::request::{BuildRequest, Compression, Output};
 use crate::steps::Steps;
 use crate::worker::blocking;
 
-pub(crate) use forms::compressed;
-pub(crate) use layout::{DockerEntry, LayoutKind, OCI_LAYOUT, replace, to_tar, write_layout};
+pub(crate) use forms::{Compressing, oci_type};
+pub(crate) use layout::{DockerEntry, OCI_LAYOUT, replace, to_tar};
+use layout::{Layout, LayoutKind};
 
 /// What names stand for: the one image's manifest, or an index over all.
 pub(crate) fn target(store: &Store, images: &[(Platform, AssembledImage)]) -> Result<Descriptor, BuildError> {
     if let [(_, image)] = images {
         return Ok(image.manifest.clone());
     }
-    let manifests = images.iter().map(|(_, image)| (image, image.manifest.clone()));
-    put_index(store, manifests)
-}
-
-/// Writes an index over images.
-fn put_index<'a>(
-    store: &Store,
-    manifests: impl Iterator<Item = (&'a AssembledImage, Descriptor)>,
-) -> Result<Descriptor, BuildError> {
-    let manifests = manifests.map(|(image, mut manifest)| {
-        manifest.platform = Some(image.config.platform());
-        manifest
-    });
-    let index = Index { manifests: manifests.collect(), ..Index::default() };
+    let described = |image: &AssembledImage| {
+        Descriptor { platform: Some(image.config.platform()), ..image.manifest.clone() }
+    };
+    let manifests = images.iter().map(|(_, image)| described(image)).collect();
+    let index = Index { manifests, ..Index::default() };
     put(store, media_type::INDEX, &serde_json::to_vec(&index).expect("an index is plain data"))
 }
 
@@ -51,6 +43,8 @@ pub(crate) struct Export<'a> {
     pub(crate) layers: &'a Arc<Layers>,
     pub(crate) steps: &'a Arc<Steps>,
     pub(crate) images: &'a [(Platform, AssembledImage)],
+    /// Ends it early.
+    pub(crate) stop: &'a CancellationToken,
 }
 
 /// Carries out the request's outputs; gives back the names the image got in the store.
@@ -58,7 +52,6 @@ pub(crate) async fn run(
     export: &Export<'_>,
     request: &BuildRequest,
     target: &Descriptor,
-    cancel: &CancellationToken,
 ) -> Result<Vec<String>, BuildError> {
     let mut names: Vec<Reference> = Vec::new();
     let outputs = request.outputs.as_slice();
@@ -66,9 +59,6 @@ pub(crate) async fn run(
         names.extend(request.tags.iter().cloned());
     }
     for output in outputs {
-        if cancel.is_cancelled() {
-            return Err(BuildError::Canceled);
-        }
         match output {
             Output::Image { names: more } => names.extend(more.iter().cloned()),
             Output::Oci { dest, tar, compression } => {
@@ -87,8 +77,8 @@ pub(crate) async fn run(
     for name in names {
         let name = name.with_default_tag();
         let step = export.steps.internal(&format!("naming to {name}"));
-        export.store.tag(&name.to_string(), target).map_err(|e| BuildError::system("failed to tag the image", &e))?;
-        step.done();
+        let tag = export.store.tag(&name.to_string(), target);
+        step.ended(tag.map_err(|e| BuildError::system("failed to tag the image", &e)))?;
         if !tagged.contains(&name.to_string()) {
             tagged.push(name.to_string());
         }
@@ -110,29 +100,20 @@ async fn layout(
     };
     let step = export.steps.internal(label);
     let (store, steps, id) = (export.store.clone(), export.steps.clone(), step.step);
-    let images: Vec<AssembledImage> = export.images.iter().map(|(_, image)| image.clone()).collect();
+    let images = export.images.to_vec();
     let (tags, dest, annotations) = (request.tags.clone(), dest.clone(), request.annotations.clone());
+    let stop = export.stop.clone();
     let written = blocking(move || {
+        let compressing = Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
         let images = images
             .into_iter()
-            .map(|image| compressed(&store, image, compression, &annotations, &steps, id))
-            .collect::<Result<Vec<_>, _>>()?;
-        let top = match images.as_slice() {
-            [image] => image.manifest.clone(),
-            images => put_index(&store, images.iter().map(|i| (i, i.manifest.clone())))?,
-        };
-        write_layout(&store, kind, &images, &top, &tags, &dest, tar)
+            .map(|(platform, image)| Ok((platform, compressing.image(image, &annotations)?)))
+            .collect::<Result<Vec<_>, BuildError>>()?;
+        let top = self::target(&store, &images)?;
+        let layout = Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
+        layout.write(&dest, tar)
     });
-    match written.await {
-        Ok(()) => {
-            step.done();
-            Ok(())
-        }
-        Err(error) => {
-            step.failed(&error.to_string());
-            Err(error)
-        }
-    }
+    step.ended(written.await)
 }
 
 /// Annotations of an image in an index: what it is called.

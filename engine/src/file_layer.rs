@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time, write_entries};
 use cache::{LayerId, Store};
 use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
 use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target};
-use crate::layers::Layers;
 use crate::machine::Machine;
+use crate::stop::Stoppable;
 use crate::tree::View;
 
 /// Everything a file operation's layer is made with.
 pub(crate) struct FileLayer<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) store: &'a Store,
-    pub(crate) layers: &'a Layers,
+    /// Ends it early.
+    pub(crate) stop: &'a CancellationToken,
     pub(crate) op: &'a FileOp,
     pub(crate) output: usize,
     pub(crate) inputs: Vec<Option<&'a View>>,
-    /// The layers that the operation changes, the bottom one first.
-    pub(crate) base: &'a [LayerId],
     /// The layer that the same operation made last time.
     pub(crate) previous: Option<LayerId>,
     /// Told what was left out or done otherwise than asked.
@@ -44,15 +44,14 @@ impl FileLayer<'_> {
         let target = Target::Directory { path: &fs, options: &options, previous };
         let applied = self.apply(target).map_err(file_error)?;
         std::fs::write(manifest_path(&fs), applied.manifest.to_bytes()).map_err(|e| failed(&e))?;
-        let id = self.store.seal(layer);
-        self.layers.hash_later(&id, self.base);
-        Ok(id)
+        Ok(self.store.seal(layer))
     }
 
     /// Writes the tar to the store.
     fn write_tar(&self) -> Result<LayerId, BuildError> {
         let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
-        let written = write_entries(&mut writer, |sink| self.apply(Target::Sink(sink)));
+        let mut out = Stoppable::new(&mut writer, self.stop);
+        let written = write_entries(&mut out, |sink| self.apply(Target::Sink(sink)));
         let (written, _) = written.map_err(file_error)?;
         let digest = written.diff_id.0.clone();
         writer.commit(Some((&digest, written.size))).map_err(|e| failed(&e))?;

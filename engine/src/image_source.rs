@@ -1,6 +1,6 @@
 //! Images that a build starts from: found in the store, a registry or an OCI layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,10 @@ use registry::Client;
 
 use crate::error::{BuildError, chain};
 use crate::event::{Event, StepId};
+use crate::input::open_regular;
 use crate::request::PullPolicy;
 use crate::steps::Steps;
+use crate::worker::blocking;
 
 /// Largest image config, in bytes.
 const CONFIG_MAX: u64 = 8 << 20;
@@ -68,7 +70,8 @@ impl Images {
     pub(crate) async fn resolve(&self, request: &ImageRequest, steps: &Arc<Steps>) -> Result<ResolvedImage, BuildError> {
         if let Some(name) = &request.layout {
             let directory = &self.layouts[name];
-            let top = find_in_layout(directory, &request.reference)?;
+            let (at, wanted) = (directory.clone(), request.reference.clone());
+            let top = blocking(move || find_in_layout(&at, &wanted)).await?;
             return self.read_down(Origin::Layout(directory.clone()), top, &request.platform).await;
         }
         let reference: Reference = request.reference.parse().map_err(|e| BuildError::Input {
@@ -142,9 +145,14 @@ impl Images {
                 Document::Index(index) => descriptor = select(&index, platform, &origin)?,
                 Document::Manifest(manifest) => {
                     let bytes = self.blob_bytes(&origin, &manifest.config).await?;
-                    let config = serde_json::from_slice(&bytes).map_err(|e| {
+                    let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|e| {
                         BuildError::system(format!("invalid image config {}", manifest.config.digest), &e)
                     })?;
+                    let (layers, blobs) = (config.rootfs.diff_ids.len(), manifest.layers.len());
+                    if layers != blobs {
+                        let message = format!("the image's config names {layers} layers, its manifest {blobs}");
+                        return Err(BuildError::System { message, hint: None });
+                    }
                     return Ok(ResolvedImage { origin, top, manifest_descriptor: descriptor, manifest, config });
                 }
             }
@@ -204,8 +212,10 @@ impl Images {
         step: StepId,
     ) -> Result<(), BuildError> {
         let mut fetches = tokio::task::JoinSet::new();
+        let mut seen = HashSet::new();
         for descriptor in &image.manifest.layers {
-            if self.store.has_blob(&descriptor.digest) {
+            // One that stands in the manifest twice comes once.
+            if !seen.insert(&descriptor.digest) || self.store.has_blob(&descriptor.digest) {
                 continue;
             }
             let (store, client, origin) = (self.store.clone(), self.client.clone(), image.origin.clone());
@@ -261,8 +271,7 @@ async fn fetch_layer(
             fetched.map_err(|e| registry_error(&e))?.finish(&descriptor)?;
         }
         Origin::Layout(directory) => {
-            let copy = move || copy_layout_blob(&store, &directory, &descriptor);
-            tokio::task::spawn_blocking(copy).await.expect("a copy does not panic")?;
+            blocking(move || copy_layout_blob(&store, &directory, &descriptor)).await?;
         }
     }
     steps.event(Event::Transfer { step, item, current: total.unwrap_or_default(), total, done: true });
@@ -335,7 +344,7 @@ fn read_layout_blob(directory: &Path, descriptor: &Descriptor, cap: u64) -> Resu
     let path = layout_blob(directory, &descriptor.digest);
     let failed = |e: std::io::Error| BuildError::system(format!("failed to read `{}`", path.display()), &e);
     let mut bytes = Vec::new();
-    std::fs::File::open(&path).map_err(failed)?.take(cap + 1).read_to_end(&mut bytes).map_err(failed)?;
+    open_regular(None, &path).map_err(failed)?.take(cap + 1).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() as u64 > cap || !descriptor.digest.verifies(&bytes) {
         return Err(BuildError::System {
             message: format!("`{}` is damaged: its content has another digest", path.display()),
@@ -348,8 +357,10 @@ fn read_layout_blob(directory: &Path, descriptor: &Descriptor, cap: u64) -> Resu
 fn copy_layout_blob(store: &Store, directory: &Path, descriptor: &Descriptor) -> Result<(), BuildError> {
     let path = layout_blob(directory, &descriptor.digest);
     let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to copy `{}`", path.display()), e);
-    let mut file = std::fs::File::open(&path).map_err(|e| failed(&e))?;
+    let file = open_regular(None, &path).map_err(|e| failed(&e))?;
     let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
+    // One byte more would show that it is another.
+    let mut file = file.take(descriptor.size.saturating_add(1));
     std::io::copy(&mut file, &mut writer).map_err(|e| failed(&e))?;
     writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(&e))?;
     Ok(())
@@ -360,7 +371,7 @@ fn find_in_layout(directory: &Path, wanted: &str) -> Result<Descriptor, BuildErr
     let path = directory.join("index.json");
     let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to read `{}`", path.display()), e);
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(&path).map_err(|e| failed(&e))?;
+    let file = open_regular(None, &path).map_err(|e| failed(&e))?;
     file.take(oci::manifest::SIZE_MAX as u64).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     let index: Index = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
     let name = |d: &Descriptor| d.annotations.get("org.opencontainers.image.ref.name").cloned().unwrap_or_default();

@@ -109,7 +109,7 @@ fn dockerfile(
         DockerfileSource::Text { name, text } => (name.clone(), None, text.clone()),
         DockerfileSource::File(Some(path)) => {
             let path = match jail {
-                Some(jail) if path.is_relative() => jail.join(path),
+                Some(jail) if path.is_relative() => lower_case_fallback(&jail.join(path)),
                 _ => lower_case_fallback(path),
             };
             let jail = jail.filter(|jail| path.starts_with(jail));
@@ -119,13 +119,13 @@ fn dockerfile(
             let Some(context) = context else {
                 return Err(input_error("no Dockerfile given".to_owned(), None));
             };
-            let path = ["Dockerfile", "dockerfile"].map(|n| context.join(n)).into_iter().find(|p| p.exists());
-            let Some(path) = path else {
+            let path = lower_case_fallback(&context.join("Dockerfile"));
+            if !is_there(&path) {
                 return Err(input_error(
                     format!("no Dockerfile in `{}`", context.display()),
                     Some("name the file with `-f FILE`".to_owned()),
                 ));
-            };
+            }
             (file_name(&path), Some(path.clone()), read_text(jail, &path)?)
         }
     };
@@ -145,7 +145,12 @@ fn file_name(path: &Path) -> String {
 fn lower_case_fallback(path: &Path) -> PathBuf {
     let lower = path.with_file_name("dockerfile");
     let is_default = path.file_name().is_some_and(|name| name == "Dockerfile");
-    if is_default && !path.exists() && lower.exists() { lower } else { path.to_owned() }
+    if is_default && !is_there(path) && is_there(&lower) { lower } else { path.to_owned() }
+}
+
+/// Whether something has this name; where a link leads is found out when it is opened.
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 /// Patterns of `NAME.dockerignore` beside the Dockerfile, else of `.dockerignore` in the context.
@@ -179,31 +184,38 @@ fn ignore_patterns(
     Ok(Vec::new())
 }
 
-/// Reads a small regular file; never waits for a pipe, never reads without end. With a `jail`,
+/// Reads a small file; never waits for a pipe, never reads without end. With a `jail`,
 /// which `path` is below, links are resolved as if it were the root.
 fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
     let shown = jail.and_then(|jail| path.strip_prefix(jail).ok()).unwrap_or(path);
     let failed = |why: &dyn std::fmt::Display| {
         input_error(format!("failed to read `{}`: {why}", shown.display()), None)
     };
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = match jail {
-        None => open(path, flags, Mode::empty()),
-        Some(jail) => open(jail, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|jail| openat2(&jail, shown, flags, Mode::empty(), ResolveFlags::IN_ROOT)),
-    };
-    let descriptor = opened.map_err(|e| failed(&std::io::Error::from(e)))?;
-    let file = File::from(descriptor);
-    if !file.metadata().map_err(|e| failed(&e))?.is_file() {
-        return Err(failed(&"it is not a regular file"));
-    }
+    let file = open_regular(jail, if jail.is_some() { shown } else { path }).map_err(|e| failed(&e))?;
     let mut bytes = Vec::new();
     file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     if bytes.len() as u64 > TEXT_MAX {
         return Err(failed(&"it is larger than 16 MiB"));
     }
     Ok(bytes)
+}
+
+/// Opens a regular file; with a `jail`, `path` is resolved as if that were the root.
+pub(crate) fn open_regular(jail: Option<&Path>, path: &Path) -> std::io::Result<File> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let opened = match jail {
+        None => open(path, flags, Mode::empty())?,
+        Some(jail) => {
+            let jail = open(jail, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            openat2(&jail, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?
+        }
+    };
+    let file = File::from(opened);
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(std::io::Error::other("it is not a regular file")),
+    }
 }
 
 /// What a `--build-context` value means.
@@ -216,6 +228,11 @@ fn named_context(input: &mut Input, name: &str, specification: &str) -> Result<N
         let path = existing_directory("OCI layout", Path::new(path))?;
         input.layouts.insert(name.to_owned(), path);
         return Ok(NamedContext::OciLayout { name: name.to_owned(), reference: reference.to_owned() });
+    }
+    if let Some(target) = specification.strip_prefix("target:") {
+        return Err(BuildError::refused(format!(
+            "build context `{name}`: `target:{target}` names a target of a bake file"
+        )));
     }
     if let Some((scheme, _)) = specification.split_once("://") {
         return Err(BuildError::refused(format!(

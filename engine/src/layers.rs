@@ -1,39 +1,69 @@
 //! Layers in use: directories when something mounts them, digests while the next step runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cache::layer::{DiffOptions, DirectorySink, Finished, Flavor, Lower, UnpackOptions};
 use cache::{LayerId, NewLayer, Store};
+use oci::{Descriptor, DiffId, Platform, media_type};
+use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
-use crate::assemble::AssembledLayer;
+use crate::assemble::{AssembledImage, AssembledLayer};
 use crate::error::BuildError;
+use crate::export::oci_type;
 use crate::machine::Machine;
 use crate::stack;
 use crate::steps::Steps;
+use crate::stop::Stoppable;
 use crate::worker::blocking;
 
 type Hashing = JoinHandle<Result<(), BuildError>>;
 
 /// The layers of one build.
 pub(crate) struct Layers {
-    store: Store,
-    machine: Arc<Machine>,
+    shelf: Shelf,
     steps: Arc<Steps>,
     /// Held while layers are turned into directories.
     unpacking: tokio::sync::Mutex<()>,
+    /// Layers whose trees are what they were, or not.
+    intact: Mutex<HashMap<LayerId, Arc<OnceCell<bool>>>>,
     /// Layers whose tar is being written and hashed.
     hashing: Mutex<HashMap<LayerId, Hashing>>,
     /// When layers were made, in seconds since the epoch.
     made: Mutex<HashMap<LayerId, i64>>,
+    /// Blobs of the images that this build starts from.
+    pulled: Mutex<HashMap<DiffId, Descriptor>>,
+}
+
+/// What every piece of work on layers needs, also in the background.
+#[derive(Clone)]
+struct Shelf {
+    store: Store,
+    machine: Arc<Machine>,
+    /// A layer that the store had was not what it should be.
+    damaged: Arc<AtomicBool>,
+    /// The build needs no more layers.
+    stop: CancellationToken,
 }
 
 impl Layers {
     pub(crate) fn new(store: Store, machine: Arc<Machine>, steps: Arc<Steps>) -> Self {
-        Self { store, machine, steps, unpacking: tokio::sync::Mutex::default(), hashing: Mutex::default(), made: Mutex::default() }
+        let (damaged, stop) = (Arc::default(), CancellationToken::new());
+        Self {
+            shelf: Shelf { store, machine, damaged, stop },
+            steps,
+            unpacking: tokio::sync::Mutex::default(),
+            intact: Mutex::default(),
+            hashing: Mutex::default(),
+            made: Mutex::default(),
+            pulled: Mutex::default(),
+        }
     }
 
     /// Takes note of when a step's new layers, the topmost ones, were made.
@@ -44,59 +74,74 @@ impl Layers {
         }
     }
 
+    /// Takes note of the blobs of an image's layers: a manifest names them as they came.
+    pub(crate) fn pulled(&self, diff_ids: &[DiffId], blobs: &[Descriptor]) {
+        let mut pulled = self.pulled.lock().expect("no panic while held");
+        for (diff_id, blob) in diff_ids.iter().zip(blobs) {
+            pulled.entry(diff_id.clone()).or_insert_with(|| blob.clone());
+        }
+    }
+
+    /// Whether a layer of the store was found missing or damaged. It is absent from now on: who
+    /// builds again gets a new one.
+    pub(crate) fn found_damage(&self) -> bool {
+        self.shelf.damaged.load(Ordering::Relaxed)
+    }
+
     /// Directories of `layers`, in their order; those that exist only as blobs are unpacked, all
     /// at once.
     pub(crate) async fn directories(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
-        if let Some(directories) = self.known_directories(layers)? {
+        if let Some(directories) = self.shelf.known_directories(layers)? {
             return Ok(directories);
         }
         // Stages with one base ask at the same time: the second finds the work done.
         let _unpacking = self.unpacking.lock().await;
-        let missing: Vec<LayerId> = layers
-            .iter()
-            .filter(|id| self.store.layer(id).is_some_and(|info| info.directory.is_none()))
-            .cloned()
-            .collect();
+        let store = &self.shelf.store;
+        let is_missing =
+            |id: &&LayerId| store.layer(id).is_some_and(|info| info.directory.is_none());
+        let missing: HashSet<LayerId> = layers.iter().filter(is_missing).cloned().collect();
         let unpacked = missing.into_iter().map(|id| {
-            let (store, machine) = (self.store.clone(), self.machine.clone());
-            blocking(move || Ok((id.clone(), unpack(&machine, &store, &id)?)))
+            let shelf = self.shelf.clone();
+            blocking(move || Ok((id.clone(), shelf.unpack(&id)?)))
         });
         let unpacked: HashMap<_, _> =
             futures_util::future::try_join_all(unpacked).await?.into_iter().collect();
-        let (store, machine) = (self.store.clone(), self.machine.clone());
-        let (steps, all) = (self.steps.clone(), layers.to_vec());
-        blocking(move || place(&machine, &store, &steps, &all, unpacked)).await?;
-        self.known_directories(layers)?.ok_or_else(|| lost(&layers[0]))
+        let (shelf, steps, all) = (self.shelf.clone(), self.steps.clone(), layers.to_vec());
+        blocking(move || shelf.place(&steps, &all, unpacked)).await?;
+        self.shelf.known_directories(layers)?.ok_or_else(|| self.shelf.lost(&layers[0]))
     }
 
     /// What can be mounted in place of `layers`, the bottom one first.
     pub(crate) async fn mountable(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
         let directories = self.directories(layers).await?;
         let hidden = layers.len() - directories.len();
-        let (store, machine) = (self.store.clone(), self.machine.clone());
         let ids = layers[hidden..].to_vec();
+        let Shelf { store, machine, .. } = self.shelf.clone();
         blocking(move || stack::mountable(&machine, &store, &ids, directories)).await
     }
 
-    /// The directories, if all are there. What a layer hides as a whole is left out.
-    fn known_directories(&self, layers: &[LayerId]) -> Result<Option<Vec<PathBuf>>, BuildError> {
-        let mut directories = Vec::with_capacity(layers.len());
-        for id in layers {
-            let info = self.store.layer(id).ok_or_else(|| lost(id))?;
-            let Some(directory) = info.directory else { return Ok(None) };
-            if hides_all_below(&directory).exists() {
-                directories.clear();
-            }
-            directories.push(directory);
-        }
-        Ok(Some(directories))
+    /// Fails if somebody has changed the trees of `layers` behind the store's back. Each is looked
+    /// at once a build, at the cost of a `stat` a file: to be awaited beside the work on them, and
+    /// before its result is kept.
+    pub(crate) async fn verify(&self, layers: &[LayerId]) -> Result<(), BuildError> {
+        let cells: Vec<(LayerId, Arc<OnceCell<bool>>)> = {
+            let mut intact = self.intact.lock().expect("no panic while held");
+            layers.iter().map(|id| (id.clone(), intact.entry(id.clone()).or_default().clone())).collect()
+        };
+        let checks = cells.into_iter().map(|(id, cell)| async move {
+            let store = self.shelf.store.clone();
+            let layer = id.clone();
+            let check = || async move { blocking(move || Ok(store.check_layer(&layer))).await };
+            if *cell.get_or_try_init(check).await? { Ok(()) } else { Err(self.shelf.lost(&id)) }
+        });
+        // All of them, so that all that is damaged is found at once.
+        futures_util::future::join_all(checks).await.into_iter().collect()
     }
 
     /// Starts to write and hash the tar of a layer directory over `base`, off the critical path.
     pub(crate) fn hash_later(&self, id: &LayerId, base: &[LayerId]) {
-        let (store, machine) = (self.store.clone(), self.machine.clone());
-        let (layer, base) = (id.clone(), base.to_vec());
-        let task = tokio::task::spawn_blocking(move || hash(&machine, &store, &layer, &base));
+        let (shelf, layer, base) = (self.shelf.clone(), id.clone(), base.to_vec());
+        let task = tokio::task::spawn_blocking(move || shelf.hash(&layer, &base));
         self.hashing.lock().expect("no panic while held").insert(id.clone(), task);
     }
 
@@ -106,7 +151,8 @@ impl Layers {
         for (number, id) in layers.iter().enumerate() {
             let task = self.hashing.lock().expect("no panic while held").remove(id);
             if let Some(task) = task {
-                task.await.expect("hashing does not panic")?;
+                // What failed there is tried again, where its error counts.
+                let _ = task.await;
             }
             assembled.push(self.assembled_layer(id, &layers[..number]).await?);
         }
@@ -114,103 +160,185 @@ impl Layers {
     }
 
     async fn assembled_layer(&self, id: &LayerId, base: &[LayerId]) -> Result<AssembledLayer, BuildError> {
-        let mut info = self.store.layer(id).ok_or_else(|| lost(id))?;
-        if info.diff_id.is_none() || info.blobs.is_empty() {
-            let (store, machine) = (self.store.clone(), self.machine.clone());
-            let (layer, base) = (id.clone(), base.to_vec());
-            blocking(move || hash(&machine, &store, &layer, &base)).await?;
-            info = self.store.layer(id).ok_or_else(|| lost(id))?;
+        let mut form = self.form(id)?;
+        if form.is_none() {
+            // What the layer really changes shows only beside what is below it.
+            self.directories(base).await?;
+            self.verify(std::slice::from_ref(id)).await?;
+            let (shelf, layer, base) = (self.shelf.clone(), id.clone(), base.to_vec());
+            blocking(move || shelf.hash(&layer, &base)).await?;
+            form = self.form(id)?;
         }
+        let (diff_id, descriptor) = form.ok_or_else(|| self.shelf.lost(id))?;
         let created = self.made.lock().expect("no panic while held").get(id).copied();
-        let diff_id = info.diff_id.ok_or_else(|| lost(id))?;
-        let descriptor = info.blobs.first().cloned().ok_or_else(|| lost(id))?;
         Ok(AssembledLayer { id: id.clone(), diff_id, descriptor, created })
     }
 
-    /// Stops what still runs in the background.
+    /// A layer's digest, and the blob that a manifest names: as it was pulled, or our plain tar. What
+    /// compressing it for an output has given is not meant here: an image would not stay the same.
+    fn form(&self, id: &LayerId) -> Result<Option<(DiffId, Descriptor)>, BuildError> {
+        let store = &self.shelf.store;
+        let info = store.layer(id).ok_or_else(|| self.shelf.lost(id))?;
+        let Some(diff_id) = info.diff_id else { return Ok(None) };
+        // A step may have made just what a layer of some image holds: that of an empty directory.
+        let is_ours = self.made.lock().expect("no panic while held").contains_key(id);
+        let pulled = self.pulled.lock().expect("no panic while held").get(&diff_id).cloned();
+        let pulled = pulled.filter(|_| !is_ours);
+        if pulled.as_ref().is_some_and(|blob| !store.has_blob(&blob.digest)) {
+            // Our tar of its tree would be another blob.
+            return Err(self.shelf.lost(id));
+        }
+        let is_there = |blob: &&Descriptor| store.has_blob(&blob.digest);
+        let plain = || info.blobs.iter().filter(|b| b.media_type == media_type::LAYER).find(is_there);
+        // A tree can give back its tar; without one, any form will do.
+        let any = || info.blobs.iter().filter(|_| info.directory.is_none()).find(is_there);
+        let blob = pulled.or_else(|| plain().or_else(any).cloned());
+        Ok(blob.map(|blob| {
+            let kind = oci_type(&blob.media_type).to_owned();
+            (diff_id, Descriptor { media_type: kind, ..blob })
+        }))
+    }
+
+    /// Looks for damaged blobs among those of `images`: writing them out has failed.
+    pub(crate) async fn look_for_damage(&self, images: &[(Platform, AssembledImage)]) {
+        let layers = images.iter().flat_map(|(_, image)| &image.layers);
+        let blobs: Vec<_> = layers.map(|l| (l.id.clone(), l.descriptor.digest.clone())).collect();
+        let shelf = self.shelf.clone();
+        let looked = blocking(move || {
+            for (id, digest) in blobs {
+                if shelf.store.blob(&digest).is_none_or(|blob| shelf.is_damaged(&blob)) {
+                    shelf.store.discard_blob(&digest);
+                    shelf.lost(&id);
+                }
+            }
+            Ok(())
+        });
+        looked.await.expect("it only looks");
+    }
+
+    /// Stops what still runs in the background: layers that no image has are hashed when somebody
+    /// asks for them.
     pub(crate) async fn close(&self) {
+        self.shelf.stop.cancel();
         let tasks: Vec<Hashing> =
             self.hashing.lock().expect("no panic while held").drain().map(|(_, task)| task).collect();
         for task in tasks {
-            // A failure here matters to nobody: the layer is hashed when somebody asks for it.
             let _ = task.await;
         }
     }
 }
 
-/// A layer that the store had a moment ago.
-fn lost(id: &LayerId) -> BuildError {
-    BuildError::System {
-        message: format!("layer {id} is missing or damaged in the store"),
-        hint: Some("build again: what is missing is made anew".to_owned()),
-    }
-}
-
-fn hash(machine: &Machine, store: &Store, id: &LayerId, base: &[LayerId]) -> Result<(), BuildError> {
-    let failed = |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
-    let info = store.layer(id).ok_or_else(|| lost(id))?;
-    let directory = info.directory.ok_or_else(|| lost(id))?;
-    let mut writer = store.unhashed_blob_writer().map_err(|e| failed(&e))?;
-    let flavor = machine.flavor();
-    let lower = lower(store, base, flavor).map_err(|e| failed(&e))?;
-    let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
-    let tree = File::open(&directory).map_err(|e| failed(&e))?;
-    let written = cache::layer::write_tar(&tree, &options, &mut writer).map_err(|e| failed(&e))?;
-    let digest = written.diff_id.0.clone();
-    writer.commit(Some((&digest, written.size))).map_err(|e| failed(&e))?;
-    store.set_diff_id(id, &written.diff_id, written.size);
-    let descriptor = oci::Descriptor::new(oci::media_type::LAYER, digest, written.size);
-    store.add_blob_form(&written.diff_id, &descriptor);
-    Ok(())
-}
-
-/// The layers below, for telling what a layer really changes.
-fn lower(store: &Store, base: &[LayerId], flavor: Flavor) -> std::io::Result<Lower> {
-    // The topmost first.
-    let directories = base.iter().rev().filter_map(|id| store.layer(id)?.directory);
-    let roots: std::io::Result<Vec<_>> = directories.map(|d| File::open(d).map(Into::into)).collect();
-    Ok(Lower::new(roots?, flavor))
-}
-
-/// Unpacks a layer into a directory that nobody sees yet.
-fn unpack(machine: &Machine, store: &Store, id: &LayerId) -> Result<(NewLayer, Finished), BuildError> {
-    let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
-    let info = store.layer(id).ok_or_else(|| lost(id))?;
-    let blob = info.blobs.iter().find_map(|form| store.blob(&form.digest)).ok_or_else(|| lost(id))?;
-    let layer = store.new_layer().map_err(|e| failed(&e))?;
-    let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
-    let options = machine.directory_options(Lower::none());
-    let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
-    let options = UnpackOptions { diff_id: info.diff_id, ..UnpackOptions::default() };
-    let blob = blob.open().map_err(|e| failed(&e))?;
-    let unpacked = cache::layer::unpack(blob, sink, &options).map_err(|e| failed(&e))?;
-    Ok((layer, unpacked.finished))
-}
-
-/// Gives layers their directories, from the bottom up: what an archive left to the layers below
-/// is taken from there.
-fn place(
-    machine: &Machine,
-    store: &Store,
-    steps: &Steps,
-    layers: &[LayerId],
-    mut unpacked: HashMap<LayerId, (NewLayer, Finished)>,
-) -> Result<(), BuildError> {
-    let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
-    for (number, id) in layers.iter().enumerate() {
-        let Some((layer, finished)) = unpacked.remove(id) else { continue };
-        finished.warnings.iter().for_each(|warning| steps.warn(warning.to_string()));
-        if !finished.implied.is_empty() || !finished.dangling.is_empty() {
-            let below = lower(store, &layers[..number], machine.flavor()).map_err(|e| failed(&e))?;
-            let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
-            cache::layer::adopt(root.into(), machine.directory_options(below), &finished).map_err(|e| failed(&e))?;
+impl Shelf {
+    /// A layer that the store had a moment ago.
+    fn lost(&self, id: &LayerId) -> BuildError {
+        self.store.discard_layer(id);
+        self.damaged.store(true, Ordering::Relaxed);
+        BuildError::System {
+            message: format!("layer {id} is missing or damaged in the store"),
+            hint: Some("build again: what is missing is made anew".to_owned()),
         }
-        if finished.opaque_root {
-            File::create(hides_all_below(&layer.fs())).map_err(|e| failed(&e))?;
-        }
-        store.set_directory(id, layer);
     }
-    Ok(())
+
+    /// The directories, if all are there. What a layer hides as a whole is left out.
+    fn known_directories(&self, layers: &[LayerId]) -> Result<Option<Vec<PathBuf>>, BuildError> {
+        let mut directories = Vec::with_capacity(layers.len());
+        for id in layers {
+            let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
+            let Some(directory) = info.directory else { return Ok(None) };
+            if hides_all_below(&directory).exists() {
+                directories.clear();
+            }
+            directories.push(directory);
+        }
+        Ok(Some(directories))
+    }
+
+    fn hash(&self, id: &LayerId, base: &[LayerId]) -> Result<(), BuildError> {
+        let failed = |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
+        let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
+        let directory = info.directory.ok_or_else(|| self.lost(id))?;
+        let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
+        let flavor = self.machine.flavor();
+        let lower = self.lower(base, flavor).map_err(|e| failed(&e))?;
+        let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
+        let tree = File::open(&directory).map_err(|e| failed(&e))?;
+        let mut out = Stoppable::new(&mut writer, &self.stop);
+        let written = cache::layer::write_tar(&tree, &options, &mut out).map_err(|e| failed(&e))?;
+        let digest = written.diff_id.0.clone();
+        writer.commit(Some((&digest, written.size))).map_err(|e| failed(&e))?;
+        self.store.set_diff_id(id, &written.diff_id, written.size);
+        let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
+        self.store.add_blob_form(&written.diff_id, &descriptor);
+        Ok(())
+    }
+
+    /// The layers below, for telling what a layer really changes.
+    fn lower(&self, base: &[LayerId], flavor: Flavor) -> io::Result<Lower> {
+        let mut roots = Vec::new();
+        // The topmost first.
+        for directory in base.iter().rev().filter_map(|id| self.store.layer(id)?.directory) {
+            roots.push(File::open(&directory)?.into());
+            if hides_all_below(&directory).exists() {
+                break;
+            }
+        }
+        Ok(Lower::new(roots, flavor))
+    }
+
+    /// Unpacks a layer into a directory that nobody sees yet.
+    fn unpack(&self, id: &LayerId) -> Result<(NewLayer, Finished), BuildError> {
+        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
+        let blob = info.blobs.iter().find_map(|form| self.store.blob(&form.digest));
+        let blob = blob.ok_or_else(|| self.lost(id))?;
+        let layer = self.store.new_layer().map_err(|e| failed(&e))?;
+        let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+        let options = self.machine.directory_options(Lower::none());
+        let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
+        let options = UnpackOptions { diff_id: info.diff_id, ..UnpackOptions::default() };
+        let file = blob.open().map_err(|e| failed(&e))?;
+        let unpacked = cache::layer::unpack(Stoppable::new(file, &self.stop), sink, &options);
+        match unpacked {
+            Ok(unpacked) => Ok((layer, unpacked.finished)),
+            Err(error) if self.is_damaged(&blob) => {
+                self.store.discard_blob(blob.digest());
+                self.lost(id);
+                Err(failed(&error))
+            }
+            Err(error) => Err(failed(&error)),
+        }
+    }
+
+    /// Whether a blob's bytes are others than its name says.
+    fn is_damaged(&self, blob: &cache::BlobFile) -> bool {
+        let read = blob.open_verified().and_then(|mut file| io::copy(&mut file, &mut io::sink()));
+        read.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+    }
+
+    /// Gives layers their directories, from the bottom up: what an archive left to the layers below
+    /// is taken from there.
+    fn place(
+        &self,
+        steps: &Steps,
+        layers: &[LayerId],
+        mut unpacked: HashMap<LayerId, (NewLayer, Finished)>,
+    ) -> Result<(), BuildError> {
+        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        for (number, id) in layers.iter().enumerate() {
+            let Some((layer, finished)) = unpacked.remove(id) else { continue };
+            finished.warnings.iter().for_each(|warning| steps.warn(warning.to_string()));
+            if !finished.implied.is_empty() || !finished.dangling.is_empty() {
+                let below = self.lower(&layers[..number], self.machine.flavor()).map_err(|e| failed(&e))?;
+                let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+                cache::layer::adopt(root.into(), self.machine.directory_options(below), &finished).map_err(|e| failed(&e))?;
+            }
+            if finished.opaque_root {
+                File::create(hides_all_below(&layer.fs())).map_err(|e| failed(&e))?;
+            }
+            self.store.set_directory(id, layer);
+        }
+        Ok(())
+    }
 }
 
 /// Beside a layer's tree: a mark that nothing of the layers below shows. Overlayfs has none for

@@ -12,6 +12,7 @@ pub mod request;
 mod archive;
 mod assemble;
 mod build;
+mod clamp;
 mod exec_op;
 mod image_source;
 pub mod images;
@@ -28,6 +29,7 @@ mod seed;
 mod stack;
 pub mod tree;
 mod steps;
+mod stop;
 mod upkeep;
 mod worker;
 

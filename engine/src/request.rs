@@ -167,7 +167,7 @@ pub enum Output {
         /// Names besides the request's tags.
         names: Vec<Reference>,
     },
-    /// `type=oci`: an OCI image layout.
+    /// `type=oci`: an OCI image layout. Other images of a directory that is one already stay.
     Oci {
         /// Where to.
         dest: Destination,
@@ -176,7 +176,8 @@ pub enum Output {
         /// How layers are compressed.
         compression: Compression,
     },
-    /// `type=docker`: what `docker load` reads (and an OCI layout, too).
+    /// `type=docker`: what `docker load` reads (and an OCI layout, too). Of several platforms
+    /// Docker's own list has this machine's; the layout has all.
     Docker {
         /// Where to.
         dest: Destination,
@@ -197,6 +198,18 @@ pub enum Output {
         /// Where to.
         dest: Destination,
     },
+}
+
+impl Output {
+    /// Whether it goes to standard output.
+    pub fn is_stdout(&self) -> bool {
+        match self {
+            Self::Oci { dest, .. } | Self::Docker { dest, .. } | Self::Tar { dest } => {
+                matches!(dest, Destination::Stdout)
+            }
+            Self::Image { .. } | Self::Local { .. } => false,
+        }
+    }
 }
 
 /// A file, or standard output.

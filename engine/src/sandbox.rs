@@ -103,7 +103,13 @@ fn wait(running: &Running) -> Result<ExitStatus, BuildError> {
 }
 
 fn spawn_error(error: &SpawnError) -> BuildError {
-    BuildError::System { message: chain(error), hint: None }
+    let hint = match error {
+        SpawnError::NotFound { .. } => {
+            Some("is it installed in an earlier step, and in a directory of PATH?".to_owned())
+        }
+        _ => None,
+    };
+    BuildError::System { message: chain(error), hint }
 }
 
 fn receiver(pipe: Option<OwnedFd>) -> Result<Option<Receiver>, BuildError> {

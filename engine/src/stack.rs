@@ -57,9 +57,9 @@ fn melt_groups(
     let mut stack = Vec::new();
     let mut rest = 0;
     while stack.len() + directories.len() - rest > MAX_LAYERS - SPARE {
-        let group = rest..rest + GROUP;
+        let group = rest..directories.len().min(rest + GROUP);
+        rest = group.end;
         stack.push(melt(machine, store, &ids[group.clone()], &directories[group], machine.flavor())?);
-        rest += GROUP;
     }
     stack.extend_from_slice(&directories[rest..]);
     Ok(stack)
@@ -154,4 +154,49 @@ fn changes(
     };
     sink.finish()?;
     Ok(layer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Layers that each write `all` and a file of their own.
+    fn layers(store: &Store, count: usize) -> (Vec<LayerId>, Vec<PathBuf>) {
+        let layer = |number: usize| {
+            let layer = store.new_layer().unwrap();
+            let fs = layer.fs();
+            std::fs::write(fs.join("all"), number.to_string()).unwrap();
+            std::fs::write(fs.join(format!("own{number}")), "").unwrap();
+            (store.seal(layer), fs)
+        };
+        (0..count).map(layer).unzip()
+    }
+
+    #[test]
+    fn stacks_are_melted_from_below_and_once() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path(), cache::Options::default()).unwrap();
+        let machine = Machine::probe();
+        let (ids, directories) = layers(&store, 700);
+        let most = MAX_LAYERS - SPARE;
+        for (count, expected) in [(1, 1), (most, most), (most + 1, most + 2 - GROUP), (700, 102)] {
+            let (ids, directories) = (&ids[..count], &directories[..count]);
+            let melted = melt_groups(&machine, &store, ids, directories).unwrap();
+            assert_eq!(melted.len(), expected, "{count} layers");
+            assert_eq!(melted.last(), directories.last());
+            // The next step finds what this one has melted.
+            assert_eq!(melt_groups(&machine, &store, ids, directories).unwrap(), melted);
+        }
+        let melted = melt_groups(&machine, &store, &ids, &directories).unwrap();
+        for (place, last) in [(0, GROUP - 1), (1, 2 * GROUP - 1), (2, 2 * GROUP)] {
+            let all = std::fs::read_to_string(melted[place].join("all")).unwrap();
+            assert_eq!(all, last.to_string());
+        }
+        assert_eq!(std::fs::read_dir(&melted[1]).unwrap().count(), GROUP + 1);
+        // Whatever is added on top, the groups below stay.
+        let (more_ids, more) = layers(&store, 1);
+        let (ids, directories) = ([ids, more_ids].concat(), [directories, more].concat());
+        let taller = melt_groups(&machine, &store, &ids, &directories).unwrap();
+        assert_eq!(taller[..melted.len()], melted);
+    }
 }

@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cache::LogWriter;
+use executor::ExitStatus;
 use llb::{Definition, VertexId};
 
+use crate::error::BuildError;
 use crate::event::{Event, Progress, StepId, Stream};
 
 /// Lines of a step's output that an error message repeats.
@@ -71,7 +73,7 @@ impl Steps {
         self.by_vertex.lock().expect("no panic while held")[&vertex].0
     }
 
-    /// Moves a vertex's step on; false if it ended already.
+    /// Moves a vertex's step on; `None` if it is there or has ended already.
     fn advance(&self, vertex: VertexId, to: State) -> Option<StepId> {
         let mut by_vertex = self.by_vertex.lock().expect("no panic while held");
         let (step, state) = by_vertex.get_mut(&vertex)?;
@@ -113,6 +115,12 @@ impl Steps {
         }
     }
 
+    /// The build starts anew: what has ended may run again.
+    pub(crate) fn start_again(&self) {
+        let mut by_vertex = self.by_vertex.lock().expect("no panic while held");
+        by_vertex.values_mut().for_each(|(_, state)| *state = State::Waiting);
+    }
+
     /// The build is over. Steps that ran were stopped; after a success, what never had to run
     /// counts as cached.
     pub(crate) fn close(&self, success: bool) {
@@ -142,6 +150,16 @@ pub(crate) struct InternalStep {
 }
 
 impl InternalStep {
+    /// It is over, well or not; a cancelled one says so when dropped.
+    pub(crate) fn ended<T>(self, result: Result<T, BuildError>) -> Result<T, BuildError> {
+        match &result {
+            Ok(_) => self.done(),
+            Err(BuildError::Canceled) => {}
+            Err(error) => self.failed(&error.to_string()),
+        }
+        result
+    }
+
     pub(crate) fn done(mut self) {
         self.ended = true;
         self.steps.event(Event::StepDone { step: self.step, duration: self.start.elapsed() });
@@ -161,11 +179,14 @@ impl Drop for InternalStep {
     }
 }
 
+type OpenLog = Box<dyn FnOnce() -> Option<LogWriter> + Send>;
+
 /// Where a step's output goes: to the client, whole to a file, and its end into memory.
 pub(crate) struct StepLog {
     steps: Arc<Steps>,
     step: StepId,
-    open: Box<dyn Fn() -> Option<LogWriter> + Send>,
+    /// Makes the file; taken when the first byte comes.
+    open: Option<OpenLog>,
     file: Option<LogWriter>,
     tail: VecDeque<Vec<u8>>,
     partial: Vec<u8>,
@@ -176,15 +197,15 @@ impl StepLog {
     pub(crate) fn new(
         steps: Arc<Steps>,
         step: StepId,
-        open: impl Fn() -> Option<LogWriter> + Send + 'static,
+        open: impl FnOnce() -> Option<LogWriter> + Send + 'static,
     ) -> Self {
-        Self { steps, step, open: Box::new(open), file: None, tail: VecDeque::new(), partial: Vec::new() }
+        Self { steps, step, open: Some(Box::new(open)), file: None, tail: VecDeque::new(), partial: Vec::new() }
     }
 
     /// Takes in output.
     pub(crate) fn write(&mut self, stream: Stream, data: &[u8]) {
-        if self.file.is_none() {
-            self.file = (self.open)();
+        if let Some(open) = self.open.take() {
+            self.file = open();
         }
         // A full disk must not stop the step: its own writes will tell.
         if let Some(file) = &mut self.file {
@@ -217,5 +238,149 @@ impl StepLog {
             let _ = file.flush();
         }
         (lines, self.file.map(|file| file.path().to_owned()))
+    }
+}
+
+/// What may help when a process ended so, having written `tail` last. The message and the log say
+/// the rest.
+pub(crate) fn exit_hint(status: ExitStatus, tail: &[String]) -> Option<String> {
+    let hint = match (status, status.code()) {
+        (ExitStatus::OomKilled, _) => {
+            "its control group has no more memory: raise the limit, or do less at once".to_owned()
+        }
+        (_, 126) => "a program is there but cannot be run: look at its mode (`chmod +x`), its first \
+                     line (`#!`) and its architecture"
+            .to_owned(),
+        (_, 127) => match tail.iter().rev().find_map(|line| missing_program(line)) {
+            Some(program) => {
+                format!("`{program}` is not in the image: install it in an earlier step, or mind PATH")
+            }
+            None => "a program is not in the image: install it in an earlier step, or mind PATH".to_owned(),
+        },
+        (_, 137) => "it was killed (SIGKILL): the machine may have run out of memory".to_owned(),
+        _ => return None,
+    };
+    Some(hint)
+}
+
+/// The program in a shell's complaint: `/bin/sh: 1: make: not found`, `sh: line 3: make: command not
+/// found`.
+fn missing_program(line: &str) -> Option<&str> {
+    let line = line.trim_end();
+    let told = line.strip_suffix(": command not found").or_else(|| line.strip_suffix(": not found"))?;
+    let program = told.rsplit_once(": ")?.1.trim();
+    (!program.is_empty() && !program.contains(char::is_whitespace)).then_some(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes events down, one a word.
+    #[derive(Default)]
+    struct Words(Mutex<Vec<String>>);
+
+    impl Progress for Words {
+        fn event(&self, event: Event) {
+            let word = match event {
+                Event::StepAdded { step, .. } => format!("added{}", step.0),
+                Event::StepStarted { step } => format!("started{}", step.0),
+                Event::StepCached { step } => format!("cached{}", step.0),
+                Event::StepDone { step, .. } => format!("done{}", step.0),
+                Event::StepFailed { step, .. } => format!("failed{}", step.0),
+                Event::StepCanceled { step } => format!("canceled{}", step.0),
+                other => format!("{other:?}"),
+            };
+            self.0.lock().unwrap().push(word);
+        }
+    }
+
+    /// Lets things happen to one step, then closes the build; says what was told.
+    fn told(happens: &[&str], success: bool) -> String {
+        let words = Arc::new(Words::default());
+        let steps = Steps::new(words.clone());
+        let mut definition = Definition::default();
+        let op = llb::Op::Merge;
+        let vertex = definition.add(op, &[], llb::Metadata::default()).unwrap();
+        steps.add_plan(&definition, &[vertex]);
+        for what in happens {
+            match *what {
+                "start" => steps.started(vertex),
+                "cached" => steps.cached(vertex),
+                "done" => steps.done(vertex, Instant::now()),
+                "fail" => steps.failed(vertex, "why"),
+                "again" => steps.start_again(),
+                other => panic!("{other}"),
+            }
+        }
+        steps.close(success);
+        words.0.lock().unwrap().join(" ")
+    }
+
+    #[test]
+    fn a_step_ends_once_and_however_the_build_ends() {
+        for (happens, success, expected) in [
+            (&["start", "done"][..], true, "added1 started1 done1"),
+            (&["start", "start", "done", "done", "cached"], true, "added1 started1 done1"),
+            (&["cached", "start", "done"], true, "added1 cached1"),
+            (&[], true, "added1 cached1"),
+            (&[], false, "added1"),
+            (&["start"], false, "added1 started1 canceled1"),
+            (&["fail"], false, "added1 failed1"),
+            (&["cached", "again", "start", "done"], true, "added1 cached1 started1 done1"),
+        ] {
+            assert_eq!(told(happens, success), expected, "{happens:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_of_the_builder_tells_how_it_ended() {
+        let words = Arc::new(Words::default());
+        let steps = Arc::new(Steps::new(words.clone()));
+        let failure = || BuildError::refused("why");
+        assert!(steps.internal("good").ended(Ok(())).is_ok());
+        assert!(steps.internal("bad").ended(Err::<(), _>(failure())).is_err());
+        assert!(steps.internal("stopped").ended(Err::<(), _>(BuildError::Canceled)).is_err());
+        drop(steps.internal("dropped"));
+        let told = words.0.lock().unwrap().join(" ");
+        assert_eq!(
+            told,
+            "added1 started1 done1 added2 started2 failed2 added3 started3 canceled3 added4 started4 canceled4"
+        );
+    }
+
+    #[test]
+    fn hints_name_what_is_missing() {
+        for (status, line, expected) in [
+            (ExitStatus::Exited(127), "/bin/sh: 1: make: not found", Some("`make` is not in the image")),
+            (ExitStatus::Exited(127), "bash: line 1: gcc: command not found", Some("`gcc` is not")),
+            (ExitStatus::Exited(127), "sh: foo: not found\r", Some("`foo` is not")),
+            (ExitStatus::Exited(127), "no idea", Some("a program is not in the image")),
+            (ExitStatus::Exited(126), "", Some("chmod +x")),
+            (ExitStatus::Signaled(9), "", Some("run out of memory")),
+            (ExitStatus::OomKilled, "", Some("raise the limit")),
+            (ExitStatus::Exited(1), "curl: (6) Could not resolve host: not found", None),
+        ] {
+            let hint = exit_hint(status, &["first".to_owned(), line.to_owned()]);
+            match expected {
+                Some(part) => assert!(hint.as_ref().is_some_and(|h| h.contains(part)), "{line}: {hint:?}"),
+                None => assert_eq!(hint, None),
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_keeps_the_last_lines() {
+        let words = Arc::new(Words::default());
+        let mut log = StepLog::new(Arc::new(Steps::new(words)), StepId(1), || None);
+        for number in 0..TAIL_LINES + 2 {
+            log.write(Stream::Stdout, b"li");
+            log.write(Stream::Stderr, format!("ne {number}\n").as_bytes());
+        }
+        log.write(Stream::Stdout, &vec![b'x'; 2 * TAIL_LINE_BYTES]);
+        let (tail, path) = log.finish();
+        assert_eq!((tail.len(), path), (TAIL_LINES, None));
+        assert_eq!(tail[0], "line 3");
+        assert_eq!(tail[TAIL_LINES - 1], "x".repeat(TAIL_LINE_BYTES));
     }
 }

@@ -1,6 +1,6 @@
 //! What the solver asks of the engine: identify, look up, digest, run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -16,14 +16,15 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{BuildError, StepFailure, chain};
 use crate::exec_op::{self, Surroundings};
 use crate::file_layer::{self, FileLayer, file_error};
-use crate::file_op;
+use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::request::Secret;
+use crate::sandbox::Ended;
 use crate::stack;
 use crate::steps::Steps;
-use crate::tree::{self, View};
+use crate::tree::{self, TreeError, View};
 
 /// A file tree that a vertex gives.
 #[derive(Clone)]
@@ -32,6 +33,16 @@ pub(crate) enum Tree {
     Layers(Arc<[LayerId]>),
     /// A directory of the client, read in place.
     Context(Arc<View>),
+}
+
+impl Tree {
+    /// Its layers; none for a directory of the client.
+    fn layers(&self) -> &[LayerId] {
+        match self {
+            Self::Layers(layers) => layers,
+            Self::Context(_) => &[],
+        }
+    }
 }
 
 /// What a vertex gives, by output number.
@@ -43,6 +54,8 @@ const SALT: &str = "salt";
 /// One build's worker.
 pub(crate) struct BuildWorker {
     pub(crate) definition: Arc<Definition>,
+    /// Vertices whose layers are part of an image: see [`shipped`].
+    pub(crate) shipped: HashSet<VertexId>,
     pub(crate) store: Store,
     pub(crate) machine: Arc<Machine>,
     pub(crate) layers: Arc<Layers>,
@@ -65,6 +78,83 @@ impl Worker for BuildWorker {
     type Error = BuildError;
 
     async fn identify(&self, vertex: VertexId) -> Result<Source<Outputs>, BuildError> {
+        let identified = self.identify_source(vertex).await;
+        identified.map_err(|error| self.failed(vertex, error))
+    }
+
+    fn lookup(
+        &self,
+        vertex: VertexId,
+        key: &CacheKey,
+        alias: Option<&CacheKey>,
+    ) -> Result<Option<Found<Outputs>>, BuildError> {
+        let Some(record) = self.record(key) else { return Ok(None) };
+        if let Some(alias) = alias {
+            self.store.put_alias(&alias.0, &record.key);
+        }
+        Ok(Some(self.use_record(vertex, record)))
+    }
+
+    async fn content(
+        &self,
+        vertex: VertexId,
+        reads: Vec<bool>,
+        inputs: Vec<Option<Outputs>>,
+    ) -> Result<Vec<Option<Digest>>, BuildError> {
+        let digested = self.digest_inputs(vertex, &reads, &inputs).await;
+        digested.map_err(|error| self.failed(vertex, error))
+    }
+
+    async fn execute(&self, run: Executed<'_, Outputs>) -> Result<Outputs, BuildError> {
+        let vertex = run.vertex;
+        let claim = self.claim(run.key, &run.cancel).await?;
+        // Another process may have done it since it was looked up. A result with a salt is another
+        // one than dependents have been told of.
+        let done = self.record(run.key).filter(|done| run.salt.is_empty() && salt(done).is_empty());
+        if let Some(record) = done {
+            return Ok(self.use_record(vertex, record).result);
+        }
+        self.steps.started(vertex);
+        self.prepare_for_dependents(vertex);
+        let start = Instant::now();
+        match self.run(&run).await {
+            Ok(outputs) => {
+                self.keep(&run, &outputs, start);
+                self.store.release_when_committed(claim);
+                self.steps.done(vertex, start);
+                Ok(outputs)
+            }
+            Err(error) => Err(self.failed(vertex, error)),
+        }
+    }
+}
+
+/// Vertices that the layers of `targets` come from. Other layers are only read or mounted on the
+/// way: nobody needs their tars.
+pub(crate) fn shipped(definition: &Definition, targets: &[VertexId]) -> HashSet<VertexId> {
+    let mut shipped = HashSet::new();
+    let mut stack = targets.to_vec();
+    while let Some(vertex) = stack.pop() {
+        if !shipped.insert(vertex) {
+            continue;
+        }
+        let inputs = definition.inputs(vertex);
+        let is_below = |number: usize| match &definition.vertex(vertex).op {
+            Op::Exec(op) => op.mounts.iter().any(|m| m.input == Some(number) && m.output.is_some()),
+            Op::File(op) => op.actions.iter().any(|a| a.input == FileInput::Input(number)),
+            Op::Source(_) | Op::Merge | Op::Diff => true,
+        };
+        stack.extend((0..inputs.len()).filter(|n| is_below(*n)).map(|n| inputs[n].vertex));
+    }
+    shipped
+}
+
+fn salt(record: &Record) -> &str {
+    record.notes.get(SALT).map_or("", String::as_str)
+}
+
+impl BuildWorker {
+    async fn identify_source(&self, vertex: VertexId) -> Result<Source<Outputs>, BuildError> {
         let Op::Source(source) = &self.definition.vertex(vertex).op else {
             unreachable!("only sources are identified")
         };
@@ -76,6 +166,7 @@ impl Worker for BuildWorker {
             }
             SourceOp::Image(_) | SourceOp::OciLayout { .. } => {
                 let image = self.image(source).await?;
+                self.layers.pulled(&image.config.rootfs.diff_ids, &image.manifest.layers);
                 let result = self.stored_layers(&image).map(|layers| [Tree::Layers(layers)].into());
                 if result.is_some() {
                     self.steps.cached(vertex);
@@ -87,65 +178,20 @@ impl Worker for BuildWorker {
         }
     }
 
-    fn lookup(&self, vertex: VertexId, key: &CacheKey) -> Result<Option<Found<Outputs>>, BuildError> {
+    /// The record under `key` or where it leads.
+    fn record(&self, key: &CacheKey) -> Option<Record> {
         let by_alias = || self.store.record(&self.store.alias(&key.0)?);
-        let Some(record) = self.store.record(&key.0).or_else(by_alias) else { return Ok(None) };
+        self.store.record(&key.0).or_else(by_alias)
+    }
+
+    fn use_record(&self, vertex: VertexId, record: Record) -> Found<Outputs> {
         self.layers.made(&record);
         self.steps.cached(vertex);
-        Ok(Some(found(record)))
+        let salt = salt(&record).to_owned();
+        let outputs = record.outputs.into_iter().map(|layers| Tree::Layers(layers.into()));
+        Found { key: CacheKey(record.key), salt, result: outputs.collect() }
     }
 
-    async fn content(
-        &self,
-        vertex: VertexId,
-        reads: Vec<bool>,
-        inputs: Vec<Option<Outputs>>,
-    ) -> Result<Vec<Option<Digest>>, BuildError> {
-        let digested = self.digest_inputs(vertex, &reads, &inputs).await;
-        digested.map_err(|error| self.step_error(vertex, error, Vec::new(), None))
-    }
-
-    async fn execute(&self, run: Executed<'_, Outputs>) -> Result<Outputs, BuildError> {
-        let vertex = run.vertex;
-        let claim = self.claim(run.key, &run.cancel).await?;
-        // Another process may have done it while this one waited.
-        let fresh = run.salt.is_empty() && claim.waited;
-        if fresh && let Some(found) = self.lookup(vertex, run.key)? {
-            return Ok(found.result);
-        }
-        self.steps.started(vertex);
-        self.prepare_for_dependents(vertex);
-        let start = Instant::now();
-        match self.run(&run).await {
-            Ok(outputs) => {
-                self.keep(&run, &outputs, start);
-                self.store.release_when_committed(claim.claim);
-                self.steps.done(vertex, start);
-                Ok(outputs)
-            }
-            Err(BuildError::Canceled) => Err(BuildError::Canceled),
-            Err(error) => {
-                let error = self.step_error(vertex, error, Vec::new(), None);
-                self.steps.failed(vertex, &error.to_string());
-                Err(error)
-            }
-        }
-    }
-}
-
-fn found(record: Record) -> Found<Outputs> {
-    let outputs = record.outputs.into_iter().map(|layers| Tree::Layers(layers.into())).collect();
-    let salt = record.notes.get(SALT).cloned().unwrap_or_default();
-    Found { key: CacheKey(record.key), salt, result: outputs }
-}
-
-/// A claim, and whether somebody else had it first.
-struct HeldClaim {
-    claim: cache::Claim,
-    waited: bool,
-}
-
-impl BuildWorker {
     /// The view of a local context; one a vertex.
     async fn context(&self, vertex: VertexId, local: &llb::LocalSource) -> Result<Arc<View>, BuildError> {
         if let Some(view) = self.views.lock().expect("no panic while held").get(&vertex) {
@@ -200,14 +246,14 @@ impl BuildWorker {
         image.config.rootfs.diff_ids.iter().map(|id| self.store.layer_of_diff_id(id)).collect()
     }
 
-    async fn claim(&self, key: &CacheKey, cancel: &CancellationToken) -> Result<HeldClaim, BuildError> {
+    async fn claim(&self, key: &CacheKey, cancel: &CancellationToken) -> Result<cache::Claim, BuildError> {
         let failed = |e: cache::StoreError| BuildError::system("failed to lock a step", &e);
         if let Some(claim) = self.store.try_claim(&key.0).map_err(failed)? {
-            return Ok(HeldClaim { claim, waited: true });
+            return Ok(claim);
         }
         let (store, key, token) = (self.store.clone(), key.0.clone(), cancel.clone());
         let claim = blocking(move || store.claim(&key, &|| token.is_cancelled()).map_err(failed)).await?;
-        claim.map(|claim| HeldClaim { claim, waited: true }).ok_or(BuildError::Canceled)
+        claim.ok_or(BuildError::Canceled)
     }
 
     /// Remembers a result.
@@ -249,9 +295,9 @@ impl BuildWorker {
 
     async fn run(&self, run: &Executed<'_, Outputs>) -> Result<Outputs, BuildError> {
         match &self.definition.vertex(run.vertex).op {
-            Op::Source(source) => self.fetch(run.vertex, source).await,
+            Op::Source(source) => until(&run.cancel, self.fetch(run.vertex, source)).await,
             Op::Exec(op) => self.exec(run, op).await,
-            Op::File(op) => self.file(run, op).await,
+            Op::File(op) => until(&run.cancel, self.file(run, op)).await,
             Op::Merge => {
                 let layers = self.input_trees(run).into_iter().map(|t| self.layers_of(&t)).collect::<Result<Vec<_>, _>>()?;
                 Ok([Tree::Layers(layers.iter().flat_map(|l| l.iter().cloned()).collect())].into())
@@ -291,16 +337,6 @@ impl BuildWorker {
         let step = self.steps.id(vertex);
         self.images.fetch_layers(&image, &self.steps, step).await?;
         let diff_ids = &image.config.rootfs.diff_ids;
-        if diff_ids.len() != image.manifest.layers.len() {
-            return Err(BuildError::System {
-                message: format!(
-                    "the image's config names {} layers, its manifest {}",
-                    diff_ids.len(),
-                    image.manifest.layers.len()
-                ),
-                hint: None,
-            });
-        }
         let layers: Arc<[LayerId]> = diff_ids
             .iter()
             .zip(&image.manifest.layers)
@@ -341,141 +377,180 @@ impl BuildWorker {
                 continue;
             }
             let outputs = outputs.as_ref().expect("what is read is available");
-            let view = self.view(&outputs[numbers[number].output]).await?;
+            let tree = &outputs[numbers[number].output];
+            let view = self.view(tree).await?;
             let definition = self.definition.clone();
-            let digest = blocking(move || match &definition.vertex(vertex).op {
-                Op::File(op) => {
-                    let digest = file_op::input_digest(op, number, &view);
-                    digest.map(|digest| digest.map(|d| d.digest)).map_err(file_error)
-                }
-                Op::Exec(op) => bind_digest(op, number, &view).map(Some),
-                _ => unreachable!("only these ops read from inputs"),
+            let digest = blocking(move || {
+                Ok(match &definition.vertex(vertex).op {
+                    Op::File(op) => file_op::input_digest(op, number, &view)
+                        .map(|digest| digest.map(|d| d.digest)),
+                    Op::Exec(op) => bind_digest(op, number, &view).map(Some).map_err(Into::into),
+                    // Other ops take in whole trees, which a directory of the client is not.
+                    _ => Ok(None),
+                })
             });
-            digests.push(digest.await?);
+            let (digest, verified) = tokio::join!(digest, self.layers.verify(tree.layers()));
+            verified?;
+            let digest = digest?.map_err(|error| self.read_error(numbers[number].vertex, error))?;
+            if digest.is_none() && matches!(tree, Tree::Context(_)) {
+                return Err(BuildError::refused("changing a directory of the client"));
+            }
+            digests.push(digest);
         }
         Ok(digests)
     }
 
     async fn file(&self, run: &Executed<'_, Outputs>, op: &FileOp) -> Result<Outputs, BuildError> {
         let trees = self.input_trees(run);
+        let layers: Vec<LayerId> = trees.iter().flat_map(Tree::layers).cloned().collect();
+        let (written, verified) =
+            tokio::join!(self.write_outputs(run, op, &trees), self.layers.verify(&layers));
+        verified?;
+        written
+    }
+
+    async fn write_outputs(
+        &self,
+        run: &Executed<'_, Outputs>,
+        op: &FileOp,
+        trees: &[Tree],
+    ) -> Result<Outputs, BuildError> {
         let mut views = Vec::with_capacity(trees.len());
-        for tree in &trees {
+        for tree in trees {
             views.push(self.view(tree).await?);
         }
         // Nobody mounts the result: its content goes straight into a tar.
         let mounted = !self.definition.dependents(run.vertex).is_empty();
-        let previous = if mounted { self.previous(run.vertex) } else { None };
+        let previous = if mounted { self.previous(run.vertex) } else { Vec::new() };
+        let mut made = Vec::new();
         let mut outputs = Vec::new();
         for output in 0..Op::File(op.clone()).outputs() {
             let base: Arc<[LayerId]> = match file_op::base(op, output).map_err(file_error)? {
                 FileInput::Input(number) => self.layers_of(&trees[number])?,
                 _ => [].into(),
             };
-            let (machine, store, layers) = (self.machine.clone(), self.store.clone(), self.layers.clone());
-            let (op, views, below) = (op.clone(), views.clone(), base.clone());
-            let steps = self.steps.clone();
-            let previous = previous.clone();
+            let (machine, store) = (self.machine.clone(), self.store.clone());
+            let (op, views) = (op.clone(), views.clone());
+            let (steps, stop) = (self.steps.clone(), run.cancel.clone());
+            let previous = previous.get(output).cloned();
             let written = blocking(move || {
                 let inputs = views.iter().map(|view| Some(view.as_ref())).collect();
                 let layer = FileLayer {
                     machine: &machine,
                     store: &store,
-                    layers: &layers,
+                    stop: &stop,
                     op: &op,
                     output,
                     inputs,
-                    base: &below,
                     previous,
                     warn: &|warning| steps.warn(warning),
                 };
                 layer.write(mounted)
             });
             let written = written.await?;
-            if output == 0 && mounted {
-                self.remember_previous(run.vertex, &written);
+            if mounted {
+                self.hash_later(run.vertex, &written, &base);
             }
+            made.push(vec![written.clone()]);
             outputs.push(Tree::Layers(base.iter().cloned().chain([written]).collect()));
+        }
+        if mounted {
+            self.store.put_record(&record(previous_key(&self.definition, run.vertex), made));
         }
         Ok(outputs.into())
     }
 
-    /// The layer that the same copy made last time: unchanged files are linked from it.
-    fn previous(&self, vertex: VertexId) -> Option<LayerId> {
-        let record = self.store.record(&previous_key(&self.definition, vertex))?;
-        record.outputs.first()?.first().cloned()
+    /// The layers that the same copy made last time, one an output: unchanged files are linked
+    /// from them.
+    fn previous(&self, vertex: VertexId) -> Vec<LayerId> {
+        let record = self.store.record(&previous_key(&self.definition, vertex));
+        record.into_iter().flat_map(|r| r.outputs).filter_map(|layers| layers.last().cloned()).collect()
     }
 
-    fn remember_previous(&self, vertex: VertexId, layer: &LayerId) {
-        let key = previous_key(&self.definition, vertex);
-        self.store.put_record(&record(key, vec![vec![layer.clone()]]));
+    /// What becomes part of an image is hashed while the build goes on.
+    fn hash_later(&self, vertex: VertexId, layer: &LayerId, base: &[LayerId]) {
+        if self.shipped.contains(&vertex) {
+            self.layers.hash_later(layer, base);
+        }
     }
+
 
     async fn exec(&self, run: &Executed<'_, Outputs>, op: &ExecOp) -> Result<Outputs, BuildError> {
-        let trees = self.input_trees(run);
-        let mut directories: BTreeMap<usize, Vec<PathBuf>> = BTreeMap::new();
-        let mut bases: BTreeMap<usize, Arc<[LayerId]>> = BTreeMap::new();
-        for (number, tree) in trees.iter().enumerate() {
-            let layers = match tree {
-                Tree::Layers(layers) => layers.clone(),
-                Tree::Context(view) => self.snapshot(view).await?,
-            };
-            directories.insert(number, self.layers.mountable(&layers).await?);
-            bases.insert(number, layers);
-        }
-        let (store, op_, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
-        let machine = self.machine.clone();
-        let token = run.cancel.clone();
-        let inputs: Vec<Digest> = self
-            .definition
-            .inputs(run.vertex)
-            .iter()
-            .map(|input| self.definition.vertex(input.vertex).digest.clone())
-            .collect();
-        let below = directories.clone();
-        let prepared = blocking(move || {
-            let surroundings = Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
-            exec_op::prepare(&op_, &directories, &store, &surroundings, &|| token.is_cancelled())
-        })
-        .await?;
+        let (prepared, stacks) = until(&run.cancel, self.prepare(run, op)).await?;
         let step = self.steps.id(run.vertex);
-        let log_name = (self.build_id.clone(), step.0.to_string());
-        let store = self.store.clone();
+        let (store, build) = (self.store.clone(), self.build_id.clone());
         let log = crate::steps::StepLog::new(self.steps.clone(), step, move || {
-            store.log_writer(&log_name.0, &log_name.1).ok()
+            store.log_writer(&build, &step.0.to_string()).ok()
         });
-        let ended = self.sandbox.run(prepared, log, &self.steps, &run.cancel).await?;
+        let used: Vec<LayerId> = stacks.values().flat_map(|s| s.layers.iter().cloned()).collect();
+        let ended = self.sandbox.run(prepared, log, &self.steps, &run.cancel);
+        let (ended, verified) = tokio::join!(ended, until(&run.cancel, self.layers.verify(&used)));
+        // What runs on a damaged tree may fail or not: it does not count.
+        verified?;
+        let ended = ended?;
         if run.cancel.is_cancelled() {
             return Err(BuildError::Canceled);
         }
         let code = ended.status.code();
         let good = if op.valid_exit_codes.is_empty() { code == 0 } else { op.valid_exit_codes.contains(&code) };
         if !good {
-            let error = self.exit_error(run.vertex, &ended.status);
-            return Err(self.step_error(run.vertex, error, ended.tail, ended.log_path).with_exit_code(code));
+            return Err(self.exit_error(run.vertex, ended));
         }
         let mut outputs = BTreeMap::new();
         for (output, written) in ended.outputs {
             let input = op.mounts.iter().find(|m| m.output == Some(output)).and_then(|m| m.input);
-            let base = input.map(|input| bases[&input].clone()).unwrap_or_default();
-            let lowers = input.map(|input| below[&input].clone()).unwrap_or_default();
+            let below = input.map(|input| stacks[&input].clone()).unwrap_or_default();
             let (machine, store) = (self.machine.clone(), self.store.clone());
             let id = blocking(move || {
-                let layer = stack::harvest(&machine, &store, &lowers, written)?;
+                let layer = stack::harvest(&machine, &store, &below.directories, written)?;
                 Ok(store.seal(layer))
             });
             let id = id.await?;
-            self.layers.hash_later(&id, &base);
+            let base = input.map(|input| stacks[&input].layers.clone()).unwrap_or_default();
+            self.hash_later(run.vertex, &id, &base);
             outputs.insert(output, Tree::Layers(base.iter().cloned().chain([id]).collect()));
         }
         Ok(outputs.into_values().collect())
     }
 
+    /// Brings everything together that a process needs.
+    async fn prepare(
+        &self,
+        run: &Executed<'_, Outputs>,
+        op: &ExecOp,
+    ) -> Result<(exec_op::Prepared, BTreeMap<usize, Stack>), BuildError> {
+        let mut stacks: BTreeMap<usize, Stack> = BTreeMap::new();
+        for (number, tree) in self.input_trees(run).iter().enumerate() {
+            let layers = match tree {
+                Tree::Layers(layers) => layers.clone(),
+                Tree::Context(view) => self.snapshot(view, &run.cancel).await?,
+            };
+            let directories = self.layers.mountable(&layers).await?;
+            stacks.insert(number, Stack { layers, directories });
+        }
+        let inputs = self.definition.inputs(run.vertex);
+        let inputs = inputs.iter().map(|i| self.definition.vertex(i.vertex).digest.clone());
+        let inputs: Vec<Digest> = inputs.collect();
+        let trees = stacks.iter().map(|(number, s)| (*number, s.directories.clone())).collect();
+        let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
+        let (machine, token) = (self.machine.clone(), run.cancel.clone());
+        let prepared = blocking(move || {
+            let surroundings = Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
+            exec_op::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
+        });
+        Ok((prepared.await?, stacks))
+    }
+
     /// A context as layers: what a step mounts must be what was digested, with the ignore file
     /// applied, whatever happens to the directory meanwhile.
-    async fn snapshot(&self, view: &Arc<View>) -> Result<Arc<[LayerId]>, BuildError> {
+    async fn snapshot(
+        &self,
+        view: &Arc<View>,
+        stop: &CancellationToken,
+    ) -> Result<Arc<[LayerId]>, BuildError> {
         let view = view.clone();
-        let (machine, store, layers) = (self.machine.clone(), self.store.clone(), self.layers.clone());
-        let steps = self.steps.clone();
+        let (machine, store) = (self.machine.clone(), self.store.clone());
+        let (steps, stop) = (self.steps.clone(), stop.clone());
         blocking(move || {
             let op = file_layer::copy_directory("/", None);
             let digest = file_op::input_digest(&op, 0, &view).map_err(file_error)?;
@@ -489,11 +564,10 @@ impl BuildWorker {
             let layer = FileLayer {
                 machine: &machine,
                 store: &store,
-                layers: &layers,
+                stop: &stop,
                 op: &op,
                 output: 0,
                 inputs: vec![Some(&view)],
-                base: &[],
                 previous: None,
                 warn: &|warning| steps.warn(warning),
             };
@@ -504,26 +578,58 @@ impl BuildWorker {
         .await
     }
 
-    fn exit_error(&self, vertex: VertexId, status: &executor::ExitStatus) -> BuildError {
-        let metadata = &self.definition.vertex(vertex).metadata;
-        let how = match status {
+    /// The process ended otherwise than it should.
+    fn exit_error(&self, vertex: VertexId, ended: Ended) -> BuildError {
+        let command = &self.definition.vertex(vertex).metadata.command;
+        let how = match ended.status {
             executor::ExitStatus::OomKilled => "out of memory".to_owned(),
-            _ => format!("exit code: {}", status.code()),
+            status => format!("exit code: {}", status.code()),
         };
-        BuildError::System {
-            message: format!("process {:?} did not complete successfully: {how}", metadata.command),
-            hint: None,
+        let message = format!("process {command:?} did not complete successfully: {how}");
+        let hint = crate::steps::exit_hint(ended.status, &ended.tail);
+        let mut error = self.step_error(vertex, BuildError::System { message, hint });
+        if let BuildError::Step { failure } = &mut error {
+            failure.exit_code = Some(ended.status.code());
+            failure.log_tail = ended.tail;
+            failure.log_path = ended.log_path;
         }
+        error
+    }
+
+    /// A file that a step names could not be read from its input.
+    fn read_error(&self, input: VertexId, error: FileOpError) -> BuildError {
+        let FileOpError::Tree(TreeError::NotFound { path }) = &error else { return file_error(error) };
+        let from = self.definition.vertex(input);
+        let (place, hint) = match &from.op {
+            Op::Source(SourceOp::Local(local)) => {
+                let place = match local.name.as_str() {
+                    parser::lower::MAIN_CONTEXT => "the build context".to_owned(),
+                    name => format!("the build context `{name}`"),
+                };
+                let file = self.directories.get(&local.name).map(|d| d.join(path.trim_start_matches('/')));
+                let is_ignored = file.is_some_and(|file| file.symlink_metadata().is_ok());
+                let hint = "it is there, but a pattern of the ignore file (`.dockerignore`) excludes it";
+                (place, is_ignored.then(|| hint.to_owned()))
+            }
+            Op::Source(_) => ("the image".to_owned(), None),
+            _ if from.metadata.stage.is_empty() => ("what it is copied from".to_owned(), None),
+            _ => (format!("stage `{}`", from.metadata.stage), None),
+        };
+        BuildError::Input { message: format!("{error} in {place}"), hint }
+    }
+
+    /// A step failed: tells so, and where it stands.
+    fn failed(&self, vertex: VertexId, error: BuildError) -> BuildError {
+        let error = self.step_error(vertex, error);
+        // What failed because of the store is about to be tried again.
+        if !matches!(error, BuildError::Canceled) && !self.layers.found_damage() {
+            self.steps.failed(vertex, &error.to_string());
+        }
+        error
     }
 
     /// Says which step failed and where it stands in the Dockerfile.
-    fn step_error(
-        &self,
-        vertex: VertexId,
-        error: BuildError,
-        log_tail: Vec<String>,
-        log_path: Option<PathBuf>,
-    ) -> BuildError {
+    fn step_error(&self, vertex: VertexId, error: BuildError) -> BuildError {
         let (message, hint) = match error {
             BuildError::Input { message, hint }
             | BuildError::Refused { message, hint }
@@ -539,21 +645,19 @@ impl BuildWorker {
                 span: metadata.span,
                 lines: metadata.lines,
                 dockerfile: Some(self.dockerfile.clone()),
-                log_tail,
-                log_path,
+                log_tail: Vec::new(),
+                log_path: None,
                 hint,
             }),
         }
     }
 }
 
-impl BuildError {
-    fn with_exit_code(mut self, code: i32) -> Self {
-        if let Self::Step { failure } = &mut self {
-            failure.exit_code = Some(code);
-        }
-        self
-    }
+/// Layers, and what can be mounted in their place.
+#[derive(Clone, Default)]
+struct Stack {
+    layers: Arc<[LayerId]>,
+    directories: Vec<PathBuf>,
 }
 
 /// A record made now.
@@ -602,17 +706,17 @@ fn previous_key(definition: &Definition, vertex: VertexId) -> Digest {
     encoder.finish()
 }
 
-fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, BuildError> {
+fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, TreeError> {
     let mut encoder = Encoder::new("binds");
     for mount in op.mounts.iter().filter(|m| m.input == Some(input)) {
-        let digest = tree::bind_digest(view, &mount.selector).map_err(tree_error)?;
+        let digest = tree::bind_digest(view, &mount.selector)?;
         encoder.text(&mount.selector).text(digest.digest.as_str());
     }
     Ok(encoder.finish())
 }
 
 /// Errors of trees are the user's: a path that is not there, a file that cannot be read.
-fn tree_error(error: tree::TreeError) -> BuildError {
+fn tree_error(error: TreeError) -> BuildError {
     BuildError::Input { message: chain(&error), hint: None }
 }
 
@@ -621,4 +725,12 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
 ) -> Result<T, BuildError> {
     tokio::task::spawn_blocking(work).await.expect("work in a blocking room does not panic")
+}
+
+/// Does `work` until the build is cancelled.
+pub(crate) async fn until<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, BuildError>>,
+) -> Result<T, BuildError> {
+    cancel.run_until_cancelled(work).await.unwrap_or(Err(BuildError::Canceled))
 }

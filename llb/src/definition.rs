@@ -70,6 +70,14 @@ pub enum GraphError {
         /// How many there are.
         inputs: usize,
     },
+    /// The outputs of an op are not numbered 0, 1, 2, …, or one number is given twice.
+    #[error("`{name}` has no one output {output}")]
+    OutputNumbers {
+        /// The vertex.
+        name: String,
+        /// The number that is missing or given twice.
+        output: usize,
+    },
     /// An input names an output that its vertex does not have.
     #[error("`{name}` takes output {output} of `{from}`, which has {outputs}")]
     NoSuchOutput {
@@ -127,6 +135,11 @@ impl Definition {
                 input,
                 inputs: inputs.len(),
             });
+        }
+        let mut numbers = op.output_numbers();
+        numbers.sort_unstable();
+        if let Some(output) = (0..numbers.len()).find(|&place| numbers[place] != place) {
+            return Err(GraphError::OutputNumbers { name: metadata.name.clone(), output });
         }
         for input in inputs {
             let from = &self.graph[input.vertex.0];
@@ -208,10 +221,14 @@ impl Definition {
 impl Op {
     /// How many outputs a vertex with this op has.
     pub fn outputs(&self) -> usize {
+        self.output_numbers().len()
+    }
+
+    fn output_numbers(&self) -> Vec<usize> {
         match self {
-            Self::Source(_) | Self::Merge | Self::Diff => 1,
-            Self::Exec(exec) => count(exec.mounts.iter().filter_map(|m| m.output)),
-            Self::File(file) => count(file.actions.iter().filter_map(|a| a.output)),
+            Self::Source(_) | Self::Merge | Self::Diff => vec![0],
+            Self::Exec(exec) => exec.mounts.iter().filter_map(|m| m.output).collect(),
+            Self::File(file) => file.actions.iter().filter_map(|a| a.output).collect(),
         }
     }
 
@@ -233,8 +250,4 @@ impl Op {
                 .collect(),
         }
     }
-}
-
-fn count(outputs: impl Iterator<Item = usize>) -> usize {
-    outputs.max().map_or(0, |highest| highest + 1)
 }

@@ -128,7 +128,11 @@ impl Reference {
 
     /// Registry and repository, without tag and digest.
     pub fn repository(&self) -> String {
-        format!("{}/{}", self.domain, self.path)
+        match self.domain.as_str() {
+            // What looks like a host and is none (`a_b.c/d`) is part of the path, as in Go.
+            "" => self.path.clone(),
+            domain => format!("{domain}/{}", self.path),
+        }
     }
 
     /// The tag, if one is named.
@@ -189,9 +193,14 @@ impl Reference {
         if self.domain != DEFAULT_DOMAIN {
             return self.repository();
         }
-        match self.path.strip_prefix(OFFICIAL_PREFIX) {
-            Some(official) if !official.contains('/') => official.to_owned(),
-            _ => self.path.clone(),
+        let short = match self.path.strip_prefix(OFFICIAL_PREFIX) {
+            Some(official) if !official.contains('/') => official,
+            _ => &self.path,
+        };
+        // Without its host, `docker.io/example.com/app` would be somebody else's image.
+        match Self::parse_normalized(short) {
+            Ok(again) if again.domain == self.domain && again.path == self.path => short.to_owned(),
+            _ => self.repository(),
         }
     }
 

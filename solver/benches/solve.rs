@@ -50,10 +50,10 @@ fn solve((graph, targets): &(Graph, Vec<VertexId>), known: &mut HashSet<CacheKey
                 let key = Some(CacheKey(Digest::of(graph.name(vertex).as_bytes())));
                 Event::Identified { vertex, key, available: false }
             }
-            Request::Lookup(vertex, key) if known.contains(&key) => {
+            Request::Lookup { vertex, key, .. } if known.contains(&key) => {
                 Event::Hit { vertex, key, salt: String::new() }
             }
-            Request::Lookup(vertex, _) => Event::Miss(vertex),
+            Request::Lookup { vertex, .. } => Event::Miss(vertex),
             Request::Content(vertex, reads) => {
                 Event::Content(vertex, reads.iter().map(|_| None).collect())
             }

@@ -60,8 +60,14 @@ pub trait Worker: Send + Sync + 'static {
         vertex: VertexId,
     ) -> impl Future<Output = Result<Source<Self::Result>, Self::Error>> + Send;
 
-    /// Looks for a result. Takes microseconds: it is called in the driver's own loop.
-    fn lookup(&self, vertex: VertexId, key: &CacheKey) -> Result<Option<Found<Self::Result>>, Self::Error>;
+    /// Looks for a result; `alias` leads to what is found from then on. Takes microseconds: it is
+    /// called in the driver's own loop.
+    fn lookup(
+        &self,
+        vertex: VertexId,
+        key: &CacheKey,
+        alias: Option<&CacheKey>,
+    ) -> Result<Option<Found<Self::Result>>, Self::Error>;
 
     /// Digests what `vertex` takes in from those inputs that `reads` marks; `None` for the others.
     fn content(
@@ -78,11 +84,12 @@ pub trait Worker: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Result, Self::Error>> + Send;
 }
 
-type Answer<R, E> = Result<(Event, Option<R>), (VertexId, E)>;
+/// What came of a task: `None` if the build ended before it.
+type Answer<R, E> = Option<Result<(Event, Option<R>), (VertexId, E)>>;
 
 /// Solves `definition` for `targets` and gives back their results, in order. Processes take a slot
-/// each. The first failure (its vertex and error) cancels everything else; `cancel` does, too.
-/// Returns only when nothing of this build runs any more.
+/// each. The first failure (its vertex and error) cancels everything else; `cancel` does, too: what
+/// was being looked up is left as it is, what was being run is waited for and has to end soon.
 ///
 /// Errors: the first failure; `None` when the caller cancelled before anything failed.
 pub async fn drive<W: Worker>(
@@ -111,8 +118,9 @@ pub async fn drive<W: Worker>(
         }
         tokio::select! {
             Some(answer) = tasks.join_next() => match answer.expect("a task of the driver does not panic") {
-                Ok((event, result)) => take(&mut scheduler, &mut results, event, result),
-                Err(error) => fail(&mut failure, &stop, error),
+                Some(Ok((event, result))) => take(&mut scheduler, &mut results, event, result),
+                Some(Err(error)) => fail(&mut failure, &stop, error),
+                None => {}
             },
             () = stop.cancelled(), if !stop.is_cancelled() => {}
         }
@@ -158,8 +166,8 @@ fn start<W: Worker>(
 ) -> Result<Option<(Event, Option<W::Result>)>, (VertexId, W::Error)> {
     let worker = worker.clone();
     match request {
-        Request::Lookup(vertex, key) => {
-            let found = worker.lookup(vertex, &key).map_err(|e| (vertex, e))?;
+        Request::Lookup { vertex, key, alias } => {
+            let found = worker.lookup(vertex, &key, alias.as_ref()).map_err(|e| (vertex, e))?;
             return Ok(Some(match found {
                 Some(found) => {
                     (Event::Hit { vertex, key: found.key, salt: found.salt }, Some(found.result))
@@ -168,18 +176,22 @@ fn start<W: Worker>(
             }));
         }
         Request::Identify(vertex) => {
+            let stop = stop.clone();
             tasks.spawn(async move {
-                let source = worker.identify(vertex).await.map_err(|e| (vertex, e))?;
-                let available = source.result.is_some();
-                Ok((Event::Identified { vertex, key: source.key, available }, source.result))
+                let source = stop.run_until_cancelled(worker.identify(vertex)).await?;
+                Some(source.map_err(|e| (vertex, e)).map(|source| {
+                    let available = source.result.is_some();
+                    (Event::Identified { vertex, key: source.key, available }, source.result)
+                }))
             });
         }
         Request::Content(vertex, reads) => {
             let inputs =
                 definition.inputs(vertex).iter().map(|i| results.get(&i.vertex).cloned()).collect();
+            let stop = stop.clone();
             tasks.spawn(async move {
-                let digests = worker.content(vertex, reads, inputs).await.map_err(|e| (vertex, e))?;
-                Ok((Event::Content(vertex, digests), None))
+                let digests = stop.run_until_cancelled(worker.content(vertex, reads, inputs)).await?;
+                Some(digests.map_err(|e| (vertex, e)).map(|d| (Event::Content(vertex, d), None)))
             });
         }
         Request::Execute { vertex, key, alias, salt } => {
@@ -191,10 +203,17 @@ fn start<W: Worker>(
             let is_process = matches!(definition.vertex(vertex).op, Op::Exec(_));
             let (slots, cancel) = (slots.clone(), stop.clone());
             tasks.spawn(async move {
-                let _slot = if is_process { Some(slots.acquire().await) } else { None };
+                let _slot = match is_process {
+                    true => Some(cancel.run_until_cancelled(slots.acquire()).await?),
+                    false => None,
+                };
+                // The slot may have come because the steps that had it were stopped.
+                if cancel.is_cancelled() {
+                    return None;
+                }
                 let run = Executed { vertex, key: &key, alias: alias.as_ref(), salt: &salt, inputs, cancel };
-                let result = worker.execute(run).await.map_err(|e| (vertex, e))?;
-                Ok((Event::Executed(vertex), Some(result)))
+                let result = worker.execute(run).await.map_err(|e| (vertex, e));
+                Some(result.map(|result| (Event::Executed(vertex), Some(result))))
             });
         }
     }

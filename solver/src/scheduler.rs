@@ -14,7 +14,14 @@ pub enum Request {
     /// Find out what a source is. Answer: [`Event::Identified`].
     Identify(VertexId),
     /// Look for a result under a key. Answer: [`Event::Hit`] or [`Event::Miss`].
-    Lookup(VertexId, CacheKey),
+    Lookup {
+        /// Which.
+        vertex: VertexId,
+        /// Where a result may be kept.
+        key: CacheKey,
+        /// The definition key, which led to nothing: after a hit it is an alias of `key`.
+        alias: Option<CacheKey>,
+    },
     /// Digest what the vertex takes in from the inputs marked. Their results exist.
     /// Answer: [`Event::Content`].
     Content(VertexId, Vec<bool>),
@@ -71,9 +78,12 @@ enum State {
     /// The definition keys of its inputs.
     WaitingForDefinitions,
     /// A look-up by definition.
-    LookingUpDefinition,
-    /// The results of the inputs it reads from, the keys of the others.
-    WaitingForKeys,
+    LookingUpDefinition(CacheKey),
+    /// The results of the inputs it reads from, the keys of the others. Nothing is kept under
+    /// `missed`.
+    WaitingForKeys {
+        missed: Option<CacheKey>,
+    },
     /// Digests of what it reads.
     ReadingContent,
     /// A look-up under the key it is kept under.
@@ -96,15 +106,16 @@ struct Node {
     reads: Vec<bool>,
     /// Who takes it in.
     dependents: Vec<VertexId>,
-    /// Key over the ops alone, from the sources up. `None` while unknown, `Some(None)` for what
-    /// takes in something without a name.
+    /// What dependents make their definition keys from: the key over the ops alone, from the sources
+    /// up, salted as the result is. `None` until its look-up is answered; `Some(None)` while nothing
+    /// is known of the result, and for good if something without a name is taken in.
     definition: Option<Option<CacheKey>>,
-    /// Nothing it is made from is forced to run: what its definition key leads to is not stale.
-    settled: bool,
-    /// The key that dependents see, as above.
+    /// The key that dependents see. `None` while unknown, `Some(None)` for what has no name.
     key: Option<Option<CacheKey>>,
     /// The key its result is kept under.
     kept_under: Option<CacheKey>,
+    /// The definition key, where it differs: another key that leads there.
+    alias: Option<CacheKey>,
     salt: String,
     /// Somebody needs the result.
     wanted: bool,
@@ -168,12 +179,12 @@ impl Scheduler {
                 self.stir(vertex);
             }
             Event::Hit { vertex, key, salt } => {
-                let node = self.node(vertex);
-                node.key = Some(Some(key.salted(&salt)));
-                node.kept_under = Some(key);
-                node.salt = salt;
-                node.state = State::Available;
-                self.stir(vertex);
+                let definition = match &self.nodes[&vertex].state {
+                    State::LookingUpDefinition(asked) => Some(asked.clone()),
+                    _ => self.definition_key_of(vertex),
+                };
+                self.node(vertex).state = State::Available;
+                self.settle(vertex, key, definition, salt);
             }
             Event::Miss(vertex) => self.missed(vertex),
             Event::Content(vertex, digests) => self.content_read(vertex, digests),
@@ -204,7 +215,8 @@ impl Scheduler {
 
     /// Something about `vertex` is new: it and those who take it in may be able to move on.
     fn stir(&mut self, vertex: VertexId) {
-        let dependents = self.nodes[&vertex].dependents.iter().copied();
+        // The stack gives them back in the order in which they were added.
+        let dependents = self.nodes[&vertex].dependents.iter().rev().copied();
         self.stirred.extend(dependents);
         self.stirred.push(vertex);
     }
@@ -250,7 +262,7 @@ impl Scheduler {
             State::WaitingForDefinitions if inputs.all(|i| i.definition.is_some()) => {
                 self.look_up_definition(vertex);
             }
-            State::WaitingForKeys
+            State::WaitingForKeys { .. }
                 if inputs.clone().zip(&node.reads).all(|(input, reads)| match reads {
                     true => input.state == State::Available,
                     false => input.key.is_some(),
@@ -271,32 +283,38 @@ impl Scheduler {
         }
     }
 
-    /// The inputs' definition keys are known: the vertex has one, too, unless an input has no name.
+    /// What was found out of the inputs by definition is known: the vertex can be looked up so if
+    /// all of them were found, and its own key is not to be used.
     fn look_up_definition(&mut self, vertex: VertexId) {
-        let inputs = &self.nodes[&vertex].inputs;
-        let settled =
-            !self.is_forced(vertex) && inputs.iter().all(|i| self.nodes[&i.vertex].settled);
-        let named: Option<Vec<(CacheKey, usize)>> = inputs
-            .iter()
-            .map(|i| Some((self.nodes[&i.vertex].definition.clone()??, i.output)))
-            .collect();
-        let key = named.map(|inputs| definition_key(self.op(vertex), &inputs));
-        let node = self.node(vertex);
-        node.definition = Some(key.clone());
-        node.settled = settled;
-        match key {
-            Some(key) if settled => {
-                node.state = State::LookingUpDefinition;
-                self.requests.push_back(Request::Lookup(vertex, key));
+        match self.definition_key_of(vertex).filter(|_| !self.is_forced(vertex)) {
+            Some(key) => {
+                self.node(vertex).state = State::LookingUpDefinition(key.clone());
+                self.requests.push_back(Request::Lookup { vertex, key, alias: None });
             }
-            _ => self.want_what_keys_need(vertex),
+            None => self.not_known_by_definition(vertex, None),
         }
+    }
+
+    /// Key over the op and what the inputs are known by. It carries the salts of the inputs' results:
+    /// what was made from older ones is not found by it.
+    fn definition_key_of(&self, vertex: VertexId) -> Option<CacheKey> {
+        let inputs = self.nodes[&vertex].inputs.iter();
+        let named = inputs.map(|i| Some((self.nodes[&i.vertex].definition.clone()??, i.output)));
+        let named: Option<Vec<(CacheKey, usize)>> = named.collect();
+        Some(definition_key(self.op(vertex), &named?))
+    }
+
+    /// Dependents learn at once that they will not be found by definition either, so that all
+    /// that they read from is made at the same time.
+    fn not_known_by_definition(&mut self, vertex: VertexId, missed: Option<CacheKey>) {
+        self.node(vertex).definition = Some(None);
+        self.want_what_keys_need(vertex, missed);
         self.stir(vertex);
     }
 
     fn missed(&mut self, vertex: VertexId) {
         match self.nodes[&vertex].state.clone() {
-            State::LookingUpDefinition => self.want_what_keys_need(vertex),
+            State::LookingUpDefinition(key) => self.not_known_by_definition(vertex, Some(key)),
             State::LookingUp(key) => self.keep_under(vertex, key),
             other => unreachable!("a miss in state {other:?}"),
         }
@@ -304,9 +322,9 @@ impl Scheduler {
 
     /// Content decides: the results of the inputs that are read from must exist, all at once. An
     /// input without a name is read as a whole.
-    fn want_what_keys_need(&mut self, vertex: VertexId) {
+    fn want_what_keys_need(&mut self, vertex: VertexId, missed: Option<CacheKey>) {
         let node = self.node(vertex);
-        node.state = State::WaitingForKeys;
+        node.state = State::WaitingForKeys { missed };
         let inputs = node.inputs.clone();
         for (number, input) in inputs.into_iter().enumerate() {
             if matches!(self.op(input.vertex), Op::Source(_))
@@ -332,8 +350,7 @@ impl Scheduler {
         let inputs: Vec<(CacheKey, usize)> =
             node.inputs.iter().map(|i| (self.key_of(i.vertex), i.output)).collect();
         let key = definition_key(self.op(vertex), &inputs);
-        let asked_already =
-            self.nodes[&vertex].settled && self.nodes[&vertex].definition == Some(Some(key.clone()));
+        let asked_already = node.state == State::WaitingForKeys { missed: Some(key.clone()) };
         self.look_up(vertex, key, asked_already);
     }
 
@@ -360,15 +377,24 @@ impl Scheduler {
             return self.keep_under(vertex, key);
         }
         self.node(vertex).state = State::LookingUp(key.clone());
-        self.requests.push_back(Request::Lookup(vertex, key));
+        let alias = self.definition_key_of(vertex).filter(|alias| *alias != key);
+        self.requests.push_back(Request::Lookup { vertex, key, alias });
     }
 
     /// The vertex's key is certain, and there is no result under it that may be used.
     fn keep_under(&mut self, vertex: VertexId, key: CacheKey) {
         let salt = if self.is_forced(vertex) { self.fresh_salt.clone() } else { String::new() };
+        let definition = self.definition_key_of(vertex);
+        self.node(vertex).state = State::Keyed;
+        self.settle(vertex, key, definition, salt);
+    }
+
+    /// The vertex's keys are certain.
+    fn settle(&mut self, vertex: VertexId, key: CacheKey, definition: Option<CacheKey>, salt: String) {
         let node = self.node(vertex);
-        node.state = State::Keyed;
         node.key = Some(Some(key.salted(&salt)));
+        node.definition = Some(definition.as_ref().map(|definition| definition.salted(&salt)));
+        node.alias = definition.filter(|definition| *definition != key);
         node.kept_under = Some(key);
         node.salt = salt;
         self.stir(vertex);
@@ -378,8 +404,7 @@ impl Scheduler {
         let node = self.node(vertex);
         node.state = State::Executing;
         let key = node.kept_under.clone().expect("a vertex runs only when its key is known");
-        let alias = node.definition.clone().flatten().filter(|alias| *alias != key);
-        let salt = node.salt.clone();
+        let (alias, salt) = (node.alias.clone(), node.salt.clone());
         self.requests.push_back(Request::Execute { vertex, key, alias, salt });
     }
 }
@@ -392,9 +417,9 @@ impl Node {
             reads,
             dependents: Vec::new(),
             definition: None,
-            settled: true,
             key: None,
             kept_under: None,
+            alias: None,
             salt: String::new(),
             wanted: false,
         }

@@ -96,16 +96,21 @@ fn what_a_killed_process_was_doing_is_cleared() {
         let unfinished = store.new_layer().unwrap();
         std::fs::write(unfinished.fs().join("file"), "unfinished").unwrap();
         let writer = store.blob_writer().unwrap();
+        std::fs::write(store.temporary_directory().join("file"), "unfinished").unwrap();
+        let claim = store.try_claim(&Digest::of(b"unfinished")).unwrap();
         child::ready();
-        drop((unfinished, writer));
+        drop((unfinished, writer, claim));
         return;
     }
     let root = root();
     child::start("sharing::what_a_killed_process_was_doing_is_cleared", root.path(), "").kill();
     let count = |bucket: &str| std::fs::read_dir(root.path().join(bucket)).unwrap().count();
-    assert_eq!((count("layers-v1"), count("tmp-v1"), count("leases-v1")), (2, 1, 1));
+    let claim = format!("locks-v1/claim-{}", Digest::of(b"unfinished").hex());
+    assert_eq!((count("layers-v1"), count("tmp-v1"), count("leases-v1")), (2, 2, 1));
+    assert!(root.path().join(&claim).exists());
     let store = open(root.path());
     wait_until(|| (count("layers-v1"), count("tmp-v1"), count("leases-v1")) == (1, 0, 1));
+    assert!(!root.path().join(&claim).exists());
     assert!(store.record(&Digest::of(b"committed")).is_some());
 }
 

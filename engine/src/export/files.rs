@@ -4,14 +4,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci::Platform;
+use tokio_util::sync::CancellationToken;
 
 use super::Export;
-use super::layout::replace;
+use super::layout::{place, replace};
 use crate::assemble::AssembledImage;
 use crate::error::{BuildError, chain};
 use crate::file_layer;
 use crate::machine::Machine;
 use crate::request::Destination;
+use crate::stop::Stoppable;
 use crate::tree::{self, View};
 use crate::worker::blocking;
 
@@ -23,14 +25,22 @@ pub(crate) async fn to_directory(
     platform_split: Option<bool>,
 ) -> Result<(), BuildError> {
     let step = export.steps.internal("exporting to client directory");
+    step.ended(write_directories(export, dest, platform_split).await)
+}
+
+async fn write_directories(
+    export: &Export<'_>,
+    dest: &Path,
+    platform_split: Option<bool>,
+) -> Result<(), BuildError> {
     let split = platform_split.unwrap_or(export.images.len() > 1);
     for (platform, image) in export.images {
         let target = if split { dest.join(folder(platform)) } else { dest.to_owned() };
         let view = view(export, image).await?;
         let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
-        blocking(move || write_files(&machine, &scratch, &view, &target)).await?;
+        let write = blocking(move || write_files(&machine, &scratch, &view, &target));
+        verified(export, image, write).await?;
     }
-    step.done();
     Ok(())
 }
 
@@ -40,12 +50,25 @@ pub(crate) async fn to_tar(export: &Export<'_>, dest: &Destination) -> Result<()
         return Err(BuildError::refused("`type=tar` takes one platform"));
     };
     let step = export.steps.internal("exporting to tar");
-    let view = view(export, image).await?;
-    let dest = dest.clone();
+    let (stop, dest) = (export.stop.clone(), dest.clone());
     let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
-    blocking(move || write_tar(&machine, &scratch, &view, &dest)).await?;
-    step.done();
-    Ok(())
+    let written = async {
+        let view = view(export, image).await?;
+        let write = blocking(move || write_tar(&machine, &scratch, &view, &dest, &stop));
+        verified(export, image, write).await
+    };
+    step.ended(written.await)
+}
+
+/// Writes, and looks meanwhile whether what is read is what it was.
+async fn verified(
+    export: &Export<'_>,
+    image: &AssembledImage,
+    write: impl Future<Output = Result<(), BuildError>>,
+) -> Result<(), BuildError> {
+    let ids: Vec<_> = image.layers.iter().map(|l| l.id.clone()).collect();
+    let (written, verified) = tokio::join!(write, export.layers.verify(&ids));
+    verified.and(written)
 }
 
 /// `linux_arm_v7`
@@ -71,8 +94,15 @@ fn write_files(machine: &Machine, scratch: &Path, view: &View, target: &Path) ->
     file_layer::copy_out(machine, scratch, view, "/", Some((0, 0)), target).map_err(|e| failed(&e))
 }
 
-fn write_tar(machine: &Machine, scratch: &Path, view: &View, dest: &Destination) -> Result<(), BuildError> {
+fn write_tar(
+    machine: &Machine,
+    scratch: &Path,
+    view: &View,
+    dest: &Destination,
+    stop: &CancellationToken,
+) -> Result<(), BuildError> {
     let write = |out: &mut (dyn std::io::Write + Send)| {
+        let out = Stoppable::new(out, stop);
         let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
         file_layer::write_all(machine, scratch, view, &mut out).map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
@@ -81,5 +111,5 @@ fn write_tar(machine: &Machine, scratch: &Path, view: &View, dest: &Destination)
         Destination::Path(path) => replace(path, |file| write(file)),
         Destination::Stdout => write(&mut std::io::stdout()),
     };
-    written.map_err(|e| BuildError::system("failed to write the tar", &e))
+    written.map_err(|e| BuildError::system(format!("failed to write {}", place(dest)), &e))
 }

@@ -1,11 +1,11 @@
 //! Layers in the compression that an output asks for.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use cache::{Encoder, Store};
 use cache::layer::compress::{self, Compression as Encoding};
 use oci::{Descriptor, DiffId, media_type};
+use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{AssembledImage, write_manifest};
 use crate::error::BuildError;
@@ -13,32 +13,74 @@ use crate::event::{Event, StepId};
 use crate::image_source::short;
 use crate::request::{Compression, CompressionAlgorithm};
 use crate::steps::Steps;
+use crate::stop::Stoppable;
 
-/// The image with its layers compressed as asked, under a manifest of its own. What was compressed
-/// before is not compressed again. Layers of base images stay as they were pulled unless forced.
-pub(crate) fn compressed(
-    store: &Store,
-    mut image: AssembledImage,
-    compression: Compression,
-    annotations: &BTreeMap<String, String>,
-    steps: &Arc<Steps>,
-    step: StepId,
-) -> Result<AssembledImage, BuildError> {
-    for layer in &mut image.layers {
-        let pulled = layer.descriptor.media_type != media_type::LAYER;
-        if pulled && !compression.force {
-            layer.descriptor.media_type = oci_type(&layer.descriptor.media_type).to_owned();
-            continue;
+/// How an output's layers are compressed.
+pub(crate) struct Compressing<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) compression: Compression,
+    pub(crate) steps: &'a Steps,
+    /// The step that tells how far it is.
+    pub(crate) step: StepId,
+    /// Ends it early.
+    pub(crate) stop: &'a CancellationToken,
+}
+
+impl Compressing<'_> {
+    /// The image with its layers compressed as asked, under a manifest of its own. What was
+    /// compressed before is not compressed again. Layers of base images stay as they were pulled
+    /// unless forced.
+    pub(crate) fn image(
+        &self,
+        mut image: AssembledImage,
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<AssembledImage, BuildError> {
+        for layer in &mut image.layers {
+            let pulled = layer.descriptor.media_type != media_type::LAYER;
+            if !pulled || self.compression.force {
+                layer.descriptor = self.layer(&layer.diff_id, &layer.descriptor)?;
+            }
         }
-        layer.descriptor = layer_form(store, &layer.diff_id, &layer.descriptor, compression, steps, step)?;
+        let descriptors = image.layers.iter().map(|l| l.descriptor.clone()).collect();
+        image.manifest = write_manifest(self.store, &image.config_descriptor, descriptors, annotations)?;
+        Ok(image)
     }
-    let descriptors = image.layers.iter().map(|l| l.descriptor.clone()).collect();
-    image.manifest = write_manifest(store, &image.config_descriptor, descriptors, annotations)?;
-    Ok(image)
+
+    fn layer(&self, diff_id: &DiffId, from: &Descriptor) -> Result<Descriptor, BuildError> {
+        let (store, encoding) = (self.store, encoding(self.compression));
+        if encoding == Encoding::None && from.media_type == media_type::LAYER {
+            return Ok(from.clone());
+        }
+        let encoder = encoder(encoding);
+        if let Some(known) = store.compressed(diff_id, &encoder) {
+            return Ok(known);
+        }
+        let failed = |e: &dyn std::error::Error| BuildError::system("failed to compress a layer", e);
+        let item = format!("compressing {}", short(&from.digest));
+        let told = |current, done| {
+            let (step, item, total) = (self.step, item.clone(), Some(from.size));
+            self.steps.event(Event::Transfer { step, item, current, total, done });
+        };
+        told(0, false);
+        let blob = store.blob(&from.digest).ok_or_else(|| BuildError::System {
+            message: format!("layer {} is missing or damaged in the store", from.digest),
+            hint: Some("build again: what is missing is made anew".to_owned()),
+        })?;
+        let blob = blob.open_verified().map_err(|e| failed(&e))?;
+        let (_, mut reader) = compress::decompress(blob).map_err(|e| failed(&e))?;
+        let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
+        let mut out = Stoppable::new(&mut writer, self.stop);
+        compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(&e))?;
+        let (digest, size) = writer.commit(None).map_err(|e| failed(&e))?;
+        let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
+        store.add_compressed(diff_id, &encoder, &descriptor);
+        told(from.size, true);
+        Ok(descriptor)
+    }
 }
 
 /// Docker's names for layers have equals in the OCI's.
-fn oci_type(kind: &str) -> &str {
+pub(crate) fn oci_type(kind: &str) -> &str {
     match kind {
         media_type::DOCKER_LAYER_GZIP => media_type::LAYER_GZIP,
         media_type::DOCKER_LAYER => media_type::LAYER,
@@ -46,48 +88,14 @@ fn oci_type(kind: &str) -> &str {
     }
 }
 
-fn layer_form(
-    store: &Store,
-    diff_id: &DiffId,
-    from: &Descriptor,
-    compression: Compression,
-    steps: &Arc<Steps>,
-    step: StepId,
-) -> Result<Descriptor, BuildError> {
-    let encoding = match compression.algorithm {
-        CompressionAlgorithm::Uncompressed => Encoding::None,
-        CompressionAlgorithm::Gzip => match compression.level {
-            Some(level) => Encoding::Gzip { level: level.clamp(1, 9) as u32 },
-            None => Encoding::GZIP,
-        },
-        CompressionAlgorithm::Zstd => match compression.level {
-            Some(level) => Encoding::Zstd { level },
-            None => Encoding::ZSTD,
-        },
-    };
-    if encoding == Encoding::None && from.media_type == media_type::LAYER {
-        return Ok(from.clone());
+fn encoding(compression: Compression) -> Encoding {
+    match (compression.algorithm, compression.level) {
+        (CompressionAlgorithm::Uncompressed, _) => Encoding::None,
+        (CompressionAlgorithm::Gzip, Some(level)) => Encoding::Gzip { level: level.clamp(1, 9) as u32 },
+        (CompressionAlgorithm::Gzip, None) => Encoding::GZIP,
+        (CompressionAlgorithm::Zstd, Some(level)) => Encoding::Zstd { level },
+        (CompressionAlgorithm::Zstd, None) => Encoding::ZSTD,
     }
-    let encoder = encoder(encoding);
-    if let Some(known) = store.compressed(diff_id, &encoder) {
-        return Ok(known);
-    }
-    let failed = |e: &dyn std::error::Error| BuildError::system("failed to compress a layer", e);
-    let item = format!("compressing {}", short(&from.digest));
-    let total = Some(from.size);
-    steps.event(Event::Transfer { step, item: item.clone(), current: 0, total, done: false });
-    let blob = store.blob(&from.digest).ok_or_else(|| BuildError::System {
-        message: format!("layer {} is missing or damaged in the store", from.digest),
-        hint: Some("build again: what is missing is made anew".to_owned()),
-    })?;
-    let (_, mut reader) = compress::decompress(blob.open().map_err(|e| failed(&e))?).map_err(|e| failed(&e))?;
-    let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
-    compress::compress(&mut reader, &mut writer, encoding).map_err(|e| failed(&e))?;
-    let (digest, size) = writer.commit(None).map_err(|e| failed(&e))?;
-    let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
-    store.add_compressed(diff_id, &encoder, &descriptor);
-    steps.event(Event::Transfer { step, item, current: from.size, total, done: true });
-    Ok(descriptor)
 }
 
 /// Version of the bytes that our compressors make; it changes with them.

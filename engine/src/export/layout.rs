@@ -6,14 +6,16 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use cache::Store;
-use oci::{Descriptor, Digest, Index, Reference};
+use cache::{BlobFile, Store};
+use oci::{Descriptor, Digest, Index, Platform, Reference};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::name_annotations;
 use crate::assemble::AssembledImage;
 use crate::error::BuildError;
 use crate::request::Destination;
+use crate::stop::Stoppable;
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -35,89 +37,135 @@ pub(crate) struct DockerEntry {
     pub(crate) layers: Vec<String>,
 }
 
-/// Writes `images`, whose manifest or index is `top`, under the names `tags`.
-pub(crate) fn write_layout(
-    store: &Store,
-    kind: LayoutKind,
-    images: &[AssembledImage],
-    top: &Descriptor,
-    tags: &[Reference],
-    dest: &Destination,
-    tar: bool,
-) -> Result<(), BuildError> {
-    let mut blobs: BTreeSet<&Digest> = BTreeSet::from([&top.digest]);
-    for image in images {
-        blobs.extend([&image.manifest.digest, &image.config_descriptor.digest]);
-        blobs.extend(image.layers.iter().map(|l| &l.descriptor.digest));
-    }
-    let mut documents = vec![
-        ("index.json", serde_json::to_vec(&index(top, tags)).expect("an index is plain data")),
-        ("oci-layout", OCI_LAYOUT.to_vec()),
-    ];
-    if kind == LayoutKind::Docker {
-        documents.insert(1, ("manifest.json", docker_manifest(images, tags)));
-    }
-    let written = match (dest, tar) {
-        (Destination::Path(path), false) => to_directory(store, path, &blobs, &documents),
-        (Destination::Path(path), true) => replace(path, |file| to_tar(store, file, &blobs, &documents)),
-        (Destination::Stdout, _) => to_tar(store, &mut io::stdout().lock(), &blobs, &documents),
-    };
-    written.map_err(|error| {
-        let place = match dest {
-            Destination::Path(path) => format!("`{}`", path.display()),
-            Destination::Stdout => "standard output".to_owned(),
+/// A layout in the making.
+pub(crate) struct Layout<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) kind: LayoutKind,
+    pub(crate) images: &'a [(Platform, AssembledImage)],
+    /// The image's manifest, or the index over all.
+    pub(crate) top: &'a Descriptor,
+    /// What it is called.
+    pub(crate) tags: &'a [Reference],
+    /// Ends it early.
+    pub(crate) stop: &'a CancellationToken,
+}
+
+impl Layout<'_> {
+    /// Writes it to `dest`: a directory, or a tar.
+    pub(crate) fn write(&self, dest: &Destination, tar: bool) -> Result<(), BuildError> {
+        let written = match (dest, tar) {
+            (Destination::Path(path), false) => self.to_directory(path),
+            (Destination::Path(path), true) => replace(path, |file| self.to_tar(file)),
+            (Destination::Stdout, _) => self.to_tar(&mut io::stdout().lock()),
         };
-        BuildError::system(format!("failed to write {place}"), &error)
-    })
-}
+        written.map_err(|error| BuildError::system(format!("failed to write {}", place(dest)), &error))
+    }
 
-fn index(top: &Descriptor, tags: &[Reference]) -> Index {
-    let named = |name: &Reference| {
-        let mut descriptor = top.clone();
-        descriptor.annotations.extend(name_annotations(&name.with_default_tag()));
-        descriptor
-    };
-    let manifests = match tags {
-        [] => vec![top.clone()],
-        tags => tags.iter().map(named).collect(),
-    };
-    Index { manifests, ..Index::default() }
-}
+    fn to_tar(&self, out: &mut dyn Write) -> io::Result<()> {
+        let documents = self.documents(self.named());
+        to_tar(self.store, &mut Stoppable::new(out, self.stop), &self.blobs(), &documents)
+    }
 
-fn docker_manifest(images: &[AssembledImage], tags: &[Reference]) -> Vec<u8> {
-    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-    let entries: Vec<DockerEntry> = images
-        .iter()
-        .map(|image| DockerEntry {
-            config: path(&image.config_descriptor.digest),
-            repo_tags: tags.iter().map(|t| t.with_default_tag().familiar()).collect(),
-            layers: image.layers.iter().map(|l| path(&l.descriptor.digest)).collect(),
-        })
-        .collect();
-    serde_json::to_vec(&entries).expect("entries are plain data")
-}
-
-fn to_directory(
-    store: &Store,
-    directory: &Path,
-    blobs: &BTreeSet<&Digest>,
-    documents: &[(&str, Vec<u8>)],
-) -> io::Result<()> {
-    for digest in blobs {
-        let folder = directory.join("blobs").join(digest.algorithm());
-        std::fs::create_dir_all(&folder)?;
-        let target = folder.join(digest.hex());
-        if target.exists() {
-            continue;
+    /// Adds the image to a layout that is there already. Other images in it stay, as far as they
+    /// are not called the same.
+    fn to_directory(&self, directory: &Path) -> io::Result<()> {
+        for digest in self.blobs() {
+            let folder = directory.join("blobs").join(digest.algorithm());
+            std::fs::create_dir_all(&folder)?;
+            let target = folder.join(digest.hex());
+            let blob = find_blob(self.store, digest)?;
+            // One that was cut short is written anew.
+            if std::fs::metadata(&target).is_ok_and(|found| found.len() == blob.size()) {
+                continue;
+            }
+            let mut blob = Stoppable::new(blob.open_verified()?, self.stop);
+            replace(&target, |file| io::copy(&mut blob, file).map(drop))?;
         }
-        let mut blob = open_blob(store, digest)?;
-        replace(&target, |file| io::copy(&mut blob, file).map(drop))?;
+        // Builds that write to one layout at the same time do not lose each other's images.
+        let locked = File::open(directory)?;
+        rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive)?;
+        let named = self.named();
+        let is_replaced = |old: &Descriptor| {
+            let is_namesake = |new: &Descriptor| match (ref_name(old), ref_name(new)) {
+                (None, None) => old.digest == new.digest,
+                (old, new) => old == new,
+            };
+            named.iter().any(is_namesake)
+        };
+        let mut manifests = known_images(directory);
+        manifests.retain(|old| !is_replaced(old));
+        manifests.extend(named.iter().cloned());
+        // The index comes last: it names what is there by then.
+        for (name, content) in self.documents(manifests).iter().rev() {
+            replace(&directory.join(name), |file| file.write_all(content))?;
+        }
+        Ok(())
     }
-    // The index comes last: it names what is there by then.
-    for (name, content) in documents.iter().rev() {
-        replace(&directory.join(name), |file| file.write_all(content))?;
+
+    fn blobs(&self) -> BTreeSet<&Digest> {
+        let mut blobs: BTreeSet<&Digest> = BTreeSet::from([&self.top.digest]);
+        for (_, image) in self.images {
+            blobs.extend([&image.manifest.digest, &image.config_descriptor.digest]);
+            blobs.extend(image.layers.iter().map(|l| &l.descriptor.digest));
+        }
+        blobs
     }
-    Ok(())
+
+    /// The files beside the blobs.
+    fn documents(&self, manifests: Vec<Descriptor>) -> Vec<(&'static str, Vec<u8>)> {
+        let index = Index { manifests, ..Index::default() };
+        let mut documents = vec![("index.json", serde_json::to_vec(&index).expect("an index is plain data"))];
+        if self.kind == LayoutKind::Docker {
+            documents.push(("manifest.json", self.docker_manifest()));
+        }
+        documents.push(("oci-layout", OCI_LAYOUT.to_vec()));
+        documents
+    }
+
+    /// The image as the index names it: once a tag.
+    fn named(&self) -> Vec<Descriptor> {
+        let named = |name: &Reference| {
+            let mut descriptor = self.top.clone();
+            descriptor.annotations.extend(name_annotations(&name.with_default_tag()));
+            descriptor
+        };
+        match self.tags {
+            [] => vec![self.top.clone()],
+            tags => tags.iter().map(named).collect(),
+        }
+    }
+
+    /// Docker's format knows no platforms, and a name stands for one image: that of this machine's
+    /// platform, else the first. Who reads the index finds all of them.
+    fn docker_manifest(&self) -> Vec<u8> {
+        let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm(), digest.hex());
+        let host = Platform::host();
+        let chosen = self.images.iter().find(|(platform, _)| *platform == host);
+        let entry = chosen.or(self.images.first()).map(|(_, image)| DockerEntry {
+            config: path(&image.config_descriptor.digest),
+            repo_tags: self.tags.iter().map(|t| t.with_default_tag().familiar()).collect(),
+            layers: image.layers.iter().map(|l| path(&l.descriptor.digest)).collect(),
+        });
+        serde_json::to_vec(&Vec::from_iter(entry)).expect("entries are plain data")
+    }
+}
+
+/// The images that a layout has; none if it is no layout yet.
+fn known_images(directory: &Path) -> Vec<Descriptor> {
+    let bytes = std::fs::read(directory.join("index.json")).unwrap_or_default();
+    serde_json::from_slice::<Index>(&bytes).map(|index| index.manifests).unwrap_or_default()
+}
+
+fn ref_name(descriptor: &Descriptor) -> Option<&String> {
+    descriptor.annotations.get("org.opencontainers.image.ref.name")
+}
+
+/// For messages.
+pub(super) fn place(dest: &Destination) -> String {
+    match dest {
+        Destination::Path(path) => format!("`{}`", path.display()),
+        Destination::Stdout => "standard output".to_owned(),
+    }
 }
 
 pub(crate) fn to_tar(
@@ -133,10 +181,10 @@ pub(crate) fn to_tar(
         append_directory(&mut tar, &format!("blobs/{algorithm}/"))?;
     }
     for digest in blobs {
-        let blob = open_blob(store, digest)?;
-        let size = blob.metadata()?.len();
+        let blob = find_blob(store, digest)?;
+        let size = blob.size();
         let path = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-        append_file(&mut tar, &path, size, io::BufReader::with_capacity(1 << 20, blob))?;
+        append_file(&mut tar, &path, size, io::BufReader::with_capacity(1 << 20, blob.open_verified()?))?;
     }
     for (name, content) in documents {
         append_file(&mut tar, name, content.len() as u64, content.as_slice())?;
@@ -166,14 +214,17 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn open_blob(store: &Store, digest: &Digest) -> io::Result<File> {
+fn find_blob(store: &Store, digest: &Digest) -> io::Result<BlobFile> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"));
-    store.blob(digest).ok_or_else(missing)?.open()
+    store.blob(digest).ok_or_else(missing)
 }
 
 /// Writes a file that replaces `path` only when all of it is there. What is no regular file (a
-/// pipe, a terminal) is written in place.
+/// pipe, a terminal) is written in place; a link leads to what is replaced.
 pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    // `/dev/stdout` is such a link: a name in /dev must never become a file.
+    let target = std::fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
     if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
         return write(&mut File::options().write(true).open(path)?);
     }

@@ -55,7 +55,10 @@ impl World {
             eprintln!("SKIPPED: no `{BUSYBOX}` here");
             return None;
         }
-        let world = Self { directory: tempfile::tempdir().unwrap() };
+        // In memory where that is possible: a commit syncs the whole file system, which on a disk
+        // is everybody's.
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        let world = Self { directory: directory.unwrap() };
         for name in ["context/tree/sub", "many/many", "tmp"] {
             std::fs::create_dir_all(world.path(name)).unwrap();
         }
@@ -237,6 +240,7 @@ pub(crate) fn under_warden(name: &str, command: &Command, after: Option<Duration
 
 /// In a process started by [`under_warden`]: does its work and is true. Fails if anything of the
 /// build outlives it.
+#[expect(clippy::zombie_processes, reason = "it is waited for, as everything that is left of it")]
 pub(crate) fn warden() -> bool {
     let Ok(words) = std::env::var(COMMAND) else { return false };
     let words: Vec<String> = serde_json::from_str(&words).unwrap();

@@ -147,7 +147,7 @@ fn privileged_a_step_costs_few_processes_and_no_program_but_its_own() {
     let (few, many) = (trace_of(1), trace_of(1 + MORE));
     let more = processes(&many) - processes(&few);
     // The command, and what becomes process 1 of its sandbox.
-    assert!(more >= MORE && more <= 2 * MORE, "{more} processes for {MORE} more steps");
+    assert!((MORE..=2 * MORE).contains(&more), "{more} processes for {MORE} more steps");
     let programs = |trace: &Trace| -> Vec<PathBuf> {
         let calls = trace.of(&["execve", "execveat"]).filter(|call| call.succeeded());
         calls.filter_map(|call| call.paths().first().map(PathBuf::from)).collect()
@@ -158,7 +158,7 @@ fn privileged_a_step_costs_few_processes_and_no_program_but_its_own() {
         ["/busybox", env!("CARGO_BIN_EXE_mybuild"), "/memfd:mybuild-init"].map(PathBuf::from);
     assert_eq!(new.difference(&known.into()).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
     let more = programs(&many).len() - programs(&few).len();
-    assert!(more >= MORE && more <= 2 * MORE, "{more} programs for {MORE} more steps");
+    assert!((MORE..=2 * MORE).contains(&more), "{more} programs for {MORE} more steps");
 }
 
 /// Processes (not threads) that were started.

@@ -66,7 +66,7 @@ fn edges_that_lead_nowhere_are_refused() {
 #[test]
 fn a_process_has_an_output_for_each_mount_that_names_one() {
     let mut run = exec("make");
-    run.mounts.push(mount("/out", None, Some(2)));
+    run.mounts.push(mount("/out", None, Some(1)));
     run.mounts.push(mount("/tmp", None, None));
     let mut definition = Definition::default();
     let base = definition.add(image("a"), &[], named("base")).expect("a vertex");
@@ -75,7 +75,20 @@ fn a_process_has_an_output_for_each_mount_that_names_one() {
         let mut definition = definition.clone();
         definition.add(Op::Merge, &[input(run, output)], named("take")).is_ok()
     };
-    assert_eq!([0, 1, 2, 3].map(take), [true, true, true, false]);
+    assert_eq!([0, 1, 2].map(take), [true, true, false]);
+}
+
+#[test]
+fn outputs_are_numbered_without_gaps() {
+    for (second, wrong) in [(1, None), (2, Some(1)), (0, Some(1))] {
+        let mut run = exec("make");
+        run.mounts.push(mount("/out", None, Some(second)));
+        let mut definition = Definition::default();
+        let base = definition.add(image("a"), &[], named("base")).expect("a vertex");
+        let added = definition.add(Op::Exec(run), &[input(base, 0)], named("run"));
+        let error = wrong.map(|output| GraphError::OutputNumbers { name: "run".to_owned(), output });
+        assert_eq!(added.err(), error);
+    }
 }
 
 #[test]

@@ -9,11 +9,11 @@ use crate::ops::{full_exec, image, local, named, small};
 fn a_definition_reads_line_by_line() {
     let (definition, target) = small();
     expect![[r#"
-        #0 655be62ca5e1 source load context
-        #1 9b878d44d5a5 source FROM busybox
-        #2 6c22cff3c594 file COPY a* /b/ <- #1 #0
-        #3 d950e8ebd8de exec RUN make <- #1
-        #4 7c0508e86dee merge LINK <- #3 #2
+        #0 9b878d44d5a5 source FROM busybox
+        #1 d950e8ebd8de exec RUN make <- #0
+        #2 655be62ca5e1 source load context
+        #3 6c22cff3c594 file COPY a* /b/ <- #0 #2
+        #4 7c0508e86dee merge LINK <- #1 #3
     "#]]
     .assert_eq(&text(&definition, &[target], &no_label));
 }
@@ -32,16 +32,16 @@ fn graphviz_gets_a_box_for_each_vertex() {
     let (definition, target) = small();
     expect![[r#"
         digraph {
-            0 [ label = "load context\lsource 655be62ca5e1" shape=box]
-            1 [ label = "FROM busybox\lsource 9b878d44d5a5" shape=box]
-            2 [ label = "COPY a* /b/\lfile 6c22cff3c594" shape=box]
-            3 [ label = "RUN make\lexec d950e8ebd8de" shape=box]
+            0 [ label = "FROM busybox\lsource 9b878d44d5a5" shape=box]
+            1 [ label = "RUN make\lexec d950e8ebd8de" shape=box]
+            2 [ label = "load context\lsource 655be62ca5e1" shape=box]
+            3 [ label = "COPY a* /b/\lfile 6c22cff3c594" shape=box]
             4 [ label = "LINK\lmerge 7c0508e86dee" shape=box]
-            1 -> 2 [ ]
-            0 -> 2 [ ]
-            1 -> 3 [ ]
+            0 -> 1 [ ]
+            0 -> 3 [ ]
+            2 -> 3 [ ]
+            1 -> 4 [ ]
             3 -> 4 [ ]
-            2 -> 4 [ ]
         }
     "#]]
     .assert_eq(&dot(&definition, &[target], &no_label));
@@ -58,8 +58,54 @@ fn json_tells_everything_but_secrets() {
           ],
           "vertices": [
             {
-              "digest": "sha256:655be62ca5e10a6ba00129ac001910a4f6b42c121f695a0c3cb27280afbbca73",
+              "digest": "sha256:9b878d44d5a5ae49b7f70dd29b93e5a35bb2d9ca9f913b7ad9d4b09528d75c83",
               "id": 0,
+              "inputs": [],
+              "name": "FROM busybox",
+              "op": {
+                "source": {
+                  "image": "docker.io/library/busybox:latest",
+                  "platform": "linux/amd64"
+                }
+              }
+            },
+            {
+              "digest": "sha256:d950e8ebd8de0ce818e8c697883185cb4d62f8f6832a9ee8c5dcd011743bca0a",
+              "id": 1,
+              "inputs": [
+                {
+                  "output": 0,
+                  "vertex": 0
+                }
+              ],
+              "name": "RUN make",
+              "op": {
+                "exec": {
+                  "args": [
+                    "/bin/sh",
+                    "-c",
+                    "make"
+                  ],
+                  "cwd": "/",
+                  "env": [
+                    "PATH=/bin"
+                  ],
+                  "mounts": [
+                    {
+                      "dest": "/",
+                      "input": 0,
+                      "output": 0,
+                      "readonly": false,
+                      "type": "bind"
+                    }
+                  ],
+                  "user": ""
+                }
+              }
+            },
+            {
+              "digest": "sha256:655be62ca5e10a6ba00129ac001910a4f6b42c121f695a0c3cb27280afbbca73",
+              "id": 2,
               "inputs": [],
               "name": "load context",
               "op": {
@@ -73,28 +119,16 @@ fn json_tells_everything_but_secrets() {
               }
             },
             {
-              "digest": "sha256:9b878d44d5a5ae49b7f70dd29b93e5a35bb2d9ca9f913b7ad9d4b09528d75c83",
-              "id": 1,
-              "inputs": [],
-              "name": "FROM busybox",
-              "op": {
-                "source": {
-                  "image": "docker.io/library/busybox:latest",
-                  "platform": "linux/amd64"
-                }
-              }
-            },
-            {
               "digest": "sha256:6c22cff3c594d4a9e85380111b0fa207ef209b3874d475f89b66fc230754dbb3",
-              "id": 2,
+              "id": 3,
               "inputs": [
                 {
                   "output": 0,
-                  "vertex": 1
+                  "vertex": 0
                 },
                 {
                   "output": 0,
-                  "vertex": 0
+                  "vertex": 2
                 }
               ],
               "name": "COPY a* /b/",
@@ -134,50 +168,16 @@ fn json_tells_everything_but_secrets() {
               }
             },
             {
-              "digest": "sha256:d950e8ebd8de0ce818e8c697883185cb4d62f8f6832a9ee8c5dcd011743bca0a",
-              "id": 3,
-              "inputs": [
-                {
-                  "output": 0,
-                  "vertex": 1
-                }
-              ],
-              "name": "RUN make",
-              "op": {
-                "exec": {
-                  "args": [
-                    "/bin/sh",
-                    "-c",
-                    "make"
-                  ],
-                  "cwd": "/",
-                  "env": [
-                    "PATH=/bin"
-                  ],
-                  "mounts": [
-                    {
-                      "dest": "/",
-                      "input": 0,
-                      "output": 0,
-                      "readonly": false,
-                      "type": "bind"
-                    }
-                  ],
-                  "user": ""
-                }
-              }
-            },
-            {
               "digest": "sha256:7c0508e86deea41ccb3487d1fef5675dc1c30c84c556312c2d01d57010bc3003",
               "id": 4,
               "inputs": [
                 {
                   "output": 0,
-                  "vertex": 3
+                  "vertex": 1
                 },
                 {
                   "output": 0,
-                  "vertex": 2
+                  "vertex": 3
                 }
               ],
               "name": "LINK",

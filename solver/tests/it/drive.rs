@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::graph::{Graph, graph};
 
-/// Runs everything; `fail…` fails, `hang…` ends only when cancelled.
+/// Runs everything; `fail…` fails, `hang…` ends only when cancelled, `silent…` is never identified.
 struct Script {
     definition: Arc<Definition>,
     log: Mutex<Vec<String>>,
@@ -27,10 +27,18 @@ impl Worker for Script {
 
     async fn identify(&self, vertex: VertexId) -> Result<Source<String>, String> {
         let name = self.name(vertex);
+        if name.starts_with("silent") {
+            std::future::pending::<()>().await;
+        }
         Ok(Source { key: Some(CacheKey(Digest::of(name.as_bytes()))), result: Some(name) })
     }
 
-    fn lookup(&self, _: VertexId, _: &CacheKey) -> Result<Option<Found<String>>, String> {
+    fn lookup(
+        &self,
+        _: VertexId,
+        _: &CacheKey,
+        _: Option<&CacheKey>,
+    ) -> Result<Option<Found<String>>, String> {
         Ok(None)
     }
 
@@ -92,14 +100,25 @@ async fn a_failure_stops_the_others_and_is_the_one_reported() {
 
 #[tokio::test]
 async fn cancelling_stops_everything_and_is_no_failure() {
-    let graph = graph("a\n hang: a");
-    let cancel = CancellationToken::new();
-    let stopper = cancel.clone();
-    tokio::spawn(async move {
-        tokio::task::yield_now().await;
-        stopper.cancel();
-    });
-    let (result, log) = solve(&graph, "hang", &cancel).await;
-    assert_eq!(result, Err(None));
-    assert_eq!(log, ["hang stopped"]);
+    let hangs = "a\n hang1: a\n hang2: a\n hang3: a\n hang4: a\n hang5: a\n join: hang1 hang2 hang3 hang4 hang5";
+    for (text, target, stopped) in [
+        ("a\n hang: a", "hang", 1),
+        ("silent\n b: silent", "b", 0),
+        // The fifth waits for a slot and never starts.
+        (hangs, "join", 4),
+    ] {
+        let graph = graph(text);
+        let cancel = CancellationToken::new();
+        let stopper = cancel.clone();
+        tokio::spawn(async move {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            stopper.cancel();
+        });
+        let (result, log) = solve(&graph, target, &cancel).await;
+        assert_eq!(result, Err(None));
+        assert_eq!(log.iter().filter(|line| line.ends_with("stopped")).count(), stopped, "{log:?}");
+        assert_eq!(log.len(), stopped);
+    }
 }

@@ -165,6 +165,13 @@ impl Builder {
         }
     }
 
+    /// Whether steps get a network of their own: as an ordinary user they do where everybody may
+    /// make one.
+    pub(crate) fn has_own_network(&self) -> bool {
+        let mode = fs::metadata("/dev/net/tun").map_or(0, |device| device.permissions().mode());
+        self.user.is_none() || mode & 0o006 == 0o006
+    }
+
     /// The program with these words, in the builder's directory and in an environment that has
     /// nothing of this process's.
     pub(crate) fn command(&self, words: &[&str]) -> Command {

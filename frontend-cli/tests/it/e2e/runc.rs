@@ -31,7 +31,10 @@ impl Container {
         }
         let directory = builder.path("runc");
         let _ = std::fs::remove_dir_all(&directory);
-        let output = format!("type=oci,dest={}/layout,tar=false", directory.display());
+        let output = format!(
+            "type=oci,dest={}/layout,tar=false,compression=uncompressed",
+            directory.display()
+        );
         let dockerfile = format!("FROM {image}\n");
         let tag = format!("{image}:runc");
         builder.build(&dockerfile, &["-t", &tag, "-o", &output]).success();
@@ -69,15 +72,9 @@ impl Container {
     }
 
     pub(crate) fn start(&self) -> Child {
-        let id = format!("mybuild-e2e-{}-{}", std::process::id(), self.bundle.display());
-        let id: String =
-            id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        Command::new("runc")
-            .arg("--root")
-            .arg(&self.state)
-            .args(["run", "--bundle"])
+        self.runc(&["run", "--bundle"])
             .arg(&self.bundle)
-            .arg(id)
+            .arg(self.id())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -88,7 +85,7 @@ impl Container {
     /// Ends it whatever it does about signals: it is the first process of its namespace, so most of
     /// them do nothing by default.
     pub(crate) fn stop(&self) {
-        let status = self.runc(&["delete", "--force"]).arg(self.id()).status();
+        let status = self.runc(&["kill"]).arg(self.id()).arg("KILL").status();
         assert!(status.expect("runc runs").success());
     }
 
@@ -101,5 +98,12 @@ impl Container {
     fn id(&self) -> String {
         let id = format!("mybuild-e2e{}", self.bundle.display());
         id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+    }
+}
+
+impl Drop for Container {
+    /// A test that has failed leaves nothing, either.
+    fn drop(&mut self) {
+        let _ = self.runc(&["delete", "--force"]).arg(self.id()).status();
     }
 }

@@ -122,7 +122,8 @@ fn privileged_input_is_forwarded_only_when_asked_for() {
     let kept = world.run(&["run", "app:1", "cat"], "some\ninput");
     assert_eq!((kept.status.code(), stdout(&kept).as_str()), (Some(0), ""));
     // Outputs stay apart.
-    let output = world.run(&["run", "app:1", "sh", "-c", "echo out; echo err >&2"], "");
+    let output =
+        world.run(&["run", "--network=none", "app:1", "sh", "-c", "echo out; echo err >&2"], "");
     assert_eq!((stdout(&output).as_str(), stderr(&output).as_str()), ("out\n", "err\n"));
     // Somebody who has read enough ends it.
     let mut child = world.spawn(&["run", "app:1", "sh", "-c", "while echo y; do :; done"]);
@@ -210,21 +211,35 @@ fn privileged_a_name_is_taken_while_its_container_runs() {
     world.ok(&["run", "--name", "web", "app:1"]);
 }
 
+/// A web server in a container without network can be reached through its port all the same.
 #[test]
 fn privileged_a_published_port_is_answered() {
     let Some(world) = World::with_busybox() else { return };
+    check_port(&world, "none");
+}
+
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+fn privileged_a_published_port_is_answered_with_a_network() {
+    let Some(world) = World::with_busybox() else { return };
+    let tried = world.run(&["run", "-p", "127.0.0.1::8000", "app:1"], "");
+    if stderr(&tried).contains("there is no user-mode network") {
+        eprintln!("SKIPPED: neither pasta nor slirp4netns can be used here");
+        return;
+    }
+    check_port(&world, "default");
+}
+
+fn check_port(world: &World, network: &str) {
     let serve = "echo hello >/tmp/index.html; httpd -p 8000 -h /tmp && echo ready; cat";
-    let (mut child, _output) =
-        start(&world, &["-i", "-p", "127.0.0.1::8000", "app:1", "sh", "-c", serve]);
+    let flags = ["-i", "--network", network, "-p", "127.0.0.1::8000"];
+    let (mut child, _output) = start(world, &[&flags[..], &["app:1", "sh", "-c", serve]].concat());
     let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
     let mut line = String::new();
-    // Which port the kernel has chosen; before it there may be a warning about the network.
-    while !line.starts_with("port 8000 is at ") {
-        line.clear();
-        assert_ne!(told.read_line(&mut line).expect("it writes"), 0, "the port is told");
-    }
-    let address: SocketAddr =
-        line["port 8000 is at ".len()..].trim_end().parse().expect("an address");
+    // Which port the kernel has chosen.
+    told.read_line(&mut line).expect("it writes");
+    let address = line.strip_prefix("port 8000 is at ").expect("the port is told").trim_end();
+    let address: SocketAddr = address.parse().expect("an address");
     let mut stream = TcpStream::connect(address).expect("the port is open");
     stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").expect("it reads");
     let mut answer = String::new();
