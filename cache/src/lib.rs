@@ -36,10 +36,10 @@ mod database;
 mod lease;
 mod lock;
 mod pending;
-#[expect(unsafe_code, reason = "the one system call that rustix does not have")]
-mod sys;
 mod shared_memory;
 mod stamp;
+#[expect(unsafe_code, reason = "the one system call that rustix does not have")]
+mod sys;
 mod trash;
 mod unnamed;
 

@@ -111,13 +111,22 @@ fn first_assembled(store: &Store, config: &ImageConfig) -> i64 {
 }
 
 /// Gives every entry of the history a time: a layer's own, else that of the layer before.
-fn fill_times(config: &mut ImageConfig, layers: &[AssembledLayer], fallback: i64, epoch: Option<i64>) {
+fn fill_times(
+    config: &mut ImageConfig,
+    layers: &[AssembledLayer],
+    fallback: i64,
+    epoch: Option<i64>,
+) {
     let rfc3339 = |seconds: i64| {
         jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
     };
     let is_late = |time: &str| {
         let parsed: Option<jiff::Timestamp> = time.parse().ok();
-        epoch.is_some_and(|epoch| parsed.is_none_or(|t| t.as_second() > epoch || t.as_second() == epoch && t.subsec_nanosecond() > 0))
+        epoch.is_some_and(|epoch| {
+            parsed.is_none_or(|t| {
+                t.as_second() > epoch || t.as_second() == epoch && t.subsec_nanosecond() > 0
+            })
+        })
     };
     let mut layers = layers.iter();
     for entry in &mut config.history {
@@ -160,7 +169,8 @@ mod tests {
         ] {
             let mut history = history(given);
             complete_history(&mut history, layers);
-            let letters = history.iter().map(|h| if h.created_by.is_empty() { "-" } else { &h.created_by });
+            let letters =
+                history.iter().map(|h| if h.created_by.is_empty() { "-" } else { &h.created_by });
             assert_eq!(letters.collect::<String>(), expected, "{given} for {layers}");
         }
     }
@@ -183,12 +193,16 @@ mod tests {
             (None, [base, "1970-01-01T00:01:40Z", "1970-01-01T00:16:40Z", "1970-01-01T00:16:40Z"]),
             (Some(50), ["1970-01-01T00:00:50Z"; 4]),
             (Some(978_307_200), ["2001-01-01T00:00:00Z"; 4]),
-            (Some(978_307_201), [base, "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z"]),
+            (
+                Some(978_307_201),
+                [base, "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z"],
+            ),
         ] {
             let mut config = ImageConfig { history: history("Llel"), ..ImageConfig::default() };
             config.history[0].created = Some(base.to_owned());
             fill_times(&mut config, &layers, epoch.unwrap_or(1000), epoch);
-            let times: Vec<&str> = config.history.iter().filter_map(|h| h.created.as_deref()).collect();
+            let times: Vec<&str> =
+                config.history.iter().filter_map(|h| h.created.as_deref()).collect();
             assert_eq!(times, expected, "{epoch:?}");
         }
     }

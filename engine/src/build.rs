@@ -111,7 +111,11 @@ impl Engine {
     }
 
     /// Lowers without building.
-    pub async fn plan(&self, request: BuildRequest, progress: Arc<dyn Progress>) -> Result<Plan, BuildError> {
+    pub async fn plan(
+        &self,
+        request: BuildRequest,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Plan, BuildError> {
         let mut session = self.session(request, progress).await?;
         let (definition, plans) = session.lower().await?;
         let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
@@ -143,13 +147,26 @@ impl Engine {
         progress: Arc<dyn Progress>,
     ) -> Result<Session, BuildError> {
         let store = self.store.clone();
-        let read = blocking(move || Ok((input::read(&request, &store.temporary_directory())?, request)));
+        let read =
+            blocking(move || Ok((input::read(&request, &store.temporary_directory())?, request)));
         let (input, request) = read.await?;
-        let images = Images::new(self.store.clone(), self.client.clone(), request.pull, input.layouts.clone());
+        let images = Images::new(
+            self.store.clone(),
+            self.client.clone(),
+            request.pull,
+            input.layouts.clone(),
+        );
         let steps = Arc::new(Steps::new(progress));
         let (name, text) = (input.name.clone(), input.text.as_str().into());
         steps.event(Event::Dockerfile { name, text });
-        Ok(Session { request, input, images: Arc::new(images), steps, resolved: HashMap::new(), build_id: unique_id() })
+        Ok(Session {
+            request,
+            input,
+            images: Arc::new(images),
+            steps,
+            resolved: HashMap::new(),
+            build_id: unique_id(),
+        })
     }
 
     fn tell_store_warnings(&self, steps: &Steps) {
@@ -158,16 +175,22 @@ impl Engine {
         }
     }
 
-    async fn build_session(&self, mut session: Session, cancel: &CancellationToken) -> Result<Outcome, BuildError> {
+    async fn build_session(
+        &self,
+        mut session: Session,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, BuildError> {
         let (definition, plans) = until(cancel, session.lower()).await?;
         session.tell_warnings(&plans);
         let definition = Arc::new(definition);
-        let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
+        let targets: Vec<VertexId> =
+            plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         session.steps.add_plan(&definition, &targets);
         self.tell_snapshotter(&session.steps).await?;
         let mut attempts = 1..ATTEMPTS;
         let outcome = loop {
-            let layers = Layers::new(self.store.clone(), self.machine.clone(), session.steps.clone());
+            let layers =
+                Layers::new(self.store.clone(), self.machine.clone(), session.steps.clone());
             let layers = Arc::new(layers);
             let outcome = self.attempt(&session, &definition, &plans, &layers, cancel).await;
             layers.close().await;
@@ -189,7 +212,9 @@ impl Engine {
         let (store, machine) = (self.store.clone(), self.machine.clone());
         if blocking(move || machine.snapshotter(&store)).await? == cache::Snapshotter::Copy {
             let root = self.store.root().display();
-            steps.warn(format!("overlay mounts do not work in `{root}`: files are copied for every step"));
+            steps.warn(format!(
+                "overlay mounts do not work in `{root}`: files are copied for every step"
+            ));
         }
         Ok(())
     }
@@ -216,7 +241,8 @@ impl Engine {
         layers: &Arc<Layers>,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
-        let targets: Vec<VertexId> = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
+        let targets: Vec<VertexId> =
+            plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         let worker = Arc::new(BuildWorker {
             definition: definition.clone(),
             shipped: shipped(&definition, &targets),
@@ -234,7 +260,9 @@ impl Engine {
             build_id: session.build_id.clone(),
         });
         let slots = Arc::new(slots(session.request.jobs));
-        let solved = solver::drive(worker.clone(), definition, &targets, slots, &session.build_id, cancel).await;
+        let solved =
+            solver::drive(worker.clone(), definition, &targets, slots, &session.build_id, cancel)
+                .await;
         worker.save_indexes().await;
         let results = solved.map_err(|failure| match failure {
             Some((_, error)) => error,
@@ -245,10 +273,12 @@ impl Engine {
             .iter()
             .map(|plan| match plan.target {
                 None => Vec::new(),
-                Some(target) => match &by_vertex.get_mut(&target.vertex).expect("solved")[target.output] {
-                    Tree::Layers(layers) => layers.to_vec(),
-                    Tree::Context(_) => Vec::new(),
-                },
+                Some(target) => {
+                    match &by_vertex.get_mut(&target.vertex).expect("solved")[target.output] {
+                        Tree::Layers(layers) => layers.to_vec(),
+                        Tree::Context(_) => Vec::new(),
+                    }
+                }
             })
             .collect())
     }
@@ -296,7 +326,9 @@ impl Engine {
             let epoch = session.request.source_date_epoch.or(plan.lowered.source_date_epoch);
             if let Some(epoch) = epoch {
                 let store = self.store.clone();
-                assembled = crate::worker::blocking(move || crate::clamp::clamp(&store, assembled, epoch)).await?;
+                assembled =
+                    crate::worker::blocking(move || crate::clamp::clamp(&store, assembled, epoch))
+                        .await?;
             }
             let config = plan.lowered.config.clone();
             let annotations = &session.request.annotations;
@@ -326,7 +358,12 @@ impl Session {
         let platforms = match self.request.platforms.as_slice() {
             [] => vec![Platform::host()],
             // One named twice is built once.
-            asked => asked.iter().enumerate().filter(|(n, p)| !asked[..*n].contains(p)).map(|(_, p)| p.clone()).collect(),
+            asked => asked
+                .iter()
+                .enumerate()
+                .filter(|(n, p)| !asked[..*n].contains(p))
+                .map(|(_, p)| p.clone())
+                .collect(),
         };
         let mut definition = Definition::default();
         let mut plans = Vec::new();
@@ -352,7 +389,8 @@ impl Session {
             match outcome.map_err(|diagnostics| self.dockerfile_error(diagnostics))? {
                 lower::Outcome::Lowered(lowered) => return Ok(*lowered),
                 lower::Outcome::NeedImages(requests) => {
-                    let images = requests.iter().map(|request| self.images.resolve(request, &self.steps));
+                    let images =
+                        requests.iter().map(|request| self.images.resolve(request, &self.steps));
                     let images = futures_util::future::try_join_all(images).await?;
                     for (request, image) in requests.into_iter().zip(images) {
                         known.insert(request.clone(), image.base_image());
@@ -459,21 +497,24 @@ static BUILDS: AtomicU64 = AtomicU64::new(0);
 
 /// A name that no other build of this machine has.
 fn unique_id() -> String {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let count = BUILDS.fetch_add(1, Ordering::Relaxed);
     format!("{:x}-{:x}-{count:x}", since.as_nanos(), std::process::id())
 }
 
 /// `$MYBUILD_ROOT`, else `/var/lib/mybuild` for root, else `$XDG_DATA_HOME/mybuild`.
 fn default_root(machine: &Machine) -> Result<PathBuf, BuildError> {
-    let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let environment =
+        |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     if let Some(root) = environment("MYBUILD_ROOT") {
         return Ok(root);
     }
     if !machine.host().rootless() {
         return Ok(PathBuf::from("/var/lib/mybuild"));
     }
-    let data = environment("XDG_DATA_HOME").or_else(|| environment("HOME").map(|h| h.join(".local/share")));
+    let data = environment("XDG_DATA_HOME")
+        .or_else(|| environment("HOME").map(|h| h.join(".local/share")));
     data.map(|d| d.join("mybuild")).ok_or_else(|| BuildError::Input {
         message: "no place for the store: neither HOME nor XDG_DATA_HOME is set".to_owned(),
         hint: Some("name one with `--root DIR`".to_owned()),

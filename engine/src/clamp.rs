@@ -155,7 +155,9 @@ mod tests {
         for (number, (path, time)) in times.iter().enumerate() {
             let content = vec![b'x'; 300 * number];
             let records = [("path", path.as_bytes()), ("mtime", b"99999999999")];
-            builder.append_pax_extensions(records[..1 + usize::from(*time > 1000)].to_vec()).unwrap();
+            builder
+                .append_pax_extensions(records[..1 + usize::from(*time > 1000)].to_vec())
+                .unwrap();
             let mut header = tar::Header::new_ustar();
             header.set_size(content.len() as u64);
             header.set_mode(0o644);

@@ -41,14 +41,16 @@ impl Config {
     /// (`~/.config` where that is not set), else `/etc/mybuild/mybuild.toml`. Only the first two
     /// must exist.
     pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let environment =
+            |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         if let Some(path) = path.map(Path::to_owned).or_else(|| environment("MYBUILD_CONFIG")) {
             return Self::read(&path)?.ok_or_else(|| ConfigError::Read {
                 source: std::io::ErrorKind::NotFound.into(),
                 path,
             });
         }
-        let user = environment("XDG_CONFIG_HOME").or_else(|| environment("HOME").map(|h| h.join(".config")));
+        let user = environment("XDG_CONFIG_HOME")
+            .or_else(|| environment("HOME").map(|h| h.join(".config")));
         let candidates = [user.map(|d| d.join("mybuild")), Some(PathBuf::from("/etc/mybuild"))];
         for directory in candidates.into_iter().flatten() {
             if let Some(config) = Self::read(&directory.join("mybuild.toml"))? {

@@ -64,7 +64,9 @@ impl BuildError {
     /// The same with a hint, where the kind carries one.
     #[must_use]
     pub(crate) fn with_hint(mut self, text: impl Into<String>) -> Self {
-        if let Self::Input { hint, .. } | Self::Refused { hint, .. } | Self::System { hint, .. } = &mut self {
+        if let Self::Input { hint, .. } | Self::Refused { hint, .. } | Self::System { hint, .. } =
+            &mut self
+        {
             *hint = Some(text.into());
         }
         self

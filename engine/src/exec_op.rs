@@ -12,8 +12,8 @@ use llb::{ExecOp, MountKind, NetworkMode, SecurityMode};
 
 use crate::error::BuildError;
 use crate::machine::Machine;
-use crate::stack;
 use crate::request::{Secret, SecretSource};
+use crate::stack;
 
 /// Largest secret, in bytes.
 const SECRET_MAX: u64 = 1 << 20;
@@ -65,14 +65,27 @@ pub(crate) fn prepare(
             continue;
         }
         let (source, readonly) = match &mount.kind {
-            MountKind::Bind => bind(surroundings.machine, mount, trees, store, &mut outputs, &mut scratch)?,
+            MountKind::Bind => {
+                bind(surroundings.machine, mount, trees, store, &mut outputs, &mut scratch)?
+            }
             MountKind::Cache { id, sharing } => {
                 let id = cache_mount_id(id, mount, surroundings.inputs);
-                let held = cache_mount(surroundings.machine, store, &id, *sharing, mount, trees, cancelled)?;
+                let held = cache_mount(
+                    surroundings.machine,
+                    store,
+                    &id,
+                    *sharing,
+                    mount,
+                    trees,
+                    cancelled,
+                )?;
                 let dir = held.path().to_owned();
                 cache_mounts.push(held);
                 // The seed's selector was applied when the folder was filled.
-                (MountSource::Bind(BindSource::Path { dir, selector: String::new() }), mount.readonly)
+                (
+                    MountSource::Bind(BindSource::Path { dir, selector: String::new() }),
+                    mount.readonly,
+                )
             }
             // It takes the place of the one that every sandbox has.
             MountKind::Tmpfs { size } if mount.dest == "/dev/shm" => {
@@ -194,7 +207,10 @@ fn cache_mount(
     held.ok_or(BuildError::Canceled)
 }
 
-fn environment(op: &ExecOp, surroundings: &Surroundings<'_>) -> Result<Vec<(String, String)>, BuildError> {
+fn environment(
+    op: &ExecOp,
+    surroundings: &Surroundings<'_>,
+) -> Result<Vec<(String, String)>, BuildError> {
     let split = |variable: &String| {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         (name.to_owned(), value.to_owned())
@@ -208,7 +224,10 @@ fn environment(op: &ExecOp, surroundings: &Surroundings<'_>) -> Result<Vec<(Stri
     for wanted in &op.secret_env {
         if let Some(value) = secret(surroundings.secrets, &wanted.id, wanted.optional)? {
             let value = String::from_utf8(value).map_err(|_| {
-                BuildError::refused(format!("secret `{}` is not text, so it fits no variable", wanted.id))
+                BuildError::refused(format!(
+                    "secret `{}` is not text, so it fits no variable",
+                    wanted.id
+                ))
             })?;
             environment.push((wanted.name.clone(), value));
         }
@@ -232,7 +251,8 @@ fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>
         if optional {
             return Ok(None);
         }
-        let hint = format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
+        let hint =
+            format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
         return Err(BuildError::refused(format!("secret {id}: not found")).with_hint(hint));
     };
     let failed = |why: &dyn std::fmt::Display| BuildError::Input {
@@ -241,7 +261,8 @@ fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>
     };
     match &secret.source {
         SecretSource::Env(name) => {
-            let value = std::env::var_os(name).ok_or_else(|| failed(&format!("`{name}` is not set")))?;
+            let value =
+                std::env::var_os(name).ok_or_else(|| failed(&format!("`{name}` is not set")))?;
             Ok(Some(std::os::unix::ffi::OsStringExt::into_vec(value)))
         }
         SecretSource::File(path) => {
@@ -269,13 +290,25 @@ mod tests {
     }
 
     /// The environment in one line, or the error.
-    fn shown(env: &[&str], proxies: &[(&str, &str)], wanted: &[(&str, bool)], secrets: &[Secret]) -> String {
+    fn shown(
+        env: &[&str],
+        proxies: &[(&str, &str)],
+        wanted: &[(&str, bool)],
+        secrets: &[Secret],
+    ) -> String {
         let op = ExecOp {
             env: env.iter().map(ToString::to_string).collect(),
-            proxy_env: proxies.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect::<BTreeMap<_, _>>(),
+            proxy_env: proxies
+                .iter()
+                .map(|(n, v)| (n.to_string(), v.to_string()))
+                .collect::<BTreeMap<_, _>>(),
             secret_env: wanted
                 .iter()
-                .map(|(id, optional)| SecretEnv { id: id.to_string(), name: id.to_uppercase(), optional: *optional })
+                .map(|(id, optional)| SecretEnv {
+                    id: id.to_string(),
+                    name: id.to_uppercase(),
+                    optional: *optional,
+                })
                 .collect(),
             ..bare()
         };
@@ -318,20 +351,43 @@ mod tests {
             given("bytes", &file("bytes", &[0xff])),
             given("large", &file("large", &vec![b'x'; SECRET_MAX as usize + 1])),
             given("gone", &directory.path().join("gone")),
-            Secret { id: "unset".to_owned(), source: SecretSource::Env("NO_SUCH_VARIABLE".to_owned()) },
+            Secret {
+                id: "unset".to_owned(),
+                source: SecretSource::Env("NO_SUCH_VARIABLE".to_owned()),
+            },
         ];
         let gone = "error: failed to read secret `gone`: No such file or directory (os error 2)";
         for (env, proxies, wanted, expected) in [
             (&["A=1", "B", "C=x=y"][..], &[][..], &[][..], "A=1 B= C=x=y "),
             // What the Dockerfile sets counts.
-            (&["http_proxy=mine"], &[("http_proxy", "theirs"), ("no_proxy", "n")], &[], "http_proxy=mine no_proxy=n "),
+            (
+                &["http_proxy=mine"],
+                &[("http_proxy", "theirs"), ("no_proxy", "n")],
+                &[],
+                "http_proxy=mine no_proxy=n ",
+            ),
             (&[], &[], &[("good", false)], "GOOD=value\n "),
             (&[], &[], &[("other", true)], ""),
             (&[], &[], &[("other", false)], "error: secret other: not found"),
-            (&[], &[], &[("bytes", true)], "error: secret `bytes` is not text, so it fits no variable"),
-            (&[], &[], &[("large", true)], "error: failed to read secret `large`: it is larger than 1 MiB"),
+            (
+                &[],
+                &[],
+                &[("bytes", true)],
+                "error: secret `bytes` is not text, so it fits no variable",
+            ),
+            (
+                &[],
+                &[],
+                &[("large", true)],
+                "error: failed to read secret `large`: it is larger than 1 MiB",
+            ),
             (&[], &[], &[("gone", true)], gone),
-            (&[], &[], &[("unset", true)], "error: failed to read secret `unset`: `NO_SUCH_VARIABLE` is not set"),
+            (
+                &[],
+                &[],
+                &[("unset", true)],
+                "error: failed to read secret `unset`: `NO_SUCH_VARIABLE` is not set",
+            ),
         ] {
             assert_eq!(shown(env, proxies, wanted, &secrets), expected);
         }
@@ -343,7 +399,9 @@ mod tests {
             extra_hosts: vec![("name".to_owned(), address.to_owned())],
             ..bare()
         };
-        for (address, good) in [("10.0.0.1", true), ("::1", true), ("host-gateway", false), ("", false)] {
+        for (address, good) in
+            [("10.0.0.1", true), ("::1", true), ("host-gateway", false), ("", false)]
+        {
             assert_eq!(extra_hosts(&op(address)).is_ok(), good, "{address}");
         }
     }

@@ -24,12 +24,16 @@ pub(crate) use layout::{DockerEntry, OCI_LAYOUT, replace, to_tar};
 use layout::{Layout, LayoutKind};
 
 /// What names stand for: the one image's manifest, or an index over all.
-pub(crate) fn target(store: &Store, images: &[(Platform, AssembledImage)]) -> Result<Descriptor, BuildError> {
+pub(crate) fn target(
+    store: &Store,
+    images: &[(Platform, AssembledImage)],
+) -> Result<Descriptor, BuildError> {
     if let [(_, image)] = images {
         return Ok(image.manifest.clone());
     }
-    let described = |image: &AssembledImage| {
-        Descriptor { platform: Some(image.config.platform()), ..image.manifest.clone() }
+    let described = |image: &AssembledImage| Descriptor {
+        platform: Some(image.config.platform()),
+        ..image.manifest.clone()
     };
     let manifests = images.iter().map(|(_, image)| described(image)).collect();
     let index = Index { manifests, ..Index::default() };
@@ -101,16 +105,19 @@ async fn layout(
     let step = export.steps.internal(label);
     let (store, steps, id) = (export.store.clone(), export.steps.clone(), step.step);
     let images = export.images.to_vec();
-    let (tags, dest, annotations) = (request.tags.clone(), dest.clone(), request.annotations.clone());
+    let (tags, dest, annotations) =
+        (request.tags.clone(), dest.clone(), request.annotations.clone());
     let stop = export.stop.clone();
     let written = blocking(move || {
-        let compressing = Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
+        let compressing =
+            Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
         let images = images
             .into_iter()
             .map(|(platform, image)| Ok((platform, compressing.image(image, &annotations)?)))
             .collect::<Result<Vec<_>, BuildError>>()?;
         let top = self::target(&store, &images)?;
-        let layout = Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
+        let layout =
+            Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
         layout.write(&dest, tar)
     });
     step.ended(written.await)

@@ -97,7 +97,8 @@ pub(crate) fn file_error(error: FileOpError) -> BuildError {
 /// An operation that copies what is in the directory `source` of input 0 to the root of an empty
 /// tree. `owner` replaces the owners of all files.
 pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>) -> FileOp {
-    let owner = owner.map(|(uid, gid)| Owner { user: Some(OwnerId::Id(uid)), group: Some(OwnerId::Id(gid)) });
+    let owner = owner
+        .map(|(uid, gid)| Owner { user: Some(OwnerId::Id(uid)), group: Some(OwnerId::Id(gid)) });
     let copy = CopyOp {
         src: if source.is_empty() { "/".to_owned() } else { source.to_owned() },
         dest: "/".to_owned(),
@@ -143,8 +144,14 @@ pub(crate) fn copy_out(
         lower: Lower::none(),
     };
     let inputs = [Some(view)];
-    let job =
-        Job { op: &op, output: 0, inputs: &inputs, default_time: Time::EPOCH, scratch, host: machine.host() };
+    let job = Job {
+        op: &op,
+        output: 0,
+        inputs: &inputs,
+        default_time: Time::EPOCH,
+        scratch,
+        host: machine.host(),
+    };
     file_op::apply(&job, Target::Directory { path: target, options: &options, previous: None })?;
     Ok(())
 }
@@ -158,8 +165,14 @@ pub(crate) fn write_all(
 ) -> Result<(), FileOpError> {
     let op = copy_directory("/", None);
     let inputs = [Some(view)];
-    let job =
-        Job { op: &op, output: 0, inputs: &inputs, default_time: Time::EPOCH, scratch, host: machine.host() };
+    let job = Job {
+        op: &op,
+        output: 0,
+        inputs: &inputs,
+        default_time: Time::EPOCH,
+        scratch,
+        host: machine.host(),
+    };
     let mut sink = TarSink::new(out);
     file_op::apply(&job, Target::Sink(&mut sink))?;
     sink.finish()?;

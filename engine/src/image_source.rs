@@ -67,7 +67,11 @@ impl Images {
     }
 
     /// Finds manifest and config of an image. What a tag stands for is asked once a build.
-    pub(crate) async fn resolve(&self, request: &ImageRequest, steps: &Arc<Steps>) -> Result<ResolvedImage, BuildError> {
+    pub(crate) async fn resolve(
+        &self,
+        request: &ImageRequest,
+        steps: &Arc<Steps>,
+    ) -> Result<ResolvedImage, BuildError> {
         if let Some(name) = &request.layout {
             let directory = &self.layouts[name];
             let (at, wanted) = (directory.clone(), request.reference.clone());
@@ -81,15 +85,19 @@ impl Images {
         let reference = reference.docker_ref();
         let known = self.known(&reference, &request.platform);
         if let (Some(known), PullPolicy::Missing | PullPolicy::Never) = (&known, self.pull)
-            && let Ok(image) =
-                self.read_down(Origin::Registry(reference.clone()), known.clone(), &request.platform).await
+            && let Ok(image) = self
+                .read_down(Origin::Registry(reference.clone()), known.clone(), &request.platform)
+                .await
             && fits(&image, &request.platform)
         {
             return Ok(image);
         }
         if self.pull == PullPolicy::Never {
             return Err(BuildError::Input {
-                message: format!("`{}` is not in the store, and pulling is off", reference.familiar()),
+                message: format!(
+                    "`{}` is not in the store, and pulling is off",
+                    reference.familiar()
+                ),
                 hint: Some("build with `--pull=missing`, or `mybuild pull` it first".to_owned()),
             });
         }
@@ -122,10 +130,15 @@ impl Images {
         known.map(|known| known.descriptor)
     }
 
-    async fn resolve_remote(&self, reference: &Reference, platform: &Platform) -> Result<ResolvedImage, BuildError> {
+    async fn resolve_remote(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, BuildError> {
         let (top, bytes) = self.client.manifest(reference).await.map_err(|e| registry_error(&e))?;
         self.keep(&top, &bytes)?;
-        let image = self.read_down(Origin::Registry(reference.clone()), top.clone(), platform).await?;
+        let image =
+            self.read_down(Origin::Registry(reference.clone()), top.clone(), platform).await?;
         self.store.remember_reference(reference, Some(platform), &top);
         Ok(image)
     }
@@ -141,28 +154,49 @@ impl Images {
         for _ in 0..INDEX_DEPTH_MAX {
             let bytes = self.document(&origin, &descriptor).await?;
             let parsed = oci::manifest::parse(&bytes, Some(&descriptor.media_type));
-            match parsed.map_err(|e| BuildError::system(format!("invalid manifest {}", descriptor.digest), &e))? {
+            match parsed.map_err(|e| {
+                BuildError::system(format!("invalid manifest {}", descriptor.digest), &e)
+            })? {
                 Document::Index(index) => descriptor = select(&index, platform, &origin)?,
                 Document::Manifest(manifest) => {
                     let bytes = self.blob_bytes(&origin, &manifest.config).await?;
                     let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|e| {
-                        BuildError::system(format!("invalid image config {}", manifest.config.digest), &e)
+                        BuildError::system(
+                            format!("invalid image config {}", manifest.config.digest),
+                            &e,
+                        )
                     })?;
                     let (layers, blobs) = (config.rootfs.diff_ids.len(), manifest.layers.len());
                     if layers != blobs {
-                        let message = format!("the image's config names {layers} layers, its manifest {blobs}");
+                        let message = format!(
+                            "the image's config names {layers} layers, its manifest {blobs}"
+                        );
                         return Err(BuildError::System { message, hint: None });
                     }
-                    return Ok(ResolvedImage { origin, top, manifest_descriptor: descriptor, manifest, config });
+                    return Ok(ResolvedImage {
+                        origin,
+                        top,
+                        manifest_descriptor: descriptor,
+                        manifest,
+                        config,
+                    });
                 }
             }
         }
-        Err(BuildError::System { message: format!("image indexes nest more than {INDEX_DEPTH_MAX} deep"), hint: None })
+        Err(BuildError::System {
+            message: format!("image indexes nest more than {INDEX_DEPTH_MAX} deep"),
+            hint: None,
+        })
     }
 
     /// A manifest or index, from the store or else the origin; kept in the store.
-    async fn document(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<u8>, BuildError> {
-        if let Ok(bytes) = self.store.read_small(&descriptor.digest, oci::manifest::SIZE_MAX as u64) {
+    async fn document(
+        &self,
+        origin: &Origin,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, BuildError> {
+        if let Ok(bytes) = self.store.read_small(&descriptor.digest, oci::manifest::SIZE_MAX as u64)
+        {
             return Ok(bytes);
         }
         let bytes = match origin {
@@ -170,13 +204,19 @@ impl Images {
                 let pinned = reference.without_tag().with_digest(descriptor.digest.clone());
                 self.client.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
             }
-            Origin::Layout(directory) => read_layout_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?,
+            Origin::Layout(directory) => {
+                read_layout_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?
+            }
         };
         self.keep(descriptor, &bytes)?;
         Ok(bytes)
     }
 
-    async fn blob_bytes(&self, origin: &Origin, descriptor: &Descriptor) -> Result<Vec<u8>, BuildError> {
+    async fn blob_bytes(
+        &self,
+        origin: &Origin,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<u8>, BuildError> {
         if let Ok(bytes) = self.store.read_small(&descriptor.digest, CONFIG_MAX) {
             return Ok(bytes);
         }
@@ -218,9 +258,12 @@ impl Images {
             if !seen.insert(&descriptor.digest) || self.store.has_blob(&descriptor.digest) {
                 continue;
             }
-            let (store, client, origin) = (self.store.clone(), self.client.clone(), image.origin.clone());
+            let (store, client, origin) =
+                (self.store.clone(), self.client.clone(), image.origin.clone());
             let (steps, descriptor) = (steps.clone(), descriptor.clone());
-            fetches.spawn(async move { fetch_layer(store, client, origin, descriptor, steps, step).await });
+            fetches.spawn(async move {
+                fetch_layer(store, client, origin, descriptor, steps, step).await
+            });
         }
         while let Some(fetched) = fetches.join_next().await {
             fetched.expect("a fetch does not panic")?;
@@ -244,7 +287,9 @@ fn select(index: &Index, platform: &Platform, origin: &Origin) -> Result<Descrip
             Origin::Layout(directory) => directory.display().to_string(),
         };
         BuildError::Input {
-            message: format!("no match for platform in manifest: `{name}` has no image for {platform}"),
+            message: format!(
+                "no match for platform in manifest: `{name}` has no image for {platform}"
+            ),
             hint: (!known.is_empty()).then(|| format!("it has {}", known.join(", "))),
         }
     })
@@ -259,13 +304,20 @@ async fn fetch_layer(
     step: StepId,
 ) -> Result<(), BuildError> {
     let item = short(&descriptor.digest);
-    let total = Some(descriptor.size);
+    let size = descriptor.size;
+    let total = Some(size);
     match origin {
         Origin::Registry(reference) => {
             let sink = BlobDownload::new(&store, &descriptor)?;
             let (told, label) = (steps.clone(), item.clone());
             let progress = move |current| {
-                told.event(Event::Transfer { step, item: label.clone(), current, total, done: false });
+                told.event(Event::Transfer {
+                    step,
+                    item: label.clone(),
+                    current,
+                    total,
+                    done: false,
+                });
             };
             let fetched = client.fetch_blob(&reference, &descriptor, sink, progress).await;
             fetched.map_err(|e| registry_error(&e))?.finish(&descriptor)?;
@@ -274,7 +326,7 @@ async fn fetch_layer(
             blocking(move || copy_layout_blob(&store, &directory, &descriptor)).await?;
         }
     }
-    steps.event(Event::Transfer { step, item, current: total.unwrap_or_default(), total, done: true });
+    steps.event(Event::Transfer { step, item, current: size, total, done: true });
     Ok(())
 }
 
@@ -298,7 +350,8 @@ impl BlobDownload {
 
     fn finish(self, descriptor: &Descriptor) -> Result<(), BuildError> {
         let finished = self.download.commit();
-        finished.map_err(|e| BuildError::system(format!("failed to keep {}", descriptor.digest), &e))?;
+        finished
+            .map_err(|e| BuildError::system(format!("failed to keep {}", descriptor.digest), &e))?;
         Ok(())
     }
 }
@@ -329,7 +382,9 @@ fn registry_error(error: &registry::Error) -> BuildError {
             Some("check the name, and the credentials in Docker's config.json")
         }
         ErrorKind::TooManyRequests => Some("wait, or use a mirror (`mirrors` in mybuild.toml)"),
-        ErrorKind::Unavailable => Some("check the network, or use a mirror (`mirrors` in mybuild.toml)"),
+        ErrorKind::Unavailable => {
+            Some("check the network, or use a mirror (`mirrors` in mybuild.toml)")
+        }
         _ => None,
     };
     BuildError::System { message: chain(error), hint: hint.map(str::to_owned) }
@@ -340,11 +395,20 @@ fn layout_blob(directory: &Path, digest: &Digest) -> PathBuf {
     directory.join("blobs").join(digest.algorithm()).join(digest.hex())
 }
 
-fn read_layout_blob(directory: &Path, descriptor: &Descriptor, cap: u64) -> Result<Vec<u8>, BuildError> {
+fn read_layout_blob(
+    directory: &Path,
+    descriptor: &Descriptor,
+    cap: u64,
+) -> Result<Vec<u8>, BuildError> {
     let path = layout_blob(directory, &descriptor.digest);
-    let failed = |e: std::io::Error| BuildError::system(format!("failed to read `{}`", path.display()), &e);
+    let failed =
+        |e: std::io::Error| BuildError::system(format!("failed to read `{}`", path.display()), &e);
     let mut bytes = Vec::new();
-    open_regular(None, &path).map_err(failed)?.take(cap + 1).read_to_end(&mut bytes).map_err(failed)?;
+    open_regular(None, &path)
+        .map_err(failed)?
+        .take(cap + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
     if bytes.len() as u64 > cap || !descriptor.digest.verifies(&bytes) {
         return Err(BuildError::System {
             message: format!("`{}` is damaged: its content has another digest", path.display()),
@@ -354,9 +418,15 @@ fn read_layout_blob(directory: &Path, descriptor: &Descriptor, cap: u64) -> Resu
     Ok(bytes)
 }
 
-fn copy_layout_blob(store: &Store, directory: &Path, descriptor: &Descriptor) -> Result<(), BuildError> {
+fn copy_layout_blob(
+    store: &Store,
+    directory: &Path,
+    descriptor: &Descriptor,
+) -> Result<(), BuildError> {
     let path = layout_blob(directory, &descriptor.digest);
-    let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to copy `{}`", path.display()), e);
+    let failed = |e: &dyn std::error::Error| {
+        BuildError::system(format!("failed to copy `{}`", path.display()), e)
+    };
     let file = open_regular(None, &path).map_err(|e| failed(&e))?;
     let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
     // One byte more would show that it is another.
@@ -369,19 +439,28 @@ fn copy_layout_blob(store: &Store, directory: &Path, descriptor: &Descriptor) ->
 /// The descriptor that a tag, a digest or nothing names in a layout.
 fn find_in_layout(directory: &Path, wanted: &str) -> Result<Descriptor, BuildError> {
     let path = directory.join("index.json");
-    let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to read `{}`", path.display()), e);
+    let failed = |e: &dyn std::error::Error| {
+        BuildError::system(format!("failed to read `{}`", path.display()), e)
+    };
     let mut bytes = Vec::new();
     let file = open_regular(None, &path).map_err(|e| failed(&e))?;
     file.take(oci::manifest::SIZE_MAX as u64).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     let index: Index = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
-    let name = |d: &Descriptor| d.annotations.get("org.opencontainers.image.ref.name").cloned().unwrap_or_default();
+    let name = |d: &Descriptor| {
+        d.annotations.get("org.opencontainers.image.ref.name").cloned().unwrap_or_default()
+    };
     let tag = wanted.rsplit_once(':').map_or(wanted, |(_, tag)| tag);
     let found = index.manifests.iter().find(|d| {
         d.digest.as_str() == wanted || (!wanted.is_empty() && (name(d) == wanted || name(d) == tag))
     });
-    let only = if wanted.is_empty() || tag == "latest" { index.manifests.first().filter(|_| index.manifests.len() == 1) } else { None };
+    let only = if wanted.is_empty() || tag == "latest" {
+        index.manifests.first().filter(|_| index.manifests.len() == 1)
+    } else {
+        None
+    };
     found.or(only).cloned().ok_or_else(|| {
-        let names: Vec<String> = index.manifests.iter().map(name).filter(|n| !n.is_empty()).collect();
+        let names: Vec<String> =
+            index.manifests.iter().map(name).filter(|n| !n.is_empty()).collect();
         BuildError::Input {
             message: format!("no image `{wanted}` in the OCI layout `{}`", directory.display()),
             hint: (!names.is_empty()).then(|| format!("it has {}", names.join(", "))),

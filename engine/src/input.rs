@@ -82,7 +82,9 @@ fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
             format!("{what} `{}` is not a directory", path.display()),
             Some("give the directory that holds the files to build from".to_owned()),
         )),
-        Err(error) => Err(input_error(format!("failed to open {what} `{}`: {error}", path.display()), None)),
+        Err(error) => {
+            Err(input_error(format!("failed to open {what} `{}`: {error}", path.display()), None))
+        }
     }
 }
 
@@ -138,7 +140,8 @@ fn dockerfile(
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned())
 }
 
 /// `Dockerfile` is also found as `dockerfile`.
@@ -172,13 +175,17 @@ fn ignore_patterns(
             Ok(_) => {
                 let text = String::from_utf8_lossy(&read_text(jail, &path)?).into_owned();
                 let patterns = ignore::parse_file(&text);
-                ignore::Patterns::new(&patterns).map_err(|error| {
-                    input_error(format!("`{}`: {error}", path.display()), None)
-                })?;
+                ignore::Patterns::new(&patterns)
+                    .map_err(|error| input_error(format!("`{}`: {error}", path.display()), None))?;
                 return Ok(patterns);
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(input_error(format!("failed to read `{}`: {error}", path.display()), None)),
+            Err(error) => {
+                return Err(input_error(
+                    format!("failed to read `{}`: {error}", path.display()),
+                    None,
+                ));
+            }
         }
     }
     Ok(Vec::new())
@@ -191,7 +198,8 @@ fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
     let failed = |why: &dyn std::fmt::Display| {
         input_error(format!("failed to read `{}`: {why}", shown.display()), None)
     };
-    let file = open_regular(jail, if jail.is_some() { shown } else { path }).map_err(|e| failed(&e))?;
+    let file =
+        open_regular(jail, if jail.is_some() { shown } else { path }).map_err(|e| failed(&e))?;
     let mut bytes = Vec::new();
     file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
     if bytes.len() as u64 > TEXT_MAX {
@@ -207,7 +215,8 @@ pub(crate) fn open_regular(jail: Option<&Path>, path: &Path) -> std::io::Result<
     let opened = match jail {
         None => open(path, flags, Mode::empty())?,
         Some(jail) => {
-            let jail = open(jail, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+            let jail =
+                open(jail, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
             openat2(&jail, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?
         }
     };
@@ -219,7 +228,11 @@ pub(crate) fn open_regular(jail: Option<&Path>, path: &Path) -> std::io::Result<
 }
 
 /// What a `--build-context` value means.
-fn named_context(input: &mut Input, name: &str, specification: &str) -> Result<NamedContext, BuildError> {
+fn named_context(
+    input: &mut Input,
+    name: &str,
+    specification: &str,
+) -> Result<NamedContext, BuildError> {
     if let Some(reference) = specification.strip_prefix("docker-image://") {
         return Ok(NamedContext::Image(reference.to_owned()));
     }
@@ -227,7 +240,10 @@ fn named_context(input: &mut Input, name: &str, specification: &str) -> Result<N
         let (path, reference) = split_layout(layout);
         let path = existing_directory("OCI layout", Path::new(path))?;
         input.layouts.insert(name.to_owned(), path);
-        return Ok(NamedContext::OciLayout { name: name.to_owned(), reference: reference.to_owned() });
+        return Ok(NamedContext::OciLayout {
+            name: name.to_owned(),
+            reference: reference.to_owned(),
+        });
     }
     if let Some(target) = specification.strip_prefix("target:") {
         return Err(BuildError::refused(format!(

@@ -126,7 +126,10 @@ impl Layers {
     pub(crate) async fn verify(&self, layers: &[LayerId]) -> Result<(), BuildError> {
         let cells: Vec<(LayerId, Arc<OnceCell<bool>>)> = {
             let mut intact = self.intact.lock().expect("no panic while held");
-            layers.iter().map(|id| (id.clone(), intact.entry(id.clone()).or_default().clone())).collect()
+            layers
+                .iter()
+                .map(|id| (id.clone(), intact.entry(id.clone()).or_default().clone()))
+                .collect()
         };
         let checks = cells.into_iter().map(|(id, cell)| async move {
             let store = self.shelf.store.clone();
@@ -146,7 +149,10 @@ impl Layers {
     }
 
     /// What a manifest says of `layers`; waits until they are hashed.
-    pub(crate) async fn assembled(&self, layers: &[LayerId]) -> Result<Vec<AssembledLayer>, BuildError> {
+    pub(crate) async fn assembled(
+        &self,
+        layers: &[LayerId],
+    ) -> Result<Vec<AssembledLayer>, BuildError> {
         let mut assembled = Vec::with_capacity(layers.len());
         for (number, id) in layers.iter().enumerate() {
             let task = self.hashing.lock().expect("no panic while held").remove(id);
@@ -159,7 +165,11 @@ impl Layers {
         Ok(assembled)
     }
 
-    async fn assembled_layer(&self, id: &LayerId, base: &[LayerId]) -> Result<AssembledLayer, BuildError> {
+    async fn assembled_layer(
+        &self,
+        id: &LayerId,
+        base: &[LayerId],
+    ) -> Result<AssembledLayer, BuildError> {
         let mut form = self.form(id)?;
         if form.is_none() {
             // What the layer really changes shows only beside what is below it.
@@ -189,7 +199,8 @@ impl Layers {
             return Err(self.shelf.lost(id));
         }
         let is_there = |blob: &&Descriptor| store.has_blob(&blob.digest);
-        let plain = || info.blobs.iter().filter(|b| b.media_type == media_type::LAYER).find(is_there);
+        let plain =
+            || info.blobs.iter().filter(|b| b.media_type == media_type::LAYER).find(is_there);
         // A tree can give back its tar; without one, any form will do.
         let any = || info.blobs.iter().filter(|_| info.directory.is_none()).find(is_there);
         let blob = pulled.or_else(|| plain().or_else(any).cloned());
@@ -220,8 +231,13 @@ impl Layers {
     /// asks for them.
     pub(crate) async fn close(&self) {
         self.shelf.stop.cancel();
-        let tasks: Vec<Hashing> =
-            self.hashing.lock().expect("no panic while held").drain().map(|(_, task)| task).collect();
+        let tasks: Vec<Hashing> = self
+            .hashing
+            .lock()
+            .expect("no panic while held")
+            .drain()
+            .map(|(_, task)| task)
+            .collect();
         for task in tasks {
             let _ = task.await;
         }
@@ -254,7 +270,8 @@ impl Shelf {
     }
 
     fn hash(&self, id: &LayerId, base: &[LayerId]) -> Result<(), BuildError> {
-        let failed = |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
+        let failed =
+            |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let directory = info.directory.ok_or_else(|| self.lost(id))?;
         let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
@@ -328,9 +345,11 @@ impl Shelf {
             let Some((layer, finished)) = unpacked.remove(id) else { continue };
             finished.warnings.iter().for_each(|warning| steps.warn(warning.to_string()));
             if !finished.implied.is_empty() || !finished.dangling.is_empty() {
-                let below = self.lower(&layers[..number], self.machine.flavor()).map_err(|e| failed(&e))?;
+                let below =
+                    self.lower(&layers[..number], self.machine.flavor()).map_err(|e| failed(&e))?;
                 let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
-                cache::layer::adopt(root.into(), self.machine.directory_options(below), &finished).map_err(|e| failed(&e))?;
+                cache::layer::adopt(root.into(), self.machine.directory_options(below), &finished)
+                    .map_err(|e| failed(&e))?;
             }
             if finished.opaque_root {
                 File::create(hides_all_below(&layer.fs())).map_err(|e| failed(&e))?;

@@ -49,7 +49,8 @@ impl Plan {
                 Op::Source(_) => None,
                 op => {
                     let inputs = definition.inputs(vertex);
-                    let named = inputs.iter().map(|i| Some((keys.get(&i.vertex)?.clone(), i.output)));
+                    let named =
+                        inputs.iter().map(|i| Some((keys.get(&i.vertex)?.clone(), i.output)));
                     let named: Option<Vec<_>> = named.collect();
                     named.map(|inputs| definition_key(op, &inputs))
                 }
@@ -66,7 +67,9 @@ impl Plan {
         match format {
             GraphFormat::Text => print::text(&self.definition, &self.targets, &key),
             GraphFormat::Dot => print::dot(&self.definition, &self.targets, &key),
-            GraphFormat::Json => format!("{:#}\n", print::json(&self.definition, &self.targets, &key)),
+            GraphFormat::Json => {
+                format!("{:#}\n", print::json(&self.definition, &self.targets, &key))
+            }
         }
     }
 }

@@ -70,11 +70,15 @@ impl Sandbox {
         let wants_network = process.network == executor::Network::Default;
         let machine = self.machine.clone();
         let mut running =
-            blocking(move || machine.executor()?.spawn(process).map_err(|e| spawn_error(&e))).await?;
+            blocking(move || machine.executor()?.spawn(process).map_err(|e| spawn_error(&e)))
+                .await?;
         for warning in running.warnings() {
             steps.warn(warning.clone());
         }
-        if wants_network && running.network() == NetworkUsed::Host && !self.told_network.swap(true, Ordering::Relaxed) {
+        if wants_network
+            && running.network() == NetworkUsed::Host
+            && !self.told_network.swap(true, Ordering::Relaxed)
+        {
             steps.warn(
                 "no user-mode network (pasta or slirp4netns) is installed: steps use the host's network",
             );
@@ -113,12 +117,19 @@ fn spawn_error(error: &SpawnError) -> BuildError {
 }
 
 fn receiver(pipe: Option<OwnedFd>) -> Result<Option<Receiver>, BuildError> {
-    let open = |pipe| Receiver::from_owned_fd(pipe).map_err(|e| BuildError::system("failed to read a step's output", &e));
+    let open = |pipe| {
+        Receiver::from_owned_fd(pipe)
+            .map_err(|e| BuildError::system("failed to read a step's output", &e))
+    };
     pipe.map(open).transpose()
 }
 
 /// Copies both streams until both end: when the last process of the sandbox is gone.
-async fn copy_output(mut stdout: Option<Receiver>, mut stderr: Option<Receiver>, log: &mut StepLog) {
+async fn copy_output(
+    mut stdout: Option<Receiver>,
+    mut stderr: Option<Receiver>,
+    log: &mut StepLog,
+) {
     let mut out = vec![0; CHUNK];
     let mut err = vec![0; CHUNK];
     while stdout.is_some() || stderr.is_some() {

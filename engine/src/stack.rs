@@ -59,7 +59,13 @@ fn melt_groups(
     while stack.len() + directories.len() - rest > MAX_LAYERS - SPARE {
         let group = rest..directories.len().min(rest + GROUP);
         rest = group.end;
-        stack.push(melt(machine, store, &ids[group.clone()], &directories[group], machine.flavor())?);
+        stack.push(melt(
+            machine,
+            store,
+            &ids[group.clone()],
+            &directories[group],
+            machine.flavor(),
+        )?);
     }
     stack.extend_from_slice(&directories[rest..]);
     Ok(stack)
@@ -88,8 +94,11 @@ fn melt(
     let layer = store.new_layer()?;
     for directory in directories {
         let root = File::open(layer.fs())?;
-        let options =
-            DirectoryOptions { flavor, ignore_owner: machine.host().single_id(), lower: Lower::none() };
+        let options = DirectoryOptions {
+            flavor,
+            ignore_owner: machine.host().single_id(),
+            lower: Lower::none(),
+        };
         let mut sink = DirectorySink::new(root.into(), options)?;
         let upper = File::open(directory)?;
         let read = DiffOptions { flavor: machine.flavor(), lower: None, all_xattrs: true };
@@ -111,7 +120,11 @@ pub(crate) fn writable(
     layer: &NewLayer,
 ) -> Result<Root, BuildError> {
     if machine.snapshotter(store)? != Snapshotter::Copy {
-        return Ok(Root::Overlay { lowers: lowers.to_vec(), upper: layer.fs(), work: layer.work() });
+        return Ok(Root::Overlay {
+            lowers: lowers.to_vec(),
+            upper: layer.fs(),
+            work: layer.work(),
+        });
     }
     if let Some(whole) = lowers.first() {
         cache::copy_tree(whole, &layer.fs())
@@ -142,8 +155,10 @@ fn changes(
     written: &NewLayer,
 ) -> Result<NewLayer, MeltError> {
     let layer = store.new_layer()?;
-    let mut sink =
-        DirectorySink::new(File::open(layer.fs())?.into(), machine.directory_options(Lower::none()))?;
+    let mut sink = DirectorySink::new(
+        File::open(layer.fs())?.into(),
+        machine.directory_options(Lower::none()),
+    )?;
     let merged = File::open(written.fs())?;
     match lowers.first() {
         Some(lower) => cache::layer::diff_trees(File::open(lower)?.into(), &merged, &mut sink)?,

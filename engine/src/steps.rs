@@ -199,7 +199,14 @@ impl StepLog {
         step: StepId,
         open: impl FnOnce() -> Option<LogWriter> + Send + 'static,
     ) -> Self {
-        Self { steps, step, open: Some(Box::new(open)), file: None, tail: VecDeque::new(), partial: Vec::new() }
+        Self {
+            steps,
+            step,
+            open: Some(Box::new(open)),
+            file: None,
+            tail: VecDeque::new(),
+            partial: Vec::new(),
+        }
     }
 
     /// Takes in output.
@@ -248,14 +255,19 @@ pub(crate) fn exit_hint(status: ExitStatus, tail: &[String]) -> Option<String> {
         (ExitStatus::OomKilled, _) => {
             "its control group has no more memory: raise the limit, or do less at once".to_owned()
         }
-        (_, 126) => "a program is there but cannot be run: look at its mode (`chmod +x`), its first \
+        (_, 126) => {
+            "a program is there but cannot be run: look at its mode (`chmod +x`), its first \
                      line (`#!`) and its architecture"
-            .to_owned(),
+                .to_owned()
+        }
         (_, 127) => match tail.iter().rev().find_map(|line| missing_program(line)) {
             Some(program) => {
-                format!("`{program}` is not in the image: install it in an earlier step, or mind PATH")
+                format!(
+                    "`{program}` is not in the image: install it in an earlier step, or mind PATH"
+                )
             }
-            None => "a program is not in the image: install it in an earlier step, or mind PATH".to_owned(),
+            None => "a program is not in the image: install it in an earlier step, or mind PATH"
+                .to_owned(),
         },
         (_, 137) => "it was killed (SIGKILL): the machine may have run out of memory".to_owned(),
         _ => return None,
@@ -267,7 +279,8 @@ pub(crate) fn exit_hint(status: ExitStatus, tail: &[String]) -> Option<String> {
 /// found`.
 fn missing_program(line: &str) -> Option<&str> {
     let line = line.trim_end();
-    let told = line.strip_suffix(": command not found").or_else(|| line.strip_suffix(": not found"))?;
+    let told =
+        line.strip_suffix(": command not found").or_else(|| line.strip_suffix(": not found"))?;
     let program = told.rsplit_once(": ")?.1.trim();
     (!program.is_empty() && !program.contains(char::is_whitespace)).then_some(program)
 }
@@ -352,7 +365,11 @@ mod tests {
     #[test]
     fn hints_name_what_is_missing() {
         for (status, line, expected) in [
-            (ExitStatus::Exited(127), "/bin/sh: 1: make: not found", Some("`make` is not in the image")),
+            (
+                ExitStatus::Exited(127),
+                "/bin/sh: 1: make: not found",
+                Some("`make` is not in the image"),
+            ),
             (ExitStatus::Exited(127), "bash: line 1: gcc: command not found", Some("`gcc` is not")),
             (ExitStatus::Exited(127), "sh: foo: not found\r", Some("`foo` is not")),
             (ExitStatus::Exited(127), "no idea", Some("a program is not in the image")),
@@ -363,7 +380,9 @@ mod tests {
         ] {
             let hint = exit_hint(status, &["first".to_owned(), line.to_owned()]);
             match expected {
-                Some(part) => assert!(hint.as_ref().is_some_and(|h| h.contains(part)), "{line}: {hint:?}"),
+                Some(part) => {
+                    assert!(hint.as_ref().is_some_and(|h| h.contains(part)), "{line}: {hint:?}")
+                }
                 None => assert_eq!(hint, None),
             }
         }

@@ -193,7 +193,11 @@ impl BuildWorker {
     }
 
     /// The view of a local context; one a vertex.
-    async fn context(&self, vertex: VertexId, local: &llb::LocalSource) -> Result<Arc<View>, BuildError> {
+    async fn context(
+        &self,
+        vertex: VertexId,
+        local: &llb::LocalSource,
+    ) -> Result<Arc<View>, BuildError> {
         if let Some(view) = self.views.lock().expect("no panic while held").get(&vertex) {
             return Ok(view.clone());
         }
@@ -246,13 +250,18 @@ impl BuildWorker {
         image.config.rootfs.diff_ids.iter().map(|id| self.store.layer_of_diff_id(id)).collect()
     }
 
-    async fn claim(&self, key: &CacheKey, cancel: &CancellationToken) -> Result<cache::Claim, BuildError> {
+    async fn claim(
+        &self,
+        key: &CacheKey,
+        cancel: &CancellationToken,
+    ) -> Result<cache::Claim, BuildError> {
         let failed = |e: cache::StoreError| BuildError::system("failed to lock a step", &e);
         if let Some(claim) = self.store.try_claim(&key.0).map_err(failed)? {
             return Ok(claim);
         }
         let (store, key, token) = (self.store.clone(), key.0.clone(), cancel.clone());
-        let claim = blocking(move || store.claim(&key, &|| token.is_cancelled()).map_err(failed)).await?;
+        let claim =
+            blocking(move || store.claim(&key, &|| token.is_cancelled()).map_err(failed)).await?;
         claim.ok_or(BuildError::Canceled)
     }
 
@@ -299,7 +308,11 @@ impl BuildWorker {
             Op::Exec(op) => self.exec(run, op).await,
             Op::File(op) => until(&run.cancel, self.file(run, op)).await,
             Op::Merge => {
-                let layers = self.input_trees(run).into_iter().map(|t| self.layers_of(&t)).collect::<Result<Vec<_>, _>>()?;
+                let layers = self
+                    .input_trees(run)
+                    .into_iter()
+                    .map(|t| self.layers_of(&t))
+                    .collect::<Result<Vec<_>, _>>()?;
                 Ok([Tree::Layers(layers.iter().flat_map(|l| l.iter().cloned()).collect())].into())
             }
             Op::Diff => Err(BuildError::refused("diff operations are not supported")),
@@ -322,13 +335,19 @@ impl BuildWorker {
 
     fn input_trees(&self, run: &Executed<'_, Outputs>) -> Vec<Tree> {
         let inputs = self.definition.inputs(run.vertex);
-        inputs.iter().zip(&run.inputs).map(|(input, outputs)| outputs[input.output].clone()).collect()
+        inputs
+            .iter()
+            .zip(&run.inputs)
+            .map(|(input, outputs)| outputs[input.output].clone())
+            .collect()
     }
 
     fn layers_of(&self, tree: &Tree) -> Result<Arc<[LayerId]>, BuildError> {
         match tree {
             Tree::Layers(layers) => Ok(layers.clone()),
-            Tree::Context(_) => Err(BuildError::refused("a directory of the client as a root file system")),
+            Tree::Context(_) => {
+                Err(BuildError::refused("a directory of the client as a root file system"))
+            }
         }
     }
 
@@ -355,9 +374,11 @@ impl BuildWorker {
             Tree::Layers(layers) => {
                 let directories = self.layers.mountable(layers).await?;
                 let machine = self.machine.clone();
-                blocking(move || tree::view_of_layers(machine.host(), &directories).map_err(tree_error))
-                    .await
-                    .map(Arc::new)
+                blocking(move || {
+                    tree::view_of_layers(machine.host(), &directories).map_err(tree_error)
+                })
+                .await
+                .map(Arc::new)
             }
         }
     }
@@ -464,7 +485,11 @@ impl BuildWorker {
     /// from them.
     fn previous(&self, vertex: VertexId) -> Vec<LayerId> {
         let record = self.store.record(&previous_key(&self.definition, vertex));
-        record.into_iter().flat_map(|r| r.outputs).filter_map(|layers| layers.last().cloned()).collect()
+        record
+            .into_iter()
+            .flat_map(|r| r.outputs)
+            .filter_map(|layers| layers.last().cloned())
+            .collect()
     }
 
     /// What becomes part of an image is hashed while the build goes on.
@@ -473,7 +498,6 @@ impl BuildWorker {
             self.layers.hash_later(layer, base);
         }
     }
-
 
     async fn exec(&self, run: &Executed<'_, Outputs>, op: &ExecOp) -> Result<Outputs, BuildError> {
         let (prepared, stacks) = until(&run.cancel, self.prepare(run, op)).await?;
@@ -492,7 +516,11 @@ impl BuildWorker {
             return Err(BuildError::Canceled);
         }
         let code = ended.status.code();
-        let good = if op.valid_exit_codes.is_empty() { code == 0 } else { op.valid_exit_codes.contains(&code) };
+        let good = if op.valid_exit_codes.is_empty() {
+            code == 0
+        } else {
+            op.valid_exit_codes.contains(&code)
+        };
         if !good {
             return Err(self.exit_error(run.vertex, ended));
         }
@@ -535,7 +563,8 @@ impl BuildWorker {
         let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
         let prepared = blocking(move || {
-            let surroundings = Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
+            let surroundings =
+                Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
             exec_op::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
         });
         Ok((prepared.await?, stacks))
@@ -598,7 +627,9 @@ impl BuildWorker {
 
     /// A file that a step names could not be read from its input.
     fn read_error(&self, input: VertexId, error: FileOpError) -> BuildError {
-        let FileOpError::Tree(TreeError::NotFound { path }) = &error else { return file_error(error) };
+        let FileOpError::Tree(TreeError::NotFound { path }) = &error else {
+            return file_error(error);
+        };
         let from = self.definition.vertex(input);
         let (place, hint) = match &from.op {
             Op::Source(SourceOp::Local(local)) => {
@@ -606,9 +637,11 @@ impl BuildWorker {
                     parser::lower::MAIN_CONTEXT => "the build context".to_owned(),
                     name => format!("the build context `{name}`"),
                 };
-                let file = self.directories.get(&local.name).map(|d| d.join(path.trim_start_matches('/')));
+                let file =
+                    self.directories.get(&local.name).map(|d| d.join(path.trim_start_matches('/')));
                 let is_ignored = file.is_some_and(|file| file.symlink_metadata().is_ok());
-                let hint = "it is there, but a pattern of the ignore file (`.dockerignore`) excludes it";
+                let hint =
+                    "it is there, but a pattern of the ignore file (`.dockerignore`) excludes it";
                 (place, is_ignored.then(|| hint.to_owned()))
             }
             Op::Source(_) => ("the image".to_owned(), None),
@@ -662,7 +695,8 @@ struct Stack {
 
 /// A record made now.
 pub(crate) fn record(key: Digest, outputs: Vec<Vec<LayerId>>) -> Record {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Record {
         key,
         outputs,

@@ -327,7 +327,10 @@ fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
         .collect()
 }
 
-pub(crate) fn platforms(typed: &[String], environment: &Environment) -> Result<Vec<Platform>, UsageError> {
+pub(crate) fn platforms(
+    typed: &[String],
+    environment: &Environment,
+) -> Result<Vec<Platform>, UsageError> {
     const NAME: &str = "DOCKER_DEFAULT_PLATFORM";
     let default = environment.text(NAME).unwrap_or_default();
     let texts = if typed.is_empty() { vec![default.to_owned()] } else { typed.to_vec() };

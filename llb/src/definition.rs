@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
-use petgraph::Direction;
 
 use crate::encode;
 use crate::op::Op;
@@ -111,7 +111,12 @@ struct Edge {
 impl Definition {
     /// Adds a vertex; an equal one (same op, same inputs) is not added twice. Equal steps with
     /// different names keep the first one's name.
-    pub fn add(&mut self, op: Op, inputs: &[Input], metadata: Metadata) -> Result<VertexId, GraphError> {
+    pub fn add(
+        &mut self,
+        op: Op,
+        inputs: &[Input],
+        metadata: Metadata,
+    ) -> Result<VertexId, GraphError> {
         self.check(&op, inputs, &metadata)?;
         let input_digests: Vec<(&oci::Digest, usize)> =
             inputs.iter().map(|i| (&self.graph[i.vertex.0].digest, i.output)).collect();
@@ -182,7 +187,12 @@ impl Definition {
         let mut edges: Vec<(usize, Input)> = self
             .graph
             .edges_directed(id.0, Direction::Incoming)
-            .map(|e| (e.weight().input, Input { vertex: VertexId(e.source()), output: e.weight().output }))
+            .map(|e| {
+                (
+                    e.weight().input,
+                    Input { vertex: VertexId(e.source()), output: e.weight().output },
+                )
+            })
             .collect();
         edges.sort_by_key(|(number, _)| *number);
         edges.into_iter().map(|(_, input)| input).collect()

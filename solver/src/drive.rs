@@ -134,9 +134,16 @@ pub async fn drive<W: Worker>(
     Ok(targets.iter().map(|t| results[t].clone()).collect())
 }
 
-fn take<R>(scheduler: &mut Scheduler, results: &mut HashMap<VertexId, R>, event: Event, result: Option<R>) {
+fn take<R>(
+    scheduler: &mut Scheduler,
+    results: &mut HashMap<VertexId, R>,
+    event: Event,
+    result: Option<R>,
+) {
     if let Some(result) = result {
-        let (Event::Identified { vertex, .. } | Event::Hit { vertex, .. } | Event::Executed(vertex)) = &event
+        let (Event::Identified { vertex, .. }
+        | Event::Hit { vertex, .. }
+        | Event::Executed(vertex)) = &event
         else {
             unreachable!("only these events carry a result")
         };
@@ -190,16 +197,14 @@ fn start<W: Worker>(
                 definition.inputs(vertex).iter().map(|i| results.get(&i.vertex).cloned()).collect();
             let stop = stop.clone();
             tasks.spawn(async move {
-                let digests = stop.run_until_cancelled(worker.content(vertex, reads, inputs)).await?;
+                let digests =
+                    stop.run_until_cancelled(worker.content(vertex, reads, inputs)).await?;
                 Some(digests.map_err(|e| (vertex, e)).map(|d| (Event::Content(vertex, d), None)))
             });
         }
         Request::Execute { vertex, key, alias, salt } => {
-            let inputs: Vec<W::Result> = definition
-                .inputs(vertex)
-                .iter()
-                .map(|i| results[&i.vertex].clone())
-                .collect();
+            let inputs: Vec<W::Result> =
+                definition.inputs(vertex).iter().map(|i| results[&i.vertex].clone()).collect();
             let is_process = matches!(definition.vertex(vertex).op, Op::Exec(_));
             let (slots, cancel) = (slots.clone(), stop.clone());
             tasks.spawn(async move {
@@ -211,7 +216,14 @@ fn start<W: Worker>(
                 if cancel.is_cancelled() {
                     return None;
                 }
-                let run = Executed { vertex, key: &key, alias: alias.as_ref(), salt: &salt, inputs, cancel };
+                let run = Executed {
+                    vertex,
+                    key: &key,
+                    alias: alias.as_ref(),
+                    salt: &salt,
+                    inputs,
+                    cancel,
+                };
                 let result = worker.execute(run).await.map_err(|e| (vertex, e));
                 Some(result.map(|result| (Event::Executed(vertex), Some(result))))
             });

@@ -65,7 +65,8 @@ pub fn content_inputs(op: &Op, inputs: usize) -> Vec<bool> {
         Op::Exec(exec) => {
             for mount in &exec.mounts {
                 let Some(input) = mount.input else { continue };
-                let only_read = mount.kind == MountKind::Bind && mount.dest != "/" && mount.output.is_none();
+                let only_read =
+                    mount.kind == MountKind::Bind && mount.dest != "/" && mount.output.is_none();
                 let uses = if only_read { &mut read } else { &mut changed };
                 uses[input] = true;
             }

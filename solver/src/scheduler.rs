@@ -81,9 +81,7 @@ enum State {
     LookingUpDefinition(CacheKey),
     /// The results of the inputs it reads from, the keys of the others. Nothing is kept under
     /// `missed`.
-    WaitingForKeys {
-        missed: Option<CacheKey>,
-    },
+    WaitingForKeys { missed: Option<CacheKey> },
     /// Digests of what it reads.
     ReadingContent,
     /// A look-up under the key it is kept under.
@@ -146,7 +144,10 @@ impl Scheduler {
                     from.dependents.push(vertex);
                 }
             }
-            nodes.insert(vertex, Node::new(content_inputs(&definition.vertex(vertex).op, inputs.len()), inputs));
+            nodes.insert(
+                vertex,
+                Node::new(content_inputs(&definition.vertex(vertex).op, inputs.len()), inputs),
+            );
         }
         let mut scheduler = Self {
             definition,
@@ -390,7 +391,13 @@ impl Scheduler {
     }
 
     /// The vertex's keys are certain.
-    fn settle(&mut self, vertex: VertexId, key: CacheKey, definition: Option<CacheKey>, salt: String) {
+    fn settle(
+        &mut self,
+        vertex: VertexId,
+        key: CacheKey,
+        definition: Option<CacheKey>,
+        salt: String,
+    ) {
         let node = self.node(vertex);
         node.key = Some(Some(key.salted(&salt)));
         node.definition = Some(definition.as_ref().map(|definition| definition.salted(&salt)));

@@ -37,7 +37,11 @@ impl Slots {
     }
 
     fn with_idle(limit: usize, idle: Option<Box<dyn Fn() -> bool + Send + Sync>>) -> Self {
-        Self { permits: Arc::new(Semaphore::new(limit.max(1))), idle, watcher: tokio::sync::Mutex::new(()) }
+        Self {
+            permits: Arc::new(Semaphore::new(limit.max(1))),
+            idle,
+            watcher: tokio::sync::Mutex::new(()),
+        }
     }
 
     /// Waits for a slot.

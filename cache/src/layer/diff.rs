@@ -90,8 +90,7 @@ pub fn write_tar(
     out: &mut (dyn Write + Send),
 ) -> Result<WrittenTar, LayerError> {
     let upper = upper.as_fd();
-    let (mut written, warnings) =
-        write_entries(out, |sink| diff(upper, options, sink))?;
+    let (mut written, warnings) = write_entries(out, |sink| diff(upper, options, sink))?;
     written.warnings = warnings;
     Ok(written)
 }

@@ -87,8 +87,15 @@ async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, 
     .await
 }
 
-fn write_files(machine: &Machine, scratch: &Path, view: &View, target: &Path) -> Result<(), BuildError> {
-    let failed = |e: &dyn std::error::Error| BuildError::system(format!("failed to write `{}`", target.display()), e);
+fn write_files(
+    machine: &Machine,
+    scratch: &Path,
+    view: &View,
+    target: &Path,
+) -> Result<(), BuildError> {
+    let failed = |e: &dyn std::error::Error| {
+        BuildError::system(format!("failed to write `{}`", target.display()), e)
+    };
     std::fs::create_dir_all(target).map_err(|e| failed(&e))?;
     // Root of this namespace is the caller.
     file_layer::copy_out(machine, scratch, view, "/", Some((0, 0)), target).map_err(|e| failed(&e))

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cache::{Encoder, Store};
 use cache::layer::compress::{self, Compression as Encoding};
+use cache::{Encoder, Store};
 use oci::{Descriptor, DiffId, media_type};
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +42,8 @@ impl Compressing<'_> {
             }
         }
         let descriptors = image.layers.iter().map(|l| l.descriptor.clone()).collect();
-        image.manifest = write_manifest(self.store, &image.config_descriptor, descriptors, annotations)?;
+        image.manifest =
+            write_manifest(self.store, &image.config_descriptor, descriptors, annotations)?;
         Ok(image)
     }
 
@@ -55,7 +56,8 @@ impl Compressing<'_> {
         if let Some(known) = store.compressed(diff_id, &encoder) {
             return Ok(known);
         }
-        let failed = |e: &dyn std::error::Error| BuildError::system("failed to compress a layer", e);
+        let failed =
+            |e: &dyn std::error::Error| BuildError::system("failed to compress a layer", e);
         let item = format!("compressing {}", short(&from.digest));
         let told = |current, done| {
             let (step, item, total) = (self.step, item.clone(), Some(from.size));
@@ -91,7 +93,9 @@ pub(crate) fn oci_type(kind: &str) -> &str {
 fn encoding(compression: Compression) -> Encoding {
     match (compression.algorithm, compression.level) {
         (CompressionAlgorithm::Uncompressed, _) => Encoding::None,
-        (CompressionAlgorithm::Gzip, Some(level)) => Encoding::Gzip { level: level.clamp(1, 9) as u32 },
+        (CompressionAlgorithm::Gzip, Some(level)) => {
+            Encoding::Gzip { level: level.clamp(1, 9) as u32 }
+        }
         (CompressionAlgorithm::Gzip, None) => Encoding::GZIP,
         (CompressionAlgorithm::Zstd, Some(level)) => Encoding::Zstd { level },
         (CompressionAlgorithm::Zstd, None) => Encoding::ZSTD,

@@ -58,7 +58,8 @@ impl Layout<'_> {
             (Destination::Path(path), true) => replace(path, |file| self.to_tar(file)),
             (Destination::Stdout, _) => self.to_tar(&mut io::stdout().lock()),
         };
-        written.map_err(|error| BuildError::system(format!("failed to write {}", place(dest)), &error))
+        written
+            .map_err(|error| BuildError::system(format!("failed to write {}", place(dest)), &error))
     }
 
     fn to_tar(&self, out: &mut dyn Write) -> io::Result<()> {
@@ -114,7 +115,8 @@ impl Layout<'_> {
     /// The files beside the blobs.
     fn documents(&self, manifests: Vec<Descriptor>) -> Vec<(&'static str, Vec<u8>)> {
         let index = Index { manifests, ..Index::default() };
-        let mut documents = vec![("index.json", serde_json::to_vec(&index).expect("an index is plain data"))];
+        let mut documents =
+            vec![("index.json", serde_json::to_vec(&index).expect("an index is plain data"))];
         if self.kind == LayoutKind::Docker {
             documents.push(("manifest.json", self.docker_manifest()));
         }
@@ -184,7 +186,12 @@ pub(crate) fn to_tar(
         let blob = find_blob(store, digest)?;
         let size = blob.size();
         let path = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-        append_file(&mut tar, &path, size, io::BufReader::with_capacity(1 << 20, blob.open_verified()?))?;
+        append_file(
+            &mut tar,
+            &path,
+            size,
+            io::BufReader::with_capacity(1 << 20, blob.open_verified()?),
+        )?;
     }
     for (name, content) in documents {
         append_file(&mut tar, name, content.len() as u64, content.as_slice())?;
@@ -197,7 +204,12 @@ fn append_directory(tar: &mut tar::Builder<impl Write>, path: &str) -> io::Resul
     tar.append_data(&mut header, path, io::empty())
 }
 
-fn append_file(tar: &mut tar::Builder<impl Write>, path: &str, size: u64, content: impl io::Read) -> io::Result<()> {
+fn append_file(
+    tar: &mut tar::Builder<impl Write>,
+    path: &str,
+    size: u64,
+    content: impl io::Read,
+) -> io::Result<()> {
     let mut header = header(tar::EntryType::Regular, 0o644, size);
     tar.append_data(&mut header, path, content)
 }
@@ -215,13 +227,17 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
 }
 
 fn find_blob(store: &Store, digest: &Digest) -> io::Result<BlobFile> {
-    let missing = || io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"));
+    let missing =
+        || io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"));
     store.blob(digest).ok_or_else(missing)
 }
 
 /// Writes a file that replaces `path` only when all of it is there. What is no regular file (a
 /// pipe, a terminal) is written in place; a link leads to what is replaced.
-pub(crate) fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub(crate) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     // `/dev/stdout` is such a link: a name in /dev must never become a file.
     let target = std::fs::canonicalize(path);
     let path = target.as_deref().unwrap_or(path);

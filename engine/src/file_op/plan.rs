@@ -263,7 +263,8 @@ impl<'a> Plan<'a> {
             }
         }
         for (path, time) in newest {
-            if let Some(Planned::Directory(directory)) = self.entries.get_mut(&PlanPath(path.into()))
+            if let Some(Planned::Directory(directory)) =
+                self.entries.get_mut(&PlanPath(path.into()))
                 && directory.unchanged
             {
                 directory.attributes.mtime = time;

@@ -1,5 +1,6 @@
 //! Tests of the engine: trees, file operations, and the rules of the house.
 
+mod building;
 mod context;
 mod copying;
 mod editing;

@@ -22,7 +22,11 @@ fn manifest(path: &Path) -> toml::Table {
 }
 
 fn names(table: &toml::Table, key: &str) -> BTreeSet<String> {
-    table.get(key).and_then(|t| t.as_table()).map(|t| t.keys().cloned().collect()).unwrap_or_default()
+    table
+        .get(key)
+        .and_then(|t| t.as_table())
+        .map(|t| t.keys().cloned().collect())
+        .unwrap_or_default()
 }
 
 #[test]
@@ -31,13 +35,22 @@ fn arrows_between_rooms_point_down() {
     let members = manifest(&top.join("Cargo.toml"))["workspace"]["members"].clone();
     let members: BTreeSet<String> =
         members.as_array().unwrap().iter().map(|m| m.as_str().unwrap().to_owned()).collect();
-    assert_eq!(members, ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect(), "a room is not in the list");
+    assert_eq!(
+        members,
+        ROOMS.iter().map(|(room, _)| (*room).to_owned()).collect(),
+        "a room is not in the list"
+    );
     for (room, allowed) in ROOMS {
         let manifest = manifest(&top.join(room).join("Cargo.toml"));
-        let imports: BTreeSet<String> =
-            ["dependencies", "build-dependencies"].iter().flat_map(|key| names(&manifest, key)).collect();
-        let rooms: BTreeSet<&str> =
-            imports.iter().map(String::as_str).filter(|i| ROOMS.iter().any(|(room, _)| room == i)).collect();
+        let imports: BTreeSet<String> = ["dependencies", "build-dependencies"]
+            .iter()
+            .flat_map(|key| names(&manifest, key))
+            .collect();
+        let rooms: BTreeSet<&str> = imports
+            .iter()
+            .map(String::as_str)
+            .filter(|i| ROOMS.iter().any(|(room, _)| room == i))
+            .collect();
         let more: Vec<_> = rooms.difference(&allowed.iter().copied().collect()).copied().collect();
         assert!(more.is_empty(), "`{room}` imports {more:?}");
     }
@@ -49,7 +62,10 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
     for (room, _) in ROOMS {
         let imports = names(&manifest(&top.join(room).join("Cargo.toml")), "dependencies");
         let only = |library: &str, allowed: &[&str]| {
-            assert!(!imports.contains(library) || allowed.contains(&room), "`{room}` imports `{library}`");
+            assert!(
+                !imports.contains(library) || allowed.contains(&room),
+                "`{room}` imports `{library}`"
+            );
         };
         only("anyhow", &["frontend-cli"]);
         only("reqwest", &["registry"]);

@@ -18,5 +18,9 @@ mod shown;
 mod standard_input;
 
 #[path = "../../../cache/tests/it/loop_device.rs"]
-#[expect(clippy::print_stderr, dead_code, reason = "a skipped test says so; not all is needed here")]
+#[expect(
+    clippy::print_stderr,
+    dead_code,
+    reason = "a skipped test says so; not all is needed here"
+)]
 mod loop_device;

@@ -20,7 +20,12 @@ fn outcome(platforms: &[&str], names: &[&str]) -> Outcome {
         [image] => image.manifest.clone(),
         _ => Descriptor::new(media_type::INDEX, Digest::of(b"index"), 200),
     };
-    Outcome { images, names: names.iter().map(|name| (*name).to_owned()).collect(), target, build_id: "build".to_owned() }
+    Outcome {
+        images,
+        names: names.iter().map(|name| (*name).to_owned()).collect(),
+        target,
+        build_id: "build".to_owned(),
+    }
 }
 
 #[test]

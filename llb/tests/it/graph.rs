@@ -86,7 +86,8 @@ fn outputs_are_numbered_without_gaps() {
         let mut definition = Definition::default();
         let base = definition.add(image("a"), &[], named("base")).expect("a vertex");
         let added = definition.add(Op::Exec(run), &[input(base, 0)], named("run"));
-        let error = wrong.map(|output| GraphError::OutputNumbers { name: "run".to_owned(), output });
+        let error =
+            wrong.map(|output| GraphError::OutputNumbers { name: "run".to_owned(), output });
         assert_eq!(added.err(), error);
     }
 }

@@ -48,7 +48,8 @@ impl Worker for Script {
         reads: Vec<bool>,
         inputs: Vec<Option<String>>,
     ) -> Result<Vec<Option<Digest>>, String> {
-        let digest = |input: Option<String>| Digest::of(input.expect("what is read exists").as_bytes());
+        let digest =
+            |input: Option<String>| Digest::of(input.expect("what is read exists").as_bytes());
         Ok(inputs.into_iter().zip(reads).map(|(input, read)| read.then(|| digest(input))).collect())
     }
 
@@ -67,7 +68,11 @@ impl Worker for Script {
     }
 }
 
-async fn solve(graph: &Graph, target: &str, cancel: &CancellationToken) -> (Result<Vec<String>, Option<String>>, Vec<String>) {
+async fn solve(
+    graph: &Graph,
+    target: &str,
+    cancel: &CancellationToken,
+) -> (Result<Vec<String>, Option<String>>, Vec<String>) {
     let script = Arc::new(Script { definition: graph.definition.clone(), log: Mutex::default() });
     let result = solver::drive(
         script.clone(),

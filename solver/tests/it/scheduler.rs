@@ -208,7 +208,14 @@ fn what_a_forced_step_has_made_anew_is_not_mixed_with_what_was_made_from_the_old
     let calm = text.replace('!', "");
     // The second build ends before anything is made from the new `a`.
     check(
-        &[(&calm, "copy"), (&calm, "b"), (text, "a"), (&calm, "copy"), (&calm, "b"), (&calm, "copy")],
+        &[
+            (&calm, "copy"),
+            (&calm, "b"),
+            (text, "a"),
+            (&calm, "copy"),
+            (&calm, "b"),
+            (&calm, "copy"),
+        ],
         expect![[r#"
             build 0
             run base
@@ -301,7 +308,10 @@ fn every_vertex_runs_at_most_once_and_after_its_inputs_whatever_the_graph() {
         let mut done = BTreeSet::new();
         for name in log.lines().filter_map(|l| l.strip_prefix("run ")) {
             for input in graph.definition.inputs(graph.ids[name]) {
-                assert!(done.contains(graph.name(input.vertex)), "{name} ran before its inputs\n{text}{log}");
+                assert!(
+                    done.contains(graph.name(input.vertex)),
+                    "{name} ran before its inputs\n{text}{log}"
+                );
             }
             assert!(done.insert(name.to_owned()), "{name} ran twice");
         }

@@ -18,7 +18,7 @@ pub(crate) struct Watched {
 
 /// All that descends from a process, as it is now.
 pub(crate) fn descendants(of: u32) -> Vec<Watched> {
-    let parents: Vec<(u32, u32, String)> = processes().filter_map(|pid| parent(pid)).collect();
+    let parents: Vec<(u32, u32, String)> = processes().filter_map(parent).collect();
     let mut family = vec![of];
     let mut index = 0;
     while let Some(&ancestor) = family.get(index) {

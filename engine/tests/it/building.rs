@@ -1,0 +1,387 @@
+//! Whole builds that need neither a process nor a base image: files copied over nothing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use engine::{
+    BuildError, BuildRequest, Compression, CompressionAlgorithm, ContextSource, Destination,
+    DockerfileSource, Engine, EngineOptions, Event, NetworkMode, NoCache, Outcome, Output,
+    Progress, PullPolicy,
+};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::files::{is_root, plant, skip};
+
+/// A context, a store of its own, and what the last build told.
+pub(crate) struct World {
+    directory: tempfile::TempDir,
+    told: Arc<Told>,
+}
+
+#[derive(Default)]
+struct Told(Mutex<Vec<String>>);
+
+impl Progress for Told {
+    fn event(&self, event: Event) {
+        let line = match event {
+            Event::StepAdded { step, name, .. } => format!("{} is {name}", step.0),
+            Event::StepStarted { step } => format!("{} runs", step.0),
+            Event::StepCached { step } => format!("{} cached", step.0),
+            Event::StepFailed { step, message } => format!("{} failed: {message}", step.0),
+            Event::Warning { message } => format!("warning: {message}"),
+            _ => return,
+        };
+        self.0.lock().unwrap().push(line);
+    }
+}
+
+impl World {
+    /// `files` are those of the context, as [`plant`] takes them.
+    pub(crate) fn new(files: &str) -> Self {
+        let world = Self { directory: tempfile::tempdir().unwrap(), told: Arc::default() };
+        fs::create_dir(world.path("context")).unwrap();
+        fs::write(world.path("mybuild.toml"), "").unwrap();
+        plant(&world.path("context"), &files.replace("; ", "\n"));
+        world
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// A request to build `dockerfile` over the context.
+    pub(crate) fn request(&self, dockerfile: &str) -> BuildRequest {
+        BuildRequest {
+            dockerfile: DockerfileSource::Text {
+                name: "Dockerfile".to_owned(),
+                text: dockerfile.replace("; ", "\n").into_bytes(),
+            },
+            context: ContextSource::Directory(self.path("context")),
+            named_contexts: BTreeMap::new(),
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platforms: Vec::new(),
+            no_cache: NoCache::Never,
+            pull: PullPolicy::Missing,
+            network: NetworkMode::Default,
+            extra_hosts: Vec::new(),
+            secrets: Vec::new(),
+            shm_size: 0,
+            ulimits: Vec::new(),
+            hostname: String::new(),
+            cgroup_parent: String::new(),
+            entitlements: Vec::new(),
+            jobs: None,
+            tags: Vec::new(),
+            outputs: Vec::new(),
+            source_date_epoch: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
+    /// Builds as a new process would: with a session of its own.
+    pub(crate) async fn build(&self, request: BuildRequest) -> Result<Outcome, BuildError> {
+        self.build_until(request, CancellationToken::new()).await
+    }
+
+    async fn build_until(
+        &self,
+        request: BuildRequest,
+        cancel: CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        self.told.0.lock().unwrap().clear();
+        self.engine().build(request, self.told.clone(), cancel).await
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        let (root, config) = (self.path("store"), self.path("mybuild.toml"));
+        Engine::open(&EngineOptions { root: Some(root), config: Some(config) }).unwrap()
+    }
+
+    /// What the last build told.
+    pub(crate) fn told(&self) -> Vec<String> {
+        self.told.0.lock().unwrap().clone()
+    }
+
+    /// A file of an OCI layout's directory, parsed.
+    fn json(&self, path: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(path)).unwrap()).unwrap()
+    }
+
+    /// All files of the store's folder `folder`, sorted.
+    fn stored(&self, folder: &str) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = walkdir::WalkDir::new(self.path("store").join(folder))
+            .into_iter()
+            .filter_map(|entry| Some(entry.ok()?.into_path()))
+            .filter(|path| path.is_file())
+            .collect();
+        found.sort();
+        found
+    }
+}
+
+fn oci(dest: PathBuf, algorithm: CompressionAlgorithm) -> Output {
+    let compression = Compression { algorithm, ..Compression::default() };
+    Output::Oci { dest: Destination::Path(dest), tar: false, compression }
+}
+
+fn blob(digest: &Value) -> String {
+    format!("blobs/{}", digest.as_str().unwrap().replace(':', "/"))
+}
+
+fn one_line(error: &BuildError) -> String {
+    let hint = match error {
+        BuildError::Input { hint, .. }
+        | BuildError::Refused { hint, .. }
+        | BuildError::System { hint, .. } => hint.clone(),
+        BuildError::Step { failure } => failure.hint.clone(),
+        _ => None,
+    };
+    format!("{error}{}", hint.map(|hint| format!(" ({hint})")).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_output_asks_for_does_not_change_the_image() {
+    let world = World::new("a=1; b=2");
+    let request = world.request("FROM scratch; COPY a /; COPY b /");
+    let first = world.build(request.clone()).await.unwrap();
+    for (algorithm, kind) in [
+        (CompressionAlgorithm::Gzip, "application/vnd.oci.image.layer.v1.tar+gzip"),
+        (CompressionAlgorithm::Zstd, "application/vnd.oci.image.layer.v1.tar+zstd"),
+        (CompressionAlgorithm::Uncompressed, "application/vnd.oci.image.layer.v1.tar"),
+        (CompressionAlgorithm::Gzip, "application/vnd.oci.image.layer.v1.tar+gzip"),
+    ] {
+        let output = oci(world.path("out"), algorithm);
+        let built =
+            world.build(BuildRequest { outputs: vec![output], ..request.clone() }).await.unwrap();
+        assert_eq!(built.target, first.target);
+        let index = world.json("out/index.json");
+        let last = index["manifests"].as_array().unwrap().last().unwrap().clone();
+        let manifest = world.json(&format!("out/{}", blob(&last["digest"])));
+        let kinds: Vec<&str> = manifest["layers"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|l| l["mediaType"].as_str().unwrap())
+            .collect();
+        assert_eq!(kinds, [kind, kind]);
+    }
+}
+
+/// Damages the store in some way.
+type Damage = fn(&World);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_has_lost_is_made_again() {
+    let stages = "FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /y";
+    let is_layer = |path: &PathBuf| fs::metadata(path).unwrap().len() >= 1024;
+    let blobs_gone: Damage =
+        |world| world.stored("blobs").iter().for_each(|path| fs::remove_file(path).unwrap());
+    let layers_gone: Damage = |world| fs::remove_dir_all(world.path("store/layers-v1")).unwrap();
+    let trees_gone: Damage = |world| {
+        let entries = fs::read_dir(world.path("store/layers-v1")).unwrap();
+        entries.for_each(|entry| fs::remove_dir_all(entry.unwrap().path()).unwrap());
+    };
+    let blobs_cut: Damage = |world| {
+        for path in world.stored("blobs") {
+            fs::File::options().write(true).open(path).unwrap().set_len(3).unwrap();
+        }
+    };
+    let _ = (layers_gone, is_layer);
+    for (dockerfile, name, damage) in [
+        ("FROM scratch; COPY a /", "blobs gone", blobs_gone),
+        ("FROM scratch; COPY a /", "blobs cut", blobs_cut),
+        (stages, "blobs gone", blobs_gone),
+        (stages, "blobs cut", blobs_cut),
+        (stages, "trees gone", trees_gone),
+    ] {
+        let world = World::new("a=1");
+        let outputs = vec![oci(world.path("out"), CompressionAlgorithm::Gzip)];
+        let request = BuildRequest { outputs, ..world.request(dockerfile) };
+        let first = world.build(request.clone()).await.unwrap();
+        damage(&world);
+        fs::remove_dir_all(world.path("out")).unwrap();
+        let second = world.build(request.clone()).await;
+        let second = second.unwrap_or_else(|error| panic!("{name}: {}", one_line(&error)));
+        assert_eq!(second.images[0].manifest.size, first.images[0].manifest.size, "{name}");
+        let third = world.build(request.clone()).await.unwrap();
+        assert_eq!(third.target, second.target, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_bytes_are_not_exported_and_the_build_makes_them_anew() {
+    let world = World::new("a=content");
+    let outputs = vec![oci(world.path("out"), CompressionAlgorithm::Uncompressed)];
+    let request = BuildRequest { outputs, ..world.request("FROM scratch; COPY a /") };
+    let first = world.build(request.clone()).await.unwrap();
+    let tar = world
+        .stored("blobs")
+        .into_iter()
+        .find(|path| fs::metadata(path).unwrap().len() >= 1024)
+        .unwrap();
+    let mut bytes = fs::read(&tar).unwrap();
+    let good = bytes.clone();
+    bytes[600] ^= 1;
+    fs::write(&tar, bytes).unwrap();
+    fs::remove_dir_all(world.path("out")).unwrap();
+    let second = world.build(request).await.unwrap();
+    assert_eq!(second.images[0].manifest.size, first.images[0].manifest.size);
+    let exported = world.path("out/blobs/sha256").join(tar.file_name().unwrap());
+    assert_eq!(fs::read(exported).unwrap(), good);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_somebody_changed_is_made_again() {
+    let world = World::new("a=1; b=2");
+    // The second stage reads the first one's layer, which is therefore a tree.
+    let first = "FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /y";
+    world.build(world.request(first)).await.unwrap();
+    let tree =
+        walkdir::WalkDir::new(world.path("store/layers-v1")).into_iter().filter_map(Result::ok);
+    let file = tree.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("fs/x")).unwrap();
+    fs::write(&file, "X").unwrap();
+    let request = world.request("FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /z");
+    let outputs = vec![Output::Local { dest: world.path("out"), platform_split: None }];
+    world.build(BuildRequest { outputs, ..request }).await.unwrap();
+    assert_eq!(fs::read_to_string(world.path("out/z")).unwrap(), "1");
+    let warned = world.told().into_iter().filter(|line| line.starts_with("warning: ")).count();
+    assert_eq!(warned, 1, "{:?}", world.told());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_source_is_named_with_its_place() {
+    for (files, dockerfile, expected) in [
+        ("a=1", "FROM scratch; COPY b /", "\"/b\": not found in the build context"),
+        (
+            "a=1; .dockerignore=a",
+            "FROM scratch; COPY a /",
+            "\"/a\": not found in the build context (it is there, but a pattern of the ignore file \
+             (`.dockerignore`) excludes it)",
+        ),
+        (
+            "a=1",
+            "FROM scratch AS build; COPY a /; FROM scratch; COPY --from=build /b /",
+            "\"/b\": not found in stage `build`",
+        ),
+    ] {
+        let world = World::new(files);
+        let error = world.build(world.request(dockerfile)).await.unwrap_err();
+        assert_eq!(one_line(&error), expected);
+        assert!(world.told().iter().any(|line| line.contains("failed: ")), "{:?}", world.told());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_becomes_part_of_the_image_is_made_a_tar() {
+    let world = World::new("a=1; b=2");
+    let dockerfile = "FROM scratch AS a; COPY a /x; COPY b /y; FROM scratch; COPY --from=a /x /z";
+    world.build(world.request(dockerfile)).await.unwrap();
+    let layers =
+        world.stored("blobs").into_iter().filter(|path| fs::metadata(path).unwrap().len() >= 1024);
+    assert_eq!(layers.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_build_returns_at_once() {
+    // A registry that takes the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let image = format!("{}/app", silent.local_addr().unwrap());
+    let world = World::new("a=1");
+    for dockerfile in [format!("FROM {image}"), format!("FROM scratch; COPY --from={image} /x /")] {
+        let cancel = CancellationToken::new();
+        let building = world.build_until(world.request(&dockerfile), cancel.clone());
+        let stopping = async {
+            // It has connected.
+            tokio::task::block_in_place(|| silent.accept()).unwrap();
+            cancel.cancel();
+            Instant::now()
+        };
+        let (built, stopped) = tokio::join!(building, stopping);
+        assert!(matches!(built, Err(BuildError::Canceled)), "{built:?}");
+        assert!(stopped.elapsed() < Duration::from_millis(200), "{:?}", stopped.elapsed());
+    }
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    let built = world.build_until(world.request("FROM scratch; COPY a /"), cancel).await;
+    assert!(matches!(built, Err(BuildError::Canceled)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_was_forced_is_not_mixed_with_what_was_made_before() {
+    let world = World::new("a=1; b=2");
+    let dockerfile = "FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /y; COPY b /";
+    let request = world.request(dockerfile);
+    let ran = |world: &World| world.told().iter().filter(|line| line.ends_with(" runs")).count();
+    world.build(request.clone()).await.unwrap();
+    world.build(request.clone()).await.unwrap();
+    // The contexts and the export.
+    let calm = ran(&world);
+    let forced = BuildRequest { no_cache: NoCache::Always, ..request.clone() };
+    world.build(forced).await.unwrap();
+    assert_eq!(ran(&world), calm + 3);
+    world.build(request).await.unwrap();
+    assert_eq!(ran(&world), calm);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_names_the_keys_that_are_known() {
+    let world = World::new("a=1");
+    let dockerfile = "FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /y";
+    let told: Arc<Told> = Arc::default();
+    let plan = world.engine().plan(world.request(dockerfile), told).await.unwrap();
+    let text = plan.print(engine::GraphFormat::Text);
+    let kinds: Vec<&str> =
+        text.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();
+    assert_eq!(kinds, ["source", "file", "file"]);
+    // What is made from a directory has none before that is read.
+    assert!(!text.contains("key="), "{text}");
+    let json: Value = serde_json::from_str(&plan.print(engine::GraphFormat::Json)).unwrap();
+    assert_eq!(json["vertices"].as_array().unwrap().len(), 3);
+    assert!(plan.print(engine::GraphFormat::Dot).starts_with("digraph"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_outputs_carry_the_files() {
+    if !is_root() {
+        return skip("not root: layers cannot be laid over each other");
+    }
+    let world = World::new("a=1; d/b=2");
+    for (dockerfile, expected) in [
+        ("FROM scratch", &[][..]),
+        ("FROM scratch; COPY a /", &["a"]),
+        ("FROM scratch; COPY a /; COPY d /d; COPY a /z", &["a", "d", "d/b", "z"]),
+    ] {
+        let (tar, dest) = (world.path("out.tar"), world.path("out"));
+        let outputs = vec![
+            Output::Local { dest: dest.clone(), platform_split: None },
+            Output::Tar { dest: Destination::Path(tar.clone()) },
+        ];
+        world.build(BuildRequest { outputs, ..world.request(dockerfile) }).await.unwrap();
+        let mut names = names_in(&dest);
+        names.sort();
+        assert_eq!(names, expected);
+        let mut archive = tar::Archive::new(fs::File::open(&tar).unwrap());
+        let entries =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned());
+        let mut names: Vec<String> = entries
+            .map(|path| path.to_string_lossy().trim_matches(['.', '/']).to_owned())
+            .collect();
+        names.retain(|name| !name.is_empty());
+        names.sort();
+        assert_eq!(names, expected);
+        fs::remove_dir_all(dest).unwrap();
+    }
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = walkdir::WalkDir::new(directory).min_depth(1).into_iter().map(Result::unwrap);
+    entries
+        .map(|entry| entry.path().strip_prefix(directory).unwrap().to_string_lossy().into_owned())
+        .collect()
+}
