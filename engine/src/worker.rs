@@ -410,9 +410,15 @@ impl BuildWorker {
                     _ => Ok(None),
                 })
             });
-            let (digest, verified) = tokio::join!(digest, self.layers.verify(tree.layers()));
-            verified?;
-            let digest = digest?.map_err(|error| self.read_error(numbers[number].vertex, error))?;
+            let digest = match digest.await? {
+                Ok(digest) => digest,
+                Err(error) => {
+                    // What is not there may have been taken away. Else it is left to whoever runs on
+                    // the tree: a build that finds all it needs does not look at every file.
+                    self.layers.verify(tree.layers()).await?;
+                    return Err(self.read_error(numbers[number].vertex, error));
+                }
+            };
             if digest.is_none() && matches!(tree, Tree::Context(_)) {
                 return Err(BuildError::refused("changing a directory of the client"));
             }

@@ -194,6 +194,7 @@ def say(results, name):
 
 
 def write_docs(results, builders, file_system, address, work, runs):
+    results.order([scenario.name for scenario in SCENARIOS])
     commands, versions = [], {}
     for builder in builders:
         if builder.name != report.FLOOR:

@@ -30,6 +30,9 @@ class Results:
             with open(self.file, "w") as text:
                 json.dump(self.scenarios, text, indent=1)
 
+    def order(self, names):
+        self.scenarios = {name: self.scenarios[name] for name in names if name in self.scenarios}
+
     def median(self, scenario, builder, field="seconds"):
         costs = self.scenarios[scenario]["costs"].get(builder)
         return statistics.median(cost[field] for cost in costs) if costs else None

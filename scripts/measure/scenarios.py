@@ -294,7 +294,8 @@ class Compress(Scenario):
         if digests[0] != digests[1]:
             raise Failed(f"the number of processors changes the bytes: {digests}")
         gain = costs[0].seconds / costs[1].seconds
-        place.note(builder, f"one processor {costs[0].seconds:.1f} s, two {costs[1].seconds:.1f} s ({gain:.2f} times as fast), the same bytes")
+        one, two = (f"{cost.seconds:.1f} s" for cost in costs)
+        place.note(builder, f"one processor {one}, two {two} ({gain:.2f} times as fast), the same bytes")
         return costs[1]
 
     def floor(self, place):
@@ -340,7 +341,8 @@ class Monorepo(Scenario):
     def run(self, place, builder):
         if builder.name == "mybuild" and shutil.which("strace"):
             opened = self.opened(place, builder)
-            place.note(builder, f"{len(opened)} directories opened, {sum('node_modules' in name for name in opened)} of them excluded")
+            excluded = sum("node_modules" in name for name in opened)
+            place.note(builder, f"{len(opened)} directories opened, {excluded} of them excluded")
         return measure([builder.build(place.context)] * 10, place.log, daemon=builder.daemon)
 
     def opened(self, place, builder):

@@ -4,6 +4,7 @@ mod building;
 mod context;
 mod copying;
 mod editing;
+mod exporting;
 mod files;
 mod reuse;
 mod rooms;
