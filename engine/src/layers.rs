@@ -46,6 +46,9 @@ pub(crate) struct Layers {
 struct Shelf {
     store: Store,
     machine: Arc<Machine>,
+    /// Trees that were found, each with whether it hides all below: asked for by every step that
+    /// stands on them.
+    trees: Arc<Mutex<HashMap<LayerId, (PathBuf, bool)>>>,
     /// A layer that the store had was not what it should be.
     damaged: Arc<AtomicBool>,
     /// The build needs no more layers.
@@ -56,7 +59,7 @@ impl Layers {
     pub(crate) fn new(store: Store, machine: Arc<Machine>, steps: Arc<Steps>) -> Self {
         let (damaged, stop) = (Arc::default(), CancellationToken::new());
         Self {
-            shelf: Shelf { store, machine, damaged, stop },
+            shelf: Shelf { store, machine, trees: Arc::default(), damaged, stop },
             steps,
             unpacking: tokio::sync::Mutex::default(),
             intact: Mutex::default(),
@@ -248,6 +251,7 @@ impl Shelf {
     /// A layer that the store had a moment ago.
     fn lost(&self, id: &LayerId) -> BuildError {
         self.store.discard_layer(id);
+        self.trees.lock().expect("no panic while held").remove(id);
         self.damaged.store(true, Ordering::Relaxed);
         BuildError::System {
             message: format!("layer {id} is missing or damaged in the store"),
@@ -259,14 +263,26 @@ impl Shelf {
     fn known_directories(&self, layers: &[LayerId]) -> Result<Option<Vec<PathBuf>>, BuildError> {
         let mut directories = Vec::with_capacity(layers.len());
         for id in layers {
-            let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
-            let Some(directory) = info.directory else { return Ok(None) };
-            if hides_all_below(&directory).exists() {
+            let Some((directory, hides)) = self.tree(id)? else { return Ok(None) };
+            if hides {
                 directories.clear();
             }
             directories.push(directory);
         }
         Ok(Some(directories))
+    }
+
+    /// The tree of a layer, if it has one, and whether it hides all below.
+    fn tree(&self, id: &LayerId) -> Result<Option<(PathBuf, bool)>, BuildError> {
+        if let Some(known) = self.trees.lock().expect("no panic while held").get(id) {
+            return Ok(Some(known.clone()));
+        }
+        let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
+        let Some(directory) = info.directory else { return Ok(None) };
+        let hides = hides_all_below(&directory).exists();
+        let tree = (directory, hides);
+        self.trees.lock().expect("no panic while held").insert(id.clone(), tree.clone());
+        Ok(Some(tree))
     }
 
     fn hash(&self, id: &LayerId, base: &[LayerId]) -> Result<(), BuildError> {
@@ -293,9 +309,9 @@ impl Shelf {
     fn lower(&self, base: &[LayerId], flavor: Flavor) -> io::Result<Lower> {
         let mut roots = Vec::new();
         // The topmost first.
-        for directory in base.iter().rev().filter_map(|id| self.store.layer(id)?.directory) {
+        for (directory, hides) in base.iter().rev().filter_map(|id| self.tree(id).ok()?) {
             roots.push(File::open(&directory)?.into());
-            if hides_all_below(&directory).exists() {
+            if hides {
                 break;
             }
         }
