@@ -291,6 +291,7 @@ impl Shelf {
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let directory = info.directory.ok_or_else(|| self.lost(id))?;
         let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
+        self.machine.snapshotter(&self.store)?;
         let flavor = self.machine.flavor();
         let lower = self.lower(base, flavor).map_err(|e| failed(&e))?;
         let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
@@ -326,6 +327,7 @@ impl Shelf {
         let blob = blob.ok_or_else(|| self.lost(id))?;
         let layer = self.store.new_layer().map_err(|e| failed(&e))?;
         let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+        self.machine.snapshotter(&self.store)?;
         let options = self.machine.directory_options(Lower::none());
         let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
         let options = UnpackOptions { diff_id: info.diff_id, ..UnpackOptions::default() };

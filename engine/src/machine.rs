@@ -51,9 +51,13 @@ impl Machine {
         Ok(*self.snapshotter.get_or_init(|| found))
     }
 
-    /// How layer directories have their whiteouts here.
+    /// How layer directories have their whiteouts here. Ask for the [`Machine::snapshotter`] first.
     pub(crate) fn flavor(&self) -> Flavor {
-        if self.host.userxattr() { Flavor::User } else { Flavor::Trusted }
+        match self.snapshotter.get() {
+            Some(Snapshotter::Copy) => Flavor::Unmounted,
+            _ if self.host.userxattr() => Flavor::User,
+            _ => Flavor::Trusted,
+        }
     }
 
     /// How layer directories are written here.

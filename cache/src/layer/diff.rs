@@ -202,22 +202,25 @@ impl Walk<'_> {
             }
             _ => None,
         };
+        if self.options.flavor.is_whiteout(&stat) {
+            return self.whiteout(path, found.is_some());
+        }
         let kind =
             read::kind(directory, &name.bytes, &stat).map_err(LayerError::at("read", &path))?;
         match kind {
             // No archive has sockets.
             None => Ok(()),
-            Some(EntryKind::Whiteout) => self.whiteout(path, found.is_some()),
+            // Overlayfs's mark in a tree that has others, or none.
+            Some(EntryKind::Whiteout) => {
+                self.warnings.push(Warning::WhiteoutDevice(to_path(&path)));
+                Ok(())
+            }
             Some(EntryKind::Directory) => self.visit_directory(path, &name.bytes, &stat, found),
             Some(kind) => self.visit_file(path, &name.bytes, kind, &stat, found),
         }
     }
 
     fn whiteout(&mut self, path: Vec<u8>, is_below: bool) -> Result<(), LayerError> {
-        if self.options.flavor == Flavor::Plain {
-            self.warnings.push(Warning::WhiteoutDevice(to_path(&path)));
-            return Ok(());
-        }
         if !is_below && self.options.lower.is_some() {
             return Ok(());
         }

@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, fchmod, fchown, fsetxattr, fstat, futimens, linkat, makedev,
-    mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fsetxattr, fstat, futimens, linkat,
+    makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
@@ -34,6 +34,10 @@ pub enum Flavor {
     Trusted,
     /// As overlayfs has them when mounted with `userxattr`: devices and `user.overlay.opaque`.
     User,
+    /// As any file system can have them, for layers that are never mounted over each other: sockets,
+    /// which no layer holds, and `user.mybuild.opaque`. Overlayfs, for one, lets nobody make its own
+    /// marks in what it shows.
+    Unmounted,
     /// Not at all: the directory holds the merged tree, in which they delete.
     Plain,
 }
@@ -44,8 +48,24 @@ impl Flavor {
         match self {
             Self::Trusted => Some("trusted.overlay.opaque"),
             Self::User => Some("user.overlay.opaque"),
+            Self::Unmounted => Some("user.mybuild.opaque"),
             Self::Plain => None,
         }
+    }
+
+    /// Whether `stat` is that of a whiteout, which in a plain tree there is none of.
+    pub(super) fn is_whiteout(self, stat: &Stat) -> bool {
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        match self {
+            Self::Trusted | Self::User => file_type.is_char_device() && stat.st_rdev == 0,
+            Self::Unmounted => file_type == FileType::Socket,
+            Self::Plain => false,
+        }
+    }
+
+    /// What a whiteout is made as.
+    fn whiteout_type(self) -> FileType {
+        if self == Self::Unmounted { FileType::Socket } else { FileType::CharacterDevice }
     }
 }
 
@@ -230,7 +250,7 @@ impl DirectorySink {
             Err(Errno::EXIST) => {
                 let stat = statat(current, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 if !FileType::from_raw_mode(stat.st_mode).is_dir() {
-                    opaque = self.context.is_whiteout(&stat);
+                    opaque = self.context.options.flavor.is_whiteout(&stat);
                     unlinkat(current, name, AtFlags::empty())?;
                     mkdirat(current, name, Mode::RWXU)?;
                 }
@@ -319,7 +339,7 @@ impl DirectorySink {
         let (parent, leaf) = name::split(target);
         let directory = self.open_parent(parent)?;
         let stat = statat(&directory, leaf, AtFlags::SYMLINK_NOFOLLOW)?;
-        if self.context.is_whiteout(&stat) {
+        if self.context.options.flavor.is_whiteout(&stat) {
             return Err(Errno::NOENT);
         }
         self.beneath.touch();
@@ -351,7 +371,8 @@ impl DirectorySink {
         }
         self.beneath.touch();
         let current = self.beneath.current();
-        match mknodat(current, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        let file_type = self.context.options.flavor.whiteout_type();
+        match mknodat(current, name, file_type, Mode::empty(), 0) {
             // The layer's own entry hides the one below; a directory must be told to.
             Err(Errno::EXIST) => match openat(current, name, DIRECTORY, Mode::empty()) {
                 Ok(directory) => self.context.set_opaque(directory.as_fd()),
@@ -485,13 +506,6 @@ impl Context {
         }
     }
 
-    /// Whether `stat` is that of an overlay whiteout, which in a plain tree there is none of.
-    fn is_whiteout(&self, stat: &rustix::fs::Stat) -> bool {
-        self.options.flavor != Flavor::Plain
-            && FileType::from_raw_mode(stat.st_mode).is_char_device()
-            && stat.st_rdev == 0
-    }
-
     fn set_opaque(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
         match self.options.flavor.opaque_attribute() {
             Some(key) => fsetxattr(directory, key, b"y", rustix::fs::XattrFlags::empty()),
@@ -503,7 +517,7 @@ impl Context {
 impl Missing for Context {
     fn obstacle(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<Obstacle, Errno> {
         let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if !self.is_whiteout(&stat) {
+        if !self.options.flavor.is_whiteout(&stat) {
             return Ok(Obstacle::InTheWay);
         }
         unlinkat(parent, name, AtFlags::empty())?;

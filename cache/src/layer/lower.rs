@@ -56,7 +56,7 @@ impl Lower {
                 stat => stat?,
             };
             let is_directory = FileType::from_raw_mode(stat.st_mode).is_dir();
-            if self.is_whiteout(&stat) || found.is_some() && !is_directory {
+            if self.flavor.is_whiteout(&stat) || found.is_some() && !is_directory {
                 break;
             }
             let found = found.get_or_insert(Found { layer, stat, place: Place::new() });
@@ -123,12 +123,6 @@ impl Lower {
     /// The root directory of one layer.
     pub(super) fn layer(&self, layer: usize) -> &OwnedFd {
         &self.roots[layer]
-    }
-
-    fn is_whiteout(&self, stat: &Stat) -> bool {
-        self.flavor != Flavor::Plain
-            && FileType::from_raw_mode(stat.st_mode).is_char_device()
-            && stat.st_rdev == 0
     }
 
     fn is_opaque(&self, layer: usize, path: &[u8]) -> Result<bool, Errno> {

@@ -230,6 +230,31 @@ fn privileged_set_group_id_directories_do_not_change_owners() {
 }
 
 #[test]
+fn trees_that_are_never_mounted_say_the_same_by_other_marks() {
+    let text = "dir d\nfile d/f data=1\nfile d/.wh.gone\ndir o\nfile o/.wh..wh..opq\nfile .wh.x";
+    let archive = archive(text);
+    let tar_of = |flavor: Flavor| {
+        let root = tempfile::tempdir().unwrap();
+        unpack(&archive[..], sink(root.path(), flavor), &Default::default()).unwrap();
+        let options = DiffOptions { flavor, lower: None, all_xattrs: true };
+        let mut tar = Vec::new();
+        let written = write_tar(open(root.path()), &options, &mut tar).unwrap();
+        assert_eq!(written.warnings, []);
+        let marks = std::fs::symlink_metadata(root.path().join("x")).unwrap().file_type();
+        assert_eq!(std::os::unix::fs::FileTypeExt::is_socket(&marks), flavor == Flavor::Unmounted);
+        // A layer above that removes what is below writes the mark only where there is something.
+        let above = tempfile::tempdir().unwrap();
+        let lower = cache::layer::Lower::new(vec![open(root.path())], flavor);
+        assert!(unpack(&archive[..], sink(above.path(), flavor), &Default::default()).is_ok());
+        let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: true };
+        let mut changes = Vec::new();
+        write_tar(open(above.path()), &options, &mut changes).unwrap();
+        (tar, changes)
+    };
+    assert!(tar_of(Flavor::Unmounted) == tar_of(flavor()));
+}
+
+#[test]
 fn privileged_owners_are_kept_aside_by_a_user_who_cannot_set_them() {
     if !is_root() {
         return skip("another user's trees");

@@ -1,12 +1,15 @@
 //! The examples as an ordinary user builds and runs them.
 
 use std::os::unix::fs::chown;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::builder::{Builder, debian_directory};
 use super::examples::EXAMPLES;
 use super::skip;
+
+/// What the names of such users begin with; the test's process follows.
+const PREFIX: &str = "mybuild-e2e-";
 
 /// A user of the machine, for the time of a test.
 struct User {
@@ -17,7 +20,8 @@ struct User {
 
 impl User {
     fn new() -> Self {
-        let name = format!("mybuild-e2e-{}", std::process::id());
+        remove_forgotten();
+        let name = format!("{PREFIX}{}", std::process::id());
         let home = PathBuf::from("/home").join(&name);
         run("useradd", &["--create-home", "--user-group", "--shell", "/bin/sh", &name]);
         let user = Self { id: run("id", &["-u", &name]).parse().expect("a number"), name, home };
@@ -33,6 +37,17 @@ impl User {
 impl Drop for User {
     fn drop(&mut self) {
         run("userdel", &["--remove", &self.name]);
+    }
+}
+
+/// The users of tests that were killed.
+fn remove_forgotten() {
+    let accounts = std::fs::read_to_string("/etc/passwd").expect("a text file");
+    for name in accounts.lines().filter_map(|line| line.split(':').next()) {
+        let Some(pid) = name.strip_prefix(PREFIX) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            run("userdel", &["--remove", name]);
+        }
     }
 }
 
