@@ -144,16 +144,19 @@ pub(crate) fn copy_out(
         lower: Lower::none(),
     };
     let inputs = [Some(view)];
-    let job = Job {
-        op: &op,
-        output: 0,
-        inputs: &inputs,
-        default_time: Time::EPOCH,
-        scratch,
-        host: machine.host(),
-    };
+    let job = copy_job(machine, scratch, &op, &inputs);
     file_op::apply(&job, Target::Directory { path: target, options: &options, previous: None })?;
     Ok(())
+}
+
+/// The job of an operation that [`copy_directory`] made.
+fn copy_job<'a>(
+    machine: &'a Machine,
+    scratch: &'a Path,
+    op: &'a FileOp,
+    inputs: &'a [Option<&'a View>],
+) -> Job<'a> {
+    Job { op, output: 0, inputs, default_time: Time::EPOCH, scratch, host: machine.host() }
 }
 
 /// Writes all files of `view` to `out` as a tar.
@@ -165,14 +168,7 @@ pub(crate) fn write_all(
 ) -> Result<(), FileOpError> {
     let op = copy_directory("/", None);
     let inputs = [Some(view)];
-    let job = Job {
-        op: &op,
-        output: 0,
-        inputs: &inputs,
-        default_time: Time::EPOCH,
-        scratch,
-        host: machine.host(),
-    };
+    let job = copy_job(machine, scratch, &op, &inputs);
     let mut sink = TarSink::new(out);
     file_op::apply(&job, Target::Sink(&mut sink))?;
     sink.finish()?;
