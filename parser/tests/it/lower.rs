@@ -132,11 +132,11 @@ fn steps_are_named_after_their_stage() {
          RUN echo $A $B",
         &options(),
         expect![[r#"
-            #0 source [internal] load build context
+            #0 source [build 1/4] FROM docker.io/library/busybox:latest
             #1 source [stage-1 1/3] FROM docker.io/library/alpine:latest
-            #2 source [build 1/4] FROM docker.io/library/busybox:latest
-            #3 file [build 2/4] WORKDIR src <- #2
-            #4 file [build 3/4] COPY a b* . <- #3 #0
+            #2 file [build 2/4] WORKDIR src <- #0
+            #3 source [internal] load build context
+            #4 file [build 3/4] COPY a b* . <- #2 #3
             #5 exec [build 4/4] RUN make <- #4
             #6 file [stage-1 2/3] COPY --link --from=build /src/out /out <- #5
             #7 merge [stage-1 2/3] LINK COPY --link --from=build /src/out /out <- #1 #6
@@ -276,12 +276,12 @@ fn onbuild_runs_first_and_does_not_carry_over() {
         text,
         &options(),
         expect![[r#"
-        #0 source FROM docker.io/library/alpine:latest
-        #1 source [a 1/1] FROM docker.io/library/onbuild:latest
-        #2 file [a 2/3] ONBUILD COPY --from=alpine /a /b <- #1 #0
-        #3 exec [stage-1 1/2] ONBUILD RUN later <- #2
-        #4 exec [stage-1 2/2] RUN last <- #3
-    "#]],
+            #0 source [a 1/1] FROM docker.io/library/onbuild:latest
+            #1 source FROM docker.io/library/alpine:latest
+            #2 file [a 2/3] ONBUILD COPY --from=alpine /a /b <- #0 #1
+            #3 exec [stage-1 1/2] ONBUILD RUN later <- #2
+            #4 exec [stage-1 2/2] RUN last <- #3
+        "#]],
     );
     let config = config(text, &options());
     assert_eq!(config.on_build, [] as [String; 0]);
@@ -468,21 +468,21 @@ two
         WORKDIR sub";
     let ops = ops(text, &options());
     expect![[r#"
-        {"file":[{"mkfile":{"mode":"644","owner":null,"path":"/two","size":6},"on":"scratch","output":0}]}
-        {"file":[{"mkfile":{"mode":"644","owner":null,"path":"/one","size":6},"on":"scratch","output":0}]}
-        {"source":{"checksum":null,"git":"https://example.org/r.git#main:sub","keep_git_dir":false}}
-        {"source":{"checksum":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","filename":"g","http":"https://example.org/g","mode":"600","owner":[0,0]}}
-        {"source":{"checksum":null,"filename":"f","http":"https://example.org/f?x=1","mode":"600","owner":[0,0]}}
-        {"source":{"exclude":[],"local":"context"}}
-        {"file":[{"copy":{"contents":true,"dest":"/","follow_symlink":true,"src":"/a","wildcard":true},"from":{"input":0},"on":"scratch","output":0}]}
         {"source":{"image":"docker.io/library/busybox:latest@sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6","platform":"linux/amd64"}}
         {"file":[{"mkdir":{"mode":"755","owner":null,"parents":true,"path":"/w"},"on":{"input":0},"output":0}]}
+        {"source":{"exclude":[],"local":"context"}}
         {"file":[{"copy":{"contents":true,"dest":"/w/dir/","exclude":["*.o"],"follow_symlink":true,"mode":"u+x","owner":{"group":null,"user":"you"},"src":"/a","wildcard":true},"from":{"input":1},"on":{"input":0}},{"copy":{"contents":true,"dest":"/w/dir/","exclude":["*.o"],"follow_symlink":true,"mode":"u+x","owner":{"group":null,"user":"you"},"src":"/b*","wildcard":true},"from":{"input":1},"on":{"action":0},"output":0}]}
         {"file":[{"copy":{"contents":true,"dest":"/","follow_symlink":true,"parents":true,"src":"/x/./y/*.c","wildcard":true},"from":{"input":1},"on":{"input":0}},{"copy":{"contents":true,"dest":"/","follow_symlink":true,"parents":true,"src":"/z","wildcard":true},"from":{"input":1},"on":{"action":0},"output":0}]}
+        {"file":[{"copy":{"contents":true,"dest":"/","follow_symlink":true,"src":"/a","wildcard":true},"from":{"input":0},"on":"scratch","output":0}]}
         {"merge":{}}
+        {"source":{"checksum":null,"filename":"f","http":"https://example.org/f?x=1","mode":"600","owner":[0,0]}}
         {"file":[{"copy":{"contents":true,"dest":"/","follow_symlink":true,"src":"/a.tar","wildcard":true},"from":{"input":1},"on":{"input":0}},{"copy":{"dest":"/","src":"/f"},"from":{"input":2},"on":{"action":0},"output":0}]}
+        {"source":{"checksum":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","filename":"g","http":"https://example.org/g","mode":"600","owner":[0,0]}}
         {"file":[{"copy":{"dest":"/g","src":"/g"},"from":{"input":1},"on":{"input":0},"output":0}]}
+        {"source":{"checksum":null,"git":"https://example.org/r.git#main:sub","keep_git_dir":false}}
         {"file":[{"copy":{"contents":true,"dest":"/r","src":"/"},"from":{"input":1},"on":{"input":0},"output":0}]}
+        {"file":[{"mkfile":{"mode":"644","owner":null,"path":"/one","size":6},"on":"scratch","output":0}]}
+        {"file":[{"mkfile":{"mode":"644","owner":null,"path":"/two","size":6},"on":"scratch","output":0}]}
         {"file":[{"copy":{"dest":"/docs/","src":"/one"},"from":{"input":1},"on":{"input":0}},{"copy":{"dest":"/docs/","src":"/two"},"from":{"input":2},"on":{"action":0},"output":0}]}
         {"file":[{"mkdir":{"mode":"755","owner":{"group":"us","user":"me"},"parents":true,"path":"/w/sub"},"on":{"input":0},"output":0}]}
     "#]].assert_eq(&ops);
@@ -505,10 +505,10 @@ fn mounts_have_their_defaults() {
             make $TOKEN";
     let options = Options { shm_size: 4096, ..options() };
     expect![[r#"
-        {"file":[{"mkdir":{"mode":"755","owner":{"group":"0","user":"5"},"parents":false,"path":"/cache"},"on":"scratch","output":0}]}
-        {"source":{"exclude":[],"local":"context"}}
         {"source":{"image":"docker.io/library/busybox:latest@sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6","platform":"linux/amd64"}}
         {"file":[{"mkdir":{"mode":"755","owner":null,"parents":true,"path":"/w"},"on":{"input":0},"output":0}]}
+        {"source":{"exclude":[],"local":"context"}}
+        {"file":[{"mkdir":{"mode":"755","owner":{"group":"0","user":"5"},"parents":false,"path":"/cache"},"on":"scratch","output":0}]}
         {"exec":{"args":["/bin/sh","-c","make $TOKEN"],"cwd":"/w","env":["PATH=/bin","ID=5","SSH_AUTH_SOCK=/run/buildkit/ssh_agent.0"],"mounts":[{"dest":"/","input":0,"output":0,"readonly":false,"type":"bind"},{"dest":"/dev/shm","readonly":false,"size":4096,"type":"tmpfs"},{"dest":"/etc","input":2,"readonly":false,"selector":"/etc","type":"bind"},{"dest":"/root/.cache","id":"//root/.cache","readonly":false,"sharing":"shared","type":"cache"},{"dest":"/run/buildkit/ssh_agent.0","id":"default","mode":"600","optional":true,"owner":[0,0],"readonly":false,"type":"ssh"},{"dest":"/run/secrets/s","id":"s","mode":"400","optional":true,"owner":[0,0],"readonly":false,"type":"secret"},{"dest":"/t","readonly":false,"size":1048576,"type":"tmpfs"},{"dest":"/w/c","id":"/x","input":3,"readonly":false,"selector":"/cache","sharing":"locked","type":"cache"},{"dest":"/w/in","input":1,"readonly":true,"type":"bind"}],"secrets":[{"env":"TOKEN","id":"t","optional":false}],"user":""}}
     "#]].assert_eq(&ops(text, &options));
     let found = steps(&lowered(text, &options));
@@ -550,13 +550,13 @@ fn named_contexts_stand_in_for_stages_and_images() {
         text,
         &options,
         expect![[r#"
-        #0 source [context app::linux/amd64] https://example.org/a
-        #1 source [context src] load from client
-        #2 source [context build] alpine
-        #3 file [stage-1 1/4] COPY --from=build a b <- #2
-        #4 file [stage-1 2/4] COPY --from=src a b <- #3 #1
-        #5 file [stage-1 3/4] COPY --from=app a b <- #4 #0
-    "#]],
+            #0 source [context build] alpine
+            #1 source [context src] load from client
+            #2 source [context app::linux/amd64] https://example.org/a
+            #3 file [stage-1 1/4] COPY --from=build a b <- #0
+            #4 file [stage-1 2/4] COPY --from=src a b <- #3 #1
+            #5 file [stage-1 3/4] COPY --from=app a b <- #4 #2
+        "#]],
     );
     assert_eq!(lowered(text, &options).contexts_used, BTreeSet::from(["dir0".to_owned()]));
 }
