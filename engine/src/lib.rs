@@ -14,6 +14,7 @@ mod assemble;
 mod build;
 mod clamp;
 mod exec_op;
+mod exec_step;
 mod export;
 mod file_layer;
 pub mod file_op;

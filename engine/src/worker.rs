@@ -7,22 +7,20 @@ use std::time::Instant;
 
 use cache::{LayerId, Record, RecordInput, Store};
 use llb::encode::Encoder;
-use llb::{Definition, ExecOp, FileInput, FileOp, Op, SourceOp, VertexId};
+use llb::{Definition, FileInput, FileOp, Op, SourceOp, VertexId};
 use oci::Digest;
 use parser::lower::ImageRequest;
 use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, StepFailure, chain};
-use crate::exec_op::{self, Surroundings};
-use crate::file_layer::{self, FileLayer, file_error};
+use crate::exec_step::bind_digest;
+use crate::file_layer::{FileLayer, file_error};
 use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::request::Secret;
-use crate::sandbox::Ended;
-use crate::stack;
 use crate::steps::Steps;
 use crate::tree::{self, TreeError, View};
 
@@ -333,7 +331,7 @@ impl BuildWorker {
         }
     }
 
-    fn input_trees(&self, run: &Executed<'_, Outputs>) -> Vec<Tree> {
+    pub(crate) fn input_trees(&self, run: &Executed<'_, Outputs>) -> Vec<Tree> {
         let inputs = self.definition.inputs(run.vertex);
         inputs
             .iter()
@@ -342,7 +340,7 @@ impl BuildWorker {
             .collect()
     }
 
-    fn layers_of(&self, tree: &Tree) -> Result<Arc<[LayerId]>, BuildError> {
+    pub(crate) fn layers_of(&self, tree: &Tree) -> Result<Arc<[LayerId]>, BuildError> {
         match tree {
             Tree::Layers(layers) => Ok(layers.clone()),
             Tree::Context(_) => {
@@ -499,136 +497,10 @@ impl BuildWorker {
     }
 
     /// What becomes part of an image is hashed while the build goes on.
-    fn hash_later(&self, vertex: VertexId, layer: &LayerId, base: &[LayerId]) {
+    pub(crate) fn hash_later(&self, vertex: VertexId, layer: &LayerId, base: &[LayerId]) {
         if self.shipped.contains(&vertex) {
             self.layers.hash_later(layer, base);
         }
-    }
-
-    async fn exec(&self, run: &Executed<'_, Outputs>, op: &ExecOp) -> Result<Outputs, BuildError> {
-        let (prepared, stacks) = until(&run.cancel, self.prepare(run, op)).await?;
-        let step = self.steps.id(run.vertex);
-        let (store, build) = (self.store.clone(), self.build_id.clone());
-        let log = crate::steps::StepLog::new(self.steps.clone(), step, move || {
-            store.log_writer(&build, &step.0.to_string()).ok()
-        });
-        let used: Vec<LayerId> = stacks.values().flat_map(|s| s.layers.iter().cloned()).collect();
-        let ended = self.sandbox.run(prepared, log, &self.steps, &run.cancel);
-        let (ended, verified) = tokio::join!(ended, until(&run.cancel, self.layers.verify(&used)));
-        // What runs on a damaged tree may fail or not: it does not count.
-        verified?;
-        let ended = ended?;
-        if run.cancel.is_cancelled() {
-            return Err(BuildError::Canceled);
-        }
-        let code = ended.status.code();
-        let good = if op.valid_exit_codes.is_empty() {
-            code == 0
-        } else {
-            op.valid_exit_codes.contains(&code)
-        };
-        if !good {
-            return Err(self.exit_error(run.vertex, ended));
-        }
-        let mut outputs = BTreeMap::new();
-        for (output, written) in ended.outputs {
-            let input = op.mounts.iter().find(|m| m.output == Some(output)).and_then(|m| m.input);
-            let below = input.map(|input| stacks[&input].clone()).unwrap_or_default();
-            let (machine, store) = (self.machine.clone(), self.store.clone());
-            let id = blocking(move || {
-                let layer = stack::harvest(&machine, &store, &below.directories, written)?;
-                Ok(store.seal(layer))
-            });
-            let id = id.await?;
-            let base = input.map(|input| stacks[&input].layers.clone()).unwrap_or_default();
-            self.hash_later(run.vertex, &id, &base);
-            outputs.insert(output, Tree::Layers(base.iter().cloned().chain([id]).collect()));
-        }
-        Ok(outputs.into_values().collect())
-    }
-
-    /// Brings everything together that a process needs.
-    async fn prepare(
-        &self,
-        run: &Executed<'_, Outputs>,
-        op: &ExecOp,
-    ) -> Result<(exec_op::Prepared, BTreeMap<usize, Stack>), BuildError> {
-        let mut stacks: BTreeMap<usize, Stack> = BTreeMap::new();
-        for (number, tree) in self.input_trees(run).iter().enumerate() {
-            let layers = match tree {
-                Tree::Layers(layers) => layers.clone(),
-                Tree::Context(view) => self.snapshot(view, &run.cancel).await?,
-            };
-            let directories = self.layers.mountable(&layers).await?;
-            stacks.insert(number, Stack { layers, directories });
-        }
-        let inputs = self.definition.inputs(run.vertex);
-        let inputs = inputs.iter().map(|i| self.definition.vertex(i.vertex).digest.clone());
-        let inputs: Vec<Digest> = inputs.collect();
-        let trees = stacks.iter().map(|(number, s)| (*number, s.directories.clone())).collect();
-        let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
-        let (machine, token) = (self.machine.clone(), run.cancel.clone());
-        let prepared = blocking(move || {
-            let surroundings =
-                Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
-            exec_op::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
-        });
-        Ok((prepared.await?, stacks))
-    }
-
-    /// A context as layers: what a step mounts must be what was digested, with the ignore file
-    /// applied, whatever happens to the directory meanwhile.
-    async fn snapshot(
-        &self,
-        view: &Arc<View>,
-        stop: &CancellationToken,
-    ) -> Result<Arc<[LayerId]>, BuildError> {
-        let view = view.clone();
-        let (machine, store) = (self.machine.clone(), self.store.clone());
-        let (steps, stop) = (self.steps.clone(), stop.clone());
-        blocking(move || {
-            let op = file_layer::copy_directory("/", None);
-            let digest = file_op::input_digest(&op, 0, &view).map_err(file_error)?;
-            let mut encoder = Encoder::new("context snapshot");
-            encoder.text(digest.expect("the input is only read").digest.as_str());
-            let key = encoder.finish();
-            let known = store.record(&key).and_then(|r| r.outputs.into_iter().next());
-            if let Some(known) = known {
-                return Ok(known.into());
-            }
-            let layer = FileLayer {
-                machine: &machine,
-                store: &store,
-                stop: &stop,
-                op: &op,
-                output: 0,
-                inputs: vec![Some(&view)],
-                previous: None,
-                warn: &|warning| steps.warn(warning),
-            };
-            let layer = layer.write(true)?;
-            store.put_record(&record(key, vec![vec![layer.clone()]]));
-            Ok([layer].into())
-        })
-        .await
-    }
-
-    /// The process ended otherwise than it should.
-    fn exit_error(&self, vertex: VertexId, ended: Ended) -> BuildError {
-        let command = &self.definition.vertex(vertex).metadata.command;
-        let how = match ended.status {
-            executor::ExitStatus::OomKilled => "out of memory".to_owned(),
-            status => format!("exit code: {}", status.code()),
-        };
-        let message = format!("process {command:?} did not complete successfully: {how}");
-        let hint = crate::steps::exit_hint(ended.status, &ended.tail);
-        let mut error = self.step_error(vertex, BuildError::System { message, hint });
-        if let BuildError::Step { failure } = &mut error {
-            failure.exit_code = Some(ended.status.code());
-            failure.log_tail = ended.tail;
-            failure.log_path = ended.log_path;
-        }
-        error
     }
 
     /// A file that a step names could not be read from its input.
@@ -668,7 +540,7 @@ impl BuildWorker {
     }
 
     /// Says which step failed and where it stands in the Dockerfile.
-    fn step_error(&self, vertex: VertexId, error: BuildError) -> BuildError {
+    pub(crate) fn step_error(&self, vertex: VertexId, error: BuildError) -> BuildError {
         let (message, hint) = match error {
             BuildError::Input { message, hint }
             | BuildError::Refused { message, hint }
@@ -690,13 +562,6 @@ impl BuildWorker {
             }),
         }
     }
-}
-
-/// Layers, and what can be mounted in their place.
-#[derive(Clone, Default)]
-struct Stack {
-    layers: Arc<[LayerId]>,
-    directories: Vec<PathBuf>,
 }
 
 /// A record made now.
@@ -744,15 +609,6 @@ fn previous_key(definition: &Definition, vertex: VertexId) -> Digest {
     let mut encoder = Encoder::new("previous layer");
     llb::encode::encode_op(&mut encoder, &definition.vertex(vertex).op);
     encoder.finish()
-}
-
-fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, TreeError> {
-    let mut encoder = Encoder::new("binds");
-    for mount in op.mounts.iter().filter(|m| m.input == Some(input)) {
-        let digest = tree::bind_digest(view, &mount.selector)?;
-        encoder.text(&mount.selector).text(digest.digest.as_str());
-    }
-    Ok(encoder.finish())
 }
 
 /// Errors of trees are the user's: a path that is not there, a file that cannot be read.
