@@ -71,7 +71,11 @@ pub(crate) fn mount(
         (_, _) if lowers.len() > MAX_LAYERS => {
             return Err(OverlayError::TooManyLayers { count: lowers.len() });
         }
-        ([only], None) => return clone_directory(only, attributes),
+        ([only], None) => {
+            return clone_directory(only, attributes | MountAttrFlags::MOUNT_ATTR_RDONLY);
+        }
+        // Over nothing, what is written is all there is.
+        ([], Some((upper, _))) => return clone_directory(upper, attributes),
         _ => {}
     }
     let plain = Directories::open(lowers, writable)?;
@@ -187,7 +191,7 @@ fn open_layer(path: &Path) -> Result<OwnedFd, OverlayError> {
         .map_err(|errno| OverlayError::Layer { path: path.to_owned(), source: errno.into() })
 }
 
-/// The kernel refuses an overlay of one read-only layer; the layer itself is the same tree.
+/// The kernel refuses an overlay of one directory; the directory itself is the same tree.
 fn clone_directory(path: &Path, attributes: MountAttrFlags) -> Result<OwnedFd, OverlayError> {
     let failed = |source: io::Error| OverlayError::Mount { detail: String::new(), source };
     let directory = open_layer(path)?;
@@ -199,7 +203,6 @@ fn clone_directory(path: &Path, attributes: MountAttrFlags) -> Result<OwnedFd, O
             | OpenTreeFlags::AT_EMPTY_PATH,
     )
     .map_err(|errno| failed(errno.into()))?;
-    let attributes = attributes | MountAttrFlags::MOUNT_ATTR_RDONLY;
     crate::sys::mount_setattr(mount.as_fd(), false, attributes.bits().into(), libc::MS_PRIVATE)
         .map_err(failed)?;
     Ok(mount)
@@ -215,6 +218,7 @@ fn configure(
     host: &Host,
     directories: &Directories,
 ) -> rustix::io::Result<()> {
+    fsconfig_set_string(context, "source", "overlay")?;
     for (key, value) in OPTIONS {
         fsconfig_set_string(context, key, value)?;
     }

@@ -186,3 +186,16 @@ fn privileged_a_step_without_a_network_has_none() {
     let refused = builder.build(&host, &[]).fails_with(1);
     assert!(refused.stderr.contains("network.host"), "{}", refused.stderr);
 }
+
+#[test]
+fn privileged_a_step_runs_where_there_are_no_files_yet() {
+    let Some(builder) = Builder::new() else { return };
+    let dockerfile = "FROM scratch\n\
+                      RUN --mount=target=/bin [\"/bin/busybox\", \"mkdir\", \"/made\"]\n\
+                      RUN --mount=target=/bin [\"/bin/busybox\", \"cp\", \"/bin/file\", \"/made/\"]\n";
+    builder.write("context/file", "taken");
+    assert_eq!(result(&builder, dockerfile), "./made/file: taken\n");
+    let outcome = builder.build("FROM scratch\nRUN true\n", &[]).fails_with(1);
+    assert!(outcome.stderr.contains("`/bin/sh` not found in the image"), "{}", outcome.stderr);
+    builder.assert_nothing_left();
+}
