@@ -15,7 +15,8 @@ use crate::process::ExitStatus;
 
 /// Descriptors in one message; the kernel's limit is 253.
 pub(crate) const MAX_FDS: usize = 200;
-const MAX_MESSAGE: usize = 16 << 10;
+/// Room for a failure's names, however much of them JSON has to escape.
+const MAX_MESSAGE: usize = 64 << 10;
 
 /// What the parent tells the init.
 #[derive(Debug, Serialize, Deserialize)]

@@ -177,7 +177,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(step: Step, subject: impl Into<String>, error: impl Into<io::Error>) -> Self {
         let errno = error.into().raw_os_error().unwrap_or(libc::EIO);
-        Self { step, subject: subject.into(), errno }
+        let step = match step {
+            Step::Part(origin) => Step::Part(shortened(origin)),
+            step => step,
+        };
+        Self { step, subject: shortened(subject.into()), errno }
     }
 
     /// For `map_err`: the action that failed.
@@ -189,6 +193,18 @@ impl Failure {
     pub(crate) fn mount<E: Into<io::Error>>(target: &str) -> impl FnOnce(E) -> Self + '_ {
         move |error| Self::new(Step::Mount, target, error)
     }
+}
+
+/// Longer names cannot exist (`PATH_MAX`), but they can be asked for, and a failure has to fit into
+/// one message.
+const NAME_MAX: usize = 4096;
+
+fn shortened(mut name: String) -> String {
+    if name.len() > NAME_MAX {
+        name.truncate(name.floor_char_boundary(NAME_MAX));
+        name.push('…');
+    }
+    name
 }
 
 impl From<Failure> for SpawnError {
