@@ -301,7 +301,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A new file system, attached nowhere.
+/// A new file system, attached nowhere, with its kind as the device that `mount` and `df` show.
 pub(super) fn file_system(
     kind: &str,
     options: &[(&str, &str)],
@@ -309,6 +309,7 @@ pub(super) fn file_system(
     attributes: MountAttrFlags,
 ) -> rustix::io::Result<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&context, "source", kind)?;
     for (key, value) in options {
         fsconfig_set_string(&context, *key, *value)?;
     }
