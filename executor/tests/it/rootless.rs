@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use crate::fixture::Fixture;
@@ -15,23 +16,59 @@ pub(crate) const TESTS: &[Test] = &[
 /// An id that no range is given to.
 const NOBODY_IN_PARTICULAR: u32 = 61_234;
 
-fn with_a_range(fixture: &Fixture) {
-    match user_with_a_range() {
-        Some(uid) => run_all_as(fixture, uid),
-        None => say("skipped: no user of this machine has a range in /etc/subuid"),
+/// A user of the machine for the time of a test, with the range of ids that `useradd` gives.
+struct User {
+    name: String,
+    id: u32,
+}
+
+impl User {
+    /// What the names of such users begin with; the test's process follows.
+    const PREFIX: &str = "mybuild-test-";
+
+    fn new() -> Self {
+        Self::remove_forgotten();
+        let name = format!("{}{}", Self::PREFIX, std::process::id());
+        run("useradd", &["--no-create-home", &name]);
+        let user = Self { id: run("id", &["-u", &name]).parse().unwrap(), name };
+        let ranges = fs::read_to_string("/etc/subuid").unwrap_or_default();
+        let start = format!("{}:", user.name);
+        assert!(ranges.lines().any(|line| line.starts_with(&start)), "useradd gives no range");
+        user
     }
+
+    /// Those of tests that were killed.
+    fn remove_forgotten() {
+        let accounts = fs::read_to_string("/etc/passwd").unwrap();
+        for name in accounts.lines().filter_map(|line| line.split(':').next()) {
+            let process = name.strip_prefix(Self::PREFIX);
+            if process.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                run("userdel", &[name]);
+            }
+        }
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        run("userdel", &[&self.name]);
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {said}");
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+fn with_a_range(fixture: &Fixture) {
+    let user = User::new();
+    run_all_as(fixture, user.id);
 }
 
 fn with_one_id(fixture: &Fixture) {
     run_all_as(fixture, NOBODY_IN_PARTICULAR);
-}
-
-fn user_with_a_range() -> Option<u32> {
-    let ranges = fs::read_to_string("/etc/subuid").ok()?;
-    let users = fs::read_to_string("/etc/passwd").ok()?;
-    let name = ranges.lines().next()?.split(':').next()?.to_owned();
-    let line = users.lines().find(|line| line.split(':').next() == Some(&name))?;
-    line.split(':').nth(2)?.parse().ok()
 }
 
 fn run_all_as(fixture: &Fixture, uid: u32) {
