@@ -6,7 +6,7 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 use engine::{BuildError, StepFailure};
 use parser::{Diagnostic, Severity};
@@ -70,10 +70,14 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
     if let Some(rule) = diagnostic.rule {
         title = title.id(rule);
     }
-    let span = span_in(text, diagnostic);
-    let snippet =
-        Snippet::source(text).path(harmless(name)).annotation(AnnotationKind::Primary.span(span));
-    let report = [title.element(snippet)];
+    let report = match diagnostic.lines.start {
+        // It is about the whole file, or what was asked of it.
+        0 => [title.element(Origin::path(harmless(name)))],
+        _ => {
+            let place = AnnotationKind::Primary.span(span_in(text, diagnostic));
+            [title.element(Snippet::source(text).path(harmless(name)).annotation(place))]
+        }
+    };
     let mut out = Renderer::styled().term_width(columns.max(40)).render(&report);
     out.push('\n');
     if let Some(hint) = &diagnostic.hint {

@@ -153,9 +153,21 @@ impl<'d> Lowering<'d> {
         by_name.or_else(by_number).ok_or_else(|| {
             let names = self.stages.iter().map(|stage| stage.label.as_str());
             let meant = did_you_mean(name, names, Case::Sensitive);
-            Fault::new(format!("target stage {} could not be found{meant}", quote(name)))
-                .at(Place::default())
+            let message = format!("target stage {} could not be found{meant}", quote(name));
+            let fault = Fault::new(message);
+            match self.stage_names() {
+                names if names.is_empty() => fault.at(Place::default()),
+                names => fault.with_hint(format!("the stages are {names}")).at(Place::default()),
+            }
         })
+    }
+
+    /// The stages that have names, as many of them as anybody reads.
+    fn stage_names(&self) -> String {
+        const MOST: usize = 10;
+        let names: Vec<_> = self.stages.iter().filter_map(StageState::name).collect();
+        let more = if names.len() > MOST { ", …" } else { "" };
+        names[..names.len().min(MOST)].join(", ") + more
     }
 
     /// Finds the stages that instructions take files from.
