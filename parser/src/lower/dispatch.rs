@@ -30,8 +30,13 @@ impl<'d> Lowering<'d> {
                 .map_err(|error| Fault::new(error.to_string()).at(Place::default()))?;
             self.ignored = Some(patterns).filter(|patterns| !patterns.is_empty());
         }
-        for (id, &wanted) in wanted.iter().enumerate() {
-            if wanted && !self.is_dispatched(id) {
+        for id in wanted_stages(wanted) {
+            if let Some(base) = self.stages[id].base {
+                self.stages[base].heirs += 1;
+            }
+        }
+        for id in wanted_stages(wanted) {
+            if !self.is_dispatched(id) {
                 self.stages[id].progress = Progress::Dispatched;
                 self.dispatch_stage(id)?;
             }
@@ -53,9 +58,9 @@ impl<'d> Lowering<'d> {
     /// Takes over everything from the base stage but its `ONBUILD`s.
     fn inherit(&mut self, id: StageId) {
         let Some(base) = self.stages[id].base else { return };
-        let base = &self.stages[base];
+        let base = &mut self.stages[base];
         let (mut state, image, platform) =
-            (base.state.clone(), base.image.clone(), base.platform.clone());
+            (base.bequeath(), base.image.clone(), base.platform.clone());
         if !state.image.config.on_build.is_empty() {
             state.config().on_build.clear();
         }
@@ -194,4 +199,8 @@ impl<'d> Lowering<'d> {
             self.reporter.report("SecretsUsedInArgOrEnv", place, message);
         }
     }
+}
+
+fn wanted_stages(wanted: &[bool]) -> impl Iterator<Item = StageId> + '_ {
+    (0..wanted.len()).filter(|&id| wanted[id])
 }

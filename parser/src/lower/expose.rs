@@ -25,7 +25,9 @@ impl Lowering<'_> {
             let protocol = exposed.protocol.to_lowercase();
             ports.extend(exposed.ports.map(|port| format!("{port}/{protocol}")));
         }
-        self.record(id, format!("EXPOSE [{}]", ports.join(" ")), false);
+        let created_by = format!("EXPOSE [{}]", ports.join(" "));
+        self.weigh(created_by.len())?;
+        self.record(id, created_by, false);
         let ports = ports.into_iter().map(|port| (port, Empty {}));
         self.stages[id].state.config().exposed_ports.extend(ports);
         Ok(())

@@ -87,7 +87,7 @@ impl Lowering<'_> {
 
     /// Every process carries all variables, and its history entry all arguments: a few large
     /// ones in a long file must not fill the memory.
-    fn weigh(&mut self, bytes: usize) -> Fallible {
+    pub(super) fn weigh(&mut self, bytes: usize) -> Fallible {
         self.carried += bytes;
         match self.carried {
             0..=CARRIED_MAX => Ok(()),

@@ -124,6 +124,8 @@ pub(super) struct StageState<'d> {
     pub(super) named_context: Option<Override<'d>>,
     /// The earlier stage it is built on.
     pub(super) base: Option<StageId>,
+    /// How many stages that the target needs are still to be built on this one.
+    pub(super) heirs: usize,
     /// The stages its instructions take files from.
     pub(super) sources: Vec<(StageId, Place<'d>)>,
     pub(super) commands: Vec<Command<'d>>,
@@ -156,6 +158,7 @@ impl<'d> StageState<'d> {
             platform: None,
             named_context: None,
             base: None,
+            heirs: 0,
             sources: Vec::new(),
             commands: Vec::new(),
             progress: Progress::Waiting,
@@ -178,6 +181,19 @@ impl<'d> StageState<'d> {
         match self.origin {
             Origin::From(stage) => stage.name.as_ref().map(|name| name.value.clone()),
             Origin::Source(_) => None,
+        }
+    }
+
+    /// What a stage starts with that is built on this one. The last of them gets it all but the tree,
+    /// which others copy from: of a long chain of stages, only one has a config at any time.
+    pub(super) fn bequeath(&mut self) -> State {
+        self.heirs -= 1;
+        match self.heirs {
+            0 => {
+                let tree = self.state.tree;
+                std::mem::replace(&mut self.state, State { tree, ..State::default() })
+            }
+            _ => self.state.clone(),
         }
     }
 

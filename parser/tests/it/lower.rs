@@ -664,6 +664,31 @@ fn values_that_grow_without_end_are_refused() {
     let large = format!("ARG A={}\n", "a".repeat(60_000));
     let error = lower_with(&format!("FROM busybox\n{large}{}", "RUN a\n".repeat(600)), &options());
     assert!(error.expect_err("too large").contains("variables and arguments of all steps"));
+
+    let ports = "EXPOSE 1-65535/tcp 1-65535/udp 1-65535/sctp\n".repeat(100);
+    let error = lower_with(&format!("FROM scratch\n{ports}"), &options());
+    assert!(error.expect_err("too large").contains("variables and arguments of all steps"));
+}
+
+#[test]
+fn stages_that_share_a_base_share_nothing_else() {
+    let text = "FROM scratch AS base\nENV A=1\nLABEL base=1\n\
+                FROM base AS first\nENV A=2\nLABEL first=1\nCOPY $A /\n\
+                FROM base AS second\nLABEL second=$A\nCOPY --from=first / /\n";
+    let lowered = lowered(text, &options());
+    let labels: Vec<_> = lowered.config.config.labels.iter().collect();
+    assert_eq!(format!("{labels:?}"), r#"[("base", "1"), ("second", "1")]"#);
+    assert!(lowered.config.config.env.contains(&"A=1".to_owned()));
+}
+
+/// Only one of them has a config at any time: a copy for each would take gigabytes.
+#[test]
+fn a_long_chain_of_stages_lowers_in_little_memory() {
+    let mut text = "FROM scratch AS s0\n".to_owned();
+    for stage in 1..20_000 {
+        text += &format!("FROM s{} AS s{stage}\nLABEL l{stage}=x\n", stage - 1);
+    }
+    assert_eq!(lowered(&text, &options()).config.config.labels.len(), 19_999);
 }
 
 /// Time for one lowering, the best of three.
