@@ -9,9 +9,9 @@ pub(super) const CAPABILITY: &str = "security.capability";
 
 impl Walk<'_> {
     /// Whether `entry` is the same below. A directory's time says nothing: it changes when the
-    /// directory is copied up. A file of the same size and time is the same, unless both times
-    /// are whole seconds, as after unpacking: then the content decides. `at` is the open file or
-    /// directory, for anything else the directory it is in.
+    /// directory is copied up. Of a file of the same size and time the content decides: both can be
+    /// put back after a change. `at` is the open file or directory, for anything else the directory
+    /// it is in.
     pub(super) fn is_same(
         &self,
         entry: &Entry,
@@ -41,9 +41,6 @@ fn same(
     }
     if !same_attributes(lower, entry, found)? {
         return Ok(false);
-    }
-    if is_directory || entry.mtime.nanoseconds != 0 {
-        return Ok(true);
     }
     match &entry.kind {
         EntryKind::File { size: 0 } => Ok(true),

@@ -145,13 +145,32 @@ fn privileged_what_is_new_or_changed_is_written() {
     );
 }
 
+/// `touch -r` brings a time back to the nanosecond.
+#[test]
+fn a_changed_file_with_its_old_time_is_written() {
+    let place = tempfile::tempdir().unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_234_567_890_123_456_789);
+    for (tree, content) in [("before", "old"), ("after", "new")] {
+        fs::create_dir(place.path().join(tree)).unwrap();
+        for (name, content) in [("changed", content), ("same", "same")] {
+            let path = place.path().join(tree).join(name);
+            fs::write(&path, content).unwrap();
+            fs::File::open(&path).unwrap().set_modified(time).unwrap();
+        }
+    }
+    let mut notes = Notes::default();
+    let tree = |name: &str| open(&place.path().join(name));
+    diff_trees(tree("before"), tree("after"), &mut notes).unwrap();
+    expect!["changed 644 3 bytes\n"].assert_eq(&notes.0);
+}
+
 #[test]
 fn privileged_what_was_only_copied_up_is_not_written() {
     // Directories are copied up for what was in them for a while, files by a change taken back.
     check(&[BASE], "touch etc/t; rm etc/t", expect![""]);
     check(&[BASE], "chmod 600 etc/a; chmod 644 etc/a", expect![""]);
     check(&[BASE], "mv etc/a etc/t; mv etc/t etc/a", expect![""]);
-    // With times in whole seconds the content decides.
+    // Of files with one size and time the content decides.
     check(
         &[BASE],
         "cp -p etc/b t; echo 3 > etc/a; touch -d @0 etc/a; rm t",
