@@ -63,7 +63,7 @@ impl Plan {
     /// The graph of what the targets need, with the keys that are known without building: those
     /// of steps that take in a directory depend on its content.
     pub fn print(&self, format: GraphFormat) -> String {
-        let key = |vertex: VertexId| Some(format!("key {}", self.keys.get(&vertex)?.0));
+        let key = |vertex: VertexId| Some(self.keys.get(&vertex)?.0.to_string());
         match format {
             GraphFormat::Text => print::text(&self.definition, &self.targets, &key),
             GraphFormat::Dot => print::dot(&self.definition, &self.targets, &key),
