@@ -77,7 +77,7 @@ pub enum Event {
         /// No more to come for this item.
         done: bool,
     },
-    /// Worth telling once (`no user-mode network found: steps use the host's network`).
+    /// Worth telling once (`the host's network is used: …`).
     Warning {
         /// One line.
         message: String,

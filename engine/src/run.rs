@@ -230,7 +230,7 @@ impl Engine {
             stderr: running.stderr(),
             terminal,
             stop_signal: stop_signal.unwrap_or(signal::TERMINATE),
-            warnings: warnings(&running),
+            warnings: running.warnings().to_vec(),
             running: Arc::new(running),
             scratch,
             _claim: claim,
@@ -268,15 +268,6 @@ fn check_ports(running: Running, request: &RunRequest) -> Result<Running, RunErr
         .into()),
         _ => Ok(running),
     }
-}
-
-fn warnings(running: &Running) -> Vec<String> {
-    // The sandbox knows only steps.
-    running
-        .warnings()
-        .iter()
-        .map(|warning| warning.replacen("the step", "the container", 1))
-        .collect()
 }
 
 impl Container {

@@ -1,13 +1,13 @@
 //! Running a prepared process: its output to the log, its end to the caller.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use cache::NewLayer;
-use executor::{ExitStatus, NetworkUsed, Running, SpawnError};
+use executor::{ExitStatus, Running, SpawnError};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,8 @@ const CHUNK: usize = 64 << 10;
 /// Where processes run.
 pub(crate) struct Sandbox {
     machine: Arc<Machine>,
-    told_network: AtomicBool,
+    /// What was said already: many steps have the same to say.
+    told: Mutex<HashSet<String>>,
     prepared: AtomicBool,
 }
 
@@ -40,7 +41,7 @@ pub(crate) struct Ended {
 
 impl Sandbox {
     pub(crate) fn new(machine: Arc<Machine>) -> Self {
-        Self { machine, told_network: AtomicBool::new(false), prepared: AtomicBool::new(false) }
+        Self { machine, told: Mutex::default(), prepared: AtomicBool::new(false) }
     }
 
     /// Gets ready for the first process, in the background.
@@ -67,21 +68,14 @@ impl Sandbox {
         cancel: &CancellationToken,
     ) -> Result<Ended, BuildError> {
         let Prepared { process, outputs, scratch, cache_mounts } = prepared;
-        let wants_network = process.network == executor::Network::Default;
         let machine = self.machine.clone();
         let mut running =
             blocking(move || machine.executor()?.spawn(process).map_err(|e| spawn_error(&e)))
                 .await?;
         for warning in running.warnings() {
-            steps.warn(warning.clone());
-        }
-        if wants_network
-            && running.network() == NetworkUsed::Host
-            && !self.told_network.swap(true, Ordering::Relaxed)
-        {
-            steps.warn(
-                "no user-mode network (pasta or slirp4netns) is installed: steps use the host's network",
-            );
+            if self.told.lock().expect("no panic while held").insert(warning.clone()) {
+                steps.warn(warning.clone());
+            }
         }
         let stdout = receiver(running.stdout())?;
         let stderr = receiver(running.stderr())?;

@@ -80,8 +80,8 @@ impl NetworkPool {
                 (Some(self.take_or_make(helper.used(), Some(helper))?), None)
             }
             (Network::Default, None) => {
-                let warning = "the step runs on the host's network: neither `pasta` nor \
-                               `slirp4netns` can be used here";
+                let warning = "the host's network is used: neither `pasta` nor `slirp4netns` can \
+                               be used here";
                 (None, Some(warning.to_owned()))
             }
         };

@@ -95,7 +95,7 @@ impl Executor {
         let mut warnings: Vec<String> = lease.warning.iter().cloned().collect();
         if self.host.single_id() && user.uid != 0 {
             warnings.push(format!(
-                "the step runs as root instead of user {}: only one user id is mapped here",
+                "root is used instead of user {}: only one user id is mapped here",
                 user.uid
             ));
         }

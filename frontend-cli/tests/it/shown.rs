@@ -74,9 +74,7 @@ fn recorded() -> Vec<(u64, Event)> {
         (1_050, done(4, 48)),
         (
             1_051,
-            Event::Warning {
-                message: "no user-mode network found: steps use the host's network".to_owned(),
-            },
+            Event::Warning { message: "the host's network is used: no `pasta` here".to_owned() },
         ),
         (1_052, Event::StepStarted { step: StepId(5) }),
         (1_500, log(5, "cc -c main.c\ncc -c ")),
@@ -149,7 +147,7 @@ fn plain_lines_say_which_step_they_belong_to() {
         #4 [build 1/3] COPY src /src
         #4 DONE 0.0s
 
-        warning: no user-mode network found: steps use the host's network
+        warning: the host's network is used: no `pasta` here
         #5 [build 2/3] RUN make -C /src all CFLAGS='-O2 -Wall -Wextra' && make -C /src install
         #5 0.448 cc -c main.c
         #5 0.448 cc -c util.c
@@ -177,7 +175,7 @@ fn a_tree_shows_what_runs_at_80_columns() {
     "#]]
     .assert_eq(&screen(80, 24, 500));
     expect![[r#"
-        warning: no user-mode network found: steps use the host's network
+        warning: the host's network is used: no `pasta` here
         building 14.7s, 4 of 6 steps, 1 cached
         + [internal] load metadata for docker.io/library/alpine:latest             0.1s
         base
@@ -208,7 +206,7 @@ fn a_tree_fits_into_40_columns() {
     "#]]
     .assert_eq(&screen(40, 24, 500));
     expect![[r#"
-        warning: no user-mode network found: steps use the host's network
+        warning: the host's network is used: no `pasta` here
         building 14.7s, 4 of 6 steps, 1 cached
         + [internal] load metadata for do… 0.1s
         base
@@ -231,7 +229,7 @@ fn a_tree_fits_into_40_columns() {
 #[test]
 fn a_low_window_shows_less() {
     expect![[r#"
-        warning: no user-mode network found: steps use the host's network
+        warning: the host's network is used: no `pasta` here
         building 14.7s, 4 of 6 steps, 1 cached
         + 1 finished
         base
@@ -243,7 +241,7 @@ fn a_low_window_shows_less() {
     "#]]
     .assert_eq(&screen(60, 9, 14_700));
     expect![[r#"
-        warning: no user-mode network found: steps use the host's network
+        warning: the host's network is used: no `pasta` here
         building 14.7s, 4 of 6 steps, 1 cached
         > [build 2/3] RUN make -C /src all CFLAGS='-O2 -Wall… 13.6s
     "#]]
@@ -255,7 +253,7 @@ fn the_last_state_stays() {
     let mut screen = Screen::default();
     screen.write(all(tree(80, 6)).as_bytes());
     expect![[r#"
-        warning: no user-mode network found: steps use the host's network
+        warning: the host's network is used: no `pasta` here
         took 15.0s, 6 of 6 steps, 1 cached
         + [internal] load metadata for docker.io/library/alpine:latest             0.1s
         base
@@ -342,7 +340,7 @@ fn json_is_one_object_a_line() {
         {"time":"1970-01-01T00:00:01.001Z","type":"step-cached","step":3}
         {"time":"1970-01-01T00:00:01.002Z","type":"step-started","step":4}
         {"time":"1970-01-01T00:00:01.050Z","type":"step-done","step":4,"seconds":0.048}
-        {"time":"1970-01-01T00:00:01.051Z","type":"warning","message":"no user-mode network found: steps use the host's network"}
+        {"time":"1970-01-01T00:00:01.051Z","type":"warning","message":"the host's network is used: no `pasta` here"}
         {"time":"1970-01-01T00:00:01.052Z","type":"step-started","step":5}
         {"time":"1970-01-01T00:00:01.500Z","type":"log","step":5,"stream":"stdout","text":"cc -c main.c\ncc -c "}
         {"time":"1970-01-01T00:00:01.700Z","type":"log","step":5,"stream":"stderr","text":"util.c\n\u001b[31mmain.c:3: warning: unused\u001b[0m\n"}
