@@ -36,7 +36,8 @@ pub(crate) enum Order {
 /// What the init tells the parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
-    /// The process runs; with a terminal, its other end comes along.
+    /// The process runs. With it come the listener to its call filter, if it has one, and the other
+    /// end of its terminal, if it has one.
     Started,
     /// The process could not be started, and the sandbox has ended.
     Failed(Failure),
@@ -47,6 +48,12 @@ pub(crate) enum Report {
 /// One end of the channel.
 #[derive(Debug)]
 pub(crate) struct Channel(OwnedFd);
+
+impl From<Channel> for OwnedFd {
+    fn from(channel: Channel) -> Self {
+        channel.0
+    }
+}
 
 impl Channel {
     pub(crate) fn pair() -> io::Result<(Self, Self)> {
@@ -60,14 +67,7 @@ impl Channel {
     }
 
     pub(crate) fn send(&self, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
-        sendmsg(&self.0, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
-        Ok(())
+        send(self.0.as_fd(), message, fds)
     }
 
     /// The next message, or `None` when the other end is gone.
@@ -95,6 +95,22 @@ impl Channel {
         let message = serde_json::from_slice(&bytes[..received.bytes]).map_err(io::Error::other)?;
         Ok(Some((message, fds)))
     }
+}
+
+/// Sends to the other end of the channel open as `channel`.
+pub(crate) fn send(
+    channel: BorrowedFd<'_>,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message).map_err(io::Error::other)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(channel, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 impl AsFd for Channel {

@@ -89,9 +89,11 @@ pub(crate) struct JobRlimit {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum JobSecurity {
-    /// The default capabilities, and this call filter.
+    /// The default capabilities, and this call filter, whose announcements the caller listens to if
+    /// it is `listened`.
     Sandbox {
         filter: Blob,
+        listened: bool,
     },
     Insecure,
 }

@@ -3,7 +3,7 @@
 //! An [`Executor`] takes the description of a [`Process`] (a root of layers or a directory, mounts,
 //! identity, network, limits) and gives back a [`Running`] one. The sandbox has Docker's defaults.
 //! All its mounts are made in a mount namespace of its own by its first process, which is this very
-//! program executed from sealed memory; when that process ends, or this one is killed, the kernel
+//! program executed as nobody can change it; when that process ends, or this one is killed, the kernel
 //! takes everything away. This crate knows the kernel; it knows no images, keys or Dockerfiles.
 //!
 //! The program's `main` starts with [`run_init_if_asked`] and then [`enter_user_namespace`]:
@@ -24,6 +24,7 @@
 mod capability;
 mod cgroup;
 mod control;
+mod demand;
 mod error;
 mod host;
 mod identity;

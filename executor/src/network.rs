@@ -1,7 +1,8 @@
 //! Network namespaces, kept from one step to the next.
 //!
 //! A namespace with its helper takes tens of milliseconds to make and much of that again to
-//! destroy, and a step without the right to change it leaves nothing in it: so it is used again.
+//! destroy, and a step without the right to change it leaves nothing in it: so it is used again. Its
+//! helper is started when a step first asks for a socket (`demand`).
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
 
 use crate::control::{Order, Report};
+use crate::demand::Service;
 use crate::error::SpawnError;
 use crate::host::{Helper, Host};
 use crate::inits::{Init, Inits};
@@ -37,7 +39,7 @@ pub(crate) struct NetworkPool {
 struct Namespace {
     fd: OwnedFd,
     used: NetworkUsed,
-    _helper: Option<Init>,
+    service: Option<Arc<Service>>,
 }
 
 /// A step's network; dropping it puts the namespace back.
@@ -59,7 +61,7 @@ impl NetworkPool {
     pub(crate) fn prepare(&self, count: usize) {
         let Some(helper) = &self.helper else { return };
         while self.idle_count(helper.used()) < count {
-            match self.make_served(helper) {
+            match self.make(helper.used(), Some(helper)) {
                 Ok(namespace) => self.put_back(namespace),
                 // The step that needs it will say why.
                 Err(_) => return,
@@ -93,19 +95,17 @@ impl NetworkPool {
         used: NetworkUsed,
         helper: Option<&Helper>,
     ) -> Result<Namespace, SpawnError> {
-        if let Some(namespace) = self.take_idle(used) {
-            return Ok(namespace);
-        }
-        match helper {
-            Some(helper) => self.make_served(helper),
-            None => make_namespace().map(|fd| Namespace { fd, used, _helper: None }),
-        }
+        self.take_idle(used).map_or_else(|| self.make(used, helper), Ok)
     }
 
-    fn make_served(&self, helper: &Helper) -> Result<Namespace, SpawnError> {
+    fn make(&self, used: NetworkUsed, helper: Option<&Helper>) -> Result<Namespace, SpawnError> {
         let fd = make_namespace()?;
-        let init = helper.serve(&self.inits, fd.as_fd())?;
-        Ok(Namespace { fd, used: helper.used(), _helper: Some(init) })
+        let copy = || fd.try_clone().map_err(|e| failed("make a network namespace", e));
+        let service = match helper {
+            Some(helper) => Some(Service::new(helper, &self.inits, copy()?)),
+            None => None,
+        };
+        Ok(Namespace { fd, used, service })
     }
 
     fn take_idle(&self, used: NetworkUsed) -> Option<Namespace> {
@@ -135,10 +135,29 @@ impl Lease {
     }
 }
 
+impl Lease {
+    /// What serves it.
+    pub(crate) fn service(&self) -> Option<&Arc<Service>> {
+        self.namespace.as_ref()?.service.as_ref()
+    }
+
+    /// Makes sure that it is served.
+    pub(crate) fn serve(&self) -> Result<(), SpawnError> {
+        match self.service() {
+            Some(service) if !service.start() => {
+                let lost = || failed("serve the network", io::Error::other("it was not served"));
+                Err(service.failure().unwrap_or_else(lost))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Drop for Lease {
     fn drop(&mut self) {
+        let usable = self.reusable && self.service().is_none_or(|service| !service.has_failed());
         if let Some(namespace) = self.namespace.take()
-            && self.reusable
+            && usable
         {
             self.pool.put_back(namespace);
         }
@@ -172,7 +191,11 @@ impl Helper {
     }
 
     /// Starts it on a namespace; it runs until the init that is given back is dropped.
-    fn serve(&self, inits: &Arc<Inits>, namespace: BorrowedFd<'_>) -> Result<Init, SpawnError> {
+    pub(crate) fn serve(
+        &self,
+        inits: &Arc<Inits>,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<Init, SpawnError> {
         let args = self.args();
         let says_ready = matches!(self, Self::Slirp4netns(_));
         let order = Order::Help { args: args.clone(), says_ready };

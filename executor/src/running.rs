@@ -31,7 +31,7 @@ pub struct Running {
 enum State {
     /// With what it holds on to.
     Running {
-        _lease: Lease,
+        lease: Lease,
         _forwards: Vec<Forward>,
     },
     Ended(ExitStatus),
@@ -62,7 +62,7 @@ impl Running {
     ) -> Self {
         let network = lease.used();
         let ports = forwards.iter().map(Forward::address).collect();
-        let state = Mutex::new(State::Running { _lease: lease, _forwards: forwards });
+        let state = Mutex::new(State::Running { lease, _forwards: forwards });
         Self { init, state, streams, network, ports, warnings }
     }
 
@@ -122,6 +122,11 @@ impl Running {
         let reported = self.init.channel().receive::<Report>();
         self.init.wait();
         let out_of_memory = self.init.remove_group();
+        if let State::Running { lease, .. } = &*state
+            && let Some(failure) = lease.service().and_then(|service| service.failure())
+        {
+            return Err(io::Error::other(failure));
+        }
         let status = match reported? {
             Some((Report::Exited(status), _)) => status,
             Some((Report::Failed(failure), _)) => {

@@ -25,8 +25,8 @@ use crate::process::{
     BindSource, Limits, Mount, MountSource, Network, Process, Rlimit, Root, Security, Stdio,
 };
 use crate::running::{Running, Streams};
-use crate::seccomp::{self, Identities};
-use crate::{cgroup, rlimit, sys};
+use crate::seccomp::{self, Identities, Sockets};
+use crate::{cgroup, demand, rlimit, sys};
 
 /// Runs processes, and keeps ready what they need.
 #[derive(Debug)]
@@ -35,14 +35,17 @@ pub struct Executor {
     inits: Arc<Inits>,
     networks: Arc<NetworkPool>,
     filter: Vec<u8>,
+    /// The one that announces sockets.
+    announcing_filter: Vec<u8>,
     unified_control_groups: bool,
-    preparing: Mutex<Vec<JoinHandle<()>>>,
+    /// Threads that make something ready, or wait for somebody to ask for something.
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        let preparing = self.preparing.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for thread in preparing.drain(..) {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             // What it made goes with the pools; what it could not make nobody has asked for.
             drop(thread.join());
         }
@@ -55,11 +58,22 @@ impl Executor {
         let inits = Arc::new(Inits::new(host.hierarchies.clone())?);
         let networks = Arc::new(NetworkPool::new(&host, Arc::clone(&inits)));
         let identities = if host.single_id() { Identities::Single } else { Identities::Many };
-        let filter = seccomp::program(identities);
-        let filter = filter.iter().flat_map(|instruction| instruction.to_le_bytes()).collect();
+        let filter = |sockets| -> Vec<u8> {
+            let program = seccomp::program(identities, sockets);
+            program.iter().flat_map(|instruction| instruction.to_le_bytes()).collect()
+        };
+        let (filter, announcing_filter) = (filter(Sockets::Allowed), filter(Sockets::Announced));
         let unified_control_groups = cgroup::is_unified();
-        let preparing = Mutex::default();
-        Ok(Self { host, inits, networks, filter, unified_control_groups, preparing })
+        let threads = Mutex::default();
+        Ok(Self {
+            host,
+            inits,
+            networks,
+            filter,
+            announcing_filter,
+            unified_control_groups,
+            threads,
+        })
     }
 
     /// What this machine lets us do.
@@ -81,8 +95,15 @@ impl Executor {
             .name("network-starter".to_owned())
             .spawn(move || pool.prepare(networks));
         if let Ok(thread) = thread {
-            self.preparing.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            self.keep(thread);
         }
+    }
+
+    /// Remembers a thread that is to end before this does.
+    fn keep(&self, thread: JoinHandle<()>) {
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
     }
 
     /// Starts a process; it runs when this returns.
@@ -92,6 +113,13 @@ impl Executor {
         let root = self.open_root(&process)?;
         let user = resolve_user(root.as_fd(), &process.user)?;
         let lease = self.networks.lease(process.network, process.security == Security::Sandbox)?;
+        // What may be done to the network, or comes from outside, may come before any socket.
+        let on_demand = lease.service().is_some()
+            && process.security == Security::Sandbox
+            && process.ports.is_empty();
+        if !on_demand {
+            lease.serve()?;
+        }
         let mut warnings: Vec<String> = lease.warning.iter().cloned().collect();
         if self.host.single_id() && user.uid != 0 {
             warnings.push(format!(
@@ -115,7 +143,10 @@ impl Executor {
         let hosts = names::hosts(&process.hostname, &process.extra_hosts);
         let security = match process.security {
             Security::Insecure => JobSecurity::Insecure,
-            Security::Sandbox => JobSecurity::Sandbox { filter: parcel.blob(&self.filter) },
+            Security::Sandbox => {
+                let filter = if on_demand { &self.announcing_filter } else { &self.filter };
+                JobSecurity::Sandbox { filter: parcel.blob(filter), listened: on_demand }
+            }
         };
         let job = Job {
             args: process.args,
@@ -139,10 +170,23 @@ impl Executor {
             show_control_group: self.unified_control_groups,
         };
         let init = self.take_init(&process.limits, process.cgroup_parent.as_deref())?;
-        let terminal = start(&init, &job, parcel)?;
-        let streams = streams.with_terminal(terminal);
+        let mut along = start(&init, &job, parcel)?.into_iter();
+        if on_demand {
+            self.listen(&lease, along.next())?;
+        }
+        let streams = streams.with_terminal(along.next());
         let ports = forward(&process.ports, &lease)?;
         Ok(Running::new(init, lease, ports, streams, warnings))
+    }
+
+    /// Serves the network when the process first asks for it.
+    fn listen(&self, lease: &Lease, listener: Option<OwnedFd>) -> Result<(), SpawnError> {
+        if let Some((service, listener)) = lease.service().zip(listener) {
+            let thread = demand::watch(Arc::clone(service), listener)
+                .map_err(|error| SpawnError::setup("listen to the call filter", error))?;
+            self.keep(thread);
+        }
+        Ok(())
     }
 
     fn identities(&self) -> JobIdentities {
@@ -369,8 +413,8 @@ fn open_streams(stdio: Stdio, parcel: &mut Parcel) -> io::Result<(Streams, JobSt
     }
 }
 
-/// Sends the job and waits until the command runs; gives back its terminal if it has one.
-fn start(init: &Init, job: &Job, parcel: Parcel) -> Result<Option<OwnedFd>, SpawnError> {
+/// Sends the job and waits until the command runs; gives back what comes with [`Report::Started`].
+fn start(init: &Init, job: &Job, parcel: Parcel) -> Result<Vec<OwnedFd>, SpawnError> {
     let failed = |error| SpawnError::setup("tell the sandbox what to run", error);
     let description = crate::job::write(job, &parcel.bytes).map_err(failed)?;
     let fds: Vec<BorrowedFd<'_>> =
@@ -382,7 +426,7 @@ fn start(init: &Init, job: &Job, parcel: Parcel) -> Result<Option<OwnedFd>, Spaw
     drop(fds);
     drop(parcel);
     match init.channel().receive::<Report>().map_err(failed)? {
-        Some((Report::Started, mut fds)) => Ok(fds.pop()),
+        Some((Report::Started, fds)) => Ok(fds),
         Some((Report::Failed(failure), _)) => Err(failure.into()),
         Some((Report::Exited(_), _)) | None => Err(SpawnError::Ended),
     }

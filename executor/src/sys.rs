@@ -14,6 +14,10 @@ const SANDBOX_NAMESPACES: c_int =
 /// Be born in the group given; the C library's constant is too narrow for it.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
+/// `_IOWR('!', 0, struct seccomp_notif)` and `_IOWR('!', 1, struct seccomp_notif_resp)`.
+const SECCOMP_IOCTL_NOTIF_RECV: libc::Ioctl = 0xc050_2100;
+const SECCOMP_IOCTL_NOTIF_SEND: libc::Ioctl = 0xc018_2101;
+
 /// Bytes of stack for the moment between `clone` and `exec`.
 const CHILD_STACK: usize = 64 << 10;
 
@@ -278,8 +282,9 @@ pub(crate) fn join_new_keyring() {
     }
 }
 
-/// Installs a call filter for this thread, as `seccomp::program` makes it.
-pub(crate) fn install_filter(program: &[u64]) -> io::Result<()> {
+/// Installs a call filter for this thread, as `seccomp::program` makes it; gives back the descriptor
+/// by which it announces calls if it is to be `listened` to.
+pub(crate) fn install_filter(program: &[u64], listened: bool) -> io::Result<Option<OwnedFd>> {
     let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     // `struct sock_filter` is eight bytes in the order of our numbers on little-endian machines.
     let filter = libc::sock_fprog {
@@ -297,9 +302,45 @@ pub(crate) fn install_filter(program: &[u64]) -> io::Result<()> {
             )
         })
     };
-    // Without this flag older kernels slow every program down for a side channel that the
+    let listener = if listened { libc::SECCOMP_FILTER_FLAG_NEW_LISTENER } else { 0 };
+    // With the second flag a call that somebody answers is not broken off by a signal.
+    let killable = if listened { libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV } else { 0 };
+    // Without the first flag older kernels slow every program down for a side channel that the
     // namespace boundary does not depend on.
-    install(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW).or_else(|_| install(0)).map(drop)
+    let result = install(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | killable | listener)
+        .or_else(|_| install(libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW | listener))
+        .or_else(|_| install(listener))?;
+    // SAFETY: with a listener the result is its descriptor, which nobody else has.
+    Ok(listened.then(|| unsafe { OwnedFd::from_raw_fd(result as RawFd) }))
+}
+
+/// A call that waits for an answer, by its number in the listener; see [`install_filter`].
+pub(crate) fn announced_call(listener: BorrowedFd<'_>) -> io::Result<u64> {
+    // Number, process, flags and the call itself; the kernel wants it zeroed.
+    let mut call = [0_u64; 10];
+    // SAFETY: the structure is as long as the request says.
+    check(unsafe {
+        libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_RECV, call.as_mut_ptr())
+    })?;
+    Ok(call[0])
+}
+
+/// Lets an announced call take its course, or fail with `errno`.
+pub(crate) fn answer_call(
+    listener: BorrowedFd<'_>,
+    number: u64,
+    errno: Option<c_int>,
+) -> io::Result<()> {
+    const CONTINUE: u64 = 1;
+    // Number, result, error in the low half of the last word and flags in its high half.
+    let last = match errno {
+        None => CONTINUE << 32,
+        Some(errno) => u64::from((-errno) as u32),
+    };
+    let answer = [number, 0, last];
+    // SAFETY: the structure is as long as the request says.
+    check(unsafe { libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, answer.as_ptr()) })
+        .map(drop)
 }
 
 /// Brings the loopback interface of this thread's network up.

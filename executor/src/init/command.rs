@@ -13,6 +13,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::mounts::{Tree, attach, bind};
 use crate::capability;
+use crate::control::{self, Channel};
 use crate::error::{Failure, Step};
 use crate::job::{Job, JobIdentities, JobSecurity, JobStdio, Received};
 use crate::rlimit;
@@ -84,26 +85,34 @@ struct Prepared {
     argv: Vec<CString>,
     environment: Vec<CString>,
     filter: Option<Vec<u64>>,
+    listened: bool,
 }
 
-/// Starts the command; the failure is the child's own where it is the child that fails.
-pub(super) fn start(received: &Received, tree: &Tree, streams: &Streams) -> Result<Pid, Failure> {
+/// Starts the command, and gives back the listener to its call filter if there is to be one; the
+/// failure is the child's own where it is the child that fails.
+pub(super) fn start(
+    received: &Received,
+    tree: &Tree,
+    streams: &Streams,
+) -> Result<(Pid, Option<OwnedFd>), Failure> {
     let prepared = prepare(received)?;
-    let (report, report_end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(Failure::setup("make a pipe"))?;
-    let Some(child) = sys::fork().map_err(Failure::setup("start a process"))? else {
-        let failure = become_command(&received.job, &prepared, tree, streams, report_end);
+    let failed = Failure::setup::<io::Error>;
+    let (report, report_end) = Channel::pair().map_err(failed("make a channel"))?;
+    let Some(child) = sys::fork().map_err(failed("start a process"))? else {
+        let failure = become_command(&received.job, &prepared, tree, streams, report_end.into());
         sys::exit_now(failure)
     };
     drop(report_end);
-    let mut bytes = Vec::new();
-    let read = io::Read::read_to_end(&mut std::fs::File::from(report), &mut bytes);
-    read.map_err(Failure::setup("start the command"))?;
-    if bytes.is_empty() {
-        return Ok(child);
+    let mut listener = None;
+    while let Some((failure, mut fds)) =
+        report.receive::<Option<Failure>>().map_err(failed("start the command"))?
+    {
+        match failure {
+            None => listener = fds.pop(),
+            Some(failure) => return Err(failure),
+        }
     }
-    Err(serde_json::from_slice(&bytes)
-        .unwrap_or_else(|_| Failure::setup("start the command")(Errno::IO)))
+    Ok((child, listener))
 }
 
 fn prepare(received: &Received) -> Result<Prepared, Failure> {
@@ -112,7 +121,7 @@ fn prepare(received: &Received) -> Result<Prepared, Failure> {
     let job = &received.job;
     let filter = match &job.security {
         JobSecurity::Insecure => None,
-        JobSecurity::Sandbox { filter } => {
+        JobSecurity::Sandbox { filter, .. } => {
             let bytes = received.blob(filter).map_err(Failure::setup("read the call filter"))?;
             let (words, _) = bytes.as_chunks::<8>();
             Some(words.iter().map(|word| u64::from_le_bytes(*word)).collect())
@@ -126,6 +135,7 @@ fn prepare(received: &Received) -> Result<Prepared, Failure> {
             .map(|(name, value)| text(format!("{name}={value}")))
             .collect::<Result<_, _>>()?,
         filter,
+        listened: matches!(job.security, JobSecurity::Sandbox { listened: true, .. }),
     })
 }
 
@@ -140,9 +150,8 @@ fn become_command(
     // The one descriptor that stays open until the program runs.
     let mut report_at = sys::numbered(3);
     let tell = |report: &OwnedFd, failure: &Failure| {
-        let text = serde_json::to_vec(failure).unwrap_or_default();
         // Short enough to go through at once; if it cannot, the exit code still tells.
-        let _ = rustix::io::write(report, &text);
+        let _ = control::send(report.as_fd(), &Some(failure), &[]);
         127
     };
     let cwd = match redirect(job, tree, streams, &report, &mut report_at) {
@@ -151,7 +160,8 @@ fn become_command(
     };
     // What the number named before is closed by now.
     std::mem::forget(report);
-    let Err(failure) = set_up(job, prepared, cwd).and_then(|()| execute(job, prepared));
+    let Err(failure) =
+        set_up(job, prepared, cwd, report_at.as_fd()).and_then(|()| execute(job, prepared));
     tell(&report_at, &failure)
 }
 
@@ -231,7 +241,12 @@ fn working_directory(job: &Job, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure
 }
 
 /// Limits, directory, rights, identity: in the order in which each is still allowed.
-fn set_up(job: &Job, prepared: &Prepared, cwd: OwnedFd) -> Result<(), Failure> {
+fn set_up(
+    job: &Job,
+    prepared: &Prepared,
+    cwd: OwnedFd,
+    report: BorrowedFd<'_>,
+) -> Result<(), Failure> {
     let setup = Failure::setup::<Errno>;
     sys::join_new_keyring();
     limits(job)?;
@@ -252,12 +267,21 @@ fn set_up(job: &Job, prepared: &Prepared, cwd: OwnedFd) -> Result<(), Failure> {
     // Before the identity changes, since only a privileged process may filter without giving up
     // set-user-id programs. What follows is on the list.
     if let Some(filter) = &prepared.filter {
-        sys::install_filter(filter).map_err(Failure::setup("install the call filter"))?;
+        install(filter, prepared.listened, report)
+            .map_err(Failure::setup("install the call filter"))?;
     }
     if job.identities != JobIdentities::Single {
         identity(job).map_err(setup("change the user"))?;
     }
     capabilities(job, sandboxed).map_err(setup("set capabilities"))
+}
+
+/// Installs the filter and sends its listener on.
+fn install(filter: &[u64], listened: bool, report: BorrowedFd<'_>) -> io::Result<()> {
+    match sys::install_filter(filter, listened)? {
+        Some(listener) => control::send(report, &None::<Failure>, &[listener.as_fd()]),
+        None => Ok(()),
+    }
 }
 
 fn identity(job: &Job) -> rustix::io::Result<()> {

@@ -1,7 +1,7 @@
 //! The first process of every sandbox: it builds the file tree, starts the command, reaps what the
 //! command leaves behind and ends with it.
 //!
-//! It is this very program, executed from sealed memory ([`crate::run_init_if_asked`]), alone in
+//! It is this very program, executed as nobody can change it ([`crate::run_init_if_asked`]), alone in
 //! its namespaces and with one thread. When the parent dies it dies, and the kernel ends everything
 //! in its process namespace.
 
@@ -11,6 +11,8 @@ mod helper;
 mod masks;
 mod mounts;
 mod place;
+
+pub(crate) use mounts::file_system;
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -72,15 +74,17 @@ fn run(channel: &Channel, mut fds: Vec<OwnedFd>) -> Result<(), Failure> {
     let mut tree = mounts::build(&received, &fds)?;
     let streams = command::Streams::open(&received.job, &tree, &fds)?;
     let children = sys::child_signal().map_err(Failure::setup("watch for children"))?;
-    let command = command::start(&received, &tree, &streams)?;
+    let (command, listener) = command::start(&received, &tree, &streams)?;
     // The contents of secrets and every way to the host go before the command does anything.
     drop(received);
     drop(fds);
     let terminal = streams.into_terminal();
-    let terminal: Vec<_> = terminal.iter().map(AsFd::as_fd).collect();
+    let along: Vec<_> = listener.iter().chain(&terminal).map(AsFd::as_fd).collect();
     channel
-        .send(&Report::Started, &terminal)
+        .send(&Report::Started, &along)
         .map_err(Failure::setup("report the start of the command"))?;
+    drop(along);
+    drop(listener);
     drop(terminal);
     let Some(status) = watch(channel, &children, command)? else { return Ok(()) };
     end_everything();

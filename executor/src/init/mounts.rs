@@ -302,7 +302,7 @@ impl<'a> Builder<'a> {
 }
 
 /// A new file system, attached nowhere, with its kind as the device that `mount` and `df` show.
-pub(super) fn file_system(
+pub(crate) fn file_system(
     kind: &str,
     options: &[(&str, &str)],
     flags: &[&str],

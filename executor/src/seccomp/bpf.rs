@@ -6,6 +6,8 @@ pub(super) enum Verdict {
     Allow,
     /// The call does nothing and gives this errno; 0 is a pretended success.
     Errno(u16),
+    /// The call waits until whoever listens to the filter has said what is to become of it.
+    Notify,
 }
 
 /// How one call is judged: by the low half of one argument, or always the same.
@@ -16,14 +18,13 @@ pub(super) enum Verdict {
 pub(super) struct Check {
     argument: u8,
     mask: u32,
-    values: Vec<u32>,
-    hit: Verdict,
-    miss: Verdict,
+    cases: Vec<(u32, Verdict)>,
+    otherwise: Verdict,
 }
 
 impl Check {
     pub(super) fn always(verdict: Verdict) -> Self {
-        Self { argument: 0, mask: 0, values: Vec::new(), hit: verdict, miss: verdict }
+        Self { argument: 0, mask: 0, cases: Vec::new(), otherwise: verdict }
     }
 
     /// `hit` when `argument & mask` is one of `values`, else `miss`.
@@ -34,7 +35,17 @@ impl Check {
         hit: Verdict,
         miss: Verdict,
     ) -> Self {
-        Self { argument, mask, values: values.to_vec(), hit, miss }
+        Self::cases(argument, mask, values.iter().map(|value| (*value, hit)), miss)
+    }
+
+    /// What `argument & mask` is among `cases`.
+    pub(super) fn cases(
+        argument: u8,
+        mask: u32,
+        cases: impl IntoIterator<Item = (u32, Verdict)>,
+        otherwise: Verdict,
+    ) -> Self {
+        Self { argument, mask, cases: cases.into_iter().collect(), otherwise }
     }
 }
 
@@ -58,6 +69,7 @@ const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 const RET_ALLOW: u32 = 0x7fff_0000;
+const RET_USER_NOTIF: u32 = 0x7fc0_0000;
 const RET_ERRNO: u32 = 0x0005_0000;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 
@@ -104,21 +116,19 @@ fn search(rules: &[(u32, Check)]) -> Vec<u64> {
 }
 
 fn judge(check: &Check) -> Vec<u64> {
-    if check.values.is_empty() {
-        return vec![answer(check.miss)];
+    if check.cases.is_empty() {
+        return vec![answer(check.otherwise)];
     }
     // Classic BPF loads 32 bits; on a little-endian machine the low half comes first.
     let mut program = vec![instruction(LOAD, 0, 0, ARGUMENTS + 8 * u32::from(check.argument))];
     if check.mask != !0 {
         program.push(instruction(AND, 0, 0, check.mask));
     }
-    let count = check.values.len();
-    for (index, value) in check.values.iter().enumerate() {
-        let to_hit = (count - index) as u8;
-        program.push(instruction(JUMP_EQUAL, to_hit, 0, *value));
+    for (value, verdict) in &check.cases {
+        program.push(instruction(JUMP_EQUAL, 0, 1, *value));
+        program.push(answer(*verdict));
     }
-    program.push(answer(check.miss));
-    program.push(answer(check.hit));
+    program.push(answer(check.otherwise));
     program
 }
 
@@ -126,6 +136,7 @@ fn answer(verdict: Verdict) -> u64 {
     let operand = match verdict {
         Verdict::Allow => RET_ALLOW,
         Verdict::Errno(errno) => RET_ERRNO | u32::from(errno),
+        Verdict::Notify => RET_USER_NOTIF,
     };
     instruction(RETURN, 0, 0, operand)
 }

@@ -22,6 +22,10 @@ const CLONE_NEW_MASK: u32 = 0x7e02_0000;
 const PERSONALITIES: [u32; 5] = [0x0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 /// Socket families that reach the kernel's crypto or the hypervisor.
 const REFUSED_FAMILIES: [u32; 2] = [38, 40];
+/// `AF_UNIX`: leads to no network.
+const LOCAL_FAMILY: u32 = 1;
+/// What `socketcall` is to do when it is to be `socket`.
+const SOCKETCALL_SOCKET: u32 = 1;
 const S_IFMT: u32 = 0o170_000;
 const DEVICE_TYPES: [u32; 2] = [0o020_000, 0o060_000];
 
@@ -80,12 +84,20 @@ pub(crate) enum Identities {
     Single,
 }
 
+/// What becomes of a call for a socket that could reach a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sockets {
+    Allowed,
+    /// Whoever listens to the filter is asked first.
+    Announced,
+}
+
 /// The filter, one instruction in each number (`struct sock_filter`, little end first).
-pub(crate) fn program(identities: Identities) -> Vec<u64> {
+pub(crate) fn program(identities: Identities, sockets: Sockets) -> Vec<u64> {
     let sections: Vec<_> = ARCHITECTURES
         .iter()
         .map(|architecture| {
-            let rules = rules(architecture, identities);
+            let rules = rules(architecture, identities, sockets);
             bpf::Section { audit: architecture.audit, ignored_bit: architecture.ignored_bit, rules }
         })
         .collect();
@@ -93,7 +105,11 @@ pub(crate) fn program(identities: Identities) -> Vec<u64> {
 }
 
 /// What each call number is answered with, as ranges that cover every number.
-fn rules(architecture: &Architecture, identities: Identities) -> Vec<(u32, Check)> {
+fn rules(
+    architecture: &Architecture,
+    identities: Identities,
+    sockets: Sockets,
+) -> Vec<(u32, Check)> {
     let mut known: BTreeMap<u32, Check> = BTreeMap::new();
     let mut newest = 0;
     for name in words(profile::ALLOWED) {
@@ -102,7 +118,7 @@ fn rules(architecture: &Architecture, identities: Identities) -> Vec<(u32, Check
             newest = newest.max(number);
         }
     }
-    for (name, check) in special(identities) {
+    for (name, check) in special(identities, sockets) {
         if let Some(number) = (architecture.lookup)(name) {
             known.insert(number, check);
         }
@@ -119,14 +135,19 @@ fn rules(architecture: &Architecture, identities: Identities) -> Vec<(u32, Check
 }
 
 /// Calls that are neither simply allowed nor simply refused.
-fn special(identities: Identities) -> Vec<(&'static str, Check)> {
+fn special(identities: Identities, sockets: Sockets) -> Vec<(&'static str, Check)> {
     let mut special = vec![
         // The C library asks for `clone3` first and takes "no such call" for "use `clone`".
         ("clone3", Check::always(Verdict::Errno(ENOSYS))),
         ("clone", Check::when(0, CLONE_NEW_MASK, &[0], Verdict::Allow, Verdict::Errno(EPERM))),
         ("personality", Check::when(0, !0, &PERSONALITIES, Verdict::Allow, Verdict::Errno(EPERM))),
-        ("socket", Check::when(0, !0, &REFUSED_FAMILIES, Verdict::Errno(EPERM), Verdict::Allow)),
+        ("socket", socket(sockets)),
     ];
+    if sockets == Sockets::Announced {
+        // Its own arguments are in memory, where a filter cannot look.
+        let made = Check::when(0, !0, &[SOCKETCALL_SOCKET], Verdict::Notify, Verdict::Allow);
+        special.push(("socketcall", made));
+    }
     if identities == Identities::Single {
         let pretend = || Check::always(Verdict::Errno(0));
         special.extend(words(profile::PRETENDED).map(|name| (name, pretend())));
@@ -137,6 +158,17 @@ fn special(identities: Identities) -> Vec<(&'static str, Check)> {
         }
     }
     special
+}
+
+fn socket(sockets: Sockets) -> Check {
+    let refused = REFUSED_FAMILIES.iter().map(|family| (*family, Verdict::Errno(EPERM)));
+    match sockets {
+        Sockets::Allowed => Check::cases(0, !0, refused, Verdict::Allow),
+        Sockets::Announced => {
+            let local = (LOCAL_FAMILY, Verdict::Allow);
+            Check::cases(0, !0, refused.chain([local]), Verdict::Notify)
+        }
+    }
 }
 
 /// Starts of ranges of equal answer. Numbers newer than the profile do not exist for the program,

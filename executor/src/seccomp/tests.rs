@@ -7,6 +7,7 @@ const X86: u32 = 0x4000_0003;
 const ALLOW: u32 = 0x7fff_0000;
 const REFUSE: u32 = 0x0005_0001;
 const ABSENT: u32 = 0x0005_0026;
+const NOTIFY: u32 = 0x7fc0_0000;
 const PRETEND: u32 = 0x0005_0000;
 
 /// What the kernel would answer.
@@ -49,7 +50,7 @@ fn native(name: &str) -> u32 {
 
 #[test]
 fn every_call_is_judged_by_name_and_argument() {
-    let program = program(Identities::Many);
+    let program = program(Identities::Many, Sockets::Allowed);
     let namespaces = 0x1000_0000;
     let cases: &[(&str, u64, u32)] = &[
         ("read", 0, ALLOW),
@@ -82,8 +83,29 @@ fn every_call_is_judged_by_name_and_argument() {
 }
 
 #[test]
+fn sockets_that_reach_a_network_are_announced() {
+    let program = program(Identities::Many, Sockets::Announced);
+    let socketcall = (ARCHITECTURES[1].lookup)("socketcall").unwrap();
+    for (audit, number, argument, expected) in [
+        (X86_64, native("socket"), 1, ALLOW),
+        (X86_64, native("socket"), 2, NOTIFY),
+        (X86_64, native("socket"), 10, NOTIFY),
+        (X86_64, native("socket"), 16, NOTIFY),
+        (X86_64, native("socket"), 2 | 1 << 32, NOTIFY),
+        (X86_64, native("socket"), 38, REFUSE),
+        (X86_64, native("socketpair"), 1, ALLOW),
+        (X86_64, native("connect"), 1, ALLOW),
+        (X86, socketcall, 1, NOTIFY),
+        (X86, socketcall, 3, ALLOW),
+    ] {
+        let got = run(&program, audit, number, [argument, 0, 0, 0, 0, 0]);
+        assert_eq!(got, expected, "{audit:#x} {number}({argument:#x})");
+    }
+}
+
+#[test]
 fn the_whole_list_is_allowed_and_the_rest_is_not() {
-    let program = program(Identities::Many);
+    let program = program(Identities::Many, Sockets::Allowed);
     let conditional = ["clone", "socket", "personality"];
     let allowed: Vec<u32> =
         words(profile::ALLOWED).chain(conditional).filter_map(ARCHITECTURES[0].lookup).collect();
@@ -114,7 +136,7 @@ fn names_are_listed_once_and_exist_somewhere() {
 
 #[test]
 fn thirty_two_bit_and_x32_programs_have_the_same_rules() {
-    let program = program(Identities::Many);
+    let program = program(Identities::Many, Sockets::Allowed);
     let x86 = |name| (ARCHITECTURES[1].lookup)(name).unwrap();
     assert_eq!(run(&program, X86, x86("mmap2"), [0; 6]), ALLOW);
     assert_eq!(run(&program, X86, x86("mount"), [0; 6]), REFUSE);
@@ -129,7 +151,7 @@ fn thirty_two_bit_and_x32_programs_have_the_same_rules() {
 
 #[test]
 fn one_mapped_id_pretends_to_change_owners() {
-    let program = program(Identities::Single);
+    let program = program(Identities::Single, Sockets::Allowed);
     let cases: &[(&str, [u64; 6], u32)] = &[
         ("chown", [0, 5, 5, 0, 0, 0], PRETEND),
         ("fchownat", [0; 6], PRETEND),
@@ -148,6 +170,6 @@ fn one_mapped_id_pretends_to_change_owners() {
 
 #[test]
 fn the_search_is_shallow() {
-    let program = program(Identities::Many);
+    let program = program(Identities::Many, Sockets::Allowed);
     assert!(program.len() < 800, "{} instructions", program.len());
 }

@@ -14,10 +14,13 @@ pub(crate) struct Traces {
 
 impl Traces {
     pub(crate) fn of_this_process() -> Self {
-        // One descriptor, the program's own copy, is made once and kept.
+        // One descriptor, the program as the sandboxes see it, is made once and kept.
+        let program = std::env::current_exe().unwrap();
         let descriptors = fs::read_dir("/proc/self/fd").unwrap().flatten().filter(|entry| {
-            fs::read_link(entry.path())
-                .is_ok_and(|target| !target.to_string_lossy().contains("memfd:mybuild-init"))
+            fs::read_link(entry.path()).is_ok_and(|target| {
+                target.file_name() != program.file_name()
+                    && !target.to_string_lossy().contains("memfd:mybuild-init")
+            })
         });
         Self {
             children: children(std::process::id()),
@@ -39,7 +42,8 @@ impl Traces {
     }
 }
 
-fn children(of: u32) -> BTreeSet<String> {
+/// The `stat` of every process that `of` has started.
+pub(crate) fn children(of: u32) -> BTreeSet<String> {
     let stats = fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
         let name = entry.file_name().to_str()?.to_owned();
         name.parse::<u32>().ok()?;

@@ -7,12 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use executor::{Network, NetworkUsed, PortForward, Protocol};
 
 use crate::fixture::Fixture;
+use crate::leftovers::children;
 use crate::{Test, say};
 
 pub(crate) const TESTS: &[Test] = &[
     ("privileged_no_network_is_a_loopback_that_is_up", no_network_is_a_loopback),
     ("privileged_the_hosts_network_is_the_hosts", the_hosts_network),
     ("privileged_the_default_network_is_ones_own_or_says_so", the_default_network),
+    ("privileged_a_network_is_served_when_asked_for", a_network_is_served_when_asked_for),
     ("privileged_a_port_leads_into_the_sandbox", a_port_leads_into_the_sandbox),
 ];
 
@@ -57,6 +59,39 @@ fn the_default_network(fixture: &Fixture) {
     insecure.security = executor::Security::Insecure;
     assert_eq!(fixture.output_of(insecure), first);
     assert_ne!(fixture.output_of(process()), first, "one that could be changed is not used again");
+}
+
+/// A helper costs as much as a small step: whoever opens no socket has none.
+fn a_network_is_served_when_asked_for(fixture: &Fixture) {
+    if fixture.executor.host().network_helper().is_none() {
+        say("no helper here: the step has the host's network");
+        return;
+    }
+    let output = |script: &str| {
+        let mut process = fixture.shell(script);
+        process.network = Network::Default;
+        fixture.output_of(process)
+    };
+    assert_eq!(output("echo quiet"), "quiet\n");
+    assert_eq!(helpers(), 0);
+    // A socket of the machine itself is none of a network.
+    assert_eq!(output("nc local:/nothing </dev/null 2>/dev/null; echo local"), "local\n");
+    assert_eq!(helpers(), 0);
+    let links = "ip -o link | wc -l; ip -o link | wc -l";
+    assert_eq!(output(links), "2\n2\n");
+    assert_eq!(helpers(), 1);
+    assert_eq!(output(links), "2\n2\n");
+    assert_eq!(helpers(), 1, "the next step finds it served");
+    let many = "for n in 1 2 3 4 5 6 7 8; do (ip -o link | wc -l) & done; wait";
+    assert_eq!(output(many), "2\n".repeat(8));
+}
+
+/// How many helpers of this process run.
+fn helpers() -> usize {
+    let inits = children(std::process::id());
+    let id = |stat: &String| stat.split(' ').next().unwrap().parse::<u32>().unwrap();
+    let below = inits.iter().map(id).flat_map(children);
+    below.filter(|stat| ["(pas", "(slirp"].iter().any(|name| stat.contains(name))).count()
 }
 
 fn a_port_leads_into_the_sandbox(fixture: &Fixture) {
