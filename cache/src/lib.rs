@@ -41,7 +41,7 @@ mod stamp;
 #[expect(unsafe_code, reason = "the one system call that rustix does not have")]
 mod sys;
 mod trash;
-mod unnamed;
+pub mod unnamed;
 
 pub use blob::{BlobFile, BlobWriter, VerifiedReader};
 pub use bucket::Bucket;
