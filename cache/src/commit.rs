@@ -73,6 +73,11 @@ impl Store {
         self.inner.commit()
     }
 
+    /// Whether [`Self::flush`] has anything to do.
+    pub fn is_dirty(&self) -> bool {
+        !self.inner.pending_mut().is_empty() || !lock(&self.inner.stamps).is_empty()
+    }
+
     /// Sees to it that what is pending is committed before long.
     pub(crate) fn schedule_commit(&self) {
         let (state, signal) = &*self.inner.committer.thread;

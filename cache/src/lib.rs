@@ -41,7 +41,7 @@ mod stamp;
 #[expect(unsafe_code, reason = "the one system call that rustix does not have")]
 mod sys;
 mod trash;
-pub mod unnamed;
+mod unnamed;
 
 pub use blob::{BlobFile, BlobWriter, VerifiedReader};
 pub use bucket::Bucket;

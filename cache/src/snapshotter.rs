@@ -49,19 +49,17 @@ impl Store {
         &self,
         mounts: &dyn Fn(&Path, OverlayFlavor) -> bool,
     ) -> Result<Snapshotter, StoreError> {
-        let system = rustix::system::uname();
-        let user = rustix::process::geteuid();
-        // Inside a user namespace the same number is another user.
-        let namespace = std::fs::read_link("/proc/self/ns/user").unwrap_or_default();
-        let is_first = namespace.as_os_str() == "user:[4026531837]";
-        let who = if is_first { format!("{user}") } else { format!("{user} in a namespace") };
-        let name = format!("snapshotter {} {who}", system.release().to_string_lossy());
-        if let Some(known) = self.setting(&name).as_deref().and_then(Snapshotter::from_name) {
+        if let Some(known) = self.known_snapshotter() {
             return Ok(known);
         }
         let found = self.probe(mounts)?;
-        self.put_setting(&name, found.name());
+        self.put_setting(&setting_name(), found.name());
         Ok(found)
+    }
+
+    /// What [`Self::snapshotter`] has found before.
+    pub fn known_snapshotter(&self) -> Option<Snapshotter> {
+        self.setting(&setting_name()).as_deref().and_then(Snapshotter::from_name)
     }
 
     fn probe(
@@ -81,6 +79,17 @@ impl Store {
         }
         Ok(Snapshotter::Copy)
     }
+}
+
+/// The answer's name holds everything that it depends on.
+fn setting_name() -> String {
+    let system = rustix::system::uname();
+    let user = rustix::process::geteuid();
+    // Inside a user namespace the same number is another user.
+    let namespace = std::fs::read_link("/proc/self/ns/user").unwrap_or_default();
+    let is_first = namespace.as_os_str() == "user:[4026531837]";
+    let who = if is_first { format!("{user}") } else { format!("{user} in a namespace") };
+    format!("snapshotter {} {who}", system.release().to_string_lossy())
 }
 
 /// Whether a file system can hold an overlay's upper directory as far as can be told without

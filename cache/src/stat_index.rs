@@ -104,6 +104,11 @@ impl StatIndex {
         self.lock_new().insert(key_of(path), entry);
     }
 
+    /// Whether [`Self::save`] has anything to write.
+    pub fn has_news(&self) -> bool {
+        !self.lock_new().is_empty()
+    }
+
     /// Writes the index back, if something was [`put`](Self::put) into it. Of two processes that
     /// do so at once the later wins.
     pub fn save(&self) -> Result<(), StoreError> {

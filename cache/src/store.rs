@@ -1,7 +1,6 @@
 //! The store: opening it, looking into it, closing it.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bucket::{BALLAST, Bucket, INDEX, OCI_LAYOUT, RECORDS};
+use crate::bucket::{BALLAST, Bucket, INDEX, OCI_LAYOUT};
 use crate::commit::{CommitStep, Committer};
 use crate::database::{Database, DatabaseError, Kind, Row, is_corruption};
 use crate::lease::{self, Lease};
@@ -70,12 +69,6 @@ pub enum OpenError {
         root: PathBuf,
         /// The version found.
         version: i32,
-    },
-    /// The directory has something else in it.
-    #[error("`{}` is no store, and not empty; choose another directory", root.display())]
-    NotAStore {
-        /// The directory.
-        root: PathBuf,
     },
     /// On network file systems locks between processes do not hold.
     #[error("the store at `{}` is on {kind}, where locks do not hold; choose a local directory", root.display())]
@@ -456,7 +449,6 @@ fn create(root: &Path) -> Result<(), OpenError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
     builder.create(root).map_err(failed("create", root))?;
-    refuse_foreign(root)?;
     refuse_network(root)?;
     let private = std::fs::Permissions::from_mode(0o700);
     std::fs::set_permissions(root, private).map_err(failed("protect", root))?;
@@ -471,29 +463,6 @@ fn create(root: &Path) -> Result<(), OpenError> {
         write_new(&path, content).map_err(failed("write", &path))?;
     }
     Ok(())
-}
-
-/// A store's directory becomes its owner's alone and fills up with files of ours: one that has only
-/// files of somebody else was not meant. What a file system begins with is no such file.
-fn refuse_foreign(root: &Path) -> Result<(), OpenError> {
-    let failed = |source| OpenError::Io { action: "read", path: root.to_owned(), source };
-    let mut is_foreign = false;
-    for entry in std::fs::read_dir(root).map_err(failed)? {
-        let name = entry.map_err(failed)?.file_name();
-        if is_part(&name) {
-            return Ok(());
-        }
-        is_foreign |= name != "lost+found";
-    }
-    match is_foreign {
-        true => Err(OpenError::NotAStore { root: root.to_owned() }),
-        false => Ok(()),
-    }
-}
-
-fn is_part(name: &OsStr) -> bool {
-    let buckets = Bucket::ALL.iter().filter_map(|bucket| Path::new(bucket.name()).iter().next());
-    buckets.chain([INDEX, OCI_LAYOUT, RECORDS, BALLAST].map(OsStr::new)).any(|part| part == name)
 }
 
 fn refuse_network(root: &Path) -> Result<(), OpenError> {

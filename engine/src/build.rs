@@ -201,16 +201,25 @@ impl Engine {
             self.tell_store_warnings(&session.steps);
             session.steps.start_again();
         };
+        self.flush().await.and(outcome)
+    }
+
+    async fn flush(&self) -> Result<(), BuildError> {
+        if !self.store.is_dirty() {
+            return Ok(());
+        }
         let store = self.store.clone();
-        let flushed = blocking(move || {
-            store.flush().map_err(|e| BuildError::system("failed to write to the store", &e))
-        });
-        flushed.await.and(outcome)
+        let failed = |e| BuildError::system("failed to write to the store", &e);
+        blocking(move || store.flush().map_err(failed)).await
     }
 
     async fn tell_snapshotter(&self, steps: &Steps) -> Result<(), BuildError> {
         let (store, machine) = (self.store.clone(), self.machine.clone());
-        if blocking(move || machine.snapshotter(&store)).await? == cache::Snapshotter::Copy {
+        let snapshotter = match machine.known_snapshotter(&store) {
+            Some(known) => known,
+            None => blocking(move || machine.snapshotter(&store)).await?,
+        };
+        if snapshotter == cache::Snapshotter::Copy {
             let root = self.store.root().display();
             steps.warn(format!(
                 "overlay mounts do not work in `{root}`: files are copied for every step"

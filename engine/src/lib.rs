@@ -32,7 +32,6 @@ mod steps;
 mod stop;
 pub mod tree;
 mod upkeep;
-mod whole_file;
 mod worker;
 
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
@@ -43,4 +42,3 @@ pub use event::{Event, Progress, StepId, Stream};
 pub use executor::{enter_user_namespace, run_init_if_asked};
 pub use plan::{GraphFormat, Plan};
 pub use request::*;
-pub use whole_file::replace_file;

@@ -36,6 +36,15 @@ impl Machine {
         Ok(self.executor.get_or_init(|| made))
     }
 
+    /// How stacks of layers are put together in `store`, if that was tried before.
+    pub(crate) fn known_snapshotter(&self, store: &Store) -> Option<Snapshotter> {
+        if let Some(known) = self.snapshotter.get() {
+            return Some(*known);
+        }
+        let known = store.known_snapshotter()?;
+        Some(*self.snapshotter.get_or_init(|| known))
+    }
+
     /// How stacks of layers are put together in `store`: tried once, and remembered there.
     pub(crate) fn snapshotter(&self, store: &Store) -> Result<Snapshotter, BuildError> {
         if let Some(known) = self.snapshotter.get() {

@@ -215,6 +215,11 @@ impl View {
         Ok(Some((stat.mode.into(), stat.uid, stat.gid)))
     }
 
+    /// Whether [`Self::save_index`] has anything to write.
+    pub fn index_has_news(&self) -> bool {
+        self.index().is_some_and(cache::StatIndex::has_news)
+    }
+
     /// Writes back what the index has learnt of this context, for the next build.
     pub fn save_index(&self) -> Result<(), cache::StoreError> {
         self.index().map_or(Ok(()), cache::StatIndex::save)

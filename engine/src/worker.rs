@@ -215,8 +215,13 @@ impl BuildWorker {
 
     /// Writes back what was learnt of the contexts' files.
     pub(crate) async fn save_indexes(&self) {
-        let views: Vec<Arc<View>> =
-            self.views.lock().expect("no panic while held").values().cloned().collect();
+        let views: Vec<Arc<View>> = {
+            let views = self.views.lock().expect("no panic while held");
+            views.values().filter(|view| view.index_has_news()).cloned().collect()
+        };
+        if views.is_empty() {
+            return;
+        }
         let steps = self.steps.clone();
         let saved = blocking(move || {
             for view in views {

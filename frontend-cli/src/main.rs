@@ -9,8 +9,9 @@ use frontend_cli::exit::Exit;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Threads for what waits (network, processes). Heavy work has its own threads.
-const WORKERS: usize = 4;
+/// Threads for what waits (network, processes), beside the one that the build itself runs on. Heavy work
+/// has its own threads.
+const WORKERS: usize = 1;
 
 fn main() -> ExitCode {
     // The sandbox runs this very file as process 1 of a step: nothing may happen before.

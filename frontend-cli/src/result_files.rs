@@ -1,6 +1,7 @@
 //! What a build leaves for scripts: `--iidfile` and `--metadata-file`.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -21,14 +22,23 @@ pub fn remove_stale(path: &Path) -> anyhow::Result<()> {
 
 /// Writes `bytes` to `path`, all or nothing. A pipe or a device is written to as it is.
 pub fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let written = engine::replace_file(path, |file| {
-        file.write_all(bytes)?;
-        match file.metadata()?.is_file() {
-            true => file.sync_data(),
-            false => Ok(()),
-        }
-    });
+    let is_special = std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file());
+    let written =
+        if is_special { std::fs::write(path, bytes) } else { write_atomically(path, bytes) };
     written.with_context(|| format!("failed to write `{}`", path.display()))
+}
+
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = tempfile::Builder::new()
+        .prefix(".mybuild-")
+        // The umask still takes its part.
+        .permissions(std::fs::Permissions::from_mode(0o666))
+        .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    file.write_all(bytes)?;
+    file.as_file().sync_data()?;
+    file.persist(path)?;
+    Ok(())
 }
 
 /// The image id: that of the config, or, of several platforms, of the index.

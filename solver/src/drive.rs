@@ -4,9 +4,11 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use llb::{Definition, Op, VertexId};
 use oci::Digest;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::key::CacheKey;
@@ -86,6 +88,9 @@ pub trait Worker: Send + Sync + 'static {
 
 /// What came of a task: `None` if the build ended before it.
 type Answer<R, E> = Option<Result<(Event, Option<R>), (VertexId, E)>>;
+/// What is under way. The driver polls it itself: whatever takes time happens elsewhere (in a blocking
+/// room, a sandbox, a registry), so that another thread would only have to be woken for nothing.
+type Tasks<R, E> = FuturesUnordered<BoxFuture<'static, Answer<R, E>>>;
 
 /// Solves `definition` for `targets` and gives back their results, in order. Processes take a slot
 /// each. The first failure (its vertex and error) cancels everything else; `cancel` does, too: what
@@ -103,7 +108,7 @@ pub async fn drive<W: Worker>(
     let stop = cancel.child_token();
     let mut scheduler = Scheduler::new(definition.clone(), targets, fresh_salt);
     let mut results: HashMap<VertexId, W::Result> = HashMap::new();
-    let mut tasks: JoinSet<Answer<W::Result, W::Error>> = JoinSet::new();
+    let mut tasks: Tasks<W::Result, W::Error> = FuturesUnordered::new();
     let mut failure = None;
     loop {
         while let Some(request) = if stop.is_cancelled() { None } else { scheduler.poll() } {
@@ -117,7 +122,7 @@ pub async fn drive<W: Worker>(
             break;
         }
         tokio::select! {
-            Some(answer) = tasks.join_next() => match answer.expect("a task of the driver does not panic") {
+            Some(answer) = tasks.next() => match answer {
                 Some(Ok((event, result))) => take(&mut scheduler, &mut results, event, result),
                 Some(Err(error)) => fail(&mut failure, &stop, error),
                 None => {}
@@ -169,7 +174,7 @@ fn start<W: Worker>(
     stop: &CancellationToken,
     results: &HashMap<VertexId, W::Result>,
     request: Request,
-    tasks: &mut JoinSet<Answer<W::Result, W::Error>>,
+    tasks: &mut Tasks<W::Result, W::Error>,
 ) -> Result<Option<(Event, Option<W::Result>)>, (VertexId, W::Error)> {
     let worker = worker.clone();
     match request {
@@ -184,30 +189,30 @@ fn start<W: Worker>(
         }
         Request::Identify(vertex) => {
             let stop = stop.clone();
-            tasks.spawn(async move {
+            tasks.push(Box::pin(async move {
                 let source = stop.run_until_cancelled(worker.identify(vertex)).await?;
                 Some(source.map_err(|e| (vertex, e)).map(|source| {
                     let available = source.result.is_some();
                     (Event::Identified { vertex, key: source.key, available }, source.result)
                 }))
-            });
+            }));
         }
         Request::Content(vertex, reads) => {
             let inputs =
                 definition.inputs(vertex).iter().map(|i| results.get(&i.vertex).cloned()).collect();
             let stop = stop.clone();
-            tasks.spawn(async move {
+            tasks.push(Box::pin(async move {
                 let digests =
                     stop.run_until_cancelled(worker.content(vertex, reads, inputs)).await?;
                 Some(digests.map_err(|e| (vertex, e)).map(|d| (Event::Content(vertex, d), None)))
-            });
+            }));
         }
         Request::Execute { vertex, key, alias, salt } => {
             let inputs: Vec<W::Result> =
                 definition.inputs(vertex).iter().map(|i| results[&i.vertex].clone()).collect();
             let is_process = matches!(definition.vertex(vertex).op, Op::Exec(_));
             let (slots, cancel) = (slots.clone(), stop.clone());
-            tasks.spawn(async move {
+            tasks.push(Box::pin(async move {
                 let _slot = match is_process {
                     true => Some(cancel.run_until_cancelled(slots.acquire()).await?),
                     false => None,
@@ -226,7 +231,7 @@ fn start<W: Worker>(
                 };
                 let result = worker.execute(run).await.map_err(|e| (vertex, e));
                 Some(result.map(|result| (Event::Executed(vertex), Some(result))))
-            });
+            }));
         }
     }
     Ok(None)

@@ -229,25 +229,6 @@ fn a_download_of_wrong_bytes_is_not_kept() {
 }
 
 #[test]
-fn a_directory_of_other_things_is_refused_and_left_alone() {
-    let root = root();
-    std::fs::create_dir(root.path().join("lost+found")).unwrap();
-    drop(open(root.path()));
-    // What somebody has removed a part of is still a store.
-    std::fs::remove_file(root.path().join("oci-layout")).unwrap();
-    std::fs::write(root.path().join("letter.txt"), "Dear").unwrap();
-    drop(open(root.path()));
-
-    let home = self::root();
-    std::fs::write(home.path().join("letter.txt"), "Dear").unwrap();
-    let mode = || home.path().metadata().unwrap().permissions();
-    let before = mode();
-    let refused = Store::open(home.path(), Options::default()).unwrap_err();
-    assert!(matches!(refused, OpenError::NotAStore { .. }), "{refused}");
-    assert_eq!((names(home.path()), mode()), (vec!["letter.txt".to_owned()], before));
-}
-
-#[test]
 fn a_newer_store_is_refused_and_left_alone() {
     let root = root();
     drop(open(root.path()));

@@ -7,7 +7,7 @@ use oci::Platform;
 use tokio_util::sync::CancellationToken;
 
 use super::Export;
-use super::layout::place;
+use super::layout::{place, replace};
 use crate::assemble::AssembledImage;
 use crate::error::{BuildError, chain};
 use crate::file_layer;
@@ -15,7 +15,6 @@ use crate::machine::Machine;
 use crate::request::Destination;
 use crate::stop::Stoppable;
 use crate::tree::{self, View};
-use crate::whole_file::replace_file;
 use crate::worker::blocking;
 
 /// Writes each image's files to `dest`, into a folder a platform if asked, or if there are several.
@@ -116,7 +115,7 @@ fn write_tar(
         std::io::Write::flush(&mut out)
     };
     let written = match dest {
-        Destination::Path(path) => replace_file(path, |file| write(file)),
+        Destination::Path(path) => replace(path, |file| write(file)),
         Destination::Stdout => write(&mut std::io::stdout()),
     };
     written.map_err(|e| BuildError::system(format!("failed to write {}", place(dest)), &e))

@@ -16,7 +16,6 @@ use crate::assemble::AssembledImage;
 use crate::error::BuildError;
 use crate::request::Destination;
 use crate::stop::Stoppable;
-use crate::whole_file::replace_file;
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
@@ -56,7 +55,7 @@ impl Layout<'_> {
     pub(crate) fn write(&self, dest: &Destination, tar: bool) -> Result<(), BuildError> {
         let written = match (dest, tar) {
             (Destination::Path(path), false) => self.to_directory(path),
-            (Destination::Path(path), true) => replace_file(path, |file| self.to_tar(file)),
+            (Destination::Path(path), true) => replace(path, |file| self.to_tar(file)),
             (Destination::Stdout, _) => self.to_tar(&mut io::stdout().lock()),
         };
         written
@@ -81,7 +80,7 @@ impl Layout<'_> {
                 continue;
             }
             let mut blob = Stoppable::new(blob.open_verified()?, self.stop);
-            replace_file(&target, |file| io::copy(&mut blob, file).map(drop))?;
+            replace(&target, |file| io::copy(&mut blob, file).map(drop))?;
         }
         // Builds that write to one layout at the same time do not lose each other's images.
         let locked = File::open(directory)?;
@@ -99,7 +98,7 @@ impl Layout<'_> {
         manifests.extend(named.iter().cloned());
         // The index comes last: it names what is there by then.
         for (name, content) in self.documents(manifests).iter().rev() {
-            replace_file(&directory.join(name), |file| file.write_all(content))?;
+            replace(&directory.join(name), |file| file.write_all(content))?;
         }
         Ok(())
     }
@@ -231,4 +230,26 @@ fn find_blob(store: &Store, digest: &Digest) -> io::Result<BlobFile> {
     let missing =
         || io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"));
     store.blob(digest).ok_or_else(missing)
+}
+
+/// Writes a file that replaces `path` only when all of it is there. What is no regular file (a
+/// pipe, a terminal) is written in place; a link leads to what is replaced.
+pub(crate) fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    // `/dev/stdout` is such a link: a name in /dev must never become a file.
+    let target = std::fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
+    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+        return write(&mut File::options().write(true).open(path)?);
+    }
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The umask applies, as to any file a user makes.
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let mut temporary =
+        tempfile::Builder::new().prefix(".mybuild-").permissions(mode).tempfile_in(folder)?;
+    write(temporary.as_file_mut())?;
+    temporary.persist(path).map_err(|e| e.error)?;
+    Ok(())
 }

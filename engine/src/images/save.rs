@@ -10,9 +10,8 @@ use oci::{Descriptor, Digest, Index, Platform, Reference};
 use super::{By, Variant, find, read_variants};
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::export::{DockerEntry, OCI_LAYOUT, name_annotations, to_tar};
+use crate::export::{DockerEntry, OCI_LAYOUT, name_annotations, replace, to_tar};
 use crate::request::Destination;
-use crate::whole_file::replace_file;
 use crate::worker::blocking;
 
 impl Engine {
@@ -61,10 +60,8 @@ fn save(
     ];
     let blobs: BTreeSet<&Digest> = blobs.iter().collect();
     match dest {
-        Destination::Path(path) => replace_file(path, |file| {
-            to_tar(store, file, &blobs, &documents)
-        })
-        .map_err(|e| BuildError::system(format!("failed to write `{}`", path.display()), &e)),
+        Destination::Path(path) => replace(path, |file| to_tar(store, file, &blobs, &documents))
+            .map_err(|e| BuildError::system(format!("failed to write `{}`", path.display()), &e)),
         Destination::Stdout => to_tar(store, &mut std::io::stdout().lock(), &blobs, &documents)
             .map_err(|e| BuildError::system("failed to write standard output", &e)),
     }

@@ -44,6 +44,9 @@ impl Opened {
     }
 }
 
+/// So many files are hashed sooner by one thread than others wake up.
+const FEW: usize = 64;
+
 impl View {
     /// Hashes the content of every file of `tree` that is taken in and not known yet. A file that the
     /// index knows with the same device, number, size and times is not opened.
@@ -59,19 +62,21 @@ impl View {
 
     fn hash_all(&self, tree: &Tree) -> Result<(), TreeError> {
         let nodes = tree.nodes();
-        (0..nodes.len()).into_par_iter().with_min_len(64).try_for_each_init(
-            Vec::new,
-            |path, index| {
-                let node = &nodes[index];
-                if node.stat.kind != Kind::File || !node.shown || node.content.get().is_some() {
-                    return Ok(());
-                }
-                tree.path(Tree::id(index), path);
-                let content = self.hash_file(path, node)?;
-                node.content.get_or_init(|| content);
-                Ok(())
-            },
-        )
+        let hash = |path: &mut Vec<u8>, index: usize| {
+            let node = &nodes[index];
+            if node.stat.kind != Kind::File || !node.shown || node.content.get().is_some() {
+                return Ok(());
+            }
+            tree.path(Tree::id(index), path);
+            let content = self.hash_file(path, node)?;
+            node.content.get_or_init(|| content);
+            Ok(())
+        };
+        if nodes.len() <= FEW {
+            let mut path = Vec::new();
+            return (0..nodes.len()).try_for_each(|index| hash(&mut path, index));
+        }
+        (0..nodes.len()).into_par_iter().with_min_len(FEW).try_for_each_init(Vec::new, hash)
     }
 
     fn hash_file(&self, path: &[u8], node: &Node) -> Result<FileContent, TreeError> {

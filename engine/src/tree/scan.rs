@@ -196,7 +196,11 @@ impl Scan<'_> {
         let mut nodes = vec![root];
         let mut level: Vec<Pending> = pending.into_iter().collect();
         while !level.is_empty() {
-            let listings: Vec<_> = level.par_iter().map(|dir| self.list(dir)).collect();
+            // One directory is read sooner than another thread wakes up.
+            let listings: Vec<_> = match level.as_slice() {
+                [only] => vec![self.list(only)],
+                _ => level.par_iter().map(|dir| self.list(dir)).collect(),
+            };
             let mut next = Vec::new();
             let found = listings.iter().flatten().map(|listing| listing.children.len());
             nodes.reserve_exact(found.sum());

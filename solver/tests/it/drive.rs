@@ -56,6 +56,8 @@ impl Worker for Script {
     async fn execute(&self, run: Executed<'_, String>) -> Result<String, String> {
         let name = self.name(run.vertex);
         if name.starts_with("fail") {
+            // Whatever may run beside it has begun by then.
+            tokio::task::yield_now().await;
             return Err(format!("{name} failed"));
         }
         if name.starts_with("hang") {
