@@ -44,7 +44,7 @@ def arguments():
     parser.add_argument("--builders", type=listed(known), default=known, metavar="NAME,…", help=", ".join(known))
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each builder (default: 5)")
     parser.add_argument("--work", metavar="DIR", help="empty directory to work in (default: a temporary one)")
-    parser.add_argument("--size", type=int, default=14, metavar="GIB", help="of the file system in memory (default: 14)")
+    parser.add_argument("--size", type=int, default=14, metavar="GIB", help="of the file system in memory (default: 14); 0: take --work as it is")
     parser.add_argument("--scale", type=float, default=1.0, help="part of the full size, to try the script itself")
     parser.add_argument("--results", metavar="FILE", help="JSON of all runs; scenarios it has already are kept or replaced")
     parser.add_argument("--write-docs", action="store_true", help="write docs/performance.md and docs/performance.svg")
@@ -161,8 +161,9 @@ def measure_scenario(scenario, builders, place, given, results):
 
 
 def one_run(scenario, builder, place, script):
-    if scenario.cold:
+    if scenario.cold and builder.name != report.FLOOR:
         builder.wipe()
+        scenario.warm(place, builder)
     scenario.before(place)
     shutil.rmtree(place.scratch)
     os.makedirs(place.scratch)

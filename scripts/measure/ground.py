@@ -29,9 +29,13 @@ def memory_file_system(directory, gib, keep):
 
     Its image has no name any more once it is mounted, and the mount is in a namespace of this program
     alone: nothing is left however the program ends. Without root the directory is taken as it is.
-    With `keep` the mount is everyone's and stays.
+    With `keep` the mount is everyone's and stays. Without a size the directory is taken as it is, too:
+    somebody has put it, and the state of a daemon that is measured, where they should be.
     """
     os.makedirs(directory, exist_ok=True)
+    if not gib:
+        yield f"`{file_system_type(directory)}`, as it was given"
+        return
     if os.geteuid() != 0:
         yield f"`{file_system_type(directory)}`, not in memory (no root)"
         return

@@ -59,7 +59,7 @@ class Scenario:
     """One build, measured warm: whoever is measured has built it once before, unless `warm` says else."""
 
     name = what = ""
-    cold = False  # every state is thrown away before each timed run
+    cold = False  # every state is thrown away before each timed run, and warmed again
     only = None  # names of the builders that it is for, if not all
     asked_for = False  # runs only when it is named
     runs = None  # runs at most
@@ -153,6 +153,8 @@ class CopyFiles(NoopFiles):
 class CopyBig(Scenario):
     name = "copy-big"
     what = "`COPY` of one file of 1 GiB to a place where it was not before"
+    cold = True  # what they keep of it would fill the file system
+    runs = 3
 
     def prepare(self, place):
         big_file(f"{place.context}/big", place.scaled(1024))
