@@ -39,7 +39,8 @@ pub struct BlobFile {
 #[derive(Debug)]
 pub struct VerifiedReader {
     file: File,
-    hash: Hash,
+    /// `None`: this session has hashed the bytes as it wrote them, a moment ago.
+    hash: Option<Hash>,
     expected: Digest,
 }
 
@@ -253,9 +254,10 @@ impl BlobFile {
         File::open(&self.path)
     }
 
-    /// Opens it for reading to the end, where wrong bytes become an error.
+    /// Opens it for reading to the end, where wrong bytes become an error. A blob that waits for
+    /// its commit is not hashed again.
     pub fn open_verified(&self) -> io::Result<VerifiedReader> {
-        let hash = Hash::of_algorithm(&self.digest);
+        let hash = self.temporary.is_none().then(|| Hash::of_algorithm(&self.digest));
         Ok(VerifiedReader { file: self.open()?, hash, expected: self.digest.clone() })
     }
 }
@@ -263,9 +265,10 @@ impl BlobFile {
 impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.file.read(buffer)?;
+        let Some(hash) = &mut self.hash else { return Ok(count) };
         if count > 0 || buffer.is_empty() {
-            self.hash.update(&buffer[..count]);
-        } else if self.hash.clone().finish() != self.expected {
+            hash.update(&buffer[..count]);
+        } else if hash.clone().finish() != self.expected {
             let message = format!("blob {} is damaged", self.expected);
             return Err(io::Error::new(io::ErrorKind::InvalidData, message));
         }

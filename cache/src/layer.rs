@@ -31,7 +31,9 @@ mod tarball;
 mod unpack;
 
 pub use archive::ArchiveError;
-pub use diff::{DiffOptions, WrittenTar, diff, diff_trees, write_entries, write_tar};
+pub use diff::{
+    CompressedCopy, DiffOptions, WrittenTar, diff, diff_trees, write_entries, write_tar,
+};
 pub use directory::{DirectoryOptions, DirectorySink, Finished, Flavor, Warning};
 pub use lower::Lower;
 pub use read::{read_entry, read_xattrs};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Store};
 use llb::{Definition, Input as VertexInput, VertexId};
 use oci::{Descriptor, Digest, Platform};
@@ -20,6 +21,7 @@ use crate::event::{Event, Progress};
 use crate::export::Export;
 use crate::image_source::{Images, ResolvedImage};
 use crate::input::{self, Input};
+use crate::layer_tar;
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::plan::Plan;
@@ -187,10 +189,11 @@ impl Engine {
             plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         session.steps.add_plan(&definition, &targets);
         self.tell_snapshotter(&session.steps).await?;
+        let encodings = session.encodings(&plans);
         let mut attempts = 1..ATTEMPTS;
         let outcome = loop {
-            let layers =
-                Layers::new(self.store.clone(), self.machine.clone(), session.steps.clone());
+            let (store, machine) = (self.store.clone(), self.machine.clone());
+            let layers = Layers::new(store, machine, session.steps.clone(), encodings.clone());
             let layers = Arc::new(layers);
             let outcome = self.attempt(&session, &definition, &plans, &layers, cancel).await;
             layers.close().await;
@@ -358,6 +361,13 @@ fn built(platform: &Platform, image: &AssembledImage) -> BuiltImage {
 }
 
 impl Session {
+    /// In what forms the layers are wanted; none when they get other times first.
+    fn encodings(&self, plans: &[PlatformPlan]) -> Vec<Encoding> {
+        let is_clamped = self.request.source_date_epoch.is_some()
+            || plans.iter().any(|plan| plan.lowered.source_date_epoch.is_some());
+        if is_clamped { Vec::new() } else { layer_tar::encodings(&self.request.outputs) }
+    }
+
     /// Parses and lowers for every platform, resolving the images that lowering asks for.
     async fn lower(&mut self) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
         let parsed = parser::parse(&self.input.text);

@@ -131,6 +131,7 @@ impl BuildWorker {
                 output: 0,
                 inputs: vec![Some(&view)],
                 previous: None,
+                encodings: &[],
                 warn: &|warning| steps.warn(warning),
             };
             let layer = layer.write(true)?;

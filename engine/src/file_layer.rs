@@ -3,15 +3,16 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time, write_entries};
+use cache::layer::compress::Compression as Encoding;
+use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time};
 use cache::{LayerId, Store};
 use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
 use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target};
+use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
-use crate::stop::Stoppable;
 use crate::tree::View;
 
 /// Everything a file operation's layer is made with.
@@ -25,6 +26,8 @@ pub(crate) struct FileLayer<'a> {
     pub(crate) inputs: Vec<Option<&'a View>>,
     /// The layer that the same operation made last time.
     pub(crate) previous: Option<LayerId>,
+    /// What its tar is compressed to while it is written, see [`LayerTar`].
+    pub(crate) encodings: &'a [Encoding],
     /// Told what was left out or done otherwise than asked.
     pub(crate) warn: &'a dyn Fn(String),
 }
@@ -49,14 +52,9 @@ impl FileLayer<'_> {
 
     /// Writes the tar to the store.
     fn write_tar(&self) -> Result<LayerId, BuildError> {
-        let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
-        let mut out = Stoppable::new(&mut writer, self.stop);
-        let written = write_entries(&mut out, |sink| self.apply(Target::Sink(sink)));
-        let (written, _) = written.map_err(file_error)?;
-        let digest = written.diff_id.0.clone();
-        writer.commit(Some((&digest, written.size))).map_err(|e| failed(&e))?;
-        let descriptor = oci::Descriptor::new(oci::media_type::LAYER, digest, written.size);
-        Ok(self.store.add_blob_layer(&written.diff_id, &descriptor))
+        let tar = LayerTar { store: self.store, encodings: self.encodings, stop: self.stop };
+        let kept = tar.write(|sink| self.apply(Target::Sink(sink)), file_error)?;
+        Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
     }
 
     fn apply(&self, target: Target<'_>) -> Result<file_op::Applied, FileOpError> {

@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cache::layer::{DiffOptions, DirectorySink, Finished, Flavor, Lower, UnpackOptions};
+use cache::layer::compress::Compression as Encoding;
+use cache::layer::{
+    DiffOptions, DirectorySink, Finished, Flavor, LayerError, LayerSink, Lower, UnpackOptions,
+};
 use cache::{LayerId, NewLayer, Store};
 use oci::{Descriptor, DiffId, Platform, media_type};
 use tokio::sync::OnceCell;
@@ -17,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::assemble::{AssembledImage, AssembledLayer};
 use crate::error::BuildError;
 use crate::export::oci_type;
+use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::stack;
 use crate::steps::Steps;
@@ -53,13 +57,21 @@ struct Shelf {
     damaged: Arc<AtomicBool>,
     /// The build needs no more layers.
     stop: CancellationToken,
+    /// What the tars of an image's layers are compressed to while they are written.
+    encodings: Arc<[Encoding]>,
 }
 
 impl Layers {
-    pub(crate) fn new(store: Store, machine: Arc<Machine>, steps: Arc<Steps>) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        machine: Arc<Machine>,
+        steps: Arc<Steps>,
+        encodings: Vec<Encoding>,
+    ) -> Self {
         let (damaged, stop) = (Arc::default(), CancellationToken::new());
+        let encodings = encodings.into();
         Self {
-            shelf: Shelf { store, machine, trees: Arc::default(), damaged, stop },
+            shelf: Shelf { store, machine, trees: Arc::default(), damaged, stop, encodings },
             steps,
             unpacking: tokio::sync::Mutex::default(),
             intact: Mutex::default(),
@@ -67,6 +79,11 @@ impl Layers {
             made: Mutex::default(),
             pulled: Mutex::default(),
         }
+    }
+
+    /// What the tars of an image's layers are compressed to while they are written.
+    pub(crate) fn encodings(&self) -> &Arc<[Encoding]> {
+        &self.shelf.encodings
     }
 
     /// Takes note of when a step's new layers, the topmost ones, were made.
@@ -290,19 +307,16 @@ impl Shelf {
             |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let directory = info.directory.ok_or_else(|| self.lost(id))?;
-        let mut writer = self.store.unhashed_blob_writer().map_err(|e| failed(&e))?;
         self.machine.snapshotter(&self.store)?;
         let flavor = self.machine.flavor();
         let lower = self.lower(base, flavor).map_err(|e| failed(&e))?;
         let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
         let tree = File::open(&directory).map_err(|e| failed(&e))?;
-        let mut out = Stoppable::new(&mut writer, &self.stop);
-        let written = cache::layer::write_tar(&tree, &options, &mut out).map_err(|e| failed(&e))?;
-        let digest = written.diff_id.0.clone();
-        writer.commit(Some((&digest, written.size))).map_err(|e| failed(&e))?;
-        self.store.set_diff_id(id, &written.diff_id, written.size);
-        let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
-        self.store.add_blob_form(&written.diff_id, &descriptor);
+        let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
+        let fill = |sink: &mut dyn LayerSink| cache::layer::diff(&tree, &options, sink);
+        let kept = tar.write(fill, |e: LayerError| failed(&e))?;
+        self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
+        self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())
     }
 

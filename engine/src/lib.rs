@@ -21,6 +21,7 @@ pub mod file_op;
 mod image_source;
 pub mod images;
 mod input;
+mod layer_tar;
 mod layers;
 mod machine;
 mod plan;

@@ -463,6 +463,8 @@ impl BuildWorker {
             let (op, views) = (op.clone(), views.clone());
             let (steps, stop) = (self.steps.clone(), run.cancel.clone());
             let previous = previous.get(output).cloned();
+            let is_shipped = self.shipped.contains(&run.vertex);
+            let encodings = self.layers.encodings().clone();
             let written = blocking(move || {
                 let inputs = views.iter().map(|view| Some(view.as_ref())).collect();
                 let layer = FileLayer {
@@ -473,6 +475,7 @@ impl BuildWorker {
                     output,
                     inputs,
                     previous,
+                    encodings: if is_shipped { &encodings } else { &[] },
                     warn: &|warning| steps.warn(warning),
                 };
                 layer.write(mounted)

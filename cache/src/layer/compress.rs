@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::content::read_up_to;
 
 mod gzip;
+mod incompressible;
 
 /// Size of the buffer before a decompressor.
 const INPUT_BUFFER: usize = 256 * 1024;
@@ -73,15 +74,24 @@ pub fn compress(
 ) -> io::Result<Compressed> {
     let mut reader = Hashing::new(reader);
     let mut writer = Hashing::new(writer);
-    match compression {
-        Compression::None => drop(io::copy(&mut reader, &mut writer)?),
-        Compression::Gzip { level } => gzip::compress(&mut reader, &mut writer, level)?,
-        Compression::Zstd { level } => zstd_frame(&mut reader, &mut writer, level)?,
-    }
-    writer.inner.flush()?;
+    encode(&mut reader, &mut writer, compression)?;
     let (diff_id, uncompressed_size) = reader.finish();
     let (digest, size) = writer.finish();
     Ok(Compressed { digest, size, diff_id: DiffId(diff_id), uncompressed_size })
+}
+
+/// Compresses all of `reader` to `writer`, and hashes nothing.
+pub(super) fn encode(
+    reader: &mut dyn Read,
+    writer: &mut dyn Write,
+    compression: Compression,
+) -> io::Result<()> {
+    match compression {
+        Compression::None => drop(io::copy(reader, writer)?),
+        Compression::Gzip { level } => gzip::compress(reader, writer, level)?,
+        Compression::Zstd { level } => zstd_frame(reader, writer, level)?,
+    }
+    writer.flush()
 }
 
 fn zstd_frame(reader: &mut dyn Read, writer: &mut dyn Write, level: i32) -> io::Result<()> {

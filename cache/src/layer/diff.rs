@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
 use super::beneath::{DIRECTORY, open_path};
+use super::compress::{Compression, encode};
 use super::lower::{Found, Place};
 use super::name::{self, Meaning, to_path};
 use super::{
@@ -83,6 +84,14 @@ pub fn diff_trees(
     diff(merged, &DiffOptions { flavor, lower, all_xattrs: false }, sink)
 }
 
+/// A compressed copy of a tar that is made while the tar is written.
+pub struct CompressedCopy<'a> {
+    /// How it is compressed.
+    pub compression: Compression,
+    /// Where it is written to.
+    pub out: &'a mut (dyn Write + Send),
+}
+
 /// Writes the layer tree `upper` to `out` as a tar.
 pub fn write_tar(
     upper: impl AsFd,
@@ -90,18 +99,21 @@ pub fn write_tar(
     out: &mut (dyn Write + Send),
 ) -> Result<WrittenTar, LayerError> {
     let upper = upper.as_fd();
-    let (mut written, warnings) = write_entries(out, |sink| diff(upper, options, sink))?;
+    let fill = |sink: &mut dyn LayerSink| diff(upper, options, sink);
+    let (mut written, warnings) = write_entries(out, Vec::new(), fill)?;
     written.warnings = warnings;
     Ok(written)
 }
 
 /// Writes the entries that `fill` gives to `out` as a tar, and gives back what `fill` did. Making
-/// entries, hashing and writing each have a thread, so the slowest of them sets the pace.
+/// entries, hashing, writing and each of the `copies` have a thread, so the slowest of them sets the
+/// pace.
 pub fn write_entries<T, E: From<LayerError>>(
     out: &mut (dyn Write + Send),
+    copies: Vec<CompressedCopy<'_>>,
     fill: impl FnOnce(&mut dyn LayerSink) -> Result<T, E>,
 ) -> Result<(WrittenTar, T), E> {
-    let (writer, mut readers) = pipe::pipe(2);
+    let (writer, mut readers) = pipe::pipe(2 + copies.len());
     let (to_hash, to_write) = readers.pop().zip(readers.pop()).expect("the pipe has two readers");
     std::thread::scope(|scope| {
         let hashed = scope.spawn(move || {
@@ -116,6 +128,13 @@ pub fn write_entries<T, E: From<LayerError>>(
             to_write.for_each(|bytes| out.write_all(bytes))?;
             out.flush()
         });
+        let copied: Vec<_> = copies
+            .into_iter()
+            .zip(readers)
+            .map(|(CompressedCopy { compression, out }, mut reader)| {
+                scope.spawn(move || encode(&mut reader, out, compression))
+            })
+            .collect();
         let tar: Result<_, E> = (|| {
             let mut sink = TarSink::new(writer);
             let filled = fill(&mut sink)?;
@@ -126,6 +145,9 @@ pub fn write_entries<T, E: From<LayerError>>(
         })();
         // When writing failed, whoever fills only knows that nobody listens any more.
         wrote.join().expect("the writer does not panic").map_err(LayerError::Write)?;
+        for copy in copied {
+            copy.join().expect("the compressor does not panic").map_err(LayerError::Write)?;
+        }
         let hash = hashed.join().expect("the hasher does not panic").map_err(LayerError::Write)?;
         let (size, entries, filled) = tar?;
         let diff_id = DiffId(oci::Digest::from_sha256(hash.into()));

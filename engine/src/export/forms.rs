@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use cache::Store;
 use cache::layer::compress::{self, Compression as Encoding};
-use cache::{Encoder, Store};
-use oci::{Descriptor, DiffId, media_type};
+use oci::{Descriptor, DiffId, Digest, media_type};
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{AssembledImage, write_manifest};
 use crate::error::BuildError;
 use crate::event::{Event, StepId};
 use crate::image_source::short;
-use crate::request::{Compression, CompressionAlgorithm};
+use crate::layer_tar::{encoded_type, encoder, encoding};
+use crate::request::Compression;
 use crate::steps::Steps;
 use crate::stop::Stoppable;
 
@@ -68,12 +69,17 @@ impl Compressing<'_> {
             message: format!("layer {} is missing or damaged in the store", from.digest),
             hint: Some("build again: what is missing is made anew".to_owned()),
         })?;
-        let blob = blob.open_verified().map_err(|e| failed(&e))?;
-        let (_, mut reader) = compress::decompress(blob).map_err(|e| failed(&e))?;
-        let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
+        let file = blob.open().map_err(|e| failed(&e))?;
+        let (_, mut reader) = compress::decompress(file).map_err(|e| failed(&e))?;
+        let mut writer = store.unhashed_blob_writer().map_err(|e| failed(&e))?;
         let mut out = Stoppable::new(&mut writer, self.stop);
-        compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(&e))?;
-        let (digest, size) = writer.commit(None).map_err(|e| failed(&e))?;
+        let compressed =
+            compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(&e))?;
+        if compressed.diff_id != *diff_id {
+            return Err(failed(&DamagedLayer(from.digest.clone())));
+        }
+        let (digest, size) = (compressed.digest, compressed.size);
+        writer.commit(Some((&digest, size))).map_err(|e| failed(&e))?;
         let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
         store.add_compressed(diff_id, &encoder, &descriptor);
         told(from.size, true);
@@ -81,44 +87,16 @@ impl Compressing<'_> {
     }
 }
 
+/// A layer's blob holds another tar than it should.
+#[derive(Debug, thiserror::Error)]
+#[error("blob {0} is damaged")]
+struct DamagedLayer(Digest);
+
 /// Docker's names for layers have equals in the OCI's.
 pub(crate) fn oci_type(kind: &str) -> &str {
     match kind {
         media_type::DOCKER_LAYER_GZIP => media_type::LAYER_GZIP,
         media_type::DOCKER_LAYER => media_type::LAYER,
         other => other,
-    }
-}
-
-fn encoding(compression: Compression) -> Encoding {
-    match (compression.algorithm, compression.level) {
-        (CompressionAlgorithm::Uncompressed, _) => Encoding::None,
-        (CompressionAlgorithm::Gzip, Some(level)) => {
-            Encoding::Gzip { level: level.clamp(1, 9) as u32 }
-        }
-        (CompressionAlgorithm::Gzip, None) => Encoding::GZIP,
-        (CompressionAlgorithm::Zstd, Some(level)) => Encoding::Zstd { level },
-        (CompressionAlgorithm::Zstd, None) => Encoding::ZSTD,
-    }
-}
-
-/// Version of the bytes that our compressors make; it changes with them.
-const ENCODER_VERSION: u32 = 1;
-
-/// Names an encoding where its results are kept.
-fn encoder(encoding: Encoding) -> Encoder {
-    let (algorithm, level) = match encoding {
-        Encoding::None => ("tar", 0),
-        Encoding::Gzip { level } => ("gzip", level as i32),
-        Encoding::Zstd { level } => ("zstd", level),
-    };
-    Encoder { algorithm: algorithm.to_owned(), level, version: ENCODER_VERSION }
-}
-
-fn encoded_type(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::None => media_type::LAYER,
-        Encoding::Gzip { .. } => media_type::LAYER_GZIP,
-        Encoding::Zstd { .. } => media_type::LAYER_ZSTD,
     }
 }

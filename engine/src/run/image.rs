@@ -67,7 +67,8 @@ impl Engine {
             Ok((variant, layers))
         });
         let (variant, ids) = found.await?;
-        let layers = Layers::new(self.store.clone(), self.machine.clone(), steps.clone());
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let layers = Layers::new(store, machine, steps.clone(), Vec::new());
         let layers = layers.directories(&ids).await?;
         Ok(Image { config: variant.config.config, layers })
     }

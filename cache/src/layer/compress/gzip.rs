@@ -3,7 +3,8 @@
 //! The stream is cut into blocks of one size. Each is compressed by itself, with the 32 KiB before
 //! it as its dictionary, to whole bytes; laid end to end the blocks are one deflate stream and one
 //! gzip member. Each block has a compressor of its own: one that was reset would give other bytes
-//! than a new one, and the bytes must not depend on which thread compressed what before.
+//! than a new one, and the bytes must not depend on which thread compressed what before. Blocks of
+//! what is compressed or encrypted already, which images are full of, are stored.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,13 +14,11 @@ use std::time::Duration;
 use crc32fast::Hasher;
 use flate2::{Compress, FlushCompress, Status};
 
+use super::incompressible::is_incompressible;
 use crate::layer::content::read_up_to;
 
 /// Bytes in a block. Part of the format: another size gives other bytes.
 const BLOCK: usize = 128 * 1024;
-
-/// The level for blocks that do not get shorter anyway.
-const FASTEST: u32 = 1;
 
 /// How far back deflate can refer.
 const WINDOW: usize = 32 * 1024;
@@ -90,7 +89,28 @@ fn read_block(reader: &mut dyn Read) -> io::Result<Vec<u8>> {
 fn compress_block(block: &[u8], dictionary: &[u8], level: u32, is_last: bool) -> Block {
     let mut crc = Hasher::new();
     crc.update(block);
-    let level = if is_flat(block) { FASTEST } else { level };
+    let bytes = match !is_last && is_incompressible(dictionary, block) {
+        true => store(block),
+        false => deflate(block, dictionary, level, is_last),
+    };
+    Block { bytes, crc }
+}
+
+/// The block as it is, behind the headers that deflate asks for.
+fn store(block: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(block.len() + 64);
+    for part in block.chunks(u16::MAX.into()) {
+        let length = u16::try_from(part.len()).expect("parts are that short");
+        // Not the last block, stored, and the rest of the byte.
+        bytes.push(0);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&(!length).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+fn deflate(block: &[u8], dictionary: &[u8], level: u32, is_last: bool) -> Vec<u8> {
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     if !dictionary.is_empty() {
         compress.set_dictionary(dictionary).expect("a new compressor takes a dictionary");
@@ -105,18 +125,7 @@ fn compress_block(block: &[u8], dictionary: &[u8], level: u32, is_last: bool) ->
     assert_eq!(compress.total_in(), block.len() as u64, "the whole block was taken");
     assert!(bytes.len() < bytes.capacity(), "there was room for the whole block");
     assert_eq!(status == Status::StreamEnd, is_last, "only the last block ends the stream");
-    Block { bytes, crc }
-}
-
-/// Whether all bytes are about equally frequent, as in what is compressed or encrypted already.
-/// Only long repetitions could shorten it, and those any level finds.
-fn is_flat(block: &[u8]) -> bool {
-    let mut counts = [0u64; 256];
-    block.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
-    let length = block.len() as u64;
-    let squares: u64 = counts.iter().map(|count| count * count).sum();
-    // Equal counts give length² / 256; random bytes of a whole block stay within two hundredths.
-    length == BLOCK as u64 && squares * 256 * 100 < length * length * 102
+    bytes
 }
 
 /// Waits for a block. On a thread of rayon's that must not keep the blocks' own tasks from

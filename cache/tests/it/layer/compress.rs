@@ -24,6 +24,23 @@ fn sample(length: usize) -> Vec<u8> {
     out
 }
 
+/// Text and what looks like random bytes by turns, in pieces of no round length.
+fn mixed(length: usize) -> Vec<u8> {
+    let mut state = 54321_u64;
+    let mut noise = std::iter::repeat_with(|| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    });
+    let mut out = Vec::with_capacity(length);
+    for piece in sample(length).chunks(300_001) {
+        out.extend(piece);
+        out.extend(noise.by_ref().take(400_003));
+    }
+    out.truncate(length);
+    out
+}
+
 /// Gives out its bytes in pieces of changing size.
 struct Dribble<'a>(&'a [u8], usize);
 
@@ -64,18 +81,19 @@ const ALL: [(Compression, Format); 5] = [
 #[test]
 fn what_is_compressed_decompresses() {
     for length in [0, 1, 1000, 128 << 10, (128 << 10) + 1, 256 << 10, 1_000_003] {
-        let bytes = sample(length);
-        for (compression, format) in ALL {
-            let (found, back) = decompressed(&compressed(&bytes, compression)).unwrap();
-            assert!(back == bytes, "{compression:?} of {length} bytes");
-            assert!(found == format || length == 0, "{compression:?} of {length} bytes");
+        for bytes in [sample(length), mixed(length)] {
+            for (compression, format) in ALL {
+                let (found, back) = decompressed(&compressed(&bytes, compression)).unwrap();
+                assert!(back == bytes, "{compression:?} of {length} bytes");
+                assert!(found == format || length == 0, "{compression:?} of {length} bytes");
+            }
         }
     }
 }
 
 #[test]
 fn the_bytes_do_not_depend_on_threads_or_chunks() {
-    let bytes = sample(5 << 20);
+    let bytes = mixed(5 << 20);
     for (compression, _) in ALL {
         let expected = compressed(&bytes, compression);
         for threads in [1, 2, 5] {
@@ -90,6 +108,16 @@ fn the_bytes_do_not_depend_on_threads_or_chunks() {
     }
 }
 
+#[test]
+fn what_does_not_compress_hardly_grows() {
+    let bytes = &mixed(8 << 20);
+    let text = compressed(&sample(8 << 20), Compression::GZIP).len();
+    let out = compressed(bytes, Compression::GZIP).len();
+    let random = bytes.len() / 7 * 4;
+    let most = text * 3 / 7 + random;
+    assert!(out < most + most / 50, "{out} {most}");
+}
+
 /// A change of these means that every layer gets another digest: caches and registries fill up
 /// with what they have already. It needs a reason, as a new version of a compressor is one.
 #[test]
@@ -98,15 +126,18 @@ fn the_bytes_are_those_of_earlier_versions() {
     assert_eq!(Digest::of(&bytes).as_str(), SAMPLE);
     assert_eq!(Digest::of(&compressed(&bytes, Compression::GZIP)).as_str(), GZIP);
     assert_eq!(Digest::of(&compressed(&bytes, Compression::ZSTD)).as_str(), ZSTD);
+    let bytes = mixed(5 << 20);
+    assert_eq!(Digest::of(&compressed(&bytes, Compression::GZIP)).as_str(), MIXED_GZIP);
 }
 
 const SAMPLE: &str = "sha256:004df4553880f7ba19955d54742db9f7ca84667ef494ef6a910f798168f8b5ba";
 const GZIP: &str = "sha256:42dc011aa40a0382e550a09d4fbaa183779d94b2ebb5239b943b624df1c8c2ed";
+const MIXED_GZIP: &str = "sha256:5eea9b1be5fb9e6dd54ba5a7bee974dc7d4df9d9b8ed04c02ee6579f8d6fc14a";
 const ZSTD: &str = "sha256:ee307982ea975fa0deefa891158d777937941d4310152b13df4e98c2fa33006c";
 
 #[test]
 fn other_programs_read_what_is_written() {
-    let bytes = sample(700_000);
+    let bytes = mixed(3_000_000);
     for (compression, program) in [(Compression::GZIP, "gzip"), (Compression::ZSTD, "zstd")] {
         let out = compressed(&bytes, compression);
         if let Some(output) = pipe_through(program, &["-t"], &out) {

@@ -1,0 +1,111 @@
+//! A layer's tar on its way into the store, with the compressed forms that outputs will ask for.
+
+use cache::layer::compress::Compression as Encoding;
+use cache::layer::{CompressedCopy, LayerError, LayerSink, write_entries};
+use cache::{Encoder, Store, StoreError};
+use oci::{Descriptor, DiffId, media_type};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::BuildError;
+use crate::request::{Compression, CompressionAlgorithm, Output};
+use crate::stop::Stoppable;
+
+/// Writes layers' tars.
+pub(crate) struct LayerTar<'a> {
+    pub(crate) store: &'a Store,
+    /// In what forms it is kept besides the plain one.
+    pub(crate) encodings: &'a [Encoding],
+    /// Ends it early.
+    pub(crate) stop: &'a CancellationToken,
+}
+
+/// A tar that the store has.
+pub(crate) struct KeptTar {
+    pub(crate) diff_id: DiffId,
+    /// The plain tar.
+    pub(crate) descriptor: Descriptor,
+}
+
+impl LayerTar<'_> {
+    /// Puts the tar of the entries that `fill` gives into the store. What is compressed is
+    /// compressed while it is written.
+    pub(crate) fn write<T, E: From<LayerError>>(
+        &self,
+        fill: impl FnOnce(&mut dyn LayerSink) -> Result<T, E>,
+        fill_error: impl FnOnce(E) -> BuildError,
+    ) -> Result<KeptTar, BuildError> {
+        let failed = |e: StoreError| BuildError::system("failed to write a layer's tar", &e);
+        let mut plain = self.store.unhashed_blob_writer().map_err(failed)?;
+        let mut compressed = Vec::with_capacity(self.encodings.len());
+        for encoding in self.encodings {
+            compressed.push((*encoding, self.store.blob_writer().map_err(failed)?));
+        }
+        let mut outs: Vec<_> = compressed
+            .iter_mut()
+            .map(|(encoding, writer)| (*encoding, Stoppable::new(writer, self.stop)))
+            .collect();
+        let copies = outs
+            .iter_mut()
+            .map(|(compression, out)| CompressedCopy { compression: *compression, out })
+            .collect();
+        let mut out = Stoppable::new(&mut plain, self.stop);
+        let written = write_entries(&mut out, copies, fill);
+        let (written, _) = written.map_err(fill_error)?;
+        let digest = written.diff_id.0.clone();
+        plain.commit(Some((&digest, written.size))).map_err(failed)?;
+        for (encoding, writer) in compressed {
+            let (digest, size) = writer.commit(None).map_err(failed)?;
+            let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
+            self.store.add_compressed(&written.diff_id, &encoder(encoding), &descriptor);
+        }
+        let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
+        Ok(KeptTar { diff_id: written.diff_id, descriptor })
+    }
+}
+
+/// The encodings that `outputs` ask for besides the plain tar.
+pub(crate) fn encodings(outputs: &[Output]) -> Vec<Encoding> {
+    let mut encodings = Vec::new();
+    for output in outputs {
+        if let Output::Oci { compression, .. } | Output::Docker { compression, .. } = output {
+            let encoding = encoding(*compression);
+            if encoding != Encoding::None && !encodings.contains(&encoding) {
+                encodings.push(encoding);
+            }
+        }
+    }
+    encodings
+}
+
+pub(crate) fn encoding(compression: Compression) -> Encoding {
+    match (compression.algorithm, compression.level) {
+        (CompressionAlgorithm::Uncompressed, _) => Encoding::None,
+        (CompressionAlgorithm::Gzip, Some(level)) => {
+            Encoding::Gzip { level: level.clamp(1, 9) as u32 }
+        }
+        (CompressionAlgorithm::Gzip, None) => Encoding::GZIP,
+        (CompressionAlgorithm::Zstd, Some(level)) => Encoding::Zstd { level },
+        (CompressionAlgorithm::Zstd, None) => Encoding::ZSTD,
+    }
+}
+
+/// Version of the bytes that our compressors make; it changes with them.
+const ENCODER_VERSION: u32 = 2;
+
+/// Names an encoding where its results are kept.
+pub(crate) fn encoder(encoding: Encoding) -> Encoder {
+    let (algorithm, level) = match encoding {
+        Encoding::None => ("tar", 0),
+        Encoding::Gzip { level } => ("gzip", level as i32),
+        Encoding::Zstd { level } => ("zstd", level),
+    };
+    Encoder { algorithm: algorithm.to_owned(), level, version: ENCODER_VERSION }
+}
+
+pub(crate) fn encoded_type(encoding: Encoding) -> &'static str {
+    match encoding {
+        Encoding::None => media_type::LAYER,
+        Encoding::Gzip { .. } => media_type::LAYER_GZIP,
+        Encoding::Zstd { .. } => media_type::LAYER_ZSTD,
+    }
+}
