@@ -1,11 +1,11 @@
 //! Downloads: a blob that arrives in pieces, perhaps out of order and over several attempts.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use oci::Digest;
 
@@ -28,6 +28,49 @@ pub struct BlobDownload {
     file: File,
     temporary: Option<Temporary>,
     arrived: Mutex<Arrived>,
+    growth: Arc<Growth>,
+}
+
+/// Reads what has arrived of a download without a gap, waits for more, and ends where the blob ends.
+/// Nobody has checked these bytes yet: what is made of them counts only once the download is
+/// committed. When the download ends early or starts anew, reading fails.
+#[derive(Debug)]
+pub struct DownloadReader {
+    file: File,
+    size: u64,
+    at: u64,
+    growth: Arc<Growth>,
+}
+
+/// How far a download is, for those who follow it.
+#[derive(Debug, Default)]
+struct Growth {
+    /// Bytes without a gap, nothing when there will be no more.
+    prefix: Mutex<Option<u64>>,
+    changed: Condvar,
+}
+
+impl Growth {
+    fn end(&self) {
+        *self.prefix.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.changed.notify_all();
+    }
+
+    fn advance(&self, reached: u64) {
+        let mut prefix = self.prefix.lock().unwrap_or_else(PoisonError::into_inner);
+        // What has ended stays so, also when the download starts anew.
+        *prefix = prefix.map(|_| reached);
+        self.changed.notify_all();
+    }
+
+    /// Waits until there is more than `at`; says how much.
+    fn beyond(&self, at: u64) -> io::Result<u64> {
+        let prefix = self.prefix.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_short = |prefix: &mut Option<u64>| prefix.is_some_and(|prefix| prefix <= at);
+        let prefix = self.changed.wait_while(prefix, is_short);
+        let ended = || io::Error::other("the download has ended early");
+        prefix.unwrap_or_else(PoisonError::into_inner).ok_or_else(ended)
+    }
 }
 
 /// What is there of a download. Hashing follows the part without gaps.
@@ -46,6 +89,7 @@ impl Store {
         let found = file.metadata().map_err(|error| StoreError::io("read", &temporary.0, error))?;
         let ranges = Some(0..found.len()).filter(|range| !range.is_empty()).into_iter().collect();
         let hash = Hash::of_algorithm(digest);
+        let growth = Growth { prefix: Mutex::new(Some(found.len())), changed: Condvar::new() };
         Ok(BlobDownload {
             store: self.clone(),
             digest: digest.clone(),
@@ -53,6 +97,7 @@ impl Store {
             file,
             temporary: Some(temporary),
             arrived: Mutex::new(Arrived { ranges, hash, hashed: 0 }),
+            growth: Arc::new(growth),
         })
     }
 
@@ -80,6 +125,12 @@ impl BlobDownload {
     /// How many bytes are there from the start without a gap.
     pub fn length(&self) -> u64 {
         self.arrived().prefix()
+    }
+
+    /// A reader that follows this download.
+    pub fn follow(&self) -> io::Result<DownloadReader> {
+        let (file, growth) = (self.file.try_clone()?, self.growth.clone());
+        Ok(DownloadReader { file, size: self.size, at: 0, growth })
     }
 
     /// The parts that have not arrived.
@@ -120,12 +171,15 @@ impl BlobDownload {
             arrived.hash.update(bytes);
             arrived.hashed = end;
         }
+        self.growth.advance(arrived.prefix());
         Ok(())
     }
 
     /// Forgets everything that has arrived, for a server that cannot continue.
     pub fn restart(&self) -> io::Result<()> {
         let mut arrived = self.arrived();
+        // Whoever follows has seen bytes that may not come again.
+        self.growth.end();
         self.file.set_len(0)?;
         *arrived =
             Arrived { ranges: Vec::new(), hash: Hash::of_algorithm(&self.digest), hashed: 0 };
@@ -194,8 +248,29 @@ impl Arrived {
     }
 }
 
+impl Read for DownloadReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.size || buffer.is_empty() {
+            return Ok(0);
+        }
+        let there = self.growth.beyond(self.at)? - self.at;
+        let length = buffer.len().min(usize::try_from(there).unwrap_or(usize::MAX));
+        let read = self.file.read_at(&mut buffer[..length], self.at)?;
+        self.at += read as u64;
+        match read {
+            // It was cut off to start anew.
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
+        }
+    }
+}
+
 impl Drop for BlobDownload {
     fn drop(&mut self) {
+        // What is there stays there: only who waits for more waits in vain.
+        if self.length() < self.size {
+            self.growth.end();
+        }
         let Some(temporary) = self.temporary.take() else { return };
         let prefix = self.length();
         if prefix < PREFIX_MIN || self.file.set_len(prefix).is_err() {

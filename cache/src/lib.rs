@@ -48,7 +48,7 @@ pub use bucket::Bucket;
 pub use claim::Claim;
 pub use commit::CommitStep;
 pub use copy_tree::{CopyTreeError, copy_tree};
-pub use download::BlobDownload;
+pub use download::{BlobDownload, DownloadReader};
 pub use fsck::{Damage, FsckOptions, Problem};
 pub use image::Image;
 pub use log::LogWriter;

@@ -48,6 +48,9 @@ impl ResolvedImage {
     }
 }
 
+/// Told of each layer whose download begins: its number, and a reader of what arrives.
+pub(crate) type Begun = Arc<dyn Fn(usize, cache::DownloadReader) + Send + Sync>;
+
 /// Finds and fetches images.
 pub(crate) struct Images {
     store: Store,
@@ -244,16 +247,18 @@ impl Images {
         Ok(())
     }
 
-    /// Brings an image's layer blobs into the store, several at once.
+    /// Brings an image's layer blobs into the store, several at once. `begun` is given a reader that
+    /// follows what comes from a registry, and the layer's number.
     pub(crate) async fn fetch_layers(
         &self,
         image: &ResolvedImage,
         steps: &Arc<Steps>,
         step: StepId,
+        begun: Begun,
     ) -> Result<(), BuildError> {
         let mut fetches = tokio::task::JoinSet::new();
         let mut seen = HashSet::new();
-        for descriptor in &image.manifest.layers {
+        for (number, descriptor) in image.manifest.layers.iter().enumerate() {
             // One that stands in the manifest twice comes once.
             if !seen.insert(&descriptor.digest) || self.store.has_blob(&descriptor.digest) {
                 continue;
@@ -261,8 +266,10 @@ impl Images {
             let (store, client, origin) =
                 (self.store.clone(), self.client.clone(), image.origin.clone());
             let (steps, descriptor) = (steps.clone(), descriptor.clone());
+            let begun = begun.clone();
             fetches.spawn(async move {
-                fetch_layer(store, client, origin, descriptor, steps, step).await
+                let follow = move |reader| begun(number, reader);
+                fetch_layer(store, client, origin, descriptor, steps, step, follow).await
             });
         }
         while let Some(fetched) = fetches.join_next().await {
@@ -302,6 +309,7 @@ async fn fetch_layer(
     descriptor: Descriptor,
     steps: Arc<Steps>,
     step: StepId,
+    follow: impl FnOnce(cache::DownloadReader),
 ) -> Result<(), BuildError> {
     let item = short(&descriptor.digest);
     let size = descriptor.size;
@@ -309,6 +317,9 @@ async fn fetch_layer(
     match origin {
         Origin::Registry(reference) => {
             let sink = BlobDownload::new(&store, &descriptor)?;
+            if let Ok(reader) = sink.download.follow() {
+                follow(reader);
+            }
             let (told, label) = (steps.clone(), item.clone());
             let progress = move |current| {
                 told.event(Event::Transfer {

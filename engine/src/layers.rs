@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::assemble::{AssembledImage, AssembledLayer};
 use crate::error::BuildError;
 use crate::export::oci_type;
+use crate::image_source::{Begun, ResolvedImage};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::stack;
@@ -29,6 +30,13 @@ use crate::worker::blocking;
 
 type Hashing = JoinHandle<Result<(), BuildError>>;
 
+/// A layer that is unpacked while it arrives; nothing if that failed.
+type Early = JoinHandle<Option<(NewLayer, Finished)>>;
+
+/// How many layers are unpacked while they arrive, the largest ones of an image. Each holds memory,
+/// and threads that wait for the network.
+const EARLY_MAX: usize = 4;
+
 /// The layers of one build.
 pub(crate) struct Layers {
     shelf: Shelf,
@@ -37,6 +45,8 @@ pub(crate) struct Layers {
     unpacking: tokio::sync::Mutex<()>,
     /// Layers whose trees are what they were, or not.
     intact: Mutex<HashMap<LayerId, Arc<OnceCell<bool>>>>,
+    /// Layers that are unpacked while they arrive.
+    early: Arc<Mutex<HashMap<DiffId, Early>>>,
     /// Layers whose tar is being written and hashed.
     hashing: Mutex<HashMap<LayerId, Hashing>>,
     /// When layers were made, in seconds since the epoch.
@@ -75,6 +85,7 @@ impl Layers {
             steps,
             unpacking: tokio::sync::Mutex::default(),
             intact: Mutex::default(),
+            early: Arc::default(),
             hashing: Mutex::default(),
             made: Mutex::default(),
             pulled: Mutex::default(),
@@ -108,6 +119,42 @@ impl Layers {
         self.shelf.damaged.load(Ordering::Relaxed)
     }
 
+    /// Unpacks layers of `image` while their blobs arrive, if `wanted`. The trees count when the
+    /// blobs turn out to be good: see [`Layers::directories`].
+    pub(crate) fn unpack_early(&self, image: &ResolvedImage, wanted: bool) -> Begun {
+        let diff_ids = image.config.rootfs.diff_ids.clone();
+        let mut largest: Vec<usize> = (0..diff_ids.len()).collect();
+        largest.sort_by_key(|number| std::cmp::Reverse(image.manifest.layers[*number].size));
+        largest.truncate(if wanted { EARLY_MAX } else { 0 });
+        let (shelf, early) = (self.shelf.clone(), self.early.clone());
+        Arc::new(move |number, reader| {
+            let diff_id = &diff_ids[number];
+            let known = shelf.store.layer_of_diff_id(diff_id).and_then(|id| shelf.store.layer(&id));
+            if !largest.contains(&number) || known.is_some_and(|known| known.directory.is_some()) {
+                return;
+            }
+            let (shelf, wanted) = (shelf.clone(), diff_id.clone());
+            // Another stage may have the same layer under way.
+            let mut early = early.lock().expect("no panic while held");
+            if early.len() >= EARLY_MAX {
+                return;
+            }
+            early.entry(diff_id.clone()).or_insert_with(|| {
+                tokio::task::spawn_blocking(move || {
+                    let reader = Stoppable::new(reader, &shelf.stop);
+                    shelf.unpack_stream(reader, Some(wanted)).ok()?.ok()
+                })
+            });
+        })
+    }
+
+    /// The tree of a layer that was unpacked while it arrived.
+    async fn take_early(&self, id: &LayerId) -> Option<(NewLayer, Finished)> {
+        let diff_id = self.shelf.store.layer(id)?.diff_id?;
+        let task = self.early.lock().expect("no panic while held").remove(&diff_id)?;
+        task.await.ok()?
+    }
+
     /// Directories of `layers`, in their order; those that exist only as blobs are unpacked, all
     /// at once.
     pub(crate) async fn directories(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
@@ -120,9 +167,13 @@ impl Layers {
         let is_missing =
             |id: &&LayerId| store.layer(id).is_some_and(|info| info.directory.is_none());
         let missing: HashSet<LayerId> = layers.iter().filter(is_missing).cloned().collect();
-        let unpacked = missing.into_iter().map(|id| {
+        let unpacked = missing.into_iter().map(|id| async move {
+            if let Some(early) = self.take_early(&id).await {
+                return Ok((id, early));
+            }
             let shelf = self.shelf.clone();
-            blocking(move || Ok((id.clone(), shelf.unpack(&id)?)))
+            // What failed there is tried again, where its error counts.
+            blocking(move || Ok((id.clone(), shelf.unpack(&id)?))).await
         });
         let unpacked: HashMap<_, _> =
             futures_util::future::try_join_all(unpacked).await?.into_iter().collect();
@@ -261,6 +312,12 @@ impl Layers {
         for task in tasks {
             let _ = task.await;
         }
+        // Their downloads have ended, well or not.
+        let early: Vec<Early> =
+            self.early.lock().expect("no panic while held").drain().map(|(_, task)| task).collect();
+        for task in early {
+            let _ = task.await;
+        }
     }
 }
 
@@ -339,16 +396,9 @@ impl Shelf {
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let blob = info.blobs.iter().find_map(|form| self.store.blob(&form.digest));
         let blob = blob.ok_or_else(|| self.lost(id))?;
-        let layer = self.store.new_layer().map_err(|e| failed(&e))?;
-        let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
-        self.machine.snapshotter(&self.store)?;
-        let options = self.machine.directory_options(Lower::none());
-        let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
-        let options = UnpackOptions { diff_id: info.diff_id, ..UnpackOptions::default() };
         let file = blob.open().map_err(|e| failed(&e))?;
-        let unpacked = cache::layer::unpack(Stoppable::new(file, &self.stop), sink, &options);
-        match unpacked {
-            Ok(unpacked) => Ok((layer, unpacked.finished)),
+        match self.unpack_stream(Stoppable::new(file, &self.stop), info.diff_id)? {
+            Ok(unpacked) => Ok(unpacked),
             Err(error) if self.is_damaged(&blob) => {
                 self.store.discard_blob(blob.digest());
                 self.lost(id);
@@ -356,6 +406,24 @@ impl Shelf {
             }
             Err(error) => Err(failed(&error)),
         }
+    }
+
+    /// Unpacks a stream, which must have the digest `diff_id`, into a directory that nobody sees
+    /// yet. The inner error is the stream's.
+    fn unpack_stream(
+        &self,
+        stream: impl Read + Send,
+        diff_id: Option<DiffId>,
+    ) -> Result<Result<(NewLayer, Finished), LayerError>, BuildError> {
+        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        let layer = self.store.new_layer().map_err(|e| failed(&e))?;
+        let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+        self.machine.snapshotter(&self.store)?;
+        let options = self.machine.directory_options(Lower::none());
+        let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
+        let options = UnpackOptions { diff_id, ..UnpackOptions::default() };
+        let unpacked = cache::layer::unpack(stream, sink, &options);
+        Ok(unpacked.map(|unpacked| (layer, unpacked.finished)))
     }
 
     /// Whether a blob's bytes are others than its name says.

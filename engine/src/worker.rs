@@ -357,14 +357,16 @@ impl BuildWorker {
     async fn fetch(&self, vertex: VertexId, source: &SourceOp) -> Result<Outputs, BuildError> {
         let image = self.image(source).await?;
         let step = self.steps.id(vertex);
-        self.images.fetch_layers(&image, &self.steps, step).await?;
+        let is_unpacked = !self.definition.dependents(vertex).is_empty();
+        let begun = self.layers.unpack_early(&image, is_unpacked);
+        self.images.fetch_layers(&image, &self.steps, step, begun).await?;
         let diff_ids = &image.config.rootfs.diff_ids;
         let layers: Arc<[LayerId]> = diff_ids
             .iter()
             .zip(&image.manifest.layers)
             .map(|(diff_id, descriptor)| self.store.add_blob_layer(diff_id, descriptor))
             .collect();
-        if !self.definition.dependents(vertex).is_empty() {
+        if is_unpacked {
             self.layers.directories(&layers).await?;
         }
         Ok([Tree::Layers(layers)].into())

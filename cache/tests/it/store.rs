@@ -217,6 +217,48 @@ fn a_download_continues_where_an_earlier_one_stopped() {
 }
 
 #[test]
+fn a_download_can_be_followed_to_its_end() {
+    let root = root();
+    let store = open(root.path());
+    let content: Vec<u8> = (0..1_u32 << 20).map(|n| (n % 251) as u8).collect();
+    let digest = Digest::of(&content);
+    let download = store.blob_download(&digest, content.len() as u64).unwrap();
+    let mut follower = download.follow().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut read = Vec::new();
+        follower.read_to_end(&mut read).map(|_| read)
+    });
+    let (half, quarter) = (content.len() / 2, content.len() / 4);
+    // What comes after a gap waits for what fills it.
+    download.write_at(half as u64, &content[half..]).unwrap();
+    download.write_at(0, &content[..quarter]).unwrap();
+    download.write_at(quarter as u64, &content[quarter..half]).unwrap();
+    download.commit().unwrap();
+    assert!(reader.join().unwrap().unwrap() == content);
+}
+
+#[test]
+fn who_follows_a_download_that_ends_early_or_starts_anew_fails() {
+    let root = root();
+    let store = open(root.path());
+    let digest = Digest::of(b"right");
+    let download = store.blob_download(&digest, 5).unwrap();
+    download.write_at(0, b"wro").unwrap();
+    let mut before = download.follow().unwrap();
+    before.read_exact(&mut [0; 3]).unwrap();
+    download.restart().unwrap();
+    download.write_at(0, b"right").unwrap();
+    assert!(before.read(&mut [0; 1]).is_err());
+    download.commit().unwrap();
+
+    let download = store.blob_download(&Digest::of(b"other"), 5).unwrap();
+    let mut follower = download.follow().unwrap();
+    let reader = std::thread::spawn(move || follower.read_to_end(&mut Vec::new()));
+    drop(download);
+    assert!(reader.join().unwrap().is_err());
+}
+
+#[test]
 fn a_download_of_wrong_bytes_is_not_kept() {
     let root = root();
     let store = open(root.path());

@@ -83,7 +83,8 @@ impl Engine {
             == Some(&image.manifest_descriptor)
             && image.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest));
         let step = steps.internal(&format!("pulling {}", reference.familiar()));
-        let fetched = match images.fetch_layers(&image, steps, step.step).await {
+        let fetched = images.fetch_layers(&image, steps, step.step, Arc::new(|_, _| {})).await;
+        let fetched = match fetched {
             Ok(()) => self.verify(&image).await,
             Err(error) => Err(error),
         };
