@@ -105,7 +105,7 @@ fn privileged_inspect_shows_dockers_json() {
         ("{{json .Config.Labels}}", r#"{"with.dots":"2","x":"1"}"#),
         ("{{.Config.ExposedPorts}} {{json .Config.Entrypoint}}", "map[] null"),
         ("{{.Os}} {{len .RootFS.Layers}} {{.Author}}", "linux 1 somebody"),
-        ("{{range .RepoTags}}", "`range` is not supported"),
+        ("{{range .RepoTags}}", "`range` without `end`"),
         ("{{.Nosuch}}", "no field `Nosuch`"),
     ] {
         let output =
