@@ -2,14 +2,16 @@
 //! behind the store's back. It takes a fraction of reading the files; flipped bits that the file
 //! system itself does not notice are left to fsck.
 
-use std::fs::Metadata;
+use std::ffi::{CString, OsStr};
 use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, openat, statat};
 
 use crate::snapshot::LayerId;
 use crate::store::Store;
@@ -17,6 +19,9 @@ use crate::warning::Warning;
 
 /// Files of a directory that are worth a task of their own.
 const PARALLEL_MIN: usize = 64;
+
+const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Store {
     /// Whether a layer's tree is as it was when it was sealed: names, types, modes, sizes and
@@ -67,38 +72,67 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The stamp of the tree at `root`.
 fn stamp(root: &Path) -> io::Result<String> {
-    let found = std::fs::symlink_metadata(root)?;
-    Ok(directory_stamp(root, &found)?.to_hex().to_string())
+    let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
+    let found = rustix::fs::fstat(&root)?;
+    Ok(directory_stamp(root.as_fd(), Path::new("."), &found)?.to_hex().to_string())
 }
 
-fn directory_stamp(path: &Path, directory: &Metadata) -> io::Result<blake3::Hash> {
-    let mut names = Vec::new();
-    for entry in std::fs::read_dir(path)? {
-        names.push(entry?.file_name());
-    }
-    names.sort_unstable();
-    let stamp_of = |name: &std::ffi::OsString| {
-        let path = path.join(name);
-        let found = std::fs::symlink_metadata(&path)?;
-        if found.is_dir() { directory_stamp(&path, &found) } else { Ok(entry_stamp(&found)) }
+/// The stamp of the directory at `path` below `root`. Names are looked up in their directory rather
+/// than from the root on, and no directory is open while those in it are stamped.
+fn directory_stamp(root: BorrowedFd<'_>, path: &Path, found: &Stat) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(entry_stamp(found).as_bytes());
+    let names = stats(&openat(root, path, DIRECTORY, Mode::empty())?)?;
+    let stamp_of = |(name, found): &(CString, Stat)| match is_directory(found) {
+        true => {
+            let path = path.join(OsStr::from_bytes(name.to_bytes()));
+            directory_stamp(root, &path, found)
+        }
+        false => Ok(entry_stamp(found)),
     };
     let stamps: io::Result<Vec<_>> =
         names.par_iter().with_min_len(PARALLEL_MIN).map(stamp_of).collect();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(entry_stamp(directory).as_bytes());
-    for (name, stamp) in names.iter().zip(stamps?) {
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name.as_bytes());
+    for ((name, _), stamp) in names.iter().zip(stamps?) {
+        let name = name.to_bytes();
+        hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
         hasher.update(stamp.as_bytes());
     }
     Ok(hasher.finalize())
 }
 
+/// The names in a directory in the order of bytes, and what they stand for.
+fn stats(directory: &OwnedFd) -> io::Result<Vec<(CString, Stat)>> {
+    let mut names = Vec::new();
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 32 * 1024];
+    let mut entries = RawDir::new(directory, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    names.sort_unstable();
+    // One after the other: a thread that waits for others may take up more work meanwhile, and must
+    // not hold a descriptor for each.
+    let stat = |name: CString| {
+        let found = statat(directory, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((name, found))
+    };
+    names.into_iter().map(stat).collect()
+}
+
+fn is_directory(found: &Stat) -> bool {
+    FileType::from_raw_mode(found.st_mode).is_dir()
+}
+
 /// Of a directory, the size is the file system's business.
-fn entry_stamp(found: &Metadata) -> blake3::Hash {
-    let size = if found.is_dir() { 0 } else { found.size() };
+fn entry_stamp(found: &Stat) -> blake3::Hash {
+    let size = if is_directory(found) { 0 } else { found.st_size as u64 };
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&found.mode().to_le_bytes()).update(&size.to_le_bytes());
-    hasher.update(&found.mtime().to_le_bytes()).update(&found.mtime_nsec().to_le_bytes());
-    hasher.update(&found.rdev().to_le_bytes());
+    hasher.update(&found.st_mode.to_le_bytes()).update(&size.to_le_bytes());
+    hasher
+        .update(&found.st_mtime.to_le_bytes())
+        .update(&(found.st_mtime_nsec as i64).to_le_bytes());
+    hasher.update(&found.st_rdev.to_le_bytes());
     hasher.finalize()
 }
