@@ -1,7 +1,7 @@
 //! Blobs: bytes under their digest.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,12 @@ use oci::Digest;
 use sha2::Digest as _;
 
 use crate::database::{Kind, Row};
+use crate::direct::DirectFile;
 use crate::pending::PendingBlob;
 use crate::store::{Store, StoreError, now};
 use crate::warning::Warning;
 
-/// Bytes gathered before they are hashed and written.
+/// Bytes that are read at once.
 const BUFFER: usize = 128 << 10;
 
 /// A blob on its way into the store. Bytes are hashed as they are written; a writer dropped
@@ -21,7 +22,7 @@ const BUFFER: usize = 128 << 10;
 #[derive(Debug)]
 pub struct BlobWriter {
     store: Store,
-    file: BufWriter<Hashed>,
+    file: Hashed,
     temporary: Temporary,
 }
 
@@ -186,8 +187,8 @@ impl Write for BlobWriter {
 
 impl BlobWriter {
     fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hash>) -> Self {
-        let file = Hashed { file, hash, size: 0, sent: 0 };
-        Self { store: store.clone(), file: BufWriter::with_capacity(BUFFER, file), temporary }
+        let file = Hashed { file: DirectFile::new(file), hash, size: 0 };
+        Self { store: store.clone(), file, temporary }
     }
 
     /// Finishes the blob: it is there from now on, and durable after the next commit. With an
@@ -195,8 +196,8 @@ impl BlobWriter {
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
         let Self { store, file, temporary } = self;
         let failed = |error: io::Error| StoreError::io("write", &temporary.0, error);
-        let Hashed { hash, size, .. } =
-            file.into_inner().map_err(|error| failed(error.into_error()))?;
+        let Hashed { file, hash, size } = file;
+        file.finish().map_err(failed)?;
         let digest = match (hash, expected) {
             (Some(hash), _) => hash.finish(),
             (None, Some((digest, _))) => digest.clone(),
@@ -302,17 +303,12 @@ impl Drop for Temporary {
     }
 }
 
-/// Bytes after which the disk may start: by the time of the commit most is there.
-const WRITEBACK: u64 = 16 << 20;
-
 #[derive(Debug)]
 struct Hashed {
-    file: File,
+    file: DirectFile,
     /// `None`: somebody else hashes.
     hash: Option<Hash>,
     size: u64,
-    /// How much of it is on its way to the disk.
-    sent: u64,
 }
 
 impl Write for Hashed {
@@ -322,10 +318,6 @@ impl Write for Hashed {
             hash.update(&bytes[..count]);
         }
         self.size += count as u64;
-        if self.size - self.sent >= WRITEBACK {
-            crate::sys::start_writeback(&self.file, self.sent, self.size - self.sent);
-            self.sent = self.size;
-        }
         Ok(count)
     }
 

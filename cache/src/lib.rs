@@ -33,6 +33,7 @@ pub mod warning;
 pub mod layer;
 
 mod database;
+mod direct;
 mod lease;
 mod lock;
 mod pending;
