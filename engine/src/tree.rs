@@ -94,10 +94,12 @@ pub enum TreeError {
         reason: Reason,
     },
     /// A file was written to while the build read it.
-    #[error("`{path}` changed while it was read: build again once it is at rest")]
+    #[error("`{path}` changed while it was read ({what}): build again once it is at rest")]
     Changed {
         /// Absolute path in the tree.
         path: String,
+        /// In what it is another than it was.
+        what: &'static str,
     },
     /// A wildcard that is none.
     #[error("syntax error in pattern: `{pattern}`")]

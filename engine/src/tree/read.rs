@@ -40,7 +40,7 @@ impl Opened {
     pub fn verify(&self) -> Result<(), TreeError> {
         let now = Stat::of(self.file.as_fd())
             .map_err(|errno| TreeError::file("stat", &self.path, errno))?;
-        if same_file(&self.stat, &now, self.context) { Ok(()) } else { Err(changed(&self.path)) }
+        change(&self.stat, &now, self.context).map_or(Ok(()), |what| Err(changed(&self.path, what)))
     }
 }
 
@@ -114,7 +114,7 @@ impl View {
 
     fn open_scanned(&self, path: &[u8], stat: &Stat) -> Result<Opened, TreeError> {
         let fail = |errno| match errno {
-            Errno::NOENT | Errno::LOOP | Errno::NOTDIR => changed(path),
+            Errno::NOENT | Errno::LOOP | Errno::NOTDIR => changed(path, "it is gone"),
             errno => TreeError::file("open", path, errno),
         };
         let file = self.open_file(path).map_err(fail)?;
@@ -194,15 +194,27 @@ fn parse_owner(value: &[u8]) -> Option<(u32, u32)> {
     Some((uid.parse().ok()?, gid.parse().ok()?))
 }
 
-fn changed(path: &[u8]) -> TreeError {
-    TreeError::Changed { path: super::path::show(path) }
+fn changed(path: &[u8], what: &'static str) -> TreeError {
+    TreeError::Changed { path: super::path::show(path), what }
 }
 
-/// A layer's files are never written to, but hard links made from them move their ctime and nlink.
-fn same_file(then: &Stat, now: &Stat, context: bool) -> bool {
-    let content = (then.kind, then.ino, then.size, then.mtime);
-    content == (now.kind, now.ino, now.size, now.mtime)
-        && (!context || (then.dev, then.ctime) == (now.dev, now.ctime))
+/// In what a file is not the one that was scanned. A layer's files are never written to, but hard
+/// links made from them move their ctime and nlink. A name more or less moves those of a context's
+/// file as well, and nothing else about it.
+fn change(then: &Stat, now: &Stat, context: bool) -> Option<&'static str> {
+    let moved = (then.kind, then.ino) != (now.kind, now.ino) || context && then.dev != now.dev;
+    let linked = !context || then.nlink != now.nlink && then.mode == now.mode;
+    if moved {
+        Some("another file has its name")
+    } else if then.size != now.size {
+        Some("its size")
+    } else if then.mtime != now.mtime {
+        Some("its modification time")
+    } else if then.ctime != now.ctime && !linked {
+        Some("its metadata")
+    } else {
+        None
+    }
 }
 
 /// Extended attributes of an open file that belong to it.

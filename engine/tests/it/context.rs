@@ -117,32 +117,47 @@ fn special_files_never_make_a_build_wait() {
 
 #[test]
 fn a_file_that_changes_after_it_was_hashed_stops_the_step() {
-    for change in [
-        (|path: &Path| fs::write(path, "longer than before").unwrap()) as fn(&Path),
-        |path| {
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 6] = [
+        ("its size", |path| fs::write(path, "longer than before").unwrap()),
+        ("its modification time", |path| fs::write(path, "B").unwrap()),
+        ("its metadata", |path| {
             fs::write(path, "B").unwrap();
             settle(path.parent().unwrap());
-        },
-        |path| fs::remove_file(path).unwrap(),
-        |path| {
+        }),
+        ("it is gone", |path| fs::remove_file(path).unwrap()),
+        ("it is gone", |path| {
             fs::remove_file(path).unwrap();
             std::os::unix::fs::symlink("/etc/passwd", path).unwrap();
-        },
-        |path| {
+        }),
+        ("another file has its name", |path| {
             fs::remove_file(path).unwrap();
             fs::create_dir(path).unwrap();
-        },
-    ] {
+        }),
+    ];
+    for (what, change) in changes {
         let trees = Trees::new("d/f=A\nd/g=G", "");
         let op = copy_op("COPY d /o");
         let digest = input_digest(&op, 1, &trees.context).unwrap().unwrap();
         change(&trees.path("context/d/f"));
         let error = trees.to_directory(&op, &trees.path("out"), None).unwrap_err();
         let text = chain_of(&error);
-        assert_eq!(text, "`/d/f` changed while it was read: build again once it is at rest");
+        let expected =
+            format!("`/d/f` changed while it was read ({what}): build again once it is at rest");
+        assert_eq!(text, expected);
         // Asked again, the view still tells of the files that it has seen.
         assert_eq!(input_digest(&op, 1, &trees.context).unwrap().unwrap(), digest);
     }
+}
+
+#[test]
+fn one_more_name_of_a_file_is_no_change_of_it() {
+    let trees = Trees::new("d/f=A", "");
+    let op = copy_op("COPY d /o");
+    input_digest(&op, 1, &trees.context).unwrap().unwrap();
+    fs::hard_link(trees.path("context/d/f"), trees.path("elsewhere")).unwrap();
+    trees.to_directory(&op, &trees.path("out"), None).unwrap();
+    assert_eq!(fs::read_to_string(trees.path("out/o/f")).unwrap(), "A");
 }
 
 /// The digest of what `line` takes in from `context`.
