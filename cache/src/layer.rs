@@ -22,6 +22,7 @@ pub mod compress;
 mod content;
 mod diff;
 mod directory;
+mod files;
 mod lower;
 mod name;
 mod pipe;
@@ -35,6 +36,7 @@ pub use diff::{
     CompressedCopy, DiffOptions, WrittenTar, diff, diff_trees, write_entries, write_tar,
 };
 pub use directory::{DirectoryOptions, DirectorySink, Finished, Flavor, Warning};
+pub use files::TarFiles;
 pub use lower::Lower;
 pub use read::{read_entry, read_xattrs};
 pub use remove::remove_tree;

@@ -68,7 +68,7 @@ impl BuildWorker {
             });
             let id = id.await?;
             let base = input.map(|input| stacks[&input].layers.clone()).unwrap_or_default();
-            self.hash_later(run.vertex, &id, &base);
+            self.hash_later(run.vertex, &id, &base, None);
             outputs.insert(output, Tree::Layers(base.iter().cloned().chain([id]).collect()));
         }
         Ok(outputs.into_values().collect())

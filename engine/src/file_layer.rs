@@ -1,5 +1,6 @@
 //! Layers made by file operations.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId}
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
-use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target};
+use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target, Written};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::tree::View;
@@ -52,9 +53,27 @@ impl FileLayer<'_> {
 
     /// Writes the tar to the store.
     fn write_tar(&self) -> Result<LayerId, BuildError> {
-        let tar = LayerTar { store: self.store, encodings: self.encodings, stop: self.stop };
-        let kept = tar.write(|sink| self.apply(Target::Sink(sink)), file_error)?;
+        let kept = self.tar().write(|sink| self.apply(Target::Sink(sink)), file_error)?;
         Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
+    }
+
+    /// Writes the tar of the layer `id`, whose directory this has written. Contents come from there
+    /// or from the tar of the previous layer; the inputs are not read again.
+    pub(crate) fn write_tar_of(&self, id: &LayerId) -> Result<(), BuildError> {
+        let lost = || BuildError::refused("the directory of a layer is gone");
+        let directory = self.store.layer(id).and_then(|info| info.directory).ok_or_else(lost)?;
+        let directory = File::open(directory).map_err(|e| failed(&e))?;
+        let before = self.previous.as_ref().and_then(|id| tar_of(self.store, id));
+        let written = Written::new(directory.into(), before);
+        let kept =
+            self.tar().write(|sink| self.apply(Target::Again { sink, written }), file_error)?;
+        self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
+        self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
+        Ok(())
+    }
+
+    fn tar(&self) -> LayerTar<'_> {
+        LayerTar { store: self.store, encodings: self.encodings, stop: self.stop }
     }
 
     fn apply(&self, target: Target<'_>) -> Result<file_op::Applied, FileOpError> {
@@ -81,6 +100,13 @@ fn previous(store: &Store, id: &LayerId) -> Option<(PathBuf, Manifest)> {
     let directory = store.layer(id)?.directory?;
     let bytes = std::fs::read(manifest_path(&directory)).ok()?;
     Some((directory, Manifest::from_bytes(&bytes).ok()?))
+}
+
+/// The plain tar of a layer, if it is there.
+fn tar_of(store: &Store, id: &LayerId) -> Option<File> {
+    let info = store.layer(id)?;
+    let mut plain = info.blobs.iter().filter(|blob| blob.media_type == oci::media_type::LAYER);
+    plain.find_map(|blob| store.blob(&blob.digest)?.open().ok())
 }
 
 fn failed(error: &dyn std::error::Error) -> BuildError {

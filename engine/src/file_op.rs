@@ -17,6 +17,7 @@ mod manifest;
 mod mode;
 mod owner;
 mod plan;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use archive::is_archive;
 pub use manifest::{InvalidManifest, Manifest};
 pub use mode::{InvalidMode, SymbolicMode};
 use plan::Plan;
+pub use written::Written;
 
 /// What an operation works on.
 pub struct Job<'a> {
@@ -61,6 +63,14 @@ pub enum Target<'a> {
     },
     /// A sink that takes the entries in the order of the tar.
     Sink(&'a mut dyn LayerSink),
+    /// The same, when the layer's directory was written already: contents come from there, whatever
+    /// happened to the inputs meanwhile.
+    Again {
+        /// The sink.
+        sink: &'a mut dyn LayerSink,
+        /// What was written.
+        written: Written,
+    },
 }
 
 /// The layer that the same operation made last time. What is equal is linked, not copied.

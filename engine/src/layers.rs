@@ -37,6 +37,9 @@ type Early = JoinHandle<Option<(NewLayer, Finished)>>;
 /// and threads that wait for the network.
 const EARLY_MAX: usize = 4;
 
+/// Writes the tar of one layer, unless it is stopped.
+pub(crate) type Way = Box<dyn FnOnce(&CancellationToken) -> Result<(), BuildError> + Send>;
+
 /// The layers of one build.
 pub(crate) struct Layers {
     shelf: Shelf,
@@ -213,9 +216,14 @@ impl Layers {
     }
 
     /// Starts to write and hash the tar of a layer directory over `base`, off the critical path.
-    pub(crate) fn hash_later(&self, id: &LayerId, base: &[LayerId]) {
+    /// Who made the layer may know a quicker `way` than to read the directory again; it need not
+    /// succeed.
+    pub(crate) fn hash_later(&self, id: &LayerId, base: &[LayerId], way: Option<Way>) {
         let (shelf, layer, base) = (self.shelf.clone(), id.clone(), base.to_vec());
-        let task = tokio::task::spawn_blocking(move || shelf.hash(&layer, &base));
+        let task = tokio::task::spawn_blocking(move || match way.map(|way| way(&shelf.stop)) {
+            Some(Ok(())) => Ok(()),
+            _ => shelf.hash(&layer, &base),
+        });
         self.hashing.lock().expect("no panic while held").insert(id.clone(), task);
     }
 

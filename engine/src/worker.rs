@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Record, RecordInput, Store};
 use llb::encode::Encoder;
 use llb::{Definition, FileInput, FileOp, Op, SourceOp, VertexId};
@@ -18,7 +20,7 @@ use crate::exec_step::bind_digest;
 use crate::file_layer::{FileLayer, file_error};
 use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
-use crate::layers::Layers;
+use crate::layers::{Layers, Way};
 use crate::machine::Machine;
 use crate::request::Secret;
 use crate::steps::Steps;
@@ -461,30 +463,31 @@ impl BuildWorker {
                 FileInput::Input(number) => self.layers_of(&trees[number])?,
                 _ => [].into(),
             };
-            let (machine, store) = (self.machine.clone(), self.store.clone());
-            let (op, views) = (op.clone(), views.clone());
-            let (steps, stop) = (self.steps.clone(), run.cancel.clone());
-            let previous = previous.get(output).cloned();
             let is_shipped = self.shipped.contains(&run.vertex);
-            let encodings = self.layers.encodings().clone();
+            let making = Making {
+                machine: self.machine.clone(),
+                store: self.store.clone(),
+                op: op.clone(),
+                output,
+                views: views.clone(),
+                previous: previous.get(output).cloned(),
+                encodings: if is_shipped { self.layers.encodings().clone() } else { [].into() },
+            };
+            let (again, steps, stop) = (making.clone(), self.steps.clone(), run.cancel.clone());
+            let warned = Arc::new(AtomicBool::new(false));
+            let tell = warned.clone();
             let written = blocking(move || {
-                let inputs = views.iter().map(|view| Some(view.as_ref())).collect();
-                let layer = FileLayer {
-                    machine: &machine,
-                    store: &store,
-                    stop: &stop,
-                    op: &op,
-                    output,
-                    inputs,
-                    previous,
-                    encodings: if is_shipped { &encodings } else { &[] },
-                    warn: &|warning| steps.warn(warning),
+                let warn = |warning| {
+                    tell.store(true, Ordering::Relaxed);
+                    steps.warn(warning);
                 };
-                layer.write(mounted)
+                making.layer(&stop, &warn).write(mounted)
             });
             let written = written.await?;
             if mounted {
-                self.hash_later(run.vertex, &written, &base);
+                // What could not be written to the directory must not be in the tar either.
+                let way = (!warned.load(Ordering::Relaxed)).then(|| again.into_way(&written));
+                self.hash_later(run.vertex, &written, &base, way);
             }
             made.push(vec![written.clone()]);
             outputs.push(Tree::Layers(base.iter().cloned().chain([written]).collect()));
@@ -507,9 +510,15 @@ impl BuildWorker {
     }
 
     /// What becomes part of an image is hashed while the build goes on.
-    pub(crate) fn hash_later(&self, vertex: VertexId, layer: &LayerId, base: &[LayerId]) {
+    pub(crate) fn hash_later(
+        &self,
+        vertex: VertexId,
+        layer: &LayerId,
+        base: &[LayerId],
+        way: Option<Way>,
+    ) {
         if self.shipped.contains(&vertex) {
-            self.layers.hash_later(layer, base);
+            self.layers.hash_later(layer, base, way);
         }
     }
 
@@ -571,6 +580,40 @@ impl BuildWorker {
                 hint,
             }),
         }
+    }
+}
+
+/// What a file operation's layer is made from, for making it now and its tar later.
+#[derive(Clone)]
+struct Making {
+    machine: Arc<Machine>,
+    store: Store,
+    op: FileOp,
+    output: usize,
+    views: Vec<Arc<View>>,
+    previous: Option<LayerId>,
+    encodings: Arc<[Encoding]>,
+}
+
+impl Making {
+    fn layer<'a>(&'a self, stop: &'a CancellationToken, warn: &'a dyn Fn(String)) -> FileLayer<'a> {
+        FileLayer {
+            machine: &self.machine,
+            store: &self.store,
+            stop,
+            op: &self.op,
+            output: self.output,
+            inputs: self.views.iter().map(|view| Some(view.as_ref())).collect(),
+            previous: self.previous.clone(),
+            encodings: &self.encodings,
+            warn,
+        }
+    }
+
+    /// How the tar of the layer `id` is written, whose directory stands.
+    fn into_way(self, id: &LayerId) -> Way {
+        let id = id.clone();
+        Box::new(move |stop| self.layer(stop, &|_| {}).write_tar_of(&id))
     }
 }
 

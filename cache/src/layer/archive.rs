@@ -7,7 +7,7 @@
 //! that of Go's `archive/tar`, by which the images of this world are read.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use tar::Header;
 
@@ -222,6 +222,16 @@ impl<R: BufRead> Archive<R> {
             self.pax_sparse(&records, &mut member)?;
         }
         Ok(member)
+    }
+}
+
+impl<R: Read + Seek> Archive<BufReader<R>> {
+    /// Goes past what was not read of the current member, without reading it.
+    pub(super) fn leap(&mut self) -> io::Result<()> {
+        let length = i64::try_from(self.left + self.padding).map_err(io::Error::other)?;
+        self.inner.seek_relative(length)?;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
     }
 }
 

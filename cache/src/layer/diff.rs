@@ -136,7 +136,7 @@ pub fn write_entries<T, E: From<LayerError>>(
             })
             .collect();
         let tar: Result<_, E> = (|| {
-            let mut sink = TarSink::new(writer);
+            let mut sink = TarSink::down(writer);
             let filled = fill(&mut sink)?;
             let entries = sink.entries();
             let (writer, size) = sink.finish()?;

@@ -5,11 +5,11 @@ use std::ops::Deref;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Size of a chunk in bytes.
-pub(super) const CHUNK: usize = 256 * 1024;
+/// Size of a chunk in bytes: so large that threads wake each other seldom.
+pub(super) const CHUNK: usize = 1 << 20;
 
 /// How many chunks may wait for one reader: 4 MiB.
-const DEPTH: usize = 16;
+const DEPTH: usize = 4;
 
 /// A pipe with so many ends to read from.
 pub(super) fn pipe(readers: usize) -> (Writer, Vec<Reader>) {
@@ -73,6 +73,13 @@ impl Writer {
     fn buffer(&self) -> Vec<u8> {
         let pooled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
         pooled.unwrap_or_else(|| Vec::with_capacity(CHUNK))
+    }
+
+    /// Sends what is in `buffer`, which is another one afterwards.
+    pub(super) fn give(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        let mut empty = self.buffer();
+        empty.clear();
+        self.send(std::mem::replace(buffer, empty))
     }
 
     /// Sends a chunk; fails when a reader has gone.

@@ -16,7 +16,7 @@ use tar::{EntryType, Header};
 
 use super::content::{CopyError, drain};
 use super::name::{self, to_path};
-use super::pipe::CHUNK;
+use super::pipe::{self, CHUNK};
 use super::{Content, Entry, EntryKind, LayerError, LayerSink};
 
 const BLOCK: usize = 512;
@@ -25,6 +25,8 @@ const BLOCK: usize = 512;
 pub struct TarSink<W: Write> {
     out: W,
     buffer: Vec<u8>,
+    /// Gives the buffer to `out` and leaves an empty one.
+    hand_over: fn(&mut W, &mut Vec<u8>) -> io::Result<()>,
     written: u64,
     entries: u64,
 }
@@ -32,7 +34,15 @@ pub struct TarSink<W: Write> {
 impl<W: Write> TarSink<W> {
     /// Starts a tar on `out`, which need not be buffered.
     pub fn new(out: W) -> Self {
-        Self { out, buffer: Vec::with_capacity(CHUNK), written: 0, entries: 0 }
+        Self::with(out, |out, buffer| {
+            out.write_all(buffer)?;
+            buffer.clear();
+            Ok(())
+        })
+    }
+
+    fn with(out: W, hand_over: fn(&mut W, &mut Vec<u8>) -> io::Result<()>) -> Self {
+        Self { out, buffer: Vec::with_capacity(CHUNK), hand_over, written: 0, entries: 0 }
     }
 
     /// How many entries were written.
@@ -49,10 +59,8 @@ impl<W: Write> TarSink<W> {
     }
 
     fn flush(&mut self) -> Result<(), LayerError> {
-        self.out.write_all(&self.buffer).map_err(LayerError::Write)?;
         self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
+        (self.hand_over)(&mut self.out, &mut self.buffer).map_err(LayerError::Write)
     }
 
     fn put(&mut self, mut bytes: &[u8]) -> Result<(), LayerError> {
@@ -193,6 +201,13 @@ impl From<CopyError> for ContentError {
 impl From<LayerError> for ContentError {
     fn from(error: LayerError) -> Self {
         Self::Layer(error)
+    }
+}
+
+impl TarSink<pipe::Writer> {
+    /// Starts a tar that goes down a pipe, without copying its bytes once more.
+    pub(super) fn down(pipe: pipe::Writer) -> Self {
+        Self::with(pipe, pipe::Writer::give)
     }
 }
 

@@ -19,7 +19,7 @@ use rustix::fs::{Mode, OFlags};
 use super::copy::From;
 use super::manifest::fingerprint;
 use super::plan::{Attributes, Directory, Plan, PlanPath, Planned, PlannedFile, Source};
-use super::{Applied, FileOpError, Manifest, Previous, Target};
+use super::{Applied, FileOpError, Manifest, Previous, Target, Written};
 use crate::tree::{Kind, Lookup, NodeId, Tree, View, Xattrs, path};
 
 /// Entries that one thread writes before it looks for more.
@@ -32,7 +32,8 @@ pub(super) fn emit(plan: &Plan<'_>, target: Target<'_>) -> Result<Applied, FileO
         Target::Directory { path, options, previous } => {
             into_directory(plan, path, options, previous)
         }
-        Target::Sink(sink) => into_sink(plan, sink),
+        Target::Sink(sink) => into_sink(plan, sink, None),
+        Target::Again { sink, written } => into_sink(plan, sink, Some(written)),
     }
 }
 
@@ -187,7 +188,11 @@ fn read_full(from: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
 }
 
 /// Writes to a sink what a comparison of the directory with the tree below would give.
-fn into_sink(plan: &Plan<'_>, sink: &mut dyn LayerSink) -> Result<Applied, FileOpError> {
+fn into_sink(
+    plan: &Plan<'_>,
+    sink: &mut dyn LayerSink,
+    mut written: Option<Written>,
+) -> Result<Applied, FileOpError> {
     let completed = with_deletions(plan)?;
     let (items, warnings) = items(completed.as_ref().unwrap_or(plan))?;
     let mut applied = Applied { warnings, ..Applied::default() };
@@ -212,7 +217,12 @@ fn into_sink(plan: &Plan<'_>, sink: &mut dyn LayerSink) -> Result<Applied, FileO
             sink.entry(&bare(directory), Content::None)?;
         }
         let entry = bare(item);
-        write(item, &entry, None, sink, &mut applied)?;
+        match (&mut written, item.planned) {
+            (Some(written), Planned::File(file)) if item.first.is_none() => {
+                written.give(&entry, file.digest.as_ref(), sink)?;
+            }
+            _ => write(item, &entry, None, sink, &mut applied)?,
+        }
     }
     Ok(applied)
 }
@@ -408,7 +418,7 @@ fn into_directory(
         applied.files += part.applied.files;
         applied.linked += part.applied.linked;
         applied.warnings.extend(part.applied.warnings);
-        applied.manifest.append(part.applied.manifest);
+        applied.manifest.extend(part.applied.manifest);
         shared.extend(part.shared);
     }
     finish(plan, &items, &shared, &directories, &root, options, &mut applied)?;

@@ -26,7 +26,7 @@ impl Ord for PlanPath {
     /// By bytes, but a slash comes before every other byte.
     fn cmp(&self, other: &Self) -> Ordering {
         let (a, b) = (&self.0, &other.0);
-        match a.iter().zip(b.iter()).position(|(a, b)| a != b) {
+        match mismatch(a, b) {
             None => a.len().cmp(&b.len()),
             Some(at) => match (a[at], b[at]) {
                 (b'/', _) => Ordering::Less,
@@ -35,6 +35,16 @@ impl Ord for PlanPath {
             },
         }
     }
+}
+
+/// Where `a` and `b` differ first, within the shorter. Neighbours in a tree share most of their
+/// paths, so words are compared before bytes.
+fn mismatch(a: &[u8], b: &[u8]) -> Option<usize> {
+    let (words, _) = a.as_chunks::<8>();
+    let (others, _) = b.as_chunks::<8>();
+    let start = 8 * words.iter().zip(others).take_while(|(a, b)| a == b).count();
+    let at = a[start..].iter().zip(&b[start..]).position(|(a, b)| a != b);
+    at.map(|at| start + at)
 }
 
 /// Metadata of a planned name.
@@ -383,5 +393,12 @@ mod tests {
         paths.sort();
         let sorted: Vec<_> = paths.iter().map(|p| str::from_utf8(&p.0).unwrap()).collect();
         assert_eq!(sorted, ["", "a", "a/b", "a/b/c", "a/b-", "a-", "a.b", "ab", "b"]);
+        let long = "directory/of/some/depth";
+        for at in 0..long.len() {
+            let mut other = long.as_bytes().to_vec();
+            assert_eq!(mismatch(long.as_bytes(), &other[..at]), None);
+            other[at] ^= 1;
+            assert_eq!(mismatch(long.as_bytes(), &other), Some(at));
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! are made.
 
 use std::fs;
+use std::io::{Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use cache::layer::{
     Content, DiffOptions, DirectoryOptions, Entry, EntryKind, Flavor, LayerError, LayerSink, Lower,
     TarSink, Time, write_tar,
 };
-use engine::file_op::{self, FileOpError, Job, Previous, Target};
+use engine::file_op::{self, FileOpError, Job, Previous, Target, Written, input_digest};
 use engine::tree::{View, view_of_context, view_of_layers};
 use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
@@ -265,6 +266,21 @@ impl Trees {
     pub(crate) fn tar(&self, op: &FileOp) -> Vec<u8> {
         let mut sink = TarSink::new(Vec::new());
         self.apply(op, Target::Sink(&mut sink)).unwrap();
+        sink.finish().unwrap().0
+    }
+
+    /// The layer's tar, written from what the directory `out` and the tar `before` have.
+    pub(crate) fn tar_again(&self, op: &FileOp, out: &str, before: Option<&[u8]>) -> Vec<u8> {
+        let before = before.map(|bytes| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            file.rewind().unwrap();
+            file
+        });
+        input_digest(op, 1, &self.context).unwrap();
+        let written = Written::new(open(&self.path(out)), before);
+        let mut sink = TarSink::new(Vec::new());
+        self.apply(op, Target::Again { sink: &mut sink, written }).unwrap();
         sink.finish().unwrap().0
     }
 

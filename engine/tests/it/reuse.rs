@@ -76,6 +76,36 @@ fn unchanged_files_are_linked_and_changed_ones_are_not() {
     assert!(trees.tar_of(&trees.path("second")) == trees.tar_of(&trees.path("third")));
     assert!(trees.tar_of(&trees.path("second")) == trees.tar(&op));
     assert_eq!(fs::read_to_string(trees.path("first/o/content")).unwrap(), "3");
+    // So is its tar, whether contents come from the directory or from the tar before.
+    let before = trees.tar_of(&trees.path("first"));
+    for before in [None, Some(&before[..])] {
+        assert!(trees.tar_again(&op, "second", before) == trees.tar(&op));
+    }
+}
+
+#[test]
+fn a_tar_is_made_again_from_what_was_written() {
+    let tree = "d/a=1; d/b=2; d/c=3; d/s/deep=4; d/s-t=5; d/zero=; d/n == d/a; d/l -> a";
+    let trees = Trees::new(&lines(tree), "");
+    let op = copy_op("COPY d /o");
+    run(&trees, &op, "first", None);
+    let tar = trees.tar(&op);
+    // Bytes of the same length under the right name are found out, and so is a tar that ends early,
+    // is none, or has its files in another order.
+    let mut forged = tar.clone();
+    let mut blocks = (0..tar.len()).step_by(512);
+    let content = blocks.find(|at| tar[*at..].starts_with(b"1\0\0")).unwrap();
+    forged[content] = b'9';
+    let shuffled = trees.tar(&copy_op("COPY d/s /o/zz"));
+    let befores = [&forged[..], &tar[..tar.len() / 2], b"no tar", &shuffled, b""];
+    for before in befores {
+        assert!(trees.tar_again(&op, "first", Some(before)) == tar);
+    }
+    // With all of it in the tar before, nothing else is opened.
+    for name in ["a", "b", "c", "s/deep", "s-t", "zero"] {
+        fs::remove_file(trees.path("first/o").join(name)).unwrap();
+    }
+    assert!(trees.tar_again(&op, "first", Some(&tar)) == tar);
 }
 
 #[test]

@@ -74,6 +74,43 @@ fn privileged_an_unchanged_context_costs_a_stat_a_file() {
 }
 
 #[test]
+fn privileged_an_edit_opens_no_file_that_did_not_change() {
+    const SIZE: usize = 4096;
+    let Some(world) = world() else { return };
+    let (context, store) = (world.path("context"), world.path("store"));
+    let files = plant_many(&context);
+    for n in 0..files {
+        std::fs::write(context.join(format!("d{}/f{n}", n / 50)), vec![n as u8; SIZE]).unwrap();
+    }
+    std::fs::copy("/bin/busybox", context.join("busybox")).unwrap();
+    let build = || build(&world, "FROM scratch\nCOPY . /app\nRUN [\"/app/busybox\", \"true\"]\n");
+    age(&context);
+    must_succeed(&mut build());
+    std::fs::write(context.join("d7/f350"), "edited\n").unwrap();
+    age(&context);
+    let trace = record(&world, &build());
+    let opened = |directory: &Path| -> BTreeSet<String> {
+        below(&trace, directory)
+            .filter(|call| OPENS.contains(&call.name.as_str()) && call.succeeded())
+            .flat_map(Call::paths)
+            .filter(|path| {
+                let name = Path::new(path).file_name().and_then(|name| name.to_str());
+                name.is_some_and(|name| name.starts_with('f')) && Path::new(path).is_file()
+            })
+            .collect()
+    };
+    let edited = context.join("d7/f350").display().to_string();
+    assert_eq!(opened(&context), BTreeSet::from([edited]));
+    let in_layers = opened(&store.join("layers-v1"));
+    assert!(in_layers.iter().all(|path| path.ends_with("/f350")), "{in_layers:?}");
+    // The tar, which has a header for each file.
+    let content = (files * (SIZE + 512)) as u64 + context.join("busybox").metadata().unwrap().len();
+    let writes = below(&trace, &store).filter(|call| WRITES.contains(&call.name.as_str()));
+    let written: u64 = writes.filter_map(|call| u64::try_from(call.result?).ok()).sum();
+    assert!((content..content + content / 10).contains(&written), "{written} of {content}");
+}
+
+#[test]
 fn privileged_a_build_that_changes_nothing_writes_nothing() {
     let Some(world) = world() else { return };
     world.make_base();

@@ -1,0 +1,87 @@
+//! What a file operation has written before: its directory, and the tar of the layer that it made
+//! last time.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use cache::layer::{Content, Entry, EntryKind, LayerError, LayerSink, TarFiles};
+use rustix::fs::OFlags;
+
+use super::plan::PlanPath;
+use crate::tree::{open_beneath, path};
+
+/// A file larger than this is read from the directory: for smaller ones opening costs more than
+/// reading.
+const SMALL: u64 = 128 << 10;
+
+/// Where the contents of a layer are to be had that was written as a directory.
+pub struct Written {
+    directory: OwnedFd,
+    before: Option<Before>,
+    content: Vec<u8>,
+}
+
+/// The files of the tar that the operation made last time.
+struct Before {
+    files: TarFiles<File>,
+    /// The current one; nothing before the first and after the last.
+    at: Option<PlanPath>,
+}
+
+impl Written {
+    /// Contents from the layer's `directory`, and those that did not change from the tar of the
+    /// layer `before`, which is read once from its start to its end instead of being opened file by
+    /// file.
+    pub fn new(directory: OwnedFd, before: Option<File>) -> Self {
+        let before = before.map(|tar| {
+            let mut before = Before { files: TarFiles::new(tar), at: None };
+            before.advance();
+            before
+        });
+        Self { directory, before, content: Vec::new() }
+    }
+
+    /// Gives the file `entry`, whose content has this `digest`, to `sink`.
+    pub(super) fn give(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&[u8; 32]>,
+        sink: &mut dyn LayerSink,
+    ) -> Result<(), LayerError> {
+        let EntryKind::File { size } = entry.kind else { unreachable!("the entry of a file") };
+        if let (Some(before), Some(digest)) = (&mut self.before, digest)
+            && before.find(&entry.path, size)
+            && before.files.read(&mut self.content)
+            && blake3::hash(&self.content).as_bytes() == digest
+        {
+            return sink.entry(entry, Content::Bytes(&self.content));
+        }
+        let opened = open_beneath(self.directory.as_fd(), &entry.path, OFlags::RDONLY);
+        let file = opened.map_err(|errno| LayerError::Entry {
+            action: "open",
+            path: path::show(&entry.path).into(),
+            source: errno.into(),
+        })?;
+        sink.entry(entry, Content::File(&File::from(file)))
+    }
+}
+
+impl Before {
+    fn advance(&mut self) {
+        let more = self.files.advance();
+        self.at = more.then(|| PlanPath(self.files.path().into()));
+    }
+
+    /// Goes on to `path`; whether it is there, small, and of this size. Asked in the order in which
+    /// layers are walked, which is that of the tar.
+    fn find(&mut self, path: &[u8], size: u64) -> bool {
+        if size > SMALL {
+            return false;
+        }
+        let wanted = PlanPath(path.into());
+        while self.at.as_ref().is_some_and(|at| *at < wanted) {
+            self.advance();
+        }
+        self.at.as_ref() == Some(&wanted) && self.files.size() == size
+    }
+}
