@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub enum CommitStep {
 pub(crate) struct Committer {
     /// Held during a commit: there is one at a time.
     commit: Mutex<()>,
+    /// Somebody brings data to the disk ahead of a commit.
+    writing_back: Arc<AtomicBool>,
     thread: Arc<(Mutex<Thread>, Condvar)>,
 }
 
@@ -76,6 +79,23 @@ impl Store {
     /// Whether [`Self::flush`] has anything to do.
     pub fn is_dirty(&self) -> bool {
         !self.inner.pending_mut().is_empty() || !lock(&self.inner.stamps).is_empty()
+    }
+
+    /// Starts to bring what was written to the disk, in the background: the commit that needs it there
+    /// has less to wait for. Does nothing while this goes on already.
+    pub fn write_back(&self) {
+        // Not the store itself: this must not be what keeps the session from ending. And a descriptor
+        // of its own: the kernel tells each of them once of an error, and the commit has to hear of
+        // it, too.
+        let writing_back = self.inner.committer.writing_back.clone();
+        let Ok(directory) = File::open(self.root()) else { return };
+        if writing_back.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        std::thread::spawn(move || {
+            let _ = rustix::fs::syncfs(&directory);
+            writing_back.store(false, Ordering::Relaxed);
+        });
     }
 
     /// Sees to it that what is pending is committed before long.

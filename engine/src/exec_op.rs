@@ -35,6 +35,8 @@ pub(crate) struct Surroundings<'a> {
     /// Digests of the op's inputs.
     pub(crate) inputs: &'a [oci::Digest],
     pub(crate) secrets: &'a [Secret],
+    /// What the root is to have beneath its layers: see [`crate::ground`].
+    pub(crate) ground: Option<&'a Path>,
 }
 
 /// Builds the process. `trees` are the layer directories of the op's inputs, the bottom one first.
@@ -57,7 +59,8 @@ pub(crate) fn prepare(
             readonly_root = mount.readonly;
             let layer = new_layer(store)?;
             let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
-            root = Some(stack::writable(surroundings.machine, store, &lowers, &layer)?);
+            let made = stack::writable(surroundings.machine, store, &lowers, &layer)?;
+            root = Some(over_ground(made, surroundings.ground));
             match mount.output {
                 Some(output) => drop(outputs.insert(output, layer)),
                 None => scratch.push(layer),
@@ -137,6 +140,17 @@ pub(crate) fn prepare(
         .collect();
     process.cgroup_parent = (!op.cgroup_parent.is_empty()).then(|| op.cgroup_parent.clone());
     Ok(Prepared { process, outputs, scratch, cache_mounts })
+}
+
+/// The root with `ground` beneath everything.
+fn over_ground(root: Root, ground: Option<&Path>) -> Root {
+    match (root, ground) {
+        (Root::Overlay { mut lowers, upper, work }, Some(ground)) => {
+            lowers.insert(0, ground.to_owned());
+            Root::Overlay { lowers, upper, work }
+        }
+        (root, _) => root,
+    }
 }
 
 fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
@@ -312,7 +326,8 @@ mod tests {
                 .collect(),
             ..bare()
         };
-        let surroundings = Surroundings { machine: &Machine::probe(), inputs: &[], secrets };
+        let surroundings =
+            Surroundings { machine: &Machine::probe(), inputs: &[], secrets, ground: None };
         match environment(&op, &surroundings) {
             Ok(environment) => environment.iter().map(|(n, v)| format!("{n}={v} ")).collect(),
             Err(error) => format!("error: {error}"),

@@ -95,9 +95,15 @@ impl BuildWorker {
         let trees = stacks.iter().map(|(number, s)| (*number, s.directories.clone())).collect();
         let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
+        let sandbox = self.sandbox.clone();
         let prepared = blocking(move || {
-            let surroundings =
-                Surroundings { machine: &machine, inputs: &inputs, secrets: &secrets };
+            let ground = sandbox.ground(&store);
+            let surroundings = Surroundings {
+                machine: &machine,
+                inputs: &inputs,
+                secrets: &secrets,
+                ground: ground.as_deref(),
+            };
             exec_op::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
         });
         Ok((prepared.await?, stacks))

@@ -27,6 +27,7 @@ use crate::stack;
 use crate::steps::Steps;
 use crate::stop::Stoppable;
 use crate::worker::blocking;
+use crate::write_back::WriteBack;
 
 type Hashing = JoinHandle<Result<(), BuildError>>;
 
@@ -378,7 +379,10 @@ impl Shelf {
         let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
         let tree = File::open(&directory).map_err(|e| failed(&e))?;
         let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
-        let fill = |sink: &mut dyn LayerSink| cache::layer::diff(&tree, &options, sink);
+        let fill = |sink: &mut dyn LayerSink| {
+            let mut sink = WriteBack::new(sink, || self.store.write_back());
+            cache::layer::diff(&tree, &options, &mut sink)
+        };
         let kept = tar.write(fill, |e: LayerError| failed(&e))?;
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);

@@ -18,6 +18,7 @@ mod exec_step;
 mod export;
 mod file_layer;
 pub mod file_op;
+mod ground;
 mod image_source;
 pub mod images;
 mod input;
@@ -34,6 +35,7 @@ mod stop;
 pub mod tree;
 mod upkeep;
 mod worker;
+mod write_back;
 
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
 pub use cache::{DiskUsage, Problem, PruneFilter, Pruned};

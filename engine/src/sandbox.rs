@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use cache::NewLayer;
+use cache::{NewLayer, Store};
 use executor::{ExitStatus, Running, SpawnError};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::{BuildError, chain};
 use crate::event::Stream;
 use crate::exec_op::Prepared;
+use crate::ground::Ground;
 use crate::machine::Machine;
 use crate::steps::{StepLog, Steps};
 use crate::worker::blocking;
@@ -28,6 +29,7 @@ pub(crate) struct Sandbox {
     /// What was said already: many steps have the same to say.
     told: Mutex<HashSet<String>>,
     prepared: AtomicBool,
+    ground: Ground,
 }
 
 /// How a process ended, and what it left.
@@ -41,7 +43,17 @@ pub(crate) struct Ended {
 
 impl Sandbox {
     pub(crate) fn new(machine: Arc<Machine>) -> Self {
-        Self { machine, told: Mutex::default(), prepared: AtomicBool::new(false) }
+        Self {
+            machine,
+            told: Mutex::default(),
+            prepared: AtomicBool::new(false),
+            ground: Ground::default(),
+        }
+    }
+
+    /// What every root has beneath its layers, if it can be made.
+    pub(crate) fn ground(&self, store: &Store) -> Option<PathBuf> {
+        self.ground.of(store)
     }
 
     /// Gets ready for the first process, in the background.

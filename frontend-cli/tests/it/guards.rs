@@ -199,6 +199,19 @@ fn privileged_a_step_costs_few_processes_and_no_program_but_its_own() {
     assert!((MORE..=2 * MORE).contains(&more), "{more} programs for {MORE} more steps");
 }
 
+/// What it leaves, every later step looks through.
+#[test]
+fn privileged_a_step_that_writes_nothing_leaves_no_places_it_was_mounted_on() {
+    let Some(world) = world() else { return };
+    std::fs::copy("/bin/busybox", world.path("context/busybox")).unwrap();
+    let dockerfile = "FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"true\"]\n";
+    must_succeed(&mut build(&world, dockerfile));
+    let layers = std::fs::read_dir(world.path("store/layers-v1")).unwrap().flatten();
+    let trees: Vec<PathBuf> = layers.map(|layer| layer.path().join("fs")).collect();
+    assert!(trees.iter().any(|tree| tree.join("proc").exists()), "no step's layer: {trees:?}");
+    assert!(trees.iter().all(|tree| !tree.join("etc").exists()), "{trees:?}");
+}
+
 /// Processes (not threads) that were started.
 fn processes(trace: &Trace) -> usize {
     let started = trace.of(&FORKS).filter(|call| call.succeeded());

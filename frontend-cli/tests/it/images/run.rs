@@ -52,7 +52,11 @@ fn privileged_a_container_does_what_docker_says() {
         (&["-u", "7:8", "app:1", "sh", "-c", "id -u; id -g"], 0, "7\n8\n"),
         (&["-u", "nosuch", "app:1", "id"], 125, ""),
         (&["--hostname", "box", "app:1", "sh", "-c", "hostname; echo $HOSTNAME"], 0, "box\nbox\n"),
-        (&["--add-host", "db=10.0.0.5", "app:1", "grep", "db", "/etc/hosts"], 0, "10.0.0.5\tdb\n"),
+        (
+            &["--add-host", "db=10.0.0.5", "app:1", "grep", "-w", "db", "/etc/hosts"],
+            0,
+            "10.0.0.5\tdb\n",
+        ),
         (&["--ulimit", "nofile=99:99", "app:1", "sh", "-c", "ulimit -n"], 0, "99\n"),
         (&["--network", "none", "app:1", "sh", "-c", "ls /sys/class/net"], 0, "lo\n"),
         // Files.

@@ -1,0 +1,43 @@
+//! What every root has beneath its layers: places for a sandbox to mount on.
+//!
+//! Without them the sandbox would make them in the layer of the step and take them away again, which
+//! leaves a directory in every layer that each later look-up has to pass through.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use cache::Store;
+
+/// Files that a sandbox mounts over, in the one directory that has them.
+const DIRECTORY: &str = "etc";
+const FILES: [&str; 2] = ["hosts", "resolv.conf"];
+
+/// A layer of a session's own with these places, made when it is first needed.
+#[derive(Default)]
+pub(crate) struct Ground {
+    made: OnceLock<Option<PathBuf>>,
+}
+
+impl Ground {
+    /// Its directory; `None` where it cannot be made, and the sandbox has to help itself.
+    pub(crate) fn of(&self, store: &Store) -> Option<PathBuf> {
+        self.made.get_or_init(|| make(store.temporary_directory().join("ground")).ok()).clone()
+    }
+}
+
+fn make(root: PathBuf) -> io::Result<PathBuf> {
+    let directory = root.join(DIRECTORY);
+    std::fs::create_dir_all(&directory)?;
+    // Whatever the umask: a step may run as anybody.
+    let readable = |path: &Path, mode| std::fs::set_permissions(path, Permissions::from_mode(mode));
+    readable(&directory, 0o755)?;
+    for name in FILES {
+        let file = directory.join(name);
+        File::create(&file)?;
+        readable(&file, 0o644)?;
+    }
+    Ok(root)
+}
