@@ -180,7 +180,7 @@ mod tests {
             ("{{.Nosuch}}", "`{{.Nosuch}}`: no field `Nosuch`"),
             ("table {{.Name}}\t{{.Nosuch}}", "no field `Nosuch`"),
             ("{{.Name.Below}}", "no field `Below`"),
-            ("{{range .}}", "`range` is not supported"),
+            ("{{range .}}", "`range` without `end`"),
         ] {
             let error = Format::parse(Some(format), "", FIELDS).expect_err(format);
             assert!(error.message.contains(wanted), "{format}: {}", error.message);
