@@ -91,6 +91,7 @@ fn bench(criterion: &mut Criterion) {
         default_time: Time::EPOCH,
         scratch: &scratch,
         host: &host,
+        is_stopped: &|| false,
     };
     let options = || DirectoryOptions {
         ignore_owner: host.single_id(),

@@ -84,6 +84,7 @@ impl FileLayer<'_> {
             default_time: Time::EPOCH,
             scratch: &self.store.temporary_directory(),
             host: self.machine.host(),
+            is_stopped: &|| self.stop.is_cancelled(),
         };
         let applied = file_op::apply(&job, target)?;
         applied.warnings.iter().for_each(|warning| (self.warn)(warning.clone()));
@@ -180,7 +181,15 @@ fn copy_job<'a>(
     op: &'a FileOp,
     inputs: &'a [Option<&'a View>],
 ) -> Job<'a> {
-    Job { op, output: 0, inputs, default_time: Time::EPOCH, scratch, host: machine.host() }
+    Job {
+        op,
+        output: 0,
+        inputs,
+        default_time: Time::EPOCH,
+        scratch,
+        host: machine.host(),
+        is_stopped: &|| false,
+    }
 }
 
 /// Writes all files of `view` to `out` as a tar.

@@ -48,6 +48,8 @@ pub struct Job<'a> {
     pub scratch: &'a Path,
     /// The machine, for mounting intermediate results.
     pub host: &'a executor::Host,
+    /// Whether nobody wants the result any more; asked ahead of each file.
+    pub is_stopped: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// Where the layer goes.
@@ -160,6 +162,9 @@ pub enum FileOpError {
         /// Why.
         source: std::io::Error,
     },
+    /// Nobody wants the result any more.
+    #[error("canceled")]
+    Stopped,
     /// The operation refers to an input or action that it does not have.
     #[error("malformed file operation: {what}")]
     Malformed {
@@ -227,7 +232,7 @@ pub fn apply(job: &Job<'_>, target: Target<'_>) -> Result<Applied, FileOpError> 
     let at = producer(job.op, job.output)?;
     let mut plan = run.plan(at)?;
     plan.date_changed_directories();
-    emit::emit(&plan, target)
+    emit::emit(&plan, target, job.is_stopped)
 }
 
 /// One run of the actions.
@@ -338,7 +343,7 @@ impl<'a> Run<'a> {
             move || DirectoryOptions { ignore_owner: single_id, ..DirectoryOptions::new(flavor) };
         let target =
             Target::Directory { path: directory.path(), options: &options, previous: None };
-        emit::emit(plan, target)?;
+        emit::emit(plan, target, self.job.is_stopped)?;
         let mut layers = plan.lower.map_or(Vec::new(), |view| view.layers().to_vec());
         layers.push(directory.path().into());
         let view = crate::tree::view_of_layers(self.job.host, &layers)?;

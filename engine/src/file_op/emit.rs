@@ -27,10 +27,17 @@ const CHUNK: usize = 512;
 /// The one attribute that BuildKit keeps in a layer's tar.
 const CAPABILITY: &[u8] = b"security.capability";
 
-pub(super) fn emit(plan: &Plan<'_>, target: Target<'_>) -> Result<Applied, FileOpError> {
+/// See [`Job::is_stopped`](super::Job::is_stopped).
+type IsStopped<'a> = &'a (dyn Fn() -> bool + Sync);
+
+pub(super) fn emit(
+    plan: &Plan<'_>,
+    target: Target<'_>,
+    is_stopped: IsStopped<'_>,
+) -> Result<Applied, FileOpError> {
     match target {
         Target::Directory { path, options, previous } => {
-            into_directory(plan, path, options, previous)
+            into_directory(plan, path, options, previous, is_stopped)
         }
         Target::Sink(sink) => into_sink(plan, sink, None),
         Target::Again { sink, written } => into_sink(plan, sink, Some(written)),
@@ -394,6 +401,7 @@ fn into_directory(
     target: &Path,
     options: &(dyn Fn() -> DirectoryOptions + Sync),
     previous: Option<Previous<'_>>,
+    is_stopped: IsStopped<'_>,
 ) -> Result<Applied, FileOpError> {
     let (items, warnings) = items(plan)?;
     let root = open(target)?;
@@ -409,7 +417,7 @@ fn into_directory(
         .collect();
     let parts: Vec<Part> = items
         .par_chunks(CHUNK)
-        .map(|chunk| part(chunk, &directories, &root, options, reuse.as_ref()))
+        .map(|chunk| part(chunk, &directories, &root, options, reuse.as_ref(), is_stopped))
         .collect::<Result<_, _>>()?;
     let mut applied = Applied { warnings, ..Applied::default() };
     let mut shared = BTreeSet::new();
@@ -438,6 +446,7 @@ fn part(
     root: &OwnedFd,
     options: &(dyn Fn() -> DirectoryOptions + Sync),
     reuse: Option<&Reuse<'_>>,
+    is_stopped: IsStopped<'_>,
 ) -> Result<Part, FileOpError> {
     let mut sink = sink(root, options())?;
     let mut part = Part { applied: Applied::default(), shared: BTreeSet::new() };
@@ -457,6 +466,9 @@ fn part(
         // Links wait for the files that they name, which another thread may write.
         if item.path.is_empty() || item.first.is_some() {
             continue;
+        }
+        if is_stopped() {
+            return Err(FileOpError::Stopped);
         }
         write(item, &entry(item), reuse, &mut sink, &mut part.applied)?;
         if let Planned::Directory(Directory { hides: true, .. }) = item.planned {

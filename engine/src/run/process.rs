@@ -251,6 +251,7 @@ fn directory_layer(
         default_time: Time::EPOCH,
         scratch: &temporary,
         host: machine.host(),
+        is_stopped: &|| false,
     };
     let options = || machine.directory_options(Lower::none());
     let target = Target::Directory { path: &fs, options: &options, previous: None };

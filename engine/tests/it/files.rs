@@ -226,13 +226,21 @@ impl Trees {
         self.directory.path().join(name)
     }
 
-    fn job<'a>(
+    pub(crate) fn job<'a>(
         &'a self,
         op: &'a FileOp,
         inputs: &'a [Option<&'a View>],
         scratch: &'a Path,
     ) -> Job<'a> {
-        Job { op, output: 0, inputs, default_time: MADE, scratch, host: &self.host }
+        Job {
+            op,
+            output: 0,
+            inputs,
+            default_time: MADE,
+            scratch,
+            host: &self.host,
+            is_stopped: &|| false,
+        }
     }
 
     pub(crate) fn apply(

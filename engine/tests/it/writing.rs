@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 
-use engine::file_op::input_digest;
+use engine::file_op::{self, input_digest};
 use engine::tree::view_of_layers;
 use llb::{FileActionKind, FileInput};
 
 use crate::files::{
-    Recorder, Trees, chain_of, check, copy_op, is_root, lines, outcome, plant, settle, skip,
+    Recorder, Trees, chain_of, check, copy_op, directory_options, is_root, lines, outcome, plant,
+    settle, skip,
 };
 
 #[test]
@@ -153,6 +154,22 @@ fn an_archive_replaces_what_is_in_its_way() {
 }
 
 #[test]
+fn a_copy_that_nobody_wants_any_more_stops_ahead_of_the_next_file() {
+    let trees = Trees::new("a=1\nb=2\nc=3", "");
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let is_stopped = || asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) > 0;
+    let op = copy_op("COPY . /");
+    let inputs = [Some(&trees.lower), Some(&trees.context)];
+    let (scratch, out) = (trees.path("scratch"), trees.path("out"));
+    let job = file_op::Job { is_stopped: &is_stopped, ..trees.job(&op, &inputs, &scratch) };
+    let target =
+        file_op::Target::Directory { path: &out, options: &directory_options, previous: None };
+    let stopped = file_op::apply(&job, target);
+    assert!(matches!(stopped, Err(file_op::FileOpError::Stopped)), "{stopped:?}");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 1, "the file ahead of the stop");
+}
+
+#[test]
 fn privileged_layers_over_layers_are_read_as_one_tree() {
     if !is_root() {
         return skip("layers are mounted over each other by root only");
@@ -184,6 +201,7 @@ fn privileged_layers_over_layers_are_read_as_one_tree() {
         default_time: crate::files::MADE,
         scratch: &scratch,
         host: &trees.host,
+        is_stopped: &|| false,
     };
     let sink = engine::file_op::Target::Sink(&mut recorder);
     engine::file_op::apply(&job(&op), sink).unwrap();

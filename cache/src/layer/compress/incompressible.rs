@@ -6,8 +6,8 @@ const SAMPLE: usize = 4096;
 /// What is tested for having been there before.
 const MATCH: usize = 8;
 
-/// Every so manieth place is remembered, and as many places in a row are looked up: wherever a long
-/// repetition starts, one of them is found. Odd, so as not to keep step with anybody's records.
+/// Every 31st place is remembered, and as many places in a row are looked up: wherever a long repetition
+/// starts, one of them is found. Odd, so as not to keep step with anybody's records.
 const STEP: usize = 31;
 
 /// Bytes from one row of look-ups to the next.
