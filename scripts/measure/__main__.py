@@ -202,9 +202,10 @@ def write_docs(results, builders, file_system, address, work, runs):
             versions[builder.name] = builder.version()
             command = " ".join(builder.build("CONTEXT")).replace(builder.binary, os.path.basename(builder.binary))
             commands.append(command.replace(f"{work}/", "").replace(address, "REGISTRY"))
-    docs = ground.PROJECT / "docs"
-    docs.joinpath("performance.md").write_text(report.page(results, machine(file_system), versions, commands, runs))
-    docs.joinpath("performance.svg").write_text(report.chart(results))
+    page = ground.PROJECT / "docs" / "performance.md"
+    findings = report.findings(page.read_text()) if page.exists() else ""
+    page.write_text(report.page(results, machine(file_system), versions, commands, runs) + findings)
+    page.with_suffix(".svg").write_text(report.chart(results))
 
 
 def machine(file_system):

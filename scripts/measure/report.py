@@ -6,6 +6,8 @@ import os
 import statistics
 
 FLOOR = "floor"
+# From here on the page is written by people.
+FINDINGS = "## Where the time goes"
 COLOURS = {"buildah": "#c2572b", "buildkit": "#2b6cc2", FLOOR: "#9a9a9a"}
 
 
@@ -110,8 +112,8 @@ def page(results, machine, versions, commands, runs):
             "# Performance",
             "",
             "Whole builds, as a user would run them, beside other builders. What counts is a ratio within one run of the",
-            "script: the builders take turns, so that a machine that is slow today is slow for all of them. This page and",
-            "its chart are written by `scripts/measure`:",
+            "script: the builders take turns, so that a machine that is slow today is slow for all of them. This page, as",
+            "far as “Where the time goes”, and its chart are written by `scripts/measure`:",
             "",
             "```",
             "python3 scripts/measure --write-docs",
@@ -154,6 +156,12 @@ def page(results, machine, versions, commands, runs):
             "",
         ]
     )
+
+
+def findings(page):
+    """What somebody has found out about the figures and written below them: it is kept."""
+    _, heading, text = page.partition(f"\n{FINDINGS}\n")
+    return heading + text
 
 
 def chart(results):
