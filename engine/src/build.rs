@@ -275,6 +275,9 @@ impl Engine {
         let solved =
             solver::drive(worker.clone(), definition, &targets, slots, &session.build_id, cancel)
                 .await;
+        if solved.is_err() {
+            worker.abandon_views();
+        }
         worker.save_indexes().await;
         let results = solved.map_err(|failure| match failure {
             Some((_, error)) => error,

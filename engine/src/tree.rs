@@ -22,6 +22,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -46,6 +47,8 @@ pub struct View {
     selections: Mutex<HashMap<Selector, Once>>,
     /// No file was looked at before.
     started: SystemTime,
+    /// Nobody waits any more for what is being read.
+    abandoned: AtomicBool,
 }
 
 /// Filled by the first who asks; others wait for it.
@@ -93,6 +96,9 @@ pub enum TreeError {
         /// Why.
         reason: Reason,
     },
+    /// See [`View::abandon`].
+    #[error("nobody waits for the content any more")]
+    Abandoned,
     /// A file was written to while the build read it.
     #[error("`{path}` changed while it was read ({what}): build again once it is at rest")]
     Changed {
@@ -180,7 +186,8 @@ fn open_directory(dir: &Path) -> Result<OwnedFd, TreeError> {
 impl View {
     fn new(root: Option<OwnedFd>, rules: Rules, layers: Vec<PathBuf>) -> Self {
         let started = SystemTime::now();
-        Self { root, rules, layers, selections: Mutex::default(), started }
+        let selections = Mutex::default();
+        Self { root, rules, layers, selections, started, abandoned: AtomicBool::new(false) }
     }
 
     /// The directories of the layers below, bottom first; none for a context.
@@ -215,6 +222,11 @@ impl View {
         let tree = self.single(&found.path)?;
         let stat = &tree.node(NodeId::ROOT).stat;
         Ok(Some((stat.mode.into(), stat.uid, stat.gid)))
+    }
+
+    /// Ends the hashing of files ahead of the next one: the build is over.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Ordering::Relaxed);
     }
 
     /// Whether [`Self::save_index`] has anything to write.

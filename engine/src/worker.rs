@@ -215,6 +215,11 @@ impl BuildWorker {
         Ok(view)
     }
 
+    /// Ends what still reads contexts: the process would wait for it at its end.
+    pub(crate) fn abandon_views(&self) {
+        self.views.lock().expect("no panic while held").values().for_each(|view| view.abandon());
+    }
+
     /// Writes back what was learnt of the contexts' files.
     pub(crate) async fn save_indexes(&self) {
         let views: Vec<Arc<View>> = {

@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
 
 use cache::layer::Time;
 use rayon::prelude::*;
@@ -83,6 +84,9 @@ impl View {
         let index = self.index();
         if let Some(digest) = index.and_then(|index| index.get(path, &stamp(&node.stat))) {
             return Ok(FileContent { digest, xattrs: None });
+        }
+        if self.abandoned.load(Ordering::Relaxed) {
+            return Err(TreeError::Abandoned);
         }
         let opened = self.open_scanned(path, &node.stat)?;
         let digest = digest_of(&opened.file, node.stat.size)

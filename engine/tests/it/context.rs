@@ -356,3 +356,13 @@ fn an_unchanged_file_is_not_read_again_and_a_changed_one_is() {
     let index = cache::StatIndex::load(&store, &context);
     assert_eq!(index.get(b"d/b", &stat(&context.join("d/b"))), None);
 }
+
+#[test]
+fn a_context_that_nobody_waits_for_is_not_read_on() {
+    let trees = Trees::new("a=1", "");
+    let view = view_of_context(&trees.path("context"), Vec::new(), None).unwrap();
+    view.abandon();
+    let read = input_digest(&copy_op("COPY . /"), 1, &view);
+    let error = chain_of(&read.expect_err("its content is not known yet"));
+    assert_eq!(error, "nobody waits for the content any more");
+}
