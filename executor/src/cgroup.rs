@@ -91,19 +91,18 @@ impl Hierarchies {
         }
     }
 
-    /// The group in which this thread starts its sandboxes, with a limit on processes if there can be
-    /// one. With version 1 the thread itself becomes a member, so that what it starts is one; with
-    /// version 2 what it starts is put there at birth.
-    pub(crate) fn group_of_thread(&self) -> Group {
+    /// The group of the sandboxes that come from the zygote `pid`, with a limit on processes if there
+    /// can be one. With version 1 the zygote itself becomes a member, so that what it forks is one;
+    /// with version 2 what it forks is put there at birth.
+    pub(crate) fn group_of_zygote(&self, pid: Pid) -> Group {
         let mut group = Group::default();
-        let thread = rustix::thread::gettid();
         let settings = settings(&Limits::default());
         for hierarchy in &self.hierarchies {
             let mine = |setting: &&Setting| hierarchy.controllers.contains(&setting.controller);
             let settings: Vec<_> = settings.iter().filter(mine).collect();
             if !settings.is_empty() {
                 // A machine that refuses is one without limits by default.
-                let _ = group.join(hierarchy, Member::Thread(thread), &settings, None);
+                let _ = group.join(hierarchy, Member::Zygote(pid), &settings, None);
             }
         }
         group
@@ -196,8 +195,8 @@ impl Hierarchy {
 #[derive(Debug, Clone, Copy)]
 enum Member {
     Process(Pid),
-    /// This thread, for the sake of what it will start.
-    Thread(Pid),
+    /// For the sake of what it will fork.
+    Zygote(Pid),
 }
 
 impl Group {
@@ -233,16 +232,15 @@ impl Group {
                 _ => {}
             }
         }
-        let (file, pid) = match (member, hierarchy.version) {
-            (Member::Process(pid), _) => ("cgroup.procs", pid),
-            (Member::Thread(thread), Version::One) => ("tasks", thread),
-            (Member::Thread(_), Version::Two) => {
+        let pid = match (member, hierarchy.version) {
+            (Member::Process(pid), _) | (Member::Zygote(pid), Version::One) => pid,
+            (Member::Zygote(_), Version::Two) => {
                 self.unified =
                     Some(fs::File::open(&path).map_err(|e| SpawnError::setup(action(), e))?);
                 return Ok(());
             }
         };
-        fs::write(path.join(file), pid.as_raw_nonzero().to_string())
+        fs::write(path.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
             .map_err(|error| SpawnError::setup(action(), error))
     }
 

@@ -1,37 +1,23 @@
-//! Starting sandboxes' inits, always one ahead of need.
+//! Sandboxes' inits, always one ahead of need.
 //!
-//! Each is started by a thread that lives as long as it does: the kernel sends the signal that ends
-//! an init when the thread that started it ends, not when the process does. The thread also sits in
-//! the control group of its sandboxes, one after the other: what it starts is born there, while
-//! moving a running process makes the kernel wait for tens of milliseconds.
+//! Each comes from a nest: a control group and a zygote in it, which forks one sandbox's init after the
+//! other. What is forked is born in the group, while moving a process makes the kernel wait for
+//! milliseconds. One thread makes the nests. It lives as long as they do: it is the parent of all that
+//! comes from them.
 
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fstat, memfd_create, openat, stat,
-};
-use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_fd, fsmount, fsopen,
-};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::Pid;
 
 use crate::cgroup::{Group, Hierarchies};
-use crate::control::Channel;
-use crate::init::file_system;
-use crate::sys;
-
-/// The name by which a program knows that it is to be an init.
-pub(crate) const INIT_NAME: &CStr = c"mybuild-init";
+use crate::control::{Channel, Fork};
+use crate::zygote::{Child, Zygote};
 
 /// How long an init waits for work before it is let go: it holds on to the host's mounts as they
 /// were when it was started.
@@ -40,99 +26,90 @@ const IDLE: Duration = Duration::from_secs(3);
 /// Gives out inits.
 #[derive(Debug)]
 pub(crate) struct Inits {
-    hierarchies: Hierarchies,
-    /// Those that start nothing for anybody now; the first one is the next to be used.
-    idle: Mutex<VecDeque<Starter>>,
+    nests: Arc<Nests>,
+    /// Asks the thread that makes nests.
+    requests: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// A thread that starts one init at a time.
-#[derive(Debug)]
-struct Starter {
-    requests: Option<Sender<Request>>,
-    /// Gives back its control group, which can be removed only when the thread is no longer in it.
-    thread: Option<JoinHandle<Option<Group>>>,
-}
+/// Nests that nobody uses now; the first one is the next to be used.
+#[derive(Debug, Default)]
+struct Nests(Mutex<VecDeque<Nest>>);
 
 enum Request {
-    Take(SyncSender<io::Result<Started>>),
+    /// A nest for whoever waits for it.
+    Make(SyncSender<io::Result<Nest>>),
+    /// One for the next, with an init that waits in it.
     Prepare,
+}
+
+/// Where inits come from, one at a time.
+#[derive(Debug)]
+struct Nest {
+    /// An init that was asked for ahead of need: since when, and our end of its channel.
+    asked: Option<(Instant, Channel)>,
+    // Ended before its group is removed.
+    zygote: Zygote,
+    group: Group,
 }
 
 /// A process of its own, waiting for orders.
 #[derive(Debug)]
 struct Started {
-    pid: Pid,
-    pidfd: OwnedFd,
+    process: Child,
     channel: Channel,
-    /// A group for it alone, where its starter's does not do.
+    /// A group for it alone, where its nest's does not do.
     group: Mutex<Option<Group>>,
-    ended: OnceLock<()>,
 }
 
 /// An init that belongs to somebody. Dropping it ends it, and everything in its sandbox.
 #[derive(Debug)]
 pub(crate) struct Init {
-    // Ended before its starter is put back.
+    // Ended before its nest is put back.
     started: Started,
-    _starter: Borrowed,
+    _nest: Borrowed,
 }
 
-/// A starter that is in use; it goes back when its init is gone.
+/// A nest that is in use; it goes back when its init is gone.
 #[derive(Debug)]
 struct Borrowed {
-    starter: Option<Starter>,
+    nest: Option<Nest>,
     inits: Arc<Inits>,
 }
 
 impl Inits {
     /// With one thread, which starts nothing yet.
     pub(crate) fn new(hierarchies: Hierarchies) -> io::Result<Self> {
-        let first = Starter::new(&hierarchies)?;
-        Ok(Self { hierarchies, idle: Mutex::new(VecDeque::from([first])) })
+        let (requests, inbox) = channel();
+        let nests = Arc::<Nests>::default();
+        let kept = Arc::clone(&nests);
+        let thread = std::thread::Builder::new()
+            .name("sandbox-starter".to_owned())
+            .spawn(move || serve(&inbox, &hierarchies, &kept))?;
+        Ok(Self { nests, requests: Some(requests), thread: Some(thread) })
     }
 
-    /// An init of the caller's own; the next one is started meanwhile.
+    /// An init of the caller's own.
     pub(crate) fn take(self: &Arc<Self>) -> io::Result<Init> {
-        let first = self.idle().pop_front();
-        let starter = first.map_or_else(|| Starter::new(&self.hierarchies), Ok)?;
-        let (reply, answer) = sync_channel(1);
-        starter.request(Request::Take(reply))?;
-        let borrowed = Borrowed { starter: Some(starter), inits: Arc::clone(self) };
-        self.prepare()?;
-        let started = answer.recv().map_err(|_| thread_is_gone())??;
-        Ok(Init { started, _starter: borrowed })
+        let idle = self.nests.idle().pop_front();
+        let mut nest = idle.map_or_else(|| self.make(), Ok)?;
+        let started = nest.take()?;
+        let nest = Borrowed { nest: Some(nest), inits: Arc::clone(self) };
+        Ok(Init { started, _nest: nest })
     }
 
     /// Starts one ahead of need.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        let mut idle = self.idle();
-        if idle.is_empty() {
-            idle.push_front(Starter::new(&self.hierarchies)?);
-        }
-        idle.front().map_or(Ok(()), |next| next.request(Request::Prepare))
-    }
-
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Starter>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        if let Some(starter) = self.starter.take() {
-            self.inits.idle().push_back(starter);
+        match self.nests.idle().front_mut() {
+            Some(next) => next.ask(),
+            None => self.request(Request::Prepare),
         }
     }
-}
 
-impl Starter {
-    fn new(hierarchies: &Hierarchies) -> io::Result<Self> {
-        let (requests, inbox) = channel();
-        let hierarchies = hierarchies.clone();
-        let thread = std::thread::Builder::new()
-            .name("sandbox-starter".to_owned())
-            .spawn(move || serve(&inbox, &hierarchies))?;
-        Ok(Self { requests: Some(requests), thread: Some(thread) })
+    fn make(&self) -> io::Result<Nest> {
+        let (reply, answer) = sync_channel(1);
+        self.request(Request::Make(reply))?;
+        answer.recv().map_err(|_| thread_is_gone())?
     }
 
     fn request(&self, request: Request) -> io::Result<()> {
@@ -141,13 +118,21 @@ impl Starter {
     }
 }
 
-impl Drop for Starter {
+impl Drop for Inits {
     fn drop(&mut self) {
-        // The thread ends when nobody can ask it for anything any more.
+        // The thread ends when nobody can ask it for anything any more, and the nests with it.
         self.requests.take();
         if let Some(thread) = self.thread.take() {
-            // It does not panic; if it did, its init is gone all the same.
+            // It does not panic; if it did, its processes are gone all the same.
             drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(nest) = self.nest.take() {
+            self.inits.nests.idle().push_back(nest);
         }
     }
 }
@@ -156,13 +141,55 @@ fn thread_is_gone() -> io::Error {
     io::Error::other("the thread that starts sandboxes is gone")
 }
 
+impl Nests {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Nest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of inits that have waited for too long.
+    fn let_go(&self) {
+        let is_old = |since: &Instant| since.elapsed() >= IDLE;
+        for nest in self.idle().iter_mut() {
+            if nest.asked.as_ref().is_some_and(|(since, _)| is_old(since)) {
+                // Dropping it ends it.
+                let _ = nest.take();
+            }
+        }
+    }
+}
+
+impl Nest {
+    /// Asks for an init unless there is one already; does not wait for it.
+    fn ask(&mut self) -> io::Result<()> {
+        if self.asked.is_none() {
+            let channel = self.zygote.ask(Fork::Init, self.group.unified())?;
+            self.asked = Some((Instant::now(), channel));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> io::Result<Started> {
+        self.ask()?;
+        let (_, channel) = self.asked.take().expect("it was asked for");
+        Ok(Started { process: self.zygote.answer()?, channel, group: Mutex::default() })
+    }
+
+    /// Ends what is in it without waiting; gives back an init that nobody has taken.
+    fn kill(&mut self) -> Option<Started> {
+        let waiting = self.asked.is_some().then(|| self.take().ok()).flatten();
+        waiting.iter().for_each(Started::kill);
+        self.zygote.kill();
+        waiting
+    }
+}
+
 impl Init {
     pub(crate) fn pid(&self) -> Pid {
-        self.started.pid
+        self.started.process.pid()
     }
 
     pub(crate) fn pidfd(&self) -> &OwnedFd {
-        &self.started.pidfd
+        self.started.process.pidfd()
     }
 
     pub(crate) fn channel(&self) -> &Channel {
@@ -186,7 +213,7 @@ impl Init {
 
     /// Waits until it has ended and everything in its sandbox with it.
     pub(crate) fn wait(&self) {
-        self.started.wait();
+        self.started.process.wait();
     }
 }
 
@@ -196,129 +223,64 @@ impl Started {
     }
 
     fn kill(&self) {
-        if self.ended.get().is_none() {
+        if !self.process.has_ended() {
             if let Some(group) = &*self.group() {
                 group.kill();
             }
-            // It may have ended by itself.
-            let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+            self.process.kill();
         }
     }
-
-    fn wait(&self) {
-        self.ended.get_or_init(|| {
-            let id = WaitId::PidFd(self.pidfd.as_fd());
-            while let Err(Errno::INTR) = waitid(id.clone(), WaitIdOptions::EXITED) {}
-        });
-    }
 }
 
-impl Drop for Started {
-    fn drop(&mut self) {
-        self.kill();
-        self.wait();
-    }
-}
-
-/// The life of a starting thread.
-fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies) -> Option<Group> {
-    let mut group = None;
-    let mut spare: Option<Started> = None;
+/// The life of the thread that makes nests.
+fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, nests: &Nests) {
+    let mut first: Option<Zygote> = None;
     loop {
-        let request = match &spare {
+        let request = match &first {
             None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(_) => inbox.recv_timeout(IDLE),
         };
-        let mut start = || start(group.get_or_insert_with(|| hierarchies.group_of_thread()));
         match request {
-            Ok(Request::Take(reply)) => {
-                let started = spare.take().map_or_else(start, Ok);
+            Ok(Request::Make(reply)) => {
+                let prepared = nests.idle().pop_front();
+                let nest = prepared.map_or_else(|| make(&mut first, hierarchies), Ok);
                 // Whoever no longer waits does not need it, and dropping it ends it.
-                let _ = reply.send(started);
+                let _ = reply.send(nest);
             }
             Ok(Request::Prepare) => {
-                if spare.is_none() {
-                    spare = start().ok();
+                if nests.idle().is_empty()
+                    && let Ok(mut nest) = make(&mut first, hierarchies)
+                    && nest.ask().is_ok()
+                {
+                    nests.idle().push_front(nest);
                 }
             }
-            Err(RecvTimeoutError::Timeout) => spare = None,
-            Err(RecvTimeoutError::Disconnected) => {
-                drop(spare);
-                return group;
-            }
+            Err(RecvTimeoutError::Timeout) => nests.let_go(),
+            Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    // All are told before the first is waited for.
+    let mut nests = std::mem::take(&mut *nests.idle());
+    let waiting: Vec<Started> = nests.iter_mut().filter_map(Nest::kill).collect();
+    // A member of the group of the nest that was made first.
+    drop(first);
+    drop(waiting);
 }
 
-fn start(group: &Group) -> io::Result<Started> {
-    let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    let (channel, theirs) = Channel::pair()?;
-    let number = CString::new(theirs.as_fd().as_raw_fd().to_string()).expect("digits only");
-    let (pid, pidfd) = sys::start_init(
-        own_program()?.as_fd(),
-        &[INIT_NAME, &number],
-        null.as_fd(),
-        theirs.as_fd(),
-        group.unified(),
-    )?;
-    Ok(Started { pid, pidfd, channel, group: Mutex::default(), ended: OnceLock::new() })
-}
-
-/// This program as nobody can change it: what the sandbox sees as its first process's program is not
-/// the file on the host.
-fn own_program() -> io::Result<&'static OwnedFd> {
-    static PROGRAM: Mutex<Option<&'static OwnedFd>> = Mutex::new(None);
-    let mut program = PROGRAM.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(program) = *program {
-        return Ok(program);
-    }
-    let shown = own_program_read_only().map_or_else(copy_own_program, Ok)?;
-    let kept: &'static OwnedFd = Box::leak(Box::new(shown));
-    *program = Some(kept);
-    Ok(kept)
-}
-
-/// Through an overlay that has no place for writes: another file with the same pages, for which
-/// nothing is copied. `None` where the kernel makes no such mount of the program's directory.
-fn own_program_read_only() -> Option<OwnedFd> {
-    let path = std::fs::read_link("/proc/self/exe").ok()?;
-    let directory = open_directory(path.parent()?)?;
-    // One layer alone is none for the kernel.
-    let empty = file_system("tmpfs", &[], &[], MountAttrFlags::MOUNT_ATTR_RDONLY).ok()?;
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).ok()?;
-    fsconfig_set_fd(&context, "lowerdir+", &directory).ok()?;
-    fsconfig_set_fd(&context, "lowerdir+", &empty).ok()?;
-    fsconfig_create(&context).ok()?;
-    let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID;
-    let shown = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).ok()?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let program = openat(&shown, path.file_name()?, flags, Mode::empty()).ok()?;
-    let (own, seen) = (stat("/proc/self/exe").ok()?, fstat(&program).ok()?);
-    let identity = |of: &rustix::fs::Stat| {
-        (of.st_size, of.st_mode, of.st_mtime, of.st_mtime_nsec, of.st_ctime, of.st_ctime_nsec)
+/// Makes a nest; `first` is the zygote that all others come from.
+fn make(first: &mut Option<Zygote>, hierarchies: &Hierarchies) -> io::Result<Nest> {
+    let (zygote, group) = match first {
+        Some(first) => {
+            let zygote = first.fork()?;
+            let group = hierarchies.group_of_zygote(zygote.pid());
+            (zygote, group)
+        }
+        None => {
+            let first = first.insert(Zygote::start()?);
+            // It is moved while it initialises itself: the kernel takes longer than it does.
+            let group = hierarchies.group_of_zygote(first.pid());
+            (first.fork()?, group)
+        }
     };
-    (identity(&own) == identity(&seen)).then_some(program)
-}
-
-fn open_directory(path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty()).ok()
-}
-
-/// In sealed memory.
-fn copy_own_program() -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let memory = match memfd_create("mybuild-init", flags | MemfdFlags::EXEC) {
-        // Before Linux 6.3 every one is executable.
-        Err(Errno::INVAL) => memfd_create("mybuild-init", flags)?,
-        other => other?,
-    };
-    let mut memory = File::from(memory);
-    let mut program = File::open("/proc/self/exe")?;
-    io::copy(&mut program, &mut memory)?;
-    fcntl_add_seals(
-        &memory,
-        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
-    )?;
-    Ok(memory.into())
+    Ok(Nest { asked: None, zygote, group })
 }

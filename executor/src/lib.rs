@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Read `process` (what can be asked for), `spawn` (what the parent does), `init` (what the first
-//! process of a sandbox does), then `inits` and `network` (what is kept ready).
+//! process of a sandbox does), then `inits`, `zygote` and `network` (what is kept ready).
 
 mod capability;
 mod cgroup;
@@ -36,6 +36,7 @@ mod network;
 mod overlay;
 mod port;
 mod process;
+mod program;
 mod rlimit;
 mod running;
 mod seccomp;
@@ -43,6 +44,7 @@ mod spawn;
 #[expect(unsafe_code, reason = "the raw system calls rustix has no safe form of")]
 mod sys;
 mod userns;
+mod zygote;
 
 pub use error::SpawnError;
 pub use host::Host;
@@ -56,12 +58,12 @@ pub use running::Running;
 pub use spawn::Executor;
 pub use userns::{UserNamespace, UserNamespaceError, enter_user_namespace};
 
-/// Runs this process as the first one of a sandbox if it was started as that, and then never
-/// returns. To be called first thing in `main`.
+/// Runs this process as what sandboxes come from if it was started as that, and then never returns.
+/// To be called first thing in `main`.
 pub fn run_init_if_asked() {
     use std::os::unix::ffi::OsStrExt;
     let mut args = std::env::args_os();
-    if args.next().is_none_or(|name| name.as_bytes() != inits::INIT_NAME.to_bytes()) {
+    if args.next().is_none_or(|name| name.as_bytes() != program::INIT_NAME.to_bytes()) {
         return;
     }
     let channel = args
@@ -69,7 +71,7 @@ pub fn run_init_if_asked() {
         .and_then(|number| number.to_str()?.parse().ok())
         .and_then(|number| sys::adopt(number).ok());
     match channel {
-        Some(channel) => init::main(control::Channel::from_fd(channel)),
+        Some(channel) => init::zygote::main(control::Channel::from_fd(channel)),
         None => sys::exit_now(2),
     }
 }

@@ -171,6 +171,8 @@ impl Executor {
         };
         let init = self.take_init(&process.limits, process.cgroup_parent.as_deref())?;
         let mut along = start(&init, &job, parcel)?.into_iter();
+        // The next step's init comes into being while this one's command runs.
+        let _ = self.inits.prepare();
         if on_demand {
             self.listen(&lease, along.next())?;
         }

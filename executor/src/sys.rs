@@ -31,18 +31,16 @@ struct ExecPlan<'a> {
     failure: RawFd,
 }
 
-/// Starts the program open as `program` in new namespaces, with `null` as its standard streams and
-/// the one further descriptor `keep`, as a member of the control group of version 2 open as `group`;
-/// gives back its process id and descriptor.
+/// Starts the program open as `program`, with `null` as its standard streams and the one further
+/// descriptor `keep`; gives back its process id and descriptor.
 ///
 /// The calling thread waits until the program has been executed. It must live as long as the
 /// program is to: the parent-death signal comes with the end of this thread.
-pub(crate) fn start_init(
+pub(crate) fn start_program(
     program: BorrowedFd<'_>,
     argv: &[&CStr],
     null: BorrowedFd<'_>,
     keep: BorrowedFd<'_>,
-    group: Option<BorrowedFd<'_>>,
 ) -> io::Result<(Pid, OwnedFd)> {
     let mut pointers: Vec<*const c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
     pointers.push(std::ptr::null());
@@ -55,10 +53,7 @@ pub(crate) fn start_init(
         failure: failure_end.as_raw_fd(),
     };
     let old_mask = block_signals();
-    let cloned = match group {
-        None => clone_sharing_memory(&plan),
-        Some(group) => clone_into_group(&plan, group),
-    };
+    let cloned = clone_sharing_memory(&plan);
     restore_signals(&old_mask);
     let (pid, pidfd) = cloned?;
     let pid = Pid::from_raw(pid).expect("a child's id is not zero");
@@ -79,8 +74,7 @@ pub(crate) fn start_init(
 fn clone_sharing_memory(plan: &ExecPlan<'_>) -> io::Result<(c_int, c_int)> {
     let mut stack = vec![0_u8; CHILD_STACK];
     let mut pidfd: c_int = -1;
-    let flags =
-        libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | SANDBOX_NAMESPACES | libc::SIGCHLD;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
     // SAFETY: the top is inside `stack` and 16-byte aligned; `exec_child` and `plan` outlive the
     // child's use of this memory, because CLONE_VFORK holds this thread until it has executed the
     // program or exited; `pidfd` is where the kernel writes with CLONE_PIDFD.
@@ -93,32 +87,47 @@ fn clone_sharing_memory(plan: &ExecPlan<'_>) -> io::Result<(c_int, c_int)> {
     check(pid).map(|pid| (pid, pidfd))
 }
 
-/// The C library has no form of this call. Without shared memory it needs no stack of its own, and
-/// the copy is still cheaper than moving a process to a group, for which the kernel waits.
-fn clone_into_group(plan: &ExecPlan<'_>, group: BorrowedFd<'_>) -> io::Result<(c_int, c_int)> {
+/// Forks this process of one thread, for a sandbox of its own if `sandboxed`, as a member of the
+/// control group of version 2 open as `group`; gives back the new process's id and descriptor, and
+/// `None` in that process. Its parent is this process's parent.
+pub(crate) fn fork_sibling(
+    sandboxed: bool,
+    group: Option<BorrowedFd<'_>>,
+) -> io::Result<Option<(Pid, OwnedFd)>> {
     let mut pidfd: c_int = -1;
-    // SAFETY: the structure is plain data, and all zeroes mean "not given".
-    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    let flags = libc::CLONE_VFORK | libc::CLONE_PIDFD | SANDBOX_NAMESPACES;
-    args.flags = u64::from(flags as u32) | CLONE_INTO_CGROUP;
-    args.pidfd = (&raw mut pidfd) as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
-    args.cgroup = group.as_raw_fd() as u64;
-    // SAFETY: as `fork`; the child makes plain system calls only and does not return.
-    let pid = unsafe {
-        let pid = libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>());
-        if pid == 0 {
-            exec_child(std::ptr::from_ref(plan).cast_mut().cast());
-        }
-        pid
+    let namespaces = if sandboxed { SANDBOX_NAMESPACES } else { 0 };
+    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD | namespaces;
+    let pid = match group {
+        // SAFETY: as `fork`, and the caller has one thread; without a stack the child goes on where
+        // the parent does, on its own copy; `pidfd` is where the kernel writes with CLONE_PIDFD.
+        None => unsafe {
+            let none = std::ptr::null_mut::<c_void>();
+            let flags = flags as libc::c_long;
+            libc::syscall(libc::SYS_clone, flags, none, &raw mut pidfd, none, none)
+        },
+        Some(group) => clone_into_group(flags, &mut pidfd, group),
     };
-    check_long(pid).map(|pid| (pid as c_int, pidfd))
+    let Some(pid) = Pid::from_raw(check_long(pid)? as c_int) else { return Ok(None) };
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(Some((pid, unsafe { OwnedFd::from_raw_fd(pidfd) })))
 }
 
-/// Runs in the memory of the parent, or a copy: nothing here allocates, locks or returns.
+/// The C library has no form of this call. Being born in a group is much cheaper than being moved
+/// there, for which the kernel waits.
+fn clone_into_group(flags: c_int, pidfd: &mut c_int, group: BorrowedFd<'_>) -> libc::c_long {
+    // SAFETY: the structure is plain data, and all zeroes mean "not given".
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = u64::from(flags as u32) | CLONE_INTO_CGROUP;
+    args.pidfd = std::ptr::from_mut(pidfd) as u64;
+    args.cgroup = group.as_raw_fd() as u64;
+    // SAFETY: as in `fork_sibling`.
+    unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) }
+}
+
+/// Runs in the memory of the parent: nothing here allocates, locks or returns.
 extern "C" fn exec_child(plan: *mut c_void) -> c_int {
     let environment = [std::ptr::null::<c_char>()];
-    // SAFETY: `plan` is the `ExecPlan` of `start_init`, whose thread waits; the descriptors are a
+    // SAFETY: `plan` is the `ExecPlan` of `start_program`, whose thread waits; the descriptors are a
     // copy of its table; `argv` and `environment` end with a null pointer.
     unsafe {
         let plan = &*plan.cast::<ExecPlan<'_>>();
@@ -402,7 +411,7 @@ mod tests {
     const UNIFIED: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
 
     #[test]
-    fn privileged_a_program_starts_in_its_control_group() {
+    fn privileged_a_fork_is_born_in_its_control_group() {
         let name = format!("mybuild-test-{}", std::process::id());
         let group =
             UNIFIED.iter().map(|base| std::path::Path::new(base).join(&name)).find(|group| {
@@ -416,32 +425,34 @@ mod tests {
             );
             return;
         };
-        let program = File::open("/bin/busybox").unwrap();
-        let null = File::open("/dev/null").unwrap();
         let directory = File::open(&group).unwrap();
-        let argv = [c"sleep", c"1000"];
-        let (pid, pidfd) =
-            start_init(program.as_fd(), &argv, null.as_fd(), null.as_fd(), Some(directory.as_fd()))
-                .unwrap();
-        let groups = fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).unwrap();
-        rustix::process::pidfd_send_signal(&pidfd, rustix::process::Signal::KILL).unwrap();
-        rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty()).unwrap();
+        // A process of one thread, as the call wants it; what it forks has this one as its parent.
+        let (read, write) = rustix::pipe::pipe().unwrap();
+        let Some(one) = fork().unwrap() else {
+            drop(read);
+            let text = match fork_sibling(true, Some(directory.as_fd())) {
+                Ok(None) => fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
+                Ok(Some((pid, _))) => format!("pid {}\n", pid.as_raw_nonzero()),
+                Err(error) => error.to_string(),
+            };
+            let _ = rustix::io::write(&write, text.as_bytes());
+            exit_now(0);
+        };
+        drop(write);
+        let groups = std::io::read_to_string(File::from(read)).unwrap();
+        rustix::process::waitpid(Some(one), rustix::process::WaitOptions::empty()).unwrap();
+        let pid = groups.lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok());
+        let pid = pid.and_then(Pid::from_raw).expect(&groups);
+        let ended = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+        assert!(ended.is_ok(), "it is this process's child");
         fs::remove_dir(&group).unwrap();
         assert!(groups.contains(&format!("0::/{name}")), "{groups}");
     }
 
     #[test]
-    fn privileged_a_program_that_cannot_run_is_an_error() {
-        if !rustix::process::geteuid().is_root() {
-            let _ = io::Write::write_all(
-                &mut io::stderr(),
-                b"skipped: needs root to make namespaces\n",
-            );
-            return;
-        }
+    fn a_program_that_cannot_run_is_an_error() {
         let file = File::open("/etc/passwd").unwrap();
-        let error =
-            start_init(file.as_fd(), &[c"x"], file.as_fd(), file.as_fd(), None).unwrap_err();
+        let error = start_program(file.as_fd(), &[c"x"], file.as_fd(), file.as_fd()).unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EACCES));
     }
 }

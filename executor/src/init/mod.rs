@@ -1,9 +1,9 @@
 //! The first process of every sandbox: it builds the file tree, starts the command, reaps what the
 //! command leaves behind and ends with it.
 //!
-//! It is this very program, executed as nobody can change it ([`crate::run_init_if_asked`]), alone in
-//! its namespaces and with one thread. When the parent dies it dies, and the kernel ends everything
-//! in its process namespace.
+//! It is this very program, executed as nobody can change it ([`crate::run_init_if_asked`]) and forked
+//! from there ([`crate::zygote`]), alone in its namespaces and with one thread. When the parent dies it
+//! dies, and the kernel ends everything in its process namespace.
 
 mod command;
 mod dev;
@@ -11,6 +11,7 @@ mod helper;
 mod masks;
 mod mounts;
 mod place;
+pub(crate) mod zygote;
 
 pub(crate) use mounts::file_system;
 
