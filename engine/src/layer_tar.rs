@@ -90,7 +90,7 @@ pub(crate) fn encoding(compression: Compression) -> Encoding {
 }
 
 /// Version of the bytes that our compressors make; it changes with them.
-const ENCODER_VERSION: u32 = 2;
+const ENCODER_VERSION: u32 = 3;
 
 /// Names an encoding where its results are kept.
 pub(crate) fn encoder(encoding: Encoding) -> Encoder {

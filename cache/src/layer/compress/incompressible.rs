@@ -1,9 +1,11 @@
 //! Telling what is compressed or encrypted already, at a fraction of the cost of trying.
 
-/// Bytes that tell most of what can be compressed.
-const SAMPLE: usize = 4096;
+use std::ops::Range;
 
-/// What is tested for having been there before.
+/// Bytes that tell most of what can be compressed.
+const SAMPLE: usize = 1024;
+
+/// Bytes that are looked up together.
 const MATCH: usize = 8;
 
 /// Every 31st place is remembered, and as many places in a row are looked up: wherever a long repetition
@@ -14,14 +16,49 @@ const STEP: usize = 31;
 const STRIDE: usize = 512;
 
 /// How far back deflate can refer.
-const WINDOW: usize = 32 * 1024;
+pub(super) const WINDOW: usize = 32 * 1024;
 
-/// Whether deflate would not make `block` shorter, or hardly: its bytes are about equally frequent,
-/// and nothing in it was seen before, neither in it nor in `before`, which comes before it.
-pub(super) fn is_incompressible(before: &[u8], block: &[u8]) -> bool {
-    is_flat(&block[..block.len().min(SAMPLE)], 115)
-        && is_flat(block, 102)
-        && !has_repetition(before, block)
+/// Tells which parts of some bytes deflate would not make shorter, or hardly: their bytes are about
+/// equally frequent, and nothing in them was seen before. Parts are asked for from the first to the
+/// last.
+pub(super) struct Detector<'a> {
+    bytes: &'a [u8],
+    seen: Seen,
+    /// Up to where places are remembered.
+    remembered: usize,
+}
+
+impl<'a> Detector<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes, seen: Seen::default(), remembered: 0 }
+    }
+
+    pub(super) fn is_incompressible(&mut self, part: Range<usize>) -> bool {
+        let bytes = &self.bytes[part.clone()];
+        is_flat(&bytes[..bytes.len().min(SAMPLE)], 140)
+            && is_flat(bytes, 104)
+            && !self.has_repetition(part)
+    }
+
+    /// Whether some eight bytes of `part` stand in the window before them, as far as samples tell. A
+    /// repetition of [`STRIDE`] bytes or so is found for certain, a shorter one mostly if there are
+    /// many.
+    fn has_repetition(&mut self, part: Range<usize>) -> bool {
+        let first = part.start.saturating_sub(WINDOW).next_multiple_of(STEP);
+        self.remembered = self.remembered.max(first);
+        for row in part.step_by(STRIDE) {
+            for place in row..row + STEP {
+                while self.remembered < place {
+                    self.seen.insert(self.bytes, self.remembered);
+                    self.remembered += STEP;
+                }
+                if self.seen.has(self.bytes, place) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
 }
 
 /// Whether all bytes are about equally frequent: equal counts give a sum of squares of length² /
@@ -29,41 +66,25 @@ pub(super) fn is_incompressible(before: &[u8], block: &[u8]) -> bool {
 fn is_flat(bytes: &[u8], hundredths: u64) -> bool {
     // Several counters for each value: equal bytes in a row need not wait for each other.
     let mut counts = [[0_u32; 256]; 4];
-    let (quads, rest) = bytes.as_chunks::<4>();
-    for [a, b, c, d] in quads {
-        counts[0][usize::from(*a)] += 1;
-        counts[1][usize::from(*b)] += 1;
-        counts[2][usize::from(*c)] += 1;
-        counts[3][usize::from(*d)] += 1;
-    }
-    rest.iter().for_each(|byte| counts[0][usize::from(*byte)] += 1);
-    let total = |value: usize| counts.iter().map(|counts| u64::from(counts[value])).sum::<u64>();
-    let squares: u64 = (0..256).map(|value| total(value) * total(value)).sum();
-    let length = bytes.len() as u64;
-    squares * 256 * 100 <= length * length * hundredths
-}
-
-/// Whether some eight bytes of `block` stand in the window before them, as far as samples tell. A
-/// repetition of [`STRIDE`] bytes or so is found for certain, a shorter one mostly if there are many.
-fn has_repetition(before: &[u8], block: &[u8]) -> bool {
-    let mut seen = Seen::default();
-    let start = before.len().saturating_sub(WINDOW);
-    let bytes = [&before[start..], block].concat();
-    let mut remembered = 0;
-    for row in (before.len() - start..bytes.len()).step_by(STRIDE) {
-        for place in row..row + STEP {
-            while remembered < place {
-                if let Some(word) = word_at(&bytes, remembered) {
-                    seen.insert(word, remembered);
-                }
-                remembered += STEP;
-            }
-            if word_at(&bytes, place).is_some_and(|word| seen.has(word, place)) {
-                return true;
-            }
+    let (words, rest) = bytes.as_chunks::<8>();
+    for word in words {
+        let mut word = u64::from_le_bytes(*word);
+        for number in 0..8 {
+            counts[number % 4][(word & 0xff) as usize] += 1;
+            word >>= 8;
         }
     }
-    false
+    for byte in rest {
+        counts[0][usize::from(*byte)] += 1;
+    }
+    let [a, b, c, d] = &counts;
+    let mut squares = 0;
+    for value in 0..256 {
+        let total = u64::from(a[value] + b[value] + c[value] + d[value]);
+        squares += total * total;
+    }
+    let length = bytes.len() as u64;
+    squares * 256 * 100 <= length * length * hundredths
 }
 
 fn word_at(bytes: &[u8], place: usize) -> Option<u64> {
@@ -71,12 +92,12 @@ fn word_at(bytes: &[u8], place: usize) -> Option<u64> {
     Some(u64::from_le_bytes(word.try_into().expect("its length is that of a word")))
 }
 
-/// Words and where they were last.
-struct Seen(Box<[(u64, u32)]>);
+/// Where words were last, one more than the place; nothing is 0.
+struct Seen(Box<[u32]>);
 
 impl Default for Seen {
     fn default() -> Self {
-        Self(vec![(0, u32::MAX); 1 << Self::BITS].into())
+        Self(vec![0; 1 << Self::BITS].into())
     }
 }
 
@@ -88,13 +109,16 @@ impl Seen {
         (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::BITS)) as usize
     }
 
-    fn insert(&mut self, word: u64, place: usize) {
-        self.0[Self::slot(word)] = (word, u32::try_from(place).expect("a block is small"));
+    fn insert(&mut self, bytes: &[u8], place: usize) {
+        let Some(word) = word_at(bytes, place) else { return };
+        self.0[Self::slot(word)] = u32::try_from(place + 1).expect("a block is small");
     }
 
-    fn has(&self, word: u64, place: usize) -> bool {
-        let (known, at) = self.0[Self::slot(word)];
-        known == word && at != u32::MAX && place - at as usize <= WINDOW
+    /// Whether the word at `place` was seen not too far before it.
+    fn has(&self, bytes: &[u8], place: usize) -> bool {
+        let Some(word) = word_at(bytes, place) else { return false };
+        let Some(before) = (self.0[Self::slot(word)] as usize).checked_sub(1) else { return false };
+        place - before <= WINDOW && word_at(bytes, before) == Some(word)
     }
 }
 
@@ -114,40 +138,53 @@ mod tests {
         std::iter::repeat_with(&mut next).flat_map(|word| word[..4].to_vec()).take(length).collect()
     }
 
+    fn is_incompressible(bytes: &[u8], part: Range<usize>) -> bool {
+        Detector::new(bytes).is_incompressible(part)
+    }
+
     #[test]
     fn random_bytes_are_incompressible() {
         let bytes = random(1 << 20);
-        for block in bytes.chunks(128 << 10) {
-            assert!(is_incompressible(&[], block));
+        for length in [16 << 10, 128 << 10] {
+            let mut detector = Detector::new(&bytes);
+            for start in (0..bytes.len()).step_by(length) {
+                assert!(detector.is_incompressible(start..start + length), "{length} at {start}");
+            }
         }
-        assert!(is_incompressible(&bytes[..32 << 10], &bytes[32 << 10..160 << 10]));
     }
 
     #[test]
     fn what_repeats_is_not() {
         let mut bytes = random(128 << 10);
-        assert!(!is_incompressible(&bytes[100 << 10..], &bytes[120 << 10..]), "seen before");
+        let length = bytes.len();
         bytes.copy_within(50_003..51_003, 60_000);
-        assert!(!is_incompressible(&[], &bytes), "a repetition of 1000 bytes");
+        assert!(is_incompressible(&bytes, 0..60_000), "nothing so far");
+        assert!(!is_incompressible(&bytes, 0..length), "a repetition of 1000 bytes");
+        assert!(!is_incompressible(&bytes, 60_000..length), "seen before");
         bytes.copy_within(10..1010, 50 << 10);
-        assert!(!is_incompressible(&[], &bytes));
+        assert!(!is_incompressible(&bytes, 0..length));
     }
 
     #[test]
     fn what_is_out_of_reach_does_not_count() {
         let mut bytes = random(128 << 10);
+        let length = bytes.len();
         bytes.copy_within(0..10_000, 110_000);
-        assert!(is_incompressible(&[], &bytes));
+        assert!(is_incompressible(&bytes, 0..length));
+        let mut detector = Detector::new(&bytes);
+        assert!(detector.is_incompressible(0..20_000));
+        assert!(detector.is_incompressible(100_000..length));
     }
 
     #[test]
     fn uneven_bytes_are_not() {
         let mut bytes = random(128 << 10);
+        let length = bytes.len();
         bytes[60_000..80_000].fill(b'x');
-        assert!(!is_incompressible(&[], &bytes));
+        assert!(!is_incompressible(&bytes, 0..length));
         let text: Vec<u8> = random(128 << 10).iter().map(|byte| byte % 64 + 32).collect();
-        assert!(!is_incompressible(&[], &text));
+        assert!(!is_incompressible(&text, 0..length));
         let records: Vec<u8> = (0..20_000_u32).flat_map(u32::to_be_bytes).collect();
-        assert!(!is_incompressible(&[], &records));
+        assert!(!is_incompressible(&records, 0..records.len()));
     }
 }

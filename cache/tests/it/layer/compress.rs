@@ -132,7 +132,7 @@ fn the_bytes_are_those_of_earlier_versions() {
 
 const SAMPLE: &str = "sha256:004df4553880f7ba19955d54742db9f7ca84667ef494ef6a910f798168f8b5ba";
 const GZIP: &str = "sha256:42dc011aa40a0382e550a09d4fbaa183779d94b2ebb5239b943b624df1c8c2ed";
-const MIXED_GZIP: &str = "sha256:5eea9b1be5fb9e6dd54ba5a7bee974dc7d4df9d9b8ed04c02ee6579f8d6fc14a";
+const MIXED_GZIP: &str = "sha256:fe4a400a2007d84a99661bd971ce8135f0a80f8e5eb77bdd2e96e35ff87e7bc3";
 const ZSTD: &str = "sha256:ee307982ea975fa0deefa891158d777937941d4310152b13df4e98c2fa33006c";
 
 #[test]
