@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::error::SpawnError;
-use crate::host::Helper;
+use crate::helper::Helper;
 use crate::inits::{Init, Inits};
 use crate::sys;
 

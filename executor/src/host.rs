@@ -1,41 +1,24 @@
 //! What this machine lets a sandbox do.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use crate::cgroup::Hierarchies;
 use crate::overlay::{OverlayError, mount};
 
 /// What this machine lets us do, found once in a process.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Host {
     rootless: bool,
     single_id: bool,
-    pub(crate) hierarchies: Hierarchies,
-    pub(crate) helper: Option<Helper>,
-}
-
-/// A program that gives a network namespace a way out without privileges.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Helper {
-    Pasta(PathBuf),
-    Slirp4netns(PathBuf),
 }
 
 impl Host {
-    /// Looks at the machine, and removes control groups that a killed process left.
+    /// Looks at who we are here. What only running something needs is looked for when an
+    /// [`Executor`](crate::Executor) is made.
     pub fn probe() -> Self {
         let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let rootless = !is_identity(&maps);
-        let single_id = rootless && mapped_ids(&maps) == 1;
-        let hierarchies = Hierarchies::probe(rootless);
-        hierarchies.remove_leftovers();
-        let helper = find_program("pasta")
-            .map(Helper::Pasta)
-            .or_else(|| find_program("slirp4netns").map(Helper::Slirp4netns))
-            .filter(|_| can_make_interfaces());
-        Self { rootless, single_id, hierarchies, helper }
+        Self { rootless, single_id: rootless && mapped_ids(&maps) == 1 }
     }
 
     /// Whether this process is root only in a user namespace.
@@ -53,19 +36,6 @@ impl Host {
     /// `trusted.overlay.*`; whoever reads upper directories needs to know.
     pub fn userxattr(&self) -> bool {
         self.rootless
-    }
-
-    /// Which limits by control group can be set here: names out of `pids`, `memory`, `cpu` and
-    /// `cpuset`.
-    pub fn limits(&self) -> Vec<&'static str> {
-        self.hierarchies.limits()
-    }
-
-    /// The helper that [`Network::Default`](crate::Network::Default) goes through, if there is one.
-    pub fn network_helper(&self) -> Option<&Path> {
-        match self.helper.as_ref()? {
-            Helper::Pasta(path) | Helper::Slirp4netns(path) => Some(path),
-        }
     }
 
     /// Whether overlay mounts work with directories in `dir`; tried, and cleaned up.
@@ -87,11 +57,6 @@ impl Host {
     }
 }
 
-/// Both helpers need this device; on some machines only root may open it.
-fn can_make_interfaces() -> bool {
-    fs::File::options().read(true).write(true).open("/dev/net/tun").is_ok()
-}
-
 /// Whether the map is that of the initial user namespace: every id is itself.
 fn is_identity(map: &str) -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
@@ -101,18 +66,6 @@ fn mapped_ids(map: &str) -> u64 {
     map.lines()
         .filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok())
         .fold(0, u64::saturating_add)
-}
-
-pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/bin", "/usr/sbin", "/bin", "/sbin"].map(PathBuf::from))
-        .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join(name))
-        .find(|file| {
-            fs::metadata(file)
-                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-        })
 }
 
 #[cfg(test)]

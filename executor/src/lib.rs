@@ -26,6 +26,7 @@ mod cgroup;
 mod control;
 mod demand;
 mod error;
+mod helper;
 mod host;
 mod identity;
 mod init;
@@ -39,6 +40,7 @@ mod process;
 mod program;
 mod rlimit;
 mod running;
+mod search_path;
 mod seccomp;
 mod spawn;
 #[expect(unsafe_code, reason = "the raw system calls rustix has no safe form of")]

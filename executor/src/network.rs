@@ -4,27 +4,18 @@
 //! destroy, and a step without the right to change it leaves nothing in it: so it is used again. Its
 //! helper is started when a step first asks for a socket (`demand`).
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
-use crate::control::{Order, Report};
 use crate::demand::Service;
 use crate::error::SpawnError;
-use crate::host::{Helper, Host};
-use crate::inits::{Init, Inits};
-use crate::names::PASTA_RESOLVER;
+use crate::helper::Helper;
+use crate::inits::Inits;
 use crate::process::{Network, NetworkUsed};
 use crate::sys::{self, Unshare};
-
-/// Where a helper finds the namespace it serves.
-pub(crate) const HELPER_NAMESPACE: &str = "/tmp/network";
-/// On which descriptor a helper says that it is ready.
-pub(crate) const HELPER_READY_FD: i32 = 3;
 
 /// Network namespaces, made when they are needed and kept for the next step.
 #[derive(Debug)]
@@ -53,8 +44,12 @@ pub(crate) struct Lease {
 }
 
 impl NetworkPool {
-    pub(crate) fn new(host: &Host, inits: Arc<Inits>) -> Self {
-        Self { helper: host.helper.clone(), inits, idle: Mutex::default() }
+    pub(crate) fn new(inits: Arc<Inits>) -> Self {
+        Self { helper: Helper::find(), inits, idle: Mutex::default() }
+    }
+
+    pub(crate) fn helper(&self) -> Option<&Helper> {
+        self.helper.as_ref()
     }
 
     /// Makes sure that `count` steps can have their network at once without waiting.
@@ -178,70 +173,6 @@ fn make_namespace() -> Result<OwnedFd, SpawnError> {
         .map_err(|source| failed("make a network namespace", source))
 }
 
-fn failed(what: impl Into<String>, source: io::Error) -> SpawnError {
+pub(crate) fn failed(what: impl Into<String>, source: io::Error) -> SpawnError {
     SpawnError::Network { what: what.into(), source }
-}
-
-impl Helper {
-    fn used(&self) -> NetworkUsed {
-        match self {
-            Self::Pasta(_) => NetworkUsed::Pasta,
-            Self::Slirp4netns(_) => NetworkUsed::Slirp4netns,
-        }
-    }
-
-    /// Starts it on a namespace; it runs until the init that is given back is dropped.
-    pub(crate) fn serve(
-        &self,
-        inits: &Arc<Inits>,
-        namespace: BorrowedFd<'_>,
-    ) -> Result<Init, SpawnError> {
-        let args = self.args();
-        let says_ready = matches!(self, Self::Slirp4netns(_));
-        let order = Order::Help { args: args.clone(), says_ready };
-        let what = || format!("start `{}`", args[0]);
-        let (init, mut output) = (|| {
-            let output = File::from(memfd_create("helper-output", MemfdFlags::CLOEXEC)?);
-            let init = inits.take()?;
-            init.channel().send(&order, &[output.as_fd(), namespace])?;
-            Ok((init, output))
-        })()
-        .map_err(|source| failed(what(), source))?;
-        match init.channel().receive() {
-            Ok(Some((Report::Started, _))) => Ok(init),
-            Ok(_) => Err(failed(what(), io::Error::other(last_line(&mut output)))),
-            Err(source) => Err(failed(what(), source)),
-        }
-    }
-
-    /// Neither may forward ports into the namespace or let it reach the host's loopback.
-    fn args(&self) -> Vec<String> {
-        let (program, args): (&Path, String) = match self {
-            Self::Pasta(program) => {
-                let args = format!(
-                    "--config-net --quiet --no-map-gw --dns-forward {PASTA_RESOLVER} --runas 0:0 \
-                     -t none -u none -T none -U none --no-netns-quit --netns {HELPER_NAMESPACE}"
-                );
-                (program, args)
-            }
-            Self::Slirp4netns(program) => {
-                let args = format!(
-                    "--configure --mtu=65520 --disable-host-loopback \
-                     --ready-fd={HELPER_READY_FD} --netns-type=path {HELPER_NAMESPACE} tap0"
-                );
-                (program, args)
-            }
-        };
-        let program = program.to_string_lossy().into_owned();
-        std::iter::once(program).chain(args.split(' ').map(str::to_owned)).collect()
-    }
-}
-
-fn last_line(output: &mut File) -> String {
-    let mut text = Vec::new();
-    // Without its words the error still says what was tried.
-    let _ = output.rewind().and_then(|()| output.read_to_end(&mut text));
-    let text = String::from_utf8_lossy(&text);
-    let mut lines = text.lines().filter(|line| !line.contains("syslog"));
-    lines.next_back().unwrap_or("it ended at once").trim().to_owned()
 }

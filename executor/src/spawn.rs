@@ -9,8 +9,10 @@ use std::thread::JoinHandle;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
+use crate::cgroup::Hierarchies;
 use crate::control::{MAX_FDS, Order, Report};
 use crate::error::SpawnError;
+use crate::helper::Helper;
 use crate::host::Host;
 use crate::identity::{User, resolve_user};
 use crate::inits::{Init, Inits};
@@ -32,6 +34,7 @@ use crate::{cgroup, demand, rlimit, sys};
 #[derive(Debug)]
 pub struct Executor {
     host: Host,
+    hierarchies: Hierarchies,
     inits: Arc<Inits>,
     networks: Arc<NetworkPool>,
     filter: Vec<u8>,
@@ -53,10 +56,13 @@ impl Drop for Executor {
 }
 
 impl Executor {
-    /// Prepares to run processes on this machine; nothing is started yet but a thread.
+    /// Prepares to run processes on this machine; nothing is started yet but a thread. Removes control
+    /// groups that a killed process left.
     pub fn new(host: Host) -> io::Result<Self> {
-        let inits = Arc::new(Inits::new(host.hierarchies.clone())?);
-        let networks = Arc::new(NetworkPool::new(&host, Arc::clone(&inits)));
+        let hierarchies = Hierarchies::probe(host.rootless());
+        hierarchies.remove_leftovers();
+        let inits = Arc::new(Inits::new(hierarchies.clone())?);
+        let networks = Arc::new(NetworkPool::new(Arc::clone(&inits)));
         let identities = if host.single_id() { Identities::Single } else { Identities::Many };
         let filter = |sockets| -> Vec<u8> {
             let program = seccomp::program(identities, sockets);
@@ -67,6 +73,7 @@ impl Executor {
         let threads = Mutex::default();
         Ok(Self {
             host,
+            hierarchies,
             inits,
             networks,
             filter,
@@ -79,6 +86,17 @@ impl Executor {
     /// What this machine lets us do.
     pub fn host(&self) -> &Host {
         &self.host
+    }
+
+    /// Which limits by control group can be set here: names out of `pids`, `memory`, `cpu` and
+    /// `cpuset`.
+    pub fn limits(&self) -> Vec<&'static str> {
+        self.hierarchies.limits()
+    }
+
+    /// The program that [`Network::Default`] goes through, if there is one.
+    pub fn network_helper(&self) -> Option<&Path> {
+        self.networks.helper().map(Helper::path)
     }
 
     /// Gets ready, in the background, for steps to come, of which `networks` at once want a network
@@ -267,7 +285,7 @@ impl Executor {
             .take()
             .map_err(|error| SpawnError::setup("start the sandbox's first process", error))?;
         if *limits != Limits::default() || parent.is_some() {
-            let group = self.host.hierarchies.group(init.pid(), limits, parent)?;
+            let group = self.hierarchies.group(init.pid(), limits, parent)?;
             init.set_group(group);
         }
         Ok(init)

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use rustix::process::{WaitOptions, waitpid};
 
-use crate::host::find_program;
+use crate::search_path::find_program;
 use crate::sys::{self, Unshare};
 
 /// No sane machine lists more.

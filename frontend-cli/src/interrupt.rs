@@ -2,8 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use engine::{Event, Progress};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -14,16 +17,26 @@ pub(crate) fn cancel_on_signals(
     cancel: CancellationToken,
     progress: Arc<dyn Progress>,
 ) -> io::Result<()> {
+    end_at_the_second()?;
     let mut signals = Signals::new()?;
     tokio::spawn(async move {
         signals.next().await;
         cancel.cancel();
         let message = "canceled: steps are being stopped (once more to end at once)".to_owned();
         progress.event(Event::Warning { message });
-        signals.next().await;
-        // Steps carry a parent-death signal: nothing of them outlives this process.
-        std::process::exit(Exit::Interrupted.code().into());
     });
+    Ok(())
+}
+
+/// The second ends the program from within the handler: whatever the program does, it is heard. Steps
+/// carry a parent-death signal: nothing of them outlives this process.
+fn end_at_the_second() -> io::Result<()> {
+    let first = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let code = Exit::Interrupted.code().into();
+        flag::register_conditional_shutdown(signal, code, Arc::clone(&first))?;
+        flag::register(signal, Arc::clone(&first))?;
+    }
     Ok(())
 }
 

@@ -5,14 +5,6 @@ use std::process::ExitCode;
 
 use frontend_cli::exit::Exit;
 
-// glibc's allocator slows down where hashing and compression allocate on every core at once.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
-/// Threads for what waits (network, processes), beside the one that the build itself runs on. Heavy work
-/// has its own threads.
-const WORKERS: usize = 1;
-
 fn main() -> ExitCode {
     // The sandbox runs this very file as process 1 of a step: nothing may happen before.
     engine::run_init_if_asked();
@@ -27,10 +19,8 @@ fn run() -> Exit {
         Err(exit) => return exit,
     };
     frontend_cli::run(command, |work| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .enable_all()
-            .build()?;
+        // One thread drives the build: it mostly waits. Heavy work has threads of its own.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(work))
     })
 }

@@ -11,7 +11,7 @@ use rustix::process::{Pid, WaitOptions, waitpid};
 use super::mounts::{attach, bind, file_system};
 use crate::control::{Channel, Order, Report};
 use crate::error::{Failure, Step};
-use crate::network::{HELPER_NAMESPACE, HELPER_READY_FD};
+use crate::helper::{HELPER_NAMESPACE, HELPER_READY_FD};
 use crate::sys;
 
 /// Starts the program `args`, whose descriptors are where its messages go and the namespace it is

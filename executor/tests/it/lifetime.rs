@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio as ProcessStdio};
 use std::time::{Duration, Instant};
 
-use executor::{ExitStatus, Host};
+use executor::{Executor, ExitStatus, Host};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -121,7 +121,7 @@ fn nothing_outlives_a_killed_parent(fixture: &Fixture) {
     assert!(processes.iter().all(ends), "the sandbox, or what it came from, is still there");
     // Whatever holds its output is gone too: this ends only then.
     output.read_to_end(&mut Vec::new()).unwrap();
-    Host::probe();
+    drop(Executor::new(Host::probe()).unwrap());
     let left = leftovers::groups_of(other.id());
     assert!(left.is_empty(), "the next start removes its groups: {left:?}");
 }

@@ -12,7 +12,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 fn can_limit(fixture: &Fixture, what: &str) -> bool {
-    let can = fixture.executor.host().limits().contains(&what);
+    let can = fixture.executor.limits().contains(&what);
     if !can {
         say(&format!("skipped: no limits for {what} here"));
     }

@@ -42,7 +42,7 @@ fn the_default_network(fixture: &Fixture) {
         process
     };
     let mut running = fixture.spawn(process());
-    if fixture.executor.host().network_helper().is_none() {
+    if fixture.executor.network_helper().is_none() {
         say("no helper here: the step has the host's network");
         assert_eq!(running.network(), NetworkUsed::Host);
         assert_eq!(running.warnings().len(), 1);
@@ -63,7 +63,7 @@ fn the_default_network(fixture: &Fixture) {
 
 /// A helper costs as much as a small step: whoever opens no socket has none.
 fn a_network_is_served_when_asked_for(fixture: &Fixture) {
-    if fixture.executor.host().network_helper().is_none() {
+    if fixture.executor.network_helper().is_none() {
         say("no helper here: the step has the host's network");
         return;
     }

@@ -136,6 +136,11 @@ fn privileged_a_build_that_changes_nothing_writes_nothing() {
     let layers = below(&trace, &store.join("layers-v1"));
     assert_eq!(told(layers.filter(|call| OPENS.contains(&call.name.as_str())).collect()), [""; 0]);
     assert_eq!(processes(&trace), 0);
+    // The one that reads the context; nothing is looked for that only a step needs.
+    let threads = trace.of(&FORKS).filter(|call| call.succeeded()).count();
+    assert!(threads <= 1, "{threads} threads");
+    let tried = below(&trace, Path::new("/dev/net")).chain(trace.calls.iter().filter(is_limit));
+    assert_eq!(told(tried.collect()), [""; 0]);
     let renames = ["rename", "renameat", "renameat2"];
     assert_eq!(told(trace.of(&renames).collect()), [""; 0]);
 }
@@ -211,6 +216,12 @@ fn privileged_a_step_that_writes_nothing_leaves_no_places_it_was_mounted_on() {
     let trees: Vec<PathBuf> = layers.map(|layer| layer.path().join("fs")).collect();
     assert!(trees.iter().any(|tree| tree.join("proc").exists()), "no step's layer: {trees:?}");
     assert!(trees.iter().all(|tree| !tree.join("etc").exists()), "{trees:?}");
+}
+
+/// A call that opens or tries a directory in which control groups are made.
+fn is_limit(call: &&Call) -> bool {
+    call.text.contains("/sys/fs/cgroup")
+        && (call.name == "access" || call.text.contains("O_DIRECTORY"))
 }
 
 /// Processes (not threads) that were started.

@@ -1,0 +1,113 @@
+//! Programs that give a network namespace a way out without privileges.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use crate::control::{Order, Report};
+use crate::error::SpawnError;
+use crate::inits::{Init, Inits};
+use crate::names::PASTA_RESOLVER;
+use crate::network::failed;
+use crate::process::NetworkUsed;
+use crate::search_path::find_program;
+
+/// Where a helper finds the namespace it serves.
+pub(crate) const HELPER_NAMESPACE: &str = "/tmp/network";
+/// On which descriptor a helper says that it is ready.
+pub(crate) const HELPER_READY_FD: i32 = 3;
+
+/// One that is installed, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Helper {
+    Pasta(PathBuf),
+    Slirp4netns(PathBuf),
+}
+
+impl Helper {
+    /// The one to use on this machine.
+    pub(crate) fn find() -> Option<Self> {
+        if !can_make_interfaces() {
+            return None;
+        }
+        let pasta = find_program("pasta").map(Self::Pasta);
+        pasta.or_else(|| find_program("slirp4netns").map(Self::Slirp4netns))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::Pasta(path) | Self::Slirp4netns(path) => path,
+        }
+    }
+
+    pub(crate) fn used(&self) -> NetworkUsed {
+        match self {
+            Self::Pasta(_) => NetworkUsed::Pasta,
+            Self::Slirp4netns(_) => NetworkUsed::Slirp4netns,
+        }
+    }
+
+    /// Starts it on a namespace; it runs until the init that is given back is dropped.
+    pub(crate) fn serve(
+        &self,
+        inits: &Arc<Inits>,
+        namespace: BorrowedFd<'_>,
+    ) -> Result<Init, SpawnError> {
+        let args = self.args();
+        let says_ready = matches!(self, Self::Slirp4netns(_));
+        let order = Order::Help { args: args.clone(), says_ready };
+        let what = || format!("start `{}`", args[0]);
+        let (init, mut output) = (|| {
+            let output = File::from(memfd_create("helper-output", MemfdFlags::CLOEXEC)?);
+            let init = inits.take()?;
+            init.channel().send(&order, &[output.as_fd(), namespace])?;
+            Ok((init, output))
+        })()
+        .map_err(|source| failed(what(), source))?;
+        match init.channel().receive() {
+            Ok(Some((Report::Started, _))) => Ok(init),
+            Ok(_) => Err(failed(what(), io::Error::other(last_line(&mut output)))),
+            Err(source) => Err(failed(what(), source)),
+        }
+    }
+
+    /// Neither may forward ports into the namespace or let it reach the host's loopback.
+    fn args(&self) -> Vec<String> {
+        let (program, args): (&Path, String) = match self {
+            Self::Pasta(program) => {
+                let args = format!(
+                    "--config-net --quiet --no-map-gw --dns-forward {PASTA_RESOLVER} --runas 0:0 \
+                     -t none -u none -T none -U none --no-netns-quit --netns {HELPER_NAMESPACE}"
+                );
+                (program, args)
+            }
+            Self::Slirp4netns(program) => {
+                let args = format!(
+                    "--configure --mtu=65520 --disable-host-loopback \
+                     --ready-fd={HELPER_READY_FD} --netns-type=path {HELPER_NAMESPACE} tap0"
+                );
+                (program, args)
+            }
+        };
+        let program = program.to_string_lossy().into_owned();
+        std::iter::once(program).chain(args.split(' ').map(str::to_owned)).collect()
+    }
+}
+
+fn last_line(output: &mut File) -> String {
+    let mut text = Vec::new();
+    // Without its words the error still says what was tried.
+    let _ = output.rewind().and_then(|()| output.read_to_end(&mut text));
+    let text = String::from_utf8_lossy(&text);
+    let mut lines = text.lines().filter(|line| !line.contains("syslog"));
+    lines.next_back().unwrap_or("it ended at once").trim().to_owned()
+}
+
+/// Both need this device; on some machines only root may open it.
+fn can_make_interfaces() -> bool {
+    File::options().read(true).write(true).open("/dev/net/tun").is_ok()
+}
