@@ -24,7 +24,7 @@ use crate::blob::blob_path;
 use crate::database::{Kind, Row, Write};
 use crate::pending::Batch;
 use crate::record::Record;
-use crate::snapshot::LayerId;
+use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Inner, Store, StoreError};
 use crate::warning::Warning;
 use crate::{image, snapshot, trash};
@@ -286,7 +286,12 @@ impl Inner {
 /// may have thrown it away while the row was pending.
 fn restore_for(write: &Write<'_>, kind: Kind, key: &[u8], row: &Row) -> rusqlite::Result<()> {
     match kind {
-        Kind::Layer => trash::restore_layer(write, &LayerId::from_key(key))?,
+        Kind::Layer => {
+            trash::restore_layer(write, &LayerId::from_key(key))?;
+            if let Some(over) = LayerRow::parse(row).as_ref().and_then(LayerRow::over) {
+                trash::restore_layer(write, over)?;
+            }
+        }
         _ => drop(trash::restore(write, kind, key)?),
     }
     match Record::parse(row) {

@@ -16,8 +16,9 @@ use crate::snapshot::{LayerId, LayerRow, parse_form};
 use crate::store::{Store, StoreError};
 use crate::trash;
 
-/// Makes the tar of a layer's tree and gives its digest.
-pub type DiffIdOf = dyn Fn(&Path) -> std::io::Result<DiffId> + Sync;
+/// Makes the tar of a layer's tree, which is in these directories, the bottom one first, and gives its
+/// digest.
+pub type DiffIdOf = dyn Fn(&[PathBuf]) -> std::io::Result<DiffId> + Sync;
 
 /// How a store is checked.
 #[derive(Clone, Copy, Default)]
@@ -161,10 +162,12 @@ impl Store {
         let check = |(key, row): &(Vec<u8>, Row)| {
             let id = LayerId::from_key(key);
             let row = LayerRow::parse(row)?;
-            let path =
-                self.bucket(Bucket::Layers).join(row.directory.as_ref()?.as_str()).join("fs");
-            let damage = layer_damage(&path, &row, options)?;
-            Some((key.clone(), Problem { damage, path, detail: format!("layer {id}") }))
+            let path = |name: &LayerId| self.bucket(Bucket::Layers).join(name.as_str()).join("fs");
+            let own = path(row.own_directory()?);
+            let paths: Vec<PathBuf> =
+                row.over().map(path).into_iter().chain([own.clone()]).collect();
+            let damage = layer_damage(&paths, &row, options)?;
+            Some((key.clone(), Problem { damage, path: own, detail: format!("layer {id}") }))
         };
         let damaged: Vec<(Vec<u8>, Problem)> = rows.par_iter().filter_map(check).collect();
         if options.repair {
@@ -242,12 +245,13 @@ fn blob_damage(path: &Path, digest: &Digest, size: Option<u64>, full: bool) -> O
     }
 }
 
-fn layer_damage(path: &Path, row: &LayerRow, options: &FsckOptions<'_>) -> Option<Damage> {
-    if !std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir()) {
+fn layer_damage(paths: &[PathBuf], row: &LayerRow, options: &FsckOptions<'_>) -> Option<Damage> {
+    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+    if !paths.iter().all(is_there) {
         return Some(Damage::LayerMissing);
     }
     match (options.full, options.diff_id_of, &row.diff_id) {
-        (true, Some(diff_id_of), Some(diff_id)) => match diff_id_of(path) {
+        (true, Some(diff_id_of), Some(diff_id)) => match diff_id_of(paths) {
             Ok(found) if found == *diff_id => None,
             _ => Some(Damage::LayerContent),
         },

@@ -34,6 +34,8 @@ pub struct LayerInfo {
     pub id: LayerId,
     /// The tree in overlay form, when there is one on disk.
     pub directory: Option<PathBuf>,
+    /// The layer whose tree belongs below `directory`: the two together are this layer's.
+    pub over: Option<LayerId>,
     /// Digest of its tar, once somebody has asked for it.
     pub diff_id: Option<DiffId>,
     /// Size of its tar in bytes, when known.
@@ -59,6 +61,9 @@ pub(crate) struct LayerRow {
     /// Which directory of `layers-v1` has the tree.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) directory: Option<LayerId>,
+    /// Where the tree is instead, when it is a change of another's. There is one of the two at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) delta: Option<Delta>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) diff_id: Option<DiffId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -66,6 +71,15 @@ pub(crate) struct LayerRow {
     /// See [`crate::stamp`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stamp: Option<String>,
+}
+
+/// A tree in two directories, of which the lower is another layer's whole tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Delta {
+    /// Which directory of `layers-v1` has what changed.
+    pub(crate) directory: LayerId,
+    /// The other layer, which is kept as long as this one, and its directory, which has the same name.
+    pub(crate) over: LayerId,
 }
 
 impl Store {
@@ -92,6 +106,15 @@ impl Store {
         id
     }
 
+    /// As [`Self::seal`], for a tree that is complete with that of the layer `over` below it, and that
+    /// deletes nothing of it. `over` must have been sealed with a whole tree.
+    pub fn seal_over(&self, layer: NewLayer, over: &LayerId) -> LayerId {
+        let id = layer.keep();
+        let delta = Some(Delta { directory: id.clone(), over: over.clone() });
+        self.put_tree(&id, LayerRow { delta, ..LayerRow::default() });
+        id
+    }
+
     /// What is known of a layer; `None` when it can neither be mounted nor read from a blob.
     pub fn layer(&self, id: &LayerId) -> Option<LayerInfo> {
         let row = self.layer_row(id)?;
@@ -100,8 +123,9 @@ impl Store {
         if directory.is_none() && blobs.is_empty() {
             return None;
         }
-        let LayerRow { diff_id, tar_size, .. } = row;
-        Some(LayerInfo { id: id.clone(), directory, diff_id, tar_size, blobs })
+        let LayerRow { delta, diff_id, tar_size, .. } = row;
+        let over = delta.filter(|_| directory.is_some()).map(|delta| delta.over);
+        Some(LayerInfo { id: id.clone(), directory, over, diff_id, tar_size, blobs })
     }
 
     /// The layer whose tar has this digest, if one is there.
@@ -182,7 +206,8 @@ impl Store {
     /// from now on. Its tree goes with a later prune.
     pub fn discard_layer(&self, id: &LayerId) {
         self.inner.pending_mut().rows.remove(&(Kind::Layer, id.0.as_bytes().into()));
-        self.inner.seen().remove(id);
+        // Others may lie over it.
+        self.inner.seen().clear();
         let deleted = self.inner.database.write(|write| -> Result<(), StoreError> {
             Ok(write.delete(Kind::Layer, id.0.as_bytes())?)
         });
@@ -226,13 +251,21 @@ impl Store {
         }
     }
 
+    /// The directory with the layer's tree, or with what it changes of a tree that is there, too.
     pub(crate) fn directory_of(&self, id: &LayerId, row: &LayerRow) -> Option<PathBuf> {
-        let path = self.layer_path(row.directory.as_ref()?).join("fs");
-        if std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+        let path = self.layer_path(row.own_directory()?).join("fs");
+        let is_there = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+        if is_there && row.delta.as_ref().is_none_or(|delta| self.is_whole(&delta.over)) {
             return Some(path);
         }
         self.warn(Warning::MissingLayer { layer: id.clone() });
         None
+    }
+
+    /// Whether a layer still has the tree that it was sealed with.
+    fn is_whole(&self, id: &LayerId) -> bool {
+        let row = self.layer_row(id).filter(|row| row.directory.as_ref() == Some(id));
+        row.is_some_and(|row| self.directory_of(id, &row).is_some())
     }
 
     fn layer_path(&self, id: &LayerId) -> PathBuf {
@@ -299,10 +332,22 @@ impl Encoder {
 }
 
 impl LayerRow {
+    /// The directory that is this layer's own.
+    pub(crate) fn own_directory(&self) -> Option<&LayerId> {
+        self.directory.as_ref().or(self.delta.as_ref().map(|delta| &delta.directory))
+    }
+
+    /// The layer whose tree belongs below this one's.
+    pub(crate) fn over(&self) -> Option<&LayerId> {
+        self.delta.as_ref().map(|delta| &delta.over)
+    }
+
     /// What this row says, and what `other` says where it says nothing.
     fn or(self, other: Self) -> Self {
+        let tree = if self.own_directory().is_some() { &self } else { &other };
         Self {
-            directory: self.directory.or(other.directory),
+            directory: tree.directory.clone(),
+            delta: tree.delta.clone(),
             diff_id: self.diff_id.or(other.diff_id),
             tar_size: self.tar_size.or(other.tar_size),
             stamp: self.stamp.or(other.stamp),

@@ -25,15 +25,23 @@ const DIRECTORY: OFlags =
 
 impl Store {
     /// Whether a layer's tree is as it was when it was sealed: names, types, modes, sizes and
-    /// modification times. To be asked before the tree is used; costs one `stat` a file, the
-    /// first time in a session. A layer that was changed is absent from now on.
+    /// modification times, and those of the tree that it lies over. To be asked before the tree is
+    /// used; costs one `stat` a file, the first time in a session. A layer that was changed is absent
+    /// from now on.
     pub fn check_layer(&self, id: &LayerId) -> bool {
+        let Some(row) = self.layer_row(id) else { return false };
+        let Some(directory) = self.directory_of(id, &row) else {
+            // What it lies over may have been found changed a moment ago.
+            return row.over().is_none();
+        };
+        if row.over().is_some_and(|over| !self.check_layer(over)) {
+            self.discard_layer(id);
+            return false;
+        }
         let checked = self.inner.checked().contains(id);
         if checked {
             return true;
         }
-        let Some(row) = self.layer_row(id) else { return false };
-        let Some(directory) = self.directory_of(id, &row) else { return true };
         let found = stamp(&directory);
         match (row.stamp, found) {
             (Some(expected), found) if found.as_ref().ok() != Some(&expected) => {

@@ -93,7 +93,11 @@ pub(crate) fn restore(write: &Write<'_>, kind: Kind, key: &[u8]) -> rusqlite::Re
 /// Takes a layer back out of the trash, with everything it may be read from.
 pub(crate) fn restore_layer(write: &Write<'_>, layer: &LayerId) -> rusqlite::Result<()> {
     let Some(row) = restore(write, Kind::Layer, layer.as_str().as_bytes())? else { return Ok(()) };
-    let Some(diff_id) = LayerRow::parse(&row).and_then(|row| row.diff_id) else { return Ok(()) };
+    let Some(row) = LayerRow::parse(&row) else { return Ok(()) };
+    if let Some(over) = row.over() {
+        restore_layer(write, over)?;
+    }
+    let Some(diff_id) = row.diff_id else { return Ok(()) };
     restore(write, Kind::DiffId, diff_id.0.as_str().as_bytes())?;
     let prefix = crate::snapshot::form_prefix(&diff_id);
     for (key, _) in write.scan(Kind::Trash, &trash_key(Kind::Form, &prefix))? {
@@ -300,8 +304,8 @@ fn data_path(root: &Path, key: &[u8], thrown: &Row) -> Option<PathBuf> {
     match kind {
         Kind::Blob => Some(blob_path(root, &std::str::from_utf8(key).ok()?.parse().ok()?)),
         Kind::Layer => {
-            let directory = LayerRow::parse(&Row { value, used: 0 })?.directory?;
-            Some(Bucket::Layers.path(root).join(directory.as_str()))
+            let row = LayerRow::parse(&Row { value, used: 0 })?;
+            Some(Bucket::Layers.path(root).join(row.own_directory()?.as_str()))
         }
         _ => None,
     }
@@ -363,8 +367,9 @@ pub(crate) fn known_directories(
         value: row.value.get(8..).unwrap_or_default().to_vec(),
         used: row.used,
     });
-    let directories = layers.chain(thrown).filter_map(|row| LayerRow::parse(&row)?.directory);
-    Ok(directories.map(|directory| directory.as_str().to_owned()).collect())
+    let rows = layers.chain(thrown).filter_map(|row| LayerRow::parse(&row));
+    let directories = rows.filter_map(|row| Some(row.own_directory()?.as_str().to_owned()));
+    Ok(directories.collect())
 }
 
 /// Removes a file or a tree, whatever is in it.

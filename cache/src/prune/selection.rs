@@ -171,7 +171,7 @@ impl<'a> Everything<'a> {
         })
     }
 
-    /// When each layer was last used, itself or by a record.
+    /// When each layer was last used, itself, by a record or by a layer that lies over it.
     fn layers_used(&self) -> HashMap<LayerId, i64> {
         let own = self.layers.iter().map(|((key, row), _)| (LayerId::from_key(key), row.used));
         let mut used: HashMap<LayerId, i64> = own.collect();
@@ -182,7 +182,19 @@ impl<'a> Everything<'a> {
                 }
             }
         }
+        for (id, over) in self.deltas() {
+            let last = used[&id];
+            if let Some(used) = used.get_mut(over) {
+                *used = last.max(*used);
+            }
+        }
         used
+    }
+
+    /// The layers that lie over others, and these.
+    fn deltas(&self) -> impl Iterator<Item = (LayerId, &LayerId)> {
+        let rows = self.layers.iter();
+        rows.filter_map(|((key, _), row)| Some((LayerId::from_key(key), row.over()?)))
     }
 
     fn old_layers(&self, used: &HashMap<LayerId, i64>, cutoff: &Cutoff) -> HashSet<LayerId> {
@@ -231,7 +243,7 @@ impl<'a> Everything<'a> {
 
     /// What removing a layer frees: its tree, and its blobs that no image needs.
     fn layer_size(&self, row: &LayerRow, sizes: &Sizes) -> u64 {
-        let tree = row.directory.as_ref().and_then(|name| sizes.layers.get(name.as_str()));
+        let tree = row.own_directory().and_then(|name| sizes.layers.get(name.as_str()));
         let blobs: u64 = self
             .forms
             .iter()
@@ -258,6 +270,11 @@ impl<'a> Everything<'a> {
         let mut selection = Selection::default();
         let ids: HashSet<LayerId> =
             self.layers.iter().map(|((key, _), _)| LayerId::from_key(key)).collect();
+        for (id, over) in self.deltas() {
+            if gone.contains(over) || !ids.contains(over) {
+                gone.insert(id);
+            }
+        }
 
         let mut kept_records = Vec::new();
         let mut kept_keys: HashSet<&[u8]> = HashSet::new();
@@ -276,8 +293,13 @@ impl<'a> Everything<'a> {
             }
         }
 
-        let needed: HashSet<&LayerId> =
+        let mut needed: HashSet<&LayerId> =
             kept_records.iter().flat_map(|record| record.outputs.iter().flatten()).collect();
+        for ((key, _), row) in &self.layers {
+            let id = LayerId::from_key(key);
+            let is_kept = !gone.contains(&id) && (row.diff_id.is_some() || needed.contains(&id));
+            needed.extend(row.over().filter(|_| is_kept));
+        }
         let mut kept_diff_ids: BTreeMap<&DiffId, LayerId> = BTreeMap::new();
         for (keyed, row) in &self.layers {
             let id = LayerId::from_key(&keyed.0);

@@ -246,7 +246,10 @@ fn fsck_compares_trees_with_their_digest() {
     let root = root();
     fill(root.path());
     let store = open(root.path());
-    let read = |path: &Path| Ok(DiffId(Digest::of(&std::fs::read(path.join("file"))?)));
+    let read = |tree: &[PathBuf]| {
+        let [directory] = tree else { unreachable!("these trees are whole") };
+        Ok(DiffId(Digest::of(&std::fs::read(directory.join("file"))?)))
+    };
     let options = FsckOptions { full: true, repair: false, diff_id_of: Some(&read) };
     assert_eq!(store.fsck(&options).unwrap(), []);
     let id = store.record(&Digest::of(b"step 3")).unwrap().outputs[0][0].clone();

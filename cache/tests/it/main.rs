@@ -7,6 +7,7 @@ mod commit;
 mod copy_tree;
 mod corpus;
 mod damage;
+mod delta;
 mod full_disk;
 mod images;
 mod loop_device;
