@@ -123,7 +123,7 @@ impl BuildWorker {
             let op = file_layer::copy_directory("/", None);
             let digest = file_op::input_digest(&op, 0, &view).map_err(file_error)?;
             let mut encoder = Encoder::new("context snapshot");
-            encoder.text(digest.expect("the input is only read").digest.as_str());
+            encoder.text(digest.expect("the input is only read").as_str());
             let key = encoder.finish();
             let known = store.record(&key).and_then(|r| r.outputs.into_iter().next());
             if let Some(known) = known {
@@ -171,7 +171,7 @@ pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Dige
     let mut encoder = Encoder::new("binds");
     for mount in op.mounts.iter().filter(|m| m.input == Some(input)) {
         let digest = tree::bind_digest(view, &mount.selector)?;
-        encoder.text(&mount.selector).text(digest.digest.as_str());
+        encoder.text(&mount.selector).text(digest.as_str());
     }
     Ok(encoder.finish())
 }

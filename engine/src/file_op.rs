@@ -25,7 +25,7 @@ use std::sync::Arc;
 use cache::layer::{DirectoryOptions, LayerError, LayerSink, Time};
 use llb::{FileActionKind, FileInput, FileOp};
 
-use crate::tree::{ContentDigest, TreeError, View};
+use crate::tree::{TreeError, View};
 
 pub use archive::is_archive;
 pub use manifest::{InvalidManifest, Manifest};
@@ -202,28 +202,24 @@ pub fn input_digest(
     op: &FileOp,
     input: usize,
     view: &View,
-) -> Result<Option<ContentDigest>, FileOpError> {
+) -> Result<Option<oci::Digest>, FileOpError> {
     if op.actions.iter().any(|action| action.input == FileInput::Input(input)) {
         return Ok(None);
     }
     let mut encoder = llb::encode::Encoder::new("file-op-input-1");
-    let mut all = ContentDigest { digest: oci::Digest::of(b""), inputs: Vec::new(), omitted: 0 };
     for action in &op.actions {
         if let (FileActionKind::Copy(copy), Some(FileInput::Input(from))) =
             (&action.kind, action.secondary)
             && from == input
         {
             let digest = crate::tree::content_digest(view, copy)?;
-            encoder.tag(1).text(digest.digest.as_str());
-            all.inputs.extend(digest.inputs);
-            all.omitted += digest.omitted;
+            encoder.tag(1).text(digest.as_str());
         }
         for (name, id) in owner::names_in(&action.kind, input, view)? {
             encoder.tag(2).text(&name).number(id.into());
         }
     }
-    all.digest = encoder.finish();
-    Ok(Some(all))
+    Ok(Some(encoder.finish()))
 }
 
 /// Runs the actions of `job` and writes the layer to `target`. Blocks; uses rayon's threads.

@@ -29,7 +29,7 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-pub use digest::{ContentDigest, InputEntry, bind_digest, content_digest};
+pub use digest::{bind_digest, content_digest};
 pub use filter::Filter;
 pub use read::{Opened, XATTR_LIMIT};
 pub use resolve::{Lookup, Resolved, resolve};

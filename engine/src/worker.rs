@@ -415,8 +415,7 @@ impl BuildWorker {
             let definition = self.definition.clone();
             let digest = blocking(move || {
                 Ok(match &definition.vertex(vertex).op {
-                    Op::File(op) => file_op::input_digest(op, number, &view)
-                        .map(|digest| digest.map(|d| d.digest)),
+                    Op::File(op) => file_op::input_digest(op, number, &view),
                     Op::Exec(op) => bind_digest(op, number, &view).map(Some).map_err(Into::into),
                     // Other ops take in whole trees, which a directory of the client is not.
                     _ => Ok(None),

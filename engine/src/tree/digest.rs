@@ -9,38 +9,13 @@
 use std::collections::HashMap;
 
 use llb::encode::Encoder;
+use oci::Digest;
+use rayon::prelude::*;
 
-use super::{Kind, Node, NodeId, Selection, Selector, Tree, TreeError, View, path};
+use super::{Kind, Node, NodeId, Selection, Selector, Tree, TreeError, View};
 
-/// More files than a person reads; the digest covers them all.
-const MAX_INPUTS: usize = 20_000;
-
-/// The digest of what a step takes in, and what it is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContentDigest {
-    /// Equal for equal content.
-    pub digest: oci::Digest,
-    /// One for each name, in the order of the walk.
-    pub inputs: Vec<InputEntry>,
-    /// Names left out of `inputs` because there are too many.
-    pub omitted: usize,
-}
-
-impl ContentDigest {
-    /// The digest as text.
-    pub fn as_str(&self) -> &str {
-        self.digest.as_str()
-    }
-}
-
-/// One name that a step takes in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InputEntry {
-    /// Absolute path in the tree it comes from.
-    pub path: String,
-    /// Digest of kind, mode, owner, attributes and content.
-    pub digest: [u8; 32],
-}
+/// So many names are digested sooner by one thread than others wake up.
+const FEW: usize = 1024;
 
 /// Which metadata reaches the result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +29,7 @@ pub(crate) struct Matters {
 }
 
 /// Digest of what `op` copies from `view`.
-pub fn content_digest(view: &View, op: &llb::CopyOp) -> Result<ContentDigest, TreeError> {
+pub fn content_digest(view: &View, op: &llb::CopyOp) -> Result<Digest, TreeError> {
     let matters = Matters {
         owner: op.owner.is_none(),
         mode: op.mode.is_none() || op.mode_symbolic.is_some(),
@@ -65,12 +40,12 @@ pub fn content_digest(view: &View, op: &llb::CopyOp) -> Result<ContentDigest, Tr
 }
 
 /// Digest of what a bind mount of `source` shows of `view`.
-pub fn bind_digest(view: &View, source: &str) -> Result<ContentDigest, TreeError> {
+pub fn bind_digest(view: &View, source: &str) -> Result<Digest, TreeError> {
     let matters = Matters { owner: true, mode: true, root: true, name: false };
     digest(view, &Selector::of_bind(source), matters)
 }
 
-fn digest(view: &View, selector: &Selector, matters: Matters) -> Result<ContentDigest, TreeError> {
+fn digest(view: &View, selector: &Selector, matters: Matters) -> Result<Digest, TreeError> {
     let selection = view.select(selector)?;
     for root in &selection.roots {
         view.hash(&root.tree)?;
@@ -79,130 +54,135 @@ fn digest(view: &View, selector: &Selector, matters: Matters) -> Result<ContentD
 }
 
 /// Digest of `selection`, whose files are hashed.
-pub(crate) fn of_selection(selection: &Selection, matters: Matters) -> ContentDigest {
+pub(crate) fn of_selection(selection: &Selection, matters: Matters) -> Digest {
     let mut encoder = Encoder::new("files-1");
-    let mut inputs = Vec::new();
-    let mut total = 0;
     encoder.number(selection.roots.len() as u64);
     for root in &selection.roots {
         let is_directory = root.tree.node(NodeId::ROOT).stat.kind == Kind::Directory;
         // A directory's name counts where the directory itself is copied.
         let named = matters.name && (!is_directory || matters.root);
         encoder.bytes(if named { &root.name } else { b"" });
-        let mut walk = Walk {
-            tree: &root.tree,
-            matters,
-            links: HashMap::new(),
-            encoder: &mut encoder,
-            inputs: &mut inputs,
-            total: &mut total,
-        };
-        walk.run();
+        encode(&root.tree, matters, &mut encoder);
     }
-    let omitted = total - inputs.len();
-    ContentDigest { digest: encoder.finish(), inputs, omitted }
+    encoder.finish()
 }
 
-struct Walk<'a> {
-    tree: &'a Tree,
-    matters: Matters,
-    /// Files with several names, and where their first was.
-    links: HashMap<(u64, u64), u64>,
-    encoder: &'a mut Encoder,
-    inputs: &'a mut Vec<InputEntry>,
-    total: &'a mut usize,
+fn encode(tree: &Tree, matters: Matters, encoder: &mut Encoder) {
+    let names = names(tree);
+    let digest = |buffer: &mut Vec<u8>, name: &Name| entry(tree, name, matters, buffer);
+    let digests: Vec<[u8; 32]> = match names.len() {
+        ..FEW => {
+            let mut buffer = Vec::new();
+            names.iter().map(|name| digest(&mut buffer, name)).collect()
+        }
+        _ => names.par_iter().with_min_len(FEW).map_init(Vec::new, digest).collect(),
+    };
+    for (name, digest) in names.iter().zip(digests) {
+        if name.id != NodeId::ROOT {
+            encoder.bytes(&tree.node(name.id).name);
+        }
+        encoder.bytes(&digest);
+        if let Some(children) = name.children {
+            encoder.number(children);
+        }
+    }
 }
 
-impl Walk<'_> {
-    /// Without recursion: trees can be deep.
-    fn run(&mut self) {
-        let mut todo = vec![NodeId::ROOT];
-        let mut path = Vec::new();
-        let mut position = 0;
-        while let Some(id) = todo.pop() {
-            let node = self.tree.node(id);
-            if id != NodeId::ROOT {
-                self.encoder.bytes(&node.name);
+/// A name in the order of the walk.
+struct Name {
+    id: NodeId,
+    /// Of a directory, how many names are in it.
+    children: Option<u64>,
+    /// How many names ago the first one of the same file was.
+    since_first: u64,
+}
+
+/// Without recursion: trees can be deep.
+fn names(tree: &Tree) -> Vec<Name> {
+    let mut names: Vec<Name> = Vec::with_capacity(tree.nodes().len());
+    let mut links: HashMap<(u64, u64), u64> = HashMap::new();
+    let mut todo = vec![NodeId::ROOT];
+    while let Some(id) = todo.pop() {
+        let stat = &tree.node(id).stat;
+        let position = names.len() as u64;
+        let mut name = Name { id, children: None, since_first: 0 };
+        match stat.kind {
+            Kind::File if stat.nlink > 1 => {
+                let first = links.entry((stat.dev, stat.ino)).or_insert(position);
+                name.since_first = position - *first;
             }
-            let digest = self.entry(id, node, position);
-            self.encoder.bytes(&digest);
-            if *self.total < MAX_INPUTS {
-                self.tree.path(id, &mut path);
-                self.inputs.push(InputEntry { path: path::show(&path), digest });
-            }
-            *self.total += 1;
-            position += 1;
-            if node.stat.kind == Kind::Directory {
+            Kind::Directory => {
                 let before = todo.len();
-                todo.extend(self.tree.children(id));
-                self.encoder.number((todo.len() - before) as u64);
+                todo.extend(tree.children(id));
+                name.children = Some((todo.len() - before) as u64);
                 todo[before..].reverse();
             }
+            _ => {}
         }
+        names.push(name);
     }
+    names
+}
 
-    /// Digest of what `node` is.
-    fn entry(&mut self, id: NodeId, node: &Node, position: u64) -> [u8; 32] {
-        let mut fields = Fields(blake3::Hasher::new());
-        let stat = &node.stat;
-        fields.number(match stat.kind {
-            Kind::Directory => 1,
-            Kind::File => 2,
-            Kind::Symlink => 3,
-            Kind::Fifo => 4,
-            Kind::CharDevice => 5,
-            Kind::BlockDevice => 6,
-            Kind::Socket => 7,
-        });
-        let metadata = id != NodeId::ROOT || stat.kind != Kind::Directory || self.matters.root;
-        if metadata {
-            self.metadata(&mut fields, node);
-        }
-        match stat.kind {
-            Kind::File => {
-                fields.bytes(node.digest().expect("the files of the selection are hashed"));
-                fields.number(match stat.nlink {
-                    0 | 1 => 0,
-                    _ => position - *self.links.entry((stat.dev, stat.ino)).or_insert(position),
-                });
-            }
-            Kind::Symlink => fields.bytes(node.link()),
-            Kind::CharDevice | Kind::BlockDevice => {
-                fields.number(stat.rdev.0.into());
-                fields.number(stat.rdev.1.into());
-            }
-            Kind::Directory | Kind::Fifo | Kind::Socket => {}
-        }
-        fields.0.finalize().into()
+/// Digest of what `name` stands for.
+fn entry(tree: &Tree, name: &Name, matters: Matters, buffer: &mut Vec<u8>) -> [u8; 32] {
+    buffer.clear();
+    let mut fields = Fields(buffer);
+    let node = tree.node(name.id);
+    let stat = &node.stat;
+    fields.number(match stat.kind {
+        Kind::Directory => 1,
+        Kind::File => 2,
+        Kind::Symlink => 3,
+        Kind::Fifo => 4,
+        Kind::CharDevice => 5,
+        Kind::BlockDevice => 6,
+        Kind::Socket => 7,
+    });
+    if name.id != NodeId::ROOT || stat.kind != Kind::Directory || matters.root {
+        metadata(&mut fields, node, matters);
     }
+    match stat.kind {
+        Kind::File => {
+            fields.bytes(node.digest().expect("the files of the selection are hashed"));
+            fields.number(name.since_first);
+        }
+        Kind::Symlink => fields.bytes(node.link()),
+        Kind::CharDevice | Kind::BlockDevice => {
+            fields.number(stat.rdev.0.into());
+            fields.number(stat.rdev.1.into());
+        }
+        Kind::Directory | Kind::Fifo | Kind::Socket => {}
+    }
+    blake3::hash(buffer).into()
+}
 
-    fn metadata(&self, fields: &mut Fields, node: &Node) {
-        fields.number(u64::from(node.included));
-        if self.matters.mode && node.stat.kind != Kind::Symlink {
-            fields.number(node.stat.mode.into());
-        }
-        if self.matters.owner {
-            fields.number(node.stat.uid.into());
-            fields.number(node.stat.gid.into());
-        }
-        fields.number(node.xattrs().map_or(0, |xattrs| xattrs.len() as u64));
-        for (name, value) in node.xattrs().into_iter().flatten() {
-            fields.bytes(name);
-            fields.bytes(value);
-        }
+fn metadata(fields: &mut Fields<'_>, node: &Node, matters: Matters) {
+    fields.number(u64::from(node.included));
+    if matters.mode && node.stat.kind != Kind::Symlink {
+        fields.number(node.stat.mode.into());
+    }
+    if matters.owner {
+        fields.number(node.stat.uid.into());
+        fields.number(node.stat.gid.into());
+    }
+    fields.number(node.xattrs().map_or(0, |xattrs| xattrs.len() as u64));
+    for (name, value) in node.xattrs().into_iter().flatten() {
+        fields.bytes(name);
+        fields.bytes(value);
     }
 }
 
 /// Writes elements that cannot run into each other.
-struct Fields(blake3::Hasher);
+struct Fields<'b>(&'b mut Vec<u8>);
 
-impl Fields {
+impl Fields<'_> {
     fn number(&mut self, number: u64) {
-        self.0.update(&number.to_be_bytes());
+        self.0.extend_from_slice(&number.to_be_bytes());
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
         self.number(bytes.len() as u64);
-        self.0.update(bytes);
+        self.0.extend_from_slice(bytes);
     }
 }

@@ -56,11 +56,12 @@ fn a_hidden_directory_is_not_even_opened() {
         at = at.join("n".repeat(200));
         fs::create_dir(&at).unwrap();
     }
+    let without = bind_digest(&Trees::new("keep=1", "").context, "/").unwrap();
     for (patterns, opens) in [(vec![], true), (vec!["big"], false), (vec!["*", "!keep"], false)] {
         let patterns: Vec<String> = patterns.into_iter().map(str::to_owned).collect();
         let view = view_of_context(&context, patterns, None).unwrap();
         let digest = bind_digest(&view, "/").unwrap();
-        assert_eq!(digest.inputs.len() > 3, opens);
+        assert_eq!(digest != without, opens);
     }
 }
 
@@ -232,15 +233,9 @@ fn times_and_places_never_count() {
     let moved = view_of_context(&trees.path("moved"), Vec::new(), None).unwrap();
     let after = input_digest(&op, 1, &moved).unwrap().unwrap();
     assert_eq!(before, after);
-    let paths: Vec<&str> = after.inputs.iter().map(|input| input.path.as_str()).collect();
-    assert_eq!(paths, ["/d", "/d/a", "/d/s", "/d/s/b"]);
-    assert_eq!(after.omitted, 0);
-    // One name changed: one entry tells which.
     fs::write(trees.path("moved/d/s/b"), "3").unwrap();
     let view = view_of_context(&trees.path("moved"), Vec::new(), None).unwrap();
-    let changed = input_digest(&op, 1, &view).unwrap().unwrap();
-    let differ = after.inputs.iter().zip(&changed.inputs).filter(|(a, b)| a != b);
-    assert_eq!(differ.map(|(a, _)| a.path.as_str()).collect::<Vec<_>>(), ["/d/s/b"]);
+    assert_ne!(input_digest(&op, 1, &view).unwrap().unwrap(), after);
 }
 
 #[test]
@@ -262,14 +257,14 @@ fn attributes_count_and_are_copied() {
     assert_eq!(&value[..length], b"red");
     rustix::fs::removexattr(&path, "user.colour").unwrap();
     let view = view_of_context(&trees.path("context"), Vec::new(), None).unwrap();
-    assert_ne!(input_digest(&op, 1, &view).unwrap().unwrap().digest, with.digest);
+    assert_ne!(input_digest(&op, 1, &view).unwrap().unwrap(), with);
 }
 
 #[test]
 fn bind_mounts_are_digested_with_the_metadata_of_what_they_show() {
     let digest = |context: &str, source: &str| {
         let trees = Trees::new(&context.replace("; ", "\n"), "");
-        bind_digest(&trees.context, source).unwrap().digest
+        bind_digest(&trees.context, source).unwrap()
     };
     assert_eq!(digest("d/a=1; x=1", "/d"), digest("d/a=1; x=2", "d/"));
     assert_eq!(digest("d/a=1; l -> d", "l"), digest("d/a=1", "d"));
@@ -280,7 +275,7 @@ fn bind_mounts_are_digested_with_the_metadata_of_what_they_show() {
     let error = bind_digest(&trees.context, "folder1").err().unwrap();
     assert_eq!(chain_of(&error), "\"/folder1\": not found");
     let empty = view_of_layers(&trees.host, &[]).unwrap();
-    assert!(bind_digest(&empty, "/").unwrap().inputs.len() == 1);
+    assert!(bind_digest(&empty, "/").is_ok());
     assert!(bind_digest(&empty, "/a").is_err());
 }
 
@@ -326,7 +321,7 @@ fn an_unchanged_file_is_not_read_again_and_a_changed_one_is() {
     let op = copy_op("COPY d /o");
     let digest = |index: Option<cache::StatIndex>| {
         let view = view_of_context(&context, Vec::new(), index).unwrap();
-        let digest = input_digest(&op, 1, &view).unwrap().unwrap().digest;
+        let digest = input_digest(&op, 1, &view).unwrap().unwrap();
         view.save_index().unwrap();
         digest
     };

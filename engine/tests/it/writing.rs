@@ -220,7 +220,7 @@ fn privileged_layers_over_layers_are_read_as_one_tree() {
     plant_layer(&flat, "a/x=1\na/y=two\nc/w=4\nbin -> a");
     let flat = view_of_layers(&trees.host, &[flat]).unwrap();
     let op = copy_op("COPY . /");
-    let digests = [&view, &flat].map(|view| input_digest(&op, 1, view).unwrap().unwrap().digest);
+    let digests = [&view, &flat].map(|view| input_digest(&op, 1, view).unwrap().unwrap());
     assert_eq!(digests[0], digests[1]);
 }
 
