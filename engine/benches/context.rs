@@ -105,7 +105,11 @@ fn bench(criterion: &mut Criterion) {
     for (name, linked) in [("copy 5000 files", false), ("link 5000 unchanged files", true)] {
         criterion.bench_function(name, |bencher| {
             let write = |out: tempfile::TempDir| {
-                let previous = linked.then_some(Previous { path: &before, manifest: &manifest });
+                let previous = linked.then_some(Previous {
+                    path: &before,
+                    manifest: &manifest,
+                    may_lie_below: false,
+                });
                 let target = Target::Directory { path: out.path(), options: &options, previous };
                 apply(&job, target).expect("the layer can be written");
                 out

@@ -140,7 +140,7 @@ impl BuildWorker {
                 encodings: &[],
                 warn: &|warning| steps.warn(warning),
             };
-            let layer = layer.write(true)?;
+            let layer = layer.write_directory()?;
             store.put_record(&record(key, vec![vec![layer.clone()]]));
             Ok([layer].into())
         })

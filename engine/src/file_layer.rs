@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cache::layer::compress::Compression as Encoding;
-use cache::layer::{DirectoryOptions, Flavor, Lower, TarSink, Time};
-use cache::{LayerId, Store};
+use cache::layer::{DirectoryOptions, Flavor, LayerSink, Lower, TarSink, Time};
+use cache::{LayerId, Snapshotter, Store};
 use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
-use crate::file_op::{self, FileOpError, Job, Manifest, Previous, Target, Written};
+use crate::file_op::{self, Applied, FileOpError, Job, Manifest, Plan, Previous, Target, Written};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::tree::View;
@@ -33,74 +34,137 @@ pub(crate) struct FileLayer<'a> {
     pub(crate) warn: &'a dyn Fn(String),
 }
 
+/// The tree of a layer that the same operation made before, whole.
+struct Before {
+    id: LayerId,
+    directory: PathBuf,
+    manifest: Manifest,
+}
+
 impl FileLayer<'_> {
-    /// Makes the layer: a directory if it will be `mounted`, else just its tar.
-    pub(crate) fn write(&self, mounted: bool) -> Result<LayerId, BuildError> {
-        if mounted { self.write_directory() } else { self.write_tar() }
+    /// Makes the layer as just its tar: nothing will mount it.
+    pub(crate) fn write_tar(&self) -> Result<LayerId, BuildError> {
+        let (scratch, is_stopped) = (self.store.temporary_directory(), || self.stop.is_cancelled());
+        let job = self.job(&scratch, &is_stopped);
+        let plan = file_op::plan(&job).map_err(file_error)?;
+        let fill = |sink: &mut dyn LayerSink| self.emit(&plan, Target::Sink(sink));
+        let kept = self.tar(self.stop).write(fill, file_error)?;
+        Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
     }
 
-    fn write_directory(&self) -> Result<LayerId, BuildError> {
+    /// Makes the layer as a directory.
+    pub(crate) fn write_directory(&self) -> Result<LayerId, BuildError> {
+        let mut made = None;
+        self.write_both(None, |id| made = Some(id.clone()))?;
+        Ok(made.expect("the layer was made"))
+    }
+
+    /// Makes the layer as a directory, gives it to `made`, and goes on to write its tar until the token
+    /// `tar` is cancelled. Whether there is a tar in the end: without the token there is none, nor where
+    /// something was left out of the directory, which must not be in the tar either.
+    pub(crate) fn write_both(
+        &self,
+        tar: Option<&CancellationToken>,
+        made: impl FnOnce(&LayerId),
+    ) -> Result<bool, BuildError> {
+        let (scratch, is_stopped) = (self.store.temporary_directory(), || self.stop.is_cancelled());
+        let job = self.job(&scratch, &is_stopped);
+        let plan = file_op::plan(&job).map_err(file_error)?;
+        let (id, applied) = self.write_planned(&plan)?;
+        made(&id);
+        match tar.filter(|_| applied.warnings.is_empty()) {
+            Some(stop) => self.write_tar_of(&plan, &id, stop).map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    fn write_planned(&self, plan: &Plan<'_>) -> Result<(LayerId, Applied), BuildError> {
         let layer = self.store.new_layer().map_err(|e| failed(&e))?;
         let fs = layer.fs();
-        let known = self.previous.as_ref().and_then(|id| previous(self.store, id));
-        let previous = known.as_ref().map(|(path, manifest)| Previous { path, manifest });
+        let before = self.previous.as_ref().and_then(|id| Before::find(self.store, id));
+        let may_lie_below = self.machine.snapshotter(self.store)? != Snapshotter::Copy;
+        let previous = before.as_ref().map(|before| Previous {
+            path: &before.directory,
+            manifest: &before.manifest,
+            may_lie_below,
+        });
         let options = || self.machine.directory_options(Lower::none());
         let target = Target::Directory { path: &fs, options: &options, previous };
-        let applied = self.apply(target).map_err(file_error)?;
+        let applied = self.emit(plan, target).map_err(file_error)?;
+        if let Some(before) = before.filter(|_| applied.is_change) {
+            return Ok((self.store.seal_over(layer, &before.id), applied));
+        }
         std::fs::write(manifest_path(&fs), applied.manifest.to_bytes()).map_err(|e| failed(&e))?;
-        Ok(self.store.seal(layer))
-    }
-
-    /// Writes the tar to the store.
-    fn write_tar(&self) -> Result<LayerId, BuildError> {
-        let kept = self.tar().write(|sink| self.apply(Target::Sink(sink)), file_error)?;
-        Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
+        Ok((self.store.seal(layer), applied))
     }
 
     /// Writes the tar of the layer `id`, whose directory this has written. Contents come from there
     /// or from the tar of the previous layer; the inputs are not read again.
-    pub(crate) fn write_tar_of(&self, id: &LayerId) -> Result<(), BuildError> {
-        let lost = || BuildError::refused("the directory of a layer is gone");
-        let directory = self.store.layer(id).and_then(|info| info.directory).ok_or_else(lost)?;
-        let directory = File::open(directory).map_err(|e| failed(&e))?;
+    fn write_tar_of(
+        &self,
+        plan: &Plan<'_>,
+        id: &LayerId,
+        stop: &CancellationToken,
+    ) -> Result<(), BuildError> {
         let before = self.previous.as_ref().and_then(|id| tar_of(self.store, id));
-        let written = Written::new(directory.into(), before);
-        let kept =
-            self.tar().write(|sink| self.apply(Target::Again { sink, written }), file_error)?;
+        let written = Written::new(directories(self.store, id)?, before);
+        let fill = |sink: &mut dyn LayerSink| self.emit(plan, Target::Again { sink, written });
+        let kept = self.tar(stop).write(fill, file_error)?;
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())
     }
 
-    fn tar(&self) -> LayerTar<'_> {
-        LayerTar { store: self.store, encodings: self.encodings, stop: self.stop }
+    fn tar<'s>(&'s self, stop: &'s CancellationToken) -> LayerTar<'s> {
+        LayerTar { store: self.store, encodings: self.encodings, stop }
     }
 
-    fn apply(&self, target: Target<'_>) -> Result<file_op::Applied, FileOpError> {
-        let job = Job {
+    fn job<'j>(&'j self, scratch: &'j Path, is_stopped: &'j (dyn Fn() -> bool + Sync)) -> Job<'j> {
+        Job {
             op: self.op,
             output: self.output,
             inputs: &self.inputs,
             default_time: Time::EPOCH,
-            scratch: &self.store.temporary_directory(),
+            scratch,
             host: self.machine.host(),
-            is_stopped: &|| self.stop.is_cancelled(),
-        };
-        let applied = file_op::apply(&job, target)?;
+            is_stopped,
+        }
+    }
+
+    fn emit(&self, plan: &Plan<'_>, target: Target<'_>) -> Result<Applied, FileOpError> {
+        let applied = plan.write(target, &|| self.stop.is_cancelled())?;
         applied.warnings.iter().for_each(|warning| (self.warn)(warning.clone()));
         Ok(applied)
     }
 }
 
-/// Beside a layer's tree: the fingerprints of its files.
+impl Before {
+    /// The whole tree that the layer `id` is, or is a change of.
+    fn find(store: &Store, id: &LayerId) -> Option<Self> {
+        let id = store.layer(id)?.over.unwrap_or_else(|| id.clone());
+        let directory = store.layer(&id)?.directory?;
+        let bytes = std::fs::read(manifest_path(&directory)).ok()?;
+        Some(Self { id, directory, manifest: Manifest::from_bytes(&bytes).ok()? })
+    }
+}
+
+/// Beside a layer's tree: what is in it.
 fn manifest_path(fs: &Path) -> PathBuf {
     fs.with_file_name("manifest")
 }
 
-fn previous(store: &Store, id: &LayerId) -> Option<(PathBuf, Manifest)> {
-    let directory = store.layer(id)?.directory?;
-    let bytes = std::fs::read(manifest_path(&directory)).ok()?;
-    Some((directory, Manifest::from_bytes(&bytes).ok()?))
+/// The directories of the layer `id`, the topmost first.
+fn directories(store: &Store, id: &LayerId) -> Result<Vec<OwnedFd>, BuildError> {
+    let lost = || BuildError::refused("the directory of a layer is gone");
+    let mut paths = Vec::new();
+    let mut next = Some(id.clone());
+    while let Some(id) = next {
+        let info = store.layer(&id).ok_or_else(lost)?;
+        paths.push(info.directory.ok_or_else(lost)?);
+        next = info.over;
+    }
+    let open = |path: &PathBuf| Ok(File::open(path).map_err(|e| failed(&e))?.into());
+    paths.iter().map(open).collect()
 }
 
 /// The plain tar of a layer, if it is there.

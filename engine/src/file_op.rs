@@ -7,10 +7,13 @@
 //! Both come from the same list of entries, so both have the same `diff_id`. The semantics, down to
 //! the wording of errors, are BuildKit's.
 //!
-//! Read [`apply`], then `plan` (the layer in the making), `copy` and `edit` (the actions), `emit`.
+//! Read [`apply`], then `plan` (the layer in the making), `copy` and `edit` (the actions), `emit`,
+//! `directory` and `change` (what may lie over the directory before).
 
 mod archive;
+mod change;
 mod copy;
+mod directory;
 mod edit;
 mod emit;
 mod manifest;
@@ -30,7 +33,7 @@ use crate::tree::{TreeError, View};
 pub use archive::is_archive;
 pub use manifest::{InvalidManifest, Manifest};
 pub use mode::{InvalidMode, SymbolicMode};
-use plan::Plan;
+pub use plan::Plan;
 pub use written::Written;
 
 /// What an operation works on.
@@ -81,13 +84,17 @@ pub struct Previous<'a> {
     pub path: &'a Path,
     /// What [`Applied::manifest`] said of it.
     pub manifest: &'a Manifest,
+    /// Where little has changed, the new directory may hold that alone, to be mounted over this one.
+    pub may_lie_below: bool,
 }
 
 /// What was written.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// Fingerprints of the layer's files, for the next run of the same operation.
+    /// What is in the layer's directory, for the next run of the same operation; empty for a change.
     pub manifest: Manifest,
+    /// The directory holds what changed, and belongs over the previous one.
+    pub is_change: bool,
     /// Bytes in files.
     pub bytes: u64,
     /// Files.
@@ -224,11 +231,16 @@ pub fn input_digest(
 
 /// Runs the actions of `job` and writes the layer to `target`. Blocks; uses rayon's threads.
 pub fn apply(job: &Job<'_>, target: Target<'_>) -> Result<Applied, FileOpError> {
+    plan(job)?.write(target, job.is_stopped)
+}
+
+/// Runs the actions of `job`: the layer, before anything is written.
+pub fn plan<'a>(job: &'a Job<'a>) -> Result<Plan<'a>, FileOpError> {
     let mut run = Run { job, trees: Vec::new() };
     let at = producer(job.op, job.output)?;
     let mut plan = run.plan(at)?;
     plan.date_changed_directories();
-    emit::emit(&plan, target, job.is_stopped)
+    Ok(plan)
 }
 
 /// One run of the actions.
@@ -242,6 +254,16 @@ struct Run<'a> {
 struct Intermediate {
     view: View,
     _directory: tempfile::TempDir,
+}
+
+impl Applied {
+    /// Counts the file that `item` is, if it is one.
+    fn count(&mut self, item: &emit::Item<'_, '_>) {
+        if let Some(file) = item.file() {
+            self.files += 1;
+            self.bytes += file.size;
+        }
+    }
 }
 
 impl<'a> Run<'a> {
@@ -339,7 +361,7 @@ impl<'a> Run<'a> {
             move || DirectoryOptions { ignore_owner: single_id, ..DirectoryOptions::new(flavor) };
         let target =
             Target::Directory { path: directory.path(), options: &options, previous: None };
-        emit::emit(plan, target, self.job.is_stopped)?;
+        plan.write(target, self.job.is_stopped)?;
         let mut layers = plan.lower.map_or(Vec::new(), |view| view.layers().to_vec());
         layers.push(directory.path().into());
         let view = crate::tree::view_of_layers(self.job.host, &layers)?;

@@ -26,10 +26,14 @@ use crate::machine::Machine;
 use crate::stack;
 use crate::steps::Steps;
 use crate::stop::Stoppable;
+use crate::tree;
 use crate::worker::blocking;
 use crate::write_back::WriteBack;
 
 type Hashing = JoinHandle<Result<(), BuildError>>;
+
+/// Writes the tar of a layer; whether it did.
+pub(crate) type Writing = JoinHandle<Result<bool, BuildError>>;
 
 /// A layer that is unpacked while it arrives; nothing if that failed.
 type Early = JoinHandle<Option<(NewLayer, Finished)>>;
@@ -37,9 +41,6 @@ type Early = JoinHandle<Option<(NewLayer, Finished)>>;
 /// How many layers are unpacked while they arrive, the largest ones of an image. Each holds memory,
 /// and threads that wait for the network.
 const EARLY_MAX: usize = 4;
-
-/// Writes the tar of one layer, unless it is stopped.
-pub(crate) type Way = Box<dyn FnOnce(&CancellationToken) -> Result<(), BuildError> + Send>;
 
 /// The layers of one build.
 pub(crate) struct Layers {
@@ -64,15 +65,46 @@ pub(crate) struct Layers {
 struct Shelf {
     store: Store,
     machine: Arc<Machine>,
-    /// Trees that were found, each with whether it hides all below: asked for by every step that
-    /// stands on them.
-    trees: Arc<Mutex<HashMap<LayerId, (PathBuf, bool)>>>,
+    /// Trees that were found: asked for by every step that stands on them.
+    trees: Arc<Mutex<HashMap<LayerId, LayerTree>>>,
     /// A layer that the store had was not what it should be.
     damaged: Arc<AtomicBool>,
     /// The build needs no more layers.
     stop: CancellationToken,
     /// What the tars of an image's layers are compressed to while they are written.
     encodings: Arc<[Encoding]>,
+}
+
+/// Where the tree of one layer is.
+#[derive(Clone)]
+struct LayerTree {
+    directories: Directories,
+    /// Nothing of the layers below shows.
+    hides: bool,
+}
+
+/// Directories that together are a tree, the bottom one first, and the layers that they belong to.
+#[derive(Clone, Default)]
+pub(crate) struct Directories {
+    ids: Vec<LayerId>,
+    paths: Vec<PathBuf>,
+}
+
+impl Directories {
+    /// Without the layers' names.
+    pub(crate) fn into_paths(self) -> Vec<PathBuf> {
+        self.paths
+    }
+
+    fn push(&mut self, id: &LayerId, path: PathBuf) {
+        self.ids.push(id.clone());
+        self.paths.push(path);
+    }
+
+    fn extend(&mut self, others: Self) {
+        self.ids.extend(others.ids);
+        self.paths.extend(others.paths);
+    }
 }
 
 impl Layers {
@@ -161,7 +193,7 @@ impl Layers {
 
     /// Directories of `layers`, in their order; those that exist only as blobs are unpacked, all
     /// at once.
-    pub(crate) async fn directories(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
+    pub(crate) async fn directories(&self, layers: &[LayerId]) -> Result<Directories, BuildError> {
         if let Some(directories) = self.shelf.known_directories(layers)? {
             return Ok(directories);
         }
@@ -189,10 +221,8 @@ impl Layers {
     /// What can be mounted in place of `layers`, the bottom one first.
     pub(crate) async fn mountable(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
         let directories = self.directories(layers).await?;
-        let hidden = layers.len() - directories.len();
-        let ids = layers[hidden..].to_vec();
-        let Shelf { store, machine, .. } = self.shelf.clone();
-        blocking(move || stack::mountable(&machine, &store, &ids, directories)).await
+        let shelf = self.shelf.clone();
+        blocking(move || shelf.mountable(directories)).await
     }
 
     /// Fails if somebody has changed the trees of `layers` behind the store's back. Each is looked
@@ -216,16 +246,26 @@ impl Layers {
         futures_util::future::join_all(checks).await.into_iter().collect()
     }
 
-    /// Starts to write and hash the tar of a layer directory over `base`, off the critical path.
-    /// Who made the layer may know a quicker `way` than to read the directory again; it need not
-    /// succeed.
-    pub(crate) fn hash_later(&self, id: &LayerId, base: &[LayerId], way: Option<Way>) {
+    /// Writes and hashes the tar of a layer directory over `base`, off the critical path. Who made the
+    /// layer may be `writing` it already; that need not succeed.
+    pub(crate) fn hash_later(&self, id: &LayerId, base: &[LayerId], writing: Option<Writing>) {
         let (shelf, layer, base) = (self.shelf.clone(), id.clone(), base.to_vec());
-        let task = tokio::task::spawn_blocking(move || match way.map(|way| way(&shelf.stop)) {
-            Some(Ok(())) => Ok(()),
-            _ => shelf.hash(&layer, &base),
-        });
+        let hash = move || shelf.hash(&layer, &base);
+        let task = match writing {
+            None => tokio::task::spawn_blocking(hash),
+            Some(writing) => tokio::spawn(async {
+                match writing.await {
+                    Ok(Ok(true)) => Ok(()),
+                    _ => blocking(hash).await,
+                }
+            }),
+        };
         self.hashing.lock().expect("no panic while held").insert(id.clone(), task);
+    }
+
+    /// Ends what goes on in the background, see [`Self::close`].
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.shelf.stop
     }
 
     /// What a manifest says of `layers`; waits until they are hashed.
@@ -343,27 +383,39 @@ impl Shelf {
     }
 
     /// The directories, if all are there. What a layer hides as a whole is left out.
-    fn known_directories(&self, layers: &[LayerId]) -> Result<Option<Vec<PathBuf>>, BuildError> {
-        let mut directories = Vec::with_capacity(layers.len());
+    fn known_directories(&self, layers: &[LayerId]) -> Result<Option<Directories>, BuildError> {
+        let mut directories = Directories::default();
         for id in layers {
-            let Some((directory, hides)) = self.tree(id)? else { return Ok(None) };
-            if hides {
-                directories.clear();
+            let Some(tree) = self.tree(id)? else { return Ok(None) };
+            if tree.hides {
+                directories = Directories::default();
             }
-            directories.push(directory);
+            directories.extend(tree.directories);
         }
         Ok(Some(directories))
     }
 
-    /// The tree of a layer, if it has one, and whether it hides all below.
-    fn tree(&self, id: &LayerId) -> Result<Option<(PathBuf, bool)>, BuildError> {
+    /// What can be mounted in place of `directories`, the bottom one first.
+    fn mountable(&self, directories: Directories) -> Result<Vec<PathBuf>, BuildError> {
+        let Directories { ids, paths } = directories;
+        stack::mountable(&self.machine, &self.store, &ids, paths)
+    }
+
+    /// The tree of a layer, if it has one.
+    fn tree(&self, id: &LayerId) -> Result<Option<LayerTree>, BuildError> {
         if let Some(known) = self.trees.lock().expect("no panic while held").get(id) {
             return Ok(Some(known.clone()));
         }
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let Some(directory) = info.directory else { return Ok(None) };
+        let mut directories = Directories::default();
+        if let Some(over) = info.over {
+            let whole = self.store.layer(&over).and_then(|info| info.directory);
+            directories.push(&over, whole.ok_or_else(|| self.lost(&over))?);
+        }
         let hides = hides_all_below(&directory).exists();
-        let tree = (directory, hides);
+        directories.push(id, directory);
+        let tree = LayerTree { directories, hides };
         self.trees.lock().expect("no panic while held").insert(id.clone(), tree.clone());
         Ok(Some(tree))
     }
@@ -371,17 +423,18 @@ impl Shelf {
     fn hash(&self, id: &LayerId, base: &[LayerId]) -> Result<(), BuildError> {
         let failed =
             |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
-        let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
-        let directory = info.directory.ok_or_else(|| self.lost(id))?;
+        let directories = self.tree(id)?.ok_or_else(|| self.lost(id))?.directories;
+        let tree = tree::view_of_layers(self.machine.host(), &self.mountable(directories)?);
+        let tree = tree.map_err(|e| failed(&e))?;
         self.machine.snapshotter(&self.store)?;
         let flavor = self.machine.flavor();
         let lower = self.lower(base, flavor).map_err(|e| failed(&e))?;
         let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
-        let tree = File::open(&directory).map_err(|e| failed(&e))?;
+        let tree = tree.descriptor().expect("a layer has a directory");
         let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
         let fill = |sink: &mut dyn LayerSink| {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
-            cache::layer::diff(&tree, &options, &mut sink)
+            cache::layer::diff(tree, &options, &mut sink)
         };
         let kept = tar.write(fill, |e: LayerError| failed(&e))?;
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
@@ -393,9 +446,11 @@ impl Shelf {
     fn lower(&self, base: &[LayerId], flavor: Flavor) -> io::Result<Lower> {
         let mut roots = Vec::new();
         // The topmost first.
-        for (directory, hides) in base.iter().rev().filter_map(|id| self.tree(id).ok()?) {
-            roots.push(File::open(&directory)?.into());
-            if hides {
+        for tree in base.iter().rev().filter_map(|id| self.tree(id).ok()?) {
+            for path in tree.directories.paths.iter().rev() {
+                roots.push(File::open(path)?.into());
+            }
+            if tree.hides {
                 break;
             }
         }

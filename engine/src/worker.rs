@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -20,7 +19,7 @@ use crate::exec_step::bind_digest;
 use crate::file_layer::{FileLayer, file_error};
 use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
-use crate::layers::{Layers, Way};
+use crate::layers::{Layers, Writing};
 use crate::machine::Machine;
 use crate::request::Secret;
 use crate::steps::Steps;
@@ -477,22 +476,14 @@ impl BuildWorker {
                 previous: previous.get(output).cloned(),
                 encodings: if is_shipped { self.layers.encodings().clone() } else { [].into() },
             };
-            let (again, steps, stop) = (making.clone(), self.steps.clone(), run.cancel.clone());
-            let warned = Arc::new(AtomicBool::new(false));
-            let tell = warned.clone();
-            let written = blocking(move || {
-                let warn = |warning| {
-                    tell.store(true, Ordering::Relaxed);
-                    steps.warn(warning);
-                };
-                making.layer(&stop, &warn).write(mounted)
-            });
-            let written = written.await?;
-            if mounted {
-                // What could not be written to the directory must not be in the tar either.
-                let way = (!warned.load(Ordering::Relaxed)).then(|| again.into_way(&written));
-                self.hash_later(run.vertex, &written, &base, way);
-            }
+            let written = match mounted {
+                true => self.write_mounted(run, making, &base).await?,
+                false => {
+                    let (steps, stop) = (self.steps.clone(), run.cancel.clone());
+                    let warn = move |warning| steps.warn(warning);
+                    blocking(move || making.layer(&stop, &warn).write_tar()).await?
+                }
+            };
             made.push(vec![written.clone()]);
             outputs.push(Tree::Layers(base.iter().cloned().chain([written]).collect()));
         }
@@ -500,6 +491,32 @@ impl BuildWorker {
             self.store.put_record(&record(previous_key(&self.definition, run.vertex), made));
         }
         Ok(outputs.into())
+    }
+
+    /// Makes a layer that will be mounted over `base`. Its tar, if an image has it, is written while the
+    /// build goes on.
+    async fn write_mounted(
+        &self,
+        run: &Executed<'_, Outputs>,
+        making: Making,
+        base: &[LayerId],
+    ) -> Result<LayerId, BuildError> {
+        let is_shipped = self.shipped.contains(&run.vertex);
+        let tar_stop = is_shipped.then(|| self.layers.stop().clone());
+        let (steps, stop) = (self.steps.clone(), run.cancel.clone());
+        let (told, layer) = tokio::sync::oneshot::channel();
+        let writing = tokio::task::spawn_blocking(move || {
+            let warn = |warning| steps.warn(warning);
+            // When the build was cancelled nobody listens, and nobody waits for the tar.
+            let made = |id: &LayerId| drop(told.send(id.clone()));
+            making.layer(&stop, &warn).write_both(tar_stop.as_ref(), made)
+        });
+        let Ok(layer) = layer.await else {
+            let failed = writing.await.expect("writing a layer does not panic");
+            return Err(failed.expect_err("a layer that was made is told of"));
+        };
+        self.hash_later(run.vertex, &layer, base, Some(writing));
+        Ok(layer)
     }
 
     /// The layers that the same copy made last time, one an output: unchanged files are linked
@@ -519,10 +536,10 @@ impl BuildWorker {
         vertex: VertexId,
         layer: &LayerId,
         base: &[LayerId],
-        way: Option<Way>,
+        writing: Option<Writing>,
     ) {
         if self.shipped.contains(&vertex) {
-            self.layers.hash_later(layer, base, way);
+            self.layers.hash_later(layer, base, writing);
         }
     }
 
@@ -587,8 +604,7 @@ impl BuildWorker {
     }
 }
 
-/// What a file operation's layer is made from, for making it now and its tar later.
-#[derive(Clone)]
+/// What a file operation's layer is made from.
 struct Making {
     machine: Arc<Machine>,
     store: Store,
@@ -612,12 +628,6 @@ impl Making {
             encodings: &self.encodings,
             warn,
         }
-    }
-
-    /// How the tar of the layer `id` is written, whose directory stands.
-    fn into_way(self, id: &LayerId) -> Way {
-        let id = id.clone();
-        Box::new(move |stop| self.layer(stop, &|_| {}).write_tar_of(&id))
     }
 }
 

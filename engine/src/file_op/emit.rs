@@ -4,58 +4,66 @@
 //! What is left out is what a comparison of the layer with the tree below would leave out, so that a
 //! layer written straight into its tar has the digest that its directory would have had.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use cache::layer::{
-    Content, DirectoryOptions, DirectorySink, Entry, EntryKind, LayerError, LayerSink, Warning,
-};
-use rayon::prelude::*;
-use rustix::fs::{Mode, OFlags};
+use cache::layer::{Content, Entry, EntryKind, LayerSink, Warning};
 
 use super::copy::From;
-use super::manifest::fingerprint;
-use super::plan::{Attributes, Directory, Plan, PlanPath, Planned, PlannedFile, Source};
-use super::{Applied, FileOpError, Manifest, Previous, Target, Written};
+use super::directory::into_directory;
+use super::plan::{Attributes, Plan, PlanPath, Planned, PlannedFile, Source};
+use super::{Applied, FileOpError, Target, Written};
 use crate::tree::{Kind, Lookup, NodeId, Tree, View, Xattrs, path};
 
-/// Entries that one thread writes before it looks for more.
-const CHUNK: usize = 512;
 /// The one attribute that BuildKit keeps in a layer's tar.
 const CAPABILITY: &[u8] = b"security.capability";
 
 /// See [`Job::is_stopped`](super::Job::is_stopped).
-type IsStopped<'a> = &'a (dyn Fn() -> bool + Sync);
+pub(super) type IsStopped<'a> = &'a (dyn Fn() -> bool + Sync);
 
-pub(super) fn emit(
-    plan: &Plan<'_>,
-    target: Target<'_>,
-    is_stopped: IsStopped<'_>,
-) -> Result<Applied, FileOpError> {
-    match target {
-        Target::Directory { path, options, previous } => {
-            into_directory(plan, path, options, previous, is_stopped)
+impl Plan<'_> {
+    /// Writes the layer to `target`.
+    pub fn write(
+        &self,
+        target: Target<'_>,
+        is_stopped: IsStopped<'_>,
+    ) -> Result<Applied, FileOpError> {
+        match target {
+            Target::Directory { path, options, previous } => {
+                into_directory(self, path, options, previous, is_stopped)
+            }
+            Target::Sink(sink) => into_sink(self, sink, None),
+            Target::Again { sink, written } => into_sink(self, sink, Some(written)),
         }
-        Target::Sink(sink) => into_sink(plan, sink, None),
-        Target::Again { sink, written } => into_sink(plan, sink, Some(written)),
     }
 }
 
 /// A name to be written.
-struct Item<'p, 'a> {
-    path: &'p [u8],
-    planned: &'p Planned<'a>,
+pub(super) struct Item<'p, 'a> {
+    pub path: &'p [u8],
+    pub planned: &'p Planned<'a>,
     /// The tree below has the same here.
-    same: bool,
+    pub same: bool,
     /// An earlier name of the same file.
-    first: Option<&'p [u8]>,
+    pub first: Option<&'p [u8]>,
+}
+
+impl<'p, 'a> Item<'p, 'a> {
+    /// The file whose content is to be written under this name.
+    pub(super) fn file(&self) -> Option<&'p PlannedFile<'a>> {
+        match self.planned {
+            Planned::File(file) if self.first.is_none() => Some(file),
+            _ => None,
+        }
+    }
 }
 
 /// What is to be written, in order, and what is left out because no layer can hold it.
-fn items<'p, 'a>(plan: &'p Plan<'a>) -> Result<(Vec<Item<'p, 'a>>, Vec<String>), FileOpError> {
+pub(super) fn items<'p, 'a>(
+    plan: &'p Plan<'a>,
+) -> Result<(Vec<Item<'p, 'a>>, Vec<String>), FileOpError> {
     let mut items = Vec::with_capacity(plan.entries.len());
     let mut warnings = plan.warnings.clone();
     let mut first_names: HashMap<*const PlannedFile<'a>, &'p [u8]> = HashMap::new();
@@ -224,17 +232,16 @@ fn into_sink(
             sink.entry(&bare(directory), Content::None)?;
         }
         let entry = bare(item);
-        match (&mut written, item.planned) {
-            (Some(written), Planned::File(file)) if item.first.is_none() => {
-                written.give(&entry, file.digest.as_ref(), sink)?;
-            }
-            _ => write(item, &entry, None, sink, &mut applied)?,
+        match (&mut written, item.file()) {
+            (Some(written), Some(file)) => written.give(&entry, file.digest.as_ref(), sink)?,
+            _ => write(item, &entry, sink)?,
         }
+        applied.count(item);
     }
     Ok(applied)
 }
 
-fn is_in(path: &[u8], dir: &[u8]) -> bool {
+pub(super) fn is_in(path: &[u8], dir: &[u8]) -> bool {
     path.len() > dir.len() && path.starts_with(dir) && path[dir.len()] == b'/'
 }
 
@@ -274,7 +281,8 @@ fn bare(item: &Item<'_, '_>) -> Entry {
     entry
 }
 
-fn entry(item: &Item<'_, '_>) -> Entry {
+/// The entry of `item` as a layer's directory has it.
+pub(super) fn entry(item: &Item<'_, '_>) -> Entry {
     let kind = match item.planned {
         Planned::Directory(_) => EntryKind::Directory,
         Planned::File(file) => match item.first {
@@ -301,39 +309,15 @@ fn entry(item: &Item<'_, '_>) -> Entry {
     entry
 }
 
-/// Directory of the layer that unchanged files are linked from.
-struct Reuse<'m> {
-    directory: OwnedFd,
-    manifest: &'m Manifest,
-}
-
 /// Gives one entry and its content to `sink`.
-fn write(
+pub(super) fn write(
     item: &Item<'_, '_>,
     entry: &Entry,
-    reuse: Option<&Reuse<'_>>,
     sink: &mut dyn LayerSink,
-    applied: &mut Applied,
 ) -> Result<(), FileOpError> {
-    let Planned::File(file) = item.planned else {
+    let Some(file) = item.file() else {
         return Ok(sink.entry(entry, Content::None)?);
     };
-    if item.first.is_some() {
-        return Ok(sink.entry(entry, Content::None)?);
-    }
-    applied.files += 1;
-    applied.bytes += file.size;
-    if let Some(digest) = &file.digest {
-        let fingerprint = fingerprint(digest, &file.attributes);
-        applied.manifest.insert(item.path, fingerprint);
-        if let Some(reuse) = reuse
-            && reuse.manifest.get(item.path) == Some(&fingerprint)
-            && link(item.path, entry, reuse, sink)
-        {
-            applied.linked += 1;
-            return Ok(());
-        }
-    }
     match &file.source {
         Source::Bytes(bytes) => sink.entry(entry, Content::Bytes(bytes))?,
         Source::Tree { from, tree, node } => {
@@ -351,15 +335,6 @@ fn write(
         }
     }
     Ok(())
-}
-
-/// Links the file at `path` from the previous layer. A link that fails is no error: the file may be
-/// gone, have too many names, or be on another file system.
-fn link(path: &[u8], entry: &Entry, reuse: &Reuse<'_>, sink: &mut dyn LayerSink) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    let source = Path::new(std::ffi::OsStr::from_bytes(path));
-    let content = Content::Link { directory: reuse.directory.as_fd(), path: source };
-    sink.entry(entry, content).is_ok()
 }
 
 /// A file of a temporary tree has this one name only to move on: it is linked, where nothing about it
@@ -392,158 +367,4 @@ fn as_scanned(tree: &Tree, node: NodeId) -> Attributes {
         mtime: node.stat.mtime,
         xattrs: node.xattrs().cloned().map(Arc::new),
     }
-}
-
-/// Writes a directory, several threads at a time. Every thread has its own sink, which also gets the
-/// directories that lead to its entries; what depends on all of them comes last.
-fn into_directory(
-    plan: &Plan<'_>,
-    target: &Path,
-    options: &(dyn Fn() -> DirectoryOptions + Sync),
-    previous: Option<Previous<'_>>,
-    is_stopped: IsStopped<'_>,
-) -> Result<Applied, FileOpError> {
-    let (items, warnings) = items(plan)?;
-    let root = open(target)?;
-    // A previous layer that is gone is no error, only slower.
-    let reuse = previous.and_then(|previous| {
-        let directory = open(previous.path).ok()?;
-        Some(Reuse { directory, manifest: previous.manifest })
-    });
-    let directories: BTreeMap<&[u8], &Item<'_, '_>> = items
-        .iter()
-        .filter(|item| matches!(item.planned, Planned::Directory(_)))
-        .map(|item| (item.path, item))
-        .collect();
-    let parts: Vec<Part> = items
-        .par_chunks(CHUNK)
-        .map(|chunk| part(chunk, &directories, &root, options, reuse.as_ref(), is_stopped))
-        .collect::<Result<_, _>>()?;
-    let mut applied = Applied { warnings, ..Applied::default() };
-    let mut shared = BTreeSet::new();
-    for part in parts {
-        applied.bytes += part.applied.bytes;
-        applied.files += part.applied.files;
-        applied.linked += part.applied.linked;
-        applied.warnings.extend(part.applied.warnings);
-        applied.manifest.extend(part.applied.manifest);
-        shared.extend(part.shared);
-    }
-    finish(plan, &items, &shared, &directories, &root, options, &mut applied)?;
-    Ok(applied)
-}
-
-/// What one thread wrote.
-struct Part {
-    applied: Applied,
-    /// Directories that others write into, too: their times are still to be set.
-    shared: BTreeSet<Vec<u8>>,
-}
-
-fn part(
-    chunk: &[Item<'_, '_>],
-    directories: &BTreeMap<&[u8], &Item<'_, '_>>,
-    root: &OwnedFd,
-    options: &(dyn Fn() -> DirectoryOptions + Sync),
-    reuse: Option<&Reuse<'_>>,
-    is_stopped: IsStopped<'_>,
-) -> Result<Part, FileOpError> {
-    let mut sink = sink(root, options())?;
-    let mut part = Part { applied: Applied::default(), shared: BTreeSet::new() };
-    // Whatever leads to the first and to the last entry may have entries in other parts.
-    for item in [chunk.first(), chunk.last()].into_iter().flatten() {
-        for directory in leading_to(item.path) {
-            part.shared.insert(directory.to_vec());
-        }
-        part.shared.insert(item.path.to_vec());
-    }
-    for directory in chunk.first().map_or(Vec::new(), |item| leading_to(item.path)) {
-        if let Some(item) = directories.get(directory) {
-            sink.entry(&entry(item), Content::None)?;
-        }
-    }
-    for item in chunk {
-        // Links wait for the files that they name, which another thread may write.
-        if item.path.is_empty() || item.first.is_some() {
-            continue;
-        }
-        if is_stopped() {
-            return Err(FileOpError::Stopped);
-        }
-        write(item, &entry(item), reuse, &mut sink, &mut part.applied)?;
-        if let Planned::Directory(Directory { hides: true, .. }) = item.planned {
-            sink.entry(&Entry::new(item.path, EntryKind::Opaque, 0), Content::None)?;
-        }
-    }
-    let finished = sink.finish()?;
-    part.applied.warnings = finished.warnings.iter().map(ToString::to_string).collect();
-    Ok(part)
-}
-
-/// The directories above `path`, from the top, without the root.
-fn leading_to(path: &[u8]) -> Vec<&[u8]> {
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    slashes.map(|(at, _)| &path[..at]).collect()
-}
-
-/// Hard links, then the times of directories that several threads wrote into, and the root.
-fn finish(
-    plan: &Plan<'_>,
-    items: &[Item<'_, '_>],
-    shared: &BTreeSet<Vec<u8>>,
-    directories: &BTreeMap<&[u8], &Item<'_, '_>>,
-    root: &OwnedFd,
-    options: &(dyn Fn() -> DirectoryOptions + Sync),
-    applied: &mut Applied,
-) -> Result<(), FileOpError> {
-    let mut last: BTreeMap<PlanPath, &Item<'_, '_>> = BTreeMap::new();
-    let mut add = |item| {
-        let item: &Item<'_, '_> = item;
-        last.insert(PlanPath(item.path.into()), item);
-    };
-    for item in items.iter().filter(|item| item.first.is_some()) {
-        add(item);
-        let above = leading_to(item.path);
-        above.iter().filter_map(|dir| directories.get(dir)).for_each(|dir| add(dir));
-    }
-    shared.iter().filter_map(|dir| directories.get(dir.as_slice())).for_each(|dir| add(dir));
-    let mut sink = sink(root, options())?;
-    if let Some(attributes) = root_attributes(plan)? {
-        let mut root = Entry::new(b"", EntryKind::Directory, attributes.mode);
-        (root.uid, root.gid, root.mtime) = (attributes.uid, attributes.gid, attributes.mtime);
-        root.xattrs = attributes.xattrs.as_deref().cloned().unwrap_or_default();
-        sink.entry(&root, Content::None)?;
-    }
-    for item in last.into_values() {
-        sink.entry(&entry(item), Content::None)?;
-    }
-    let finished = sink.finish()?;
-    applied.warnings.extend(finished.warnings.iter().map(ToString::to_string));
-    Ok(())
-}
-
-/// An upper directory's own root is what the merged root will be.
-fn root_attributes(plan: &Plan<'_>) -> Result<Option<Attributes>, FileOpError> {
-    match plan.get(b"").and_then(Planned::attributes) {
-        Some(attributes) => Ok(Some(attributes.clone())),
-        None if plan.lower.is_some_and(|lower| lower.descriptor().is_some()) => {
-            Ok(Some(plan.lower_attributes(b"")?))
-        }
-        None => Ok(None),
-    }
-}
-
-fn sink(root: &OwnedFd, options: DirectoryOptions) -> Result<DirectorySink, FileOpError> {
-    let root = root.try_clone().map_err(|source| LayerError::Entry {
-        action: "open",
-        path: "/".into(),
-        source,
-    })?;
-    Ok(DirectorySink::new(root, options)?)
-}
-
-fn open(path: &Path) -> Result<OwnedFd, FileOpError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty())
-        .map_err(|errno| FileOpError::Open { path: path.into(), source: errno.into() })
 }

@@ -1,63 +1,66 @@
-//! What a layer's files were, so that the next run of the same operation can link those that are the
-//! same.
+//! What a layer holds, so that the next run of the same operation can tell what has changed.
 //!
-//! Format, version 1: the magic, the number of files, and for each file in the order of paths how
-//! many bytes its path shares with the one before, how many follow, these bytes, and 32 bytes of
-//! fingerprint; then blake3 of all that. Numbers are LEB128. A manifest that does not read is as
-//! good as none.
+//! Format, version 2: the magic; a byte that is 1 when the list is whole; the number of names, and for
+//! each name in the order in which layers are walked how many bytes its path shares with the one
+//! before, how many follow, these bytes, and 32 bytes of fingerprint; then blake3 of all that. Numbers
+//! are LEB128. A manifest that does not read is as good as none.
 
-use std::collections::BTreeMap;
+use super::plan::PlanPath;
 
-use super::plan::Attributes;
-
-const MAGIC: &[u8; 8] = b"mbfiles\x01";
+const MAGIC: &[u8; 8] = b"mbfiles\x02";
 const CHECKSUM: usize = 32;
 /// Longer than any path the kernel takes.
 const MAX_PATH: usize = 1 << 16;
 
-/// Fingerprints of a layer's files by path: equal fingerprints mean the same content, mode, owner,
-/// time and attributes.
+/// Equal for names that are the same in everything: kind, content, mode, owner, time and attributes.
+pub(super) type Fingerprint = [u8; 32];
+
+/// Fingerprints of what is in a layer's directory, by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
-    files: BTreeMap<Box<[u8]>, [u8; 32]>,
+    /// Parents before children, siblings by bytes.
+    names: Vec<(PlanPath, Fingerprint)>,
+    is_whole: bool,
 }
 
 /// Bytes that are no manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the list of a layer's files is damaged")]
+#[error("the list of a layer's names is damaged")]
 pub struct InvalidManifest;
 
 impl Manifest {
-    /// The fingerprint of the file at `path`.
-    pub fn get(&self, path: &[u8]) -> Option<&[u8; 32]> {
-        self.files.get(path)
+    /// Of `names` in the order in which layers are walked.
+    pub(super) fn new(names: Vec<(PlanPath, Fingerprint)>, is_whole: bool) -> Self {
+        Self { names, is_whole }
     }
 
-    /// How many files it knows.
+    pub(super) fn names(&self) -> &[(PlanPath, Fingerprint)] {
+        &self.names
+    }
+
+    /// The directory holds what is listed, just so, and nothing else: no deletions, no file with
+    /// several names, nothing left out on the way.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// How many names it knows.
     pub fn len(&self) -> usize {
-        self.files.len()
+        self.names.len()
     }
 
     /// Whether it knows none.
     pub fn is_empty(&self) -> bool {
-        self.files.is_empty()
-    }
-
-    pub(super) fn insert(&mut self, path: &[u8], fingerprint: [u8; 32]) {
-        self.files.insert(path.into(), fingerprint);
-    }
-
-    /// Takes in another, which costs as much as the other has files.
-    pub(super) fn extend(&mut self, other: Self) {
-        self.files.extend(other.files);
+        self.names.is_empty()
     }
 
     /// The manifest as bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
-        number(&mut bytes, self.files.len());
+        bytes.push(u8::from(self.is_whole));
+        number(&mut bytes, self.names.len());
         let mut before: &[u8] = b"";
-        for (path, fingerprint) in &self.files {
+        for (PlanPath(path), fingerprint) in &self.names {
             let shared = path.iter().zip(before).take_while(|(a, b)| a == b).count();
             number(&mut bytes, shared);
             number(&mut bytes, path.len() - shared);
@@ -78,8 +81,9 @@ impl Manifest {
             return Err(InvalidManifest);
         }
         let mut reader = Reader(body.strip_prefix(MAGIC).ok_or(InvalidManifest)?);
+        let is_whole = reader.take(1)? == [1];
         let count = reader.number()?;
-        let mut files = BTreeMap::new();
+        let mut names = Vec::new();
         let mut path = Vec::new();
         for _ in 0..count {
             let (shared, rest) = (reader.number()?, reader.number()?);
@@ -89,27 +93,10 @@ impl Manifest {
             path.truncate(shared);
             path.extend_from_slice(reader.take(rest)?);
             let fingerprint = reader.take(32)?.try_into().expect("32 bytes were taken");
-            files.insert(path.as_slice().into(), fingerprint);
+            names.push((PlanPath(path.as_slice().into()), fingerprint));
         }
-        if reader.0.is_empty() { Ok(Self { files }) } else { Err(InvalidManifest) }
+        if reader.0.is_empty() { Ok(Self { names, is_whole }) } else { Err(InvalidManifest) }
     }
-}
-
-/// Fingerprint of a file with this content and metadata.
-pub(super) fn fingerprint(digest: &[u8; 32], attributes: &Attributes) -> [u8; 32] {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(digest);
-    for number in [attributes.mode, attributes.uid, attributes.gid, attributes.mtime.nanoseconds] {
-        hasher.update(&number.to_be_bytes());
-    }
-    hasher.update(&attributes.mtime.seconds.to_be_bytes());
-    for (name, value) in attributes.xattrs.iter().flat_map(|xattrs| xattrs.iter()) {
-        for bytes in [name, value] {
-            hasher.update(&(bytes.len() as u64).to_be_bytes());
-            hasher.update(bytes);
-        }
-    }
-    hasher.finalize().into()
 }
 
 fn number(bytes: &mut Vec<u8>, mut number: usize) {
@@ -149,10 +136,10 @@ mod tests {
 
     #[test]
     fn a_manifest_reads_as_it_was_written_and_damage_shows() {
-        let mut manifest = Manifest::default();
-        for (index, path) in ["a", "a/b", "a/bc", "b", &"x".repeat(300)].iter().enumerate() {
-            manifest.insert(path.as_bytes(), [index as u8; 32]);
-        }
+        let paths = ["a", "a/b", "a/bc", "b", &"x".repeat(300)];
+        let name =
+            |(index, path): (usize, &&str)| (PlanPath(path.as_bytes().into()), [index as u8; 32]);
+        let manifest = Manifest::new(paths.iter().enumerate().map(name).collect(), true);
         let bytes = manifest.to_bytes();
         assert_eq!(Manifest::from_bytes(&bytes), Ok(manifest));
         for at in 0..bytes.len() {

@@ -25,15 +25,25 @@ impl PartialOrd for PlanPath {
 impl Ord for PlanPath {
     /// By bytes, but a slash comes before every other byte.
     fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b) = (&self.0, &other.0);
-        match mismatch(a, b) {
-            None => a.len().cmp(&b.len()),
-            Some(at) => match (a[at], b[at]) {
-                (b'/', _) => Ordering::Less,
-                (_, b'/') => Ordering::Greater,
-                (a, b) => a.cmp(&b),
-            },
-        }
+        compare(&self.0, &other.0)
+    }
+}
+
+impl PlanPath {
+    /// Whether it comes before `path` in this order.
+    pub(super) fn is_before(&self, path: &[u8]) -> bool {
+        compare(&self.0, path) == Ordering::Less
+    }
+}
+
+fn compare(a: &[u8], b: &[u8]) -> Ordering {
+    match mismatch(a, b) {
+        None => a.len().cmp(&b.len()),
+        Some(at) => match (a[at], b[at]) {
+            (b'/', _) => Ordering::Less,
+            (_, b'/') => Ordering::Greater,
+            (a, b) => a.cmp(&b),
+        },
     }
 }
 
@@ -137,12 +147,12 @@ impl Planned<'_> {
 
 /// A layer in the making.
 #[derive(Clone)]
-pub(super) struct Plan<'a> {
+pub struct Plan<'a> {
     /// The tree below; `None` is empty.
-    pub lower: Option<&'a View>,
-    pub entries: BTreeMap<PlanPath, Planned<'a>>,
+    pub(super) lower: Option<&'a View>,
+    pub(super) entries: BTreeMap<PlanPath, Planned<'a>>,
     /// What was left out on the way, and why.
-    pub warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl<'a> Plan<'a> {

@@ -1,4 +1,4 @@
-//! What a file operation has written before: its directory, and the tar of the layer that it made
+//! What a file operation has written before: its directories, and the tar of the layer that it made
 //! last time.
 
 use std::fs::File;
@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use cache::layer::{Content, Entry, EntryKind, LayerError, LayerSink, TarFiles};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use super::plan::PlanPath;
 use crate::tree::{open_beneath, path};
@@ -16,7 +17,8 @@ const SMALL: u64 = 128 << 10;
 
 /// Where the contents of a layer are to be had that was written as a directory.
 pub struct Written {
-    directory: OwnedFd,
+    /// The topmost first.
+    directories: Vec<OwnedFd>,
     before: Option<Before>,
     content: Vec<u8>,
 }
@@ -29,16 +31,16 @@ struct Before {
 }
 
 impl Written {
-    /// Contents from the layer's `directory`, and those that did not change from the tar of the
-    /// layer `before`, which is read once from its start to its end instead of being opened file by
-    /// file.
-    pub fn new(directory: OwnedFd, before: Option<File>) -> Self {
+    /// Contents from the layer's `directories`, the topmost first, and those that did not change from
+    /// the tar of the layer `before`, which is read once from its start to its end instead of being
+    /// opened file by file.
+    pub fn new(directories: Vec<OwnedFd>, before: Option<File>) -> Self {
         let before = before.map(|tar| {
             let mut before = Before { files: TarFiles::new(tar), at: None };
             before.advance();
             before
         });
-        Self { directory, before, content: Vec::new() }
+        Self { directories, before, content: Vec::new() }
     }
 
     /// Gives the file `entry`, whose content has this `digest`, to `sink`.
@@ -56,13 +58,24 @@ impl Written {
         {
             return sink.entry(entry, Content::Bytes(&self.content));
         }
-        let opened = open_beneath(self.directory.as_fd(), &entry.path, OFlags::RDONLY);
-        let file = opened.map_err(|errno| LayerError::Entry {
+        let file = self.open(&entry.path).map_err(|errno| LayerError::Entry {
             action: "open",
             path: path::show(&entry.path).into(),
             source: errno.into(),
         })?;
-        sink.entry(entry, Content::File(&File::from(file)))
+        sink.entry(entry, Content::File(&file))
+    }
+
+    /// Opens the file at `path` in the topmost directory that has it.
+    fn open(&self, path: &[u8]) -> Result<File, Errno> {
+        let mut opened = Err(Errno::NOENT);
+        for directory in &self.directories {
+            opened = open_beneath(directory.as_fd(), path, OFlags::RDONLY);
+            if opened.as_ref().err() != Some(&Errno::NOENT) {
+                break;
+            }
+        }
+        opened.map(File::from)
     }
 }
 

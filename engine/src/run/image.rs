@@ -69,7 +69,7 @@ impl Engine {
         let (variant, ids) = found.await?;
         let (store, machine) = (self.store.clone(), self.machine.clone());
         let layers = Layers::new(store, machine, steps.clone(), Vec::new());
-        let layers = layers.directories(&ids).await?;
+        let layers = layers.directories(&ids).await?.into_paths();
         Ok(Image { config: variant.config.config, layers })
     }
 }

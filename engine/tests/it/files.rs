@@ -286,7 +286,7 @@ impl Trees {
             file
         });
         input_digest(op, 1, &self.context).unwrap();
-        let written = Written::new(open(&self.path(out)), before);
+        let written = Written::new(vec![open(&self.path(out))], before);
         let mut sink = TarSink::new(Vec::new());
         self.apply(op, Target::Again { sink: &mut sink, written }).unwrap();
         sink.finish().unwrap().0

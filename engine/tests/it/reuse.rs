@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use cache::layer::{DiffOptions, write_tar};
 use engine::file_op::{Applied, Manifest, Previous, input_digest};
-use engine::tree::view_of_context;
+use engine::tree::{view_of_context, view_of_layers};
 use llb::FileOp;
 
-use crate::files::{Trees, copy_op, is_root, lines, settle, skip};
+use crate::files::{Trees, chain_of, copy_op, flavor, is_root, lines, settle, skip};
 
 /// Copies into `name` as the engine does: hashed first, then written, perhaps with a layer to link from.
 fn run(trees: &Trees, op: &FileOp, name: &str, previous: Option<(&str, &Manifest)>) -> Applied {
@@ -16,8 +17,11 @@ fn run(trees: &Trees, op: &FileOp, name: &str, previous: Option<(&str, &Manifest
     let out = trees.path(name);
     fs::create_dir_all(&out).unwrap();
     let path = previous.map(|(name, _)| trees.path(name));
-    let previous =
-        previous.zip(path.as_deref()).map(|((_, manifest), path)| Previous { path, manifest });
+    let previous = previous.zip(path.as_deref()).map(|((_, manifest), path)| Previous {
+        path,
+        manifest,
+        may_lie_below: false,
+    });
     trees.to_directory(op, &out, previous).unwrap()
 }
 
@@ -152,8 +156,106 @@ fn another_file_system_is_copied_from() {
     let op = copy_op("COPY d /o");
     let first = run(&trees, &op, "first", None);
     let path = trees.path("first");
-    let previous = Previous { path: &path, manifest: &first.manifest };
+    let previous = Previous { path: &path, manifest: &first.manifest, may_lie_below: false };
     let applied = trees.to_directory(&op, elsewhere.path(), Some(previous)).unwrap();
     assert_eq!(applied.files, 1);
     assert_eq!(fs::read_to_string(elsewhere.path().join("o/a")).unwrap(), "1");
+}
+
+/// A context of `d` with twenty files and a few other things.
+fn twenty() -> String {
+    let files: String = (10..30).map(|n| format!("d/s{}/f{n}={n}\n", n % 3)).collect();
+    format!("{files}d/l -> s0\nd/empty/")
+}
+
+#[test]
+fn privileged_little_that_changed_lies_over_the_layer_before() {
+    if !is_root() {
+        return skip("layers are mounted over each other by root only");
+    }
+    let mut trees = Trees::new(&twenty(), "");
+    let op = copy_op("COPY d /o");
+    let first = run(&trees, &op, "first", None);
+    assert!(first.manifest.is_whole() && !first.is_change);
+    let context = trees.path("context/d");
+    fs::write(context.join("s1/f10"), "ten").unwrap();
+    fs::write(context.join("s1/new"), "new").unwrap();
+    settle(&trees.path("context"));
+    look_again(&mut trees);
+    let change = change(&trees, &op, "change", &first.manifest);
+    assert_eq!((change.is_change, change.files, change.linked), (true, 2, 0));
+    let names: Vec<_> = walkdir::WalkDir::new(trees.path("change"))
+        .sort_by_file_name()
+        .into_iter()
+        .map(|entry| entry.unwrap().file_name().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names, ["change", "o", "s1", "f10", "new"]);
+    let layers = ["first", "change"].map(|name| trees.path(name));
+    let view = match view_of_layers(&trees.host, &layers) {
+        Ok(view) => view,
+        Err(error) => return skip(&chain_of(&error)),
+    };
+    let mut tar = Vec::new();
+    let options = DiffOptions { flavor: flavor(), lower: None, all_xattrs: false };
+    write_tar(view.descriptor().unwrap(), &options, &mut tar).unwrap();
+    assert!(tar == trees.tar(&op));
+}
+
+#[test]
+fn what_cannot_lie_over_the_layer_before_is_written_whole() {
+    type Edit = (&'static str, fn(&Path));
+    let edits: [Edit; 5] = [
+        ("a name that is gone", |d| fs::remove_file(d.join("s1/f10")).unwrap()),
+        ("a second name", |d| fs::hard_link(d.join("s1/f10"), d.join("s1/g")).unwrap()),
+        ("too many changes", |d| {
+            (0..9).for_each(|n| fs::write(d.join(n.to_string()), "").unwrap())
+        }),
+        ("a directory that is gone", |d| fs::remove_dir(d.join("empty")).unwrap()),
+        ("a name that would delete another", |d| fs::write(d.join("s1/.wh.f10"), "").unwrap()),
+    ];
+    for (about, edit) in edits {
+        let mut trees = Trees::new(&twenty(), "");
+        let op = copy_op("COPY d /o");
+        let first = run(&trees, &op, "first", None);
+        edit(&trees.path("context/d"));
+        settle(&trees.path("context"));
+        look_again(&mut trees);
+        let second = change(&trees, &op, "second", &first.manifest);
+        // Such a name is left out, of the layer before as of this one.
+        assert_eq!(second.is_change, about.starts_with("a name that would"), "{about}");
+        if is_root() && !second.is_change {
+            assert!(trees.tar_of(&trees.path("second")) == trees.tar(&op), "{about}");
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_deletes_has_nothing_laid_over_it() {
+    if !is_root() {
+        return skip("not root: the tree below cannot be root's");
+    }
+    let trees = Trees::new(&twenty(), "o/s1/old=1");
+    let mut op = copy_op("COPY d /o");
+    op.actions[0].output = None;
+    let rm = llb::RmOp { path: "/o/s1".into(), allow_not_found: false, allow_wildcard: false };
+    let deletes = llb::FileAction {
+        input: llb::FileInput::Action(0),
+        secondary: None,
+        output: Some(0),
+        kind: llb::FileActionKind::Rm(rm),
+    };
+    op.actions.push(deletes);
+    let first = run(&trees, &op, "first", None);
+    assert!(!first.manifest.is_whole());
+    assert!(!change(&trees, &op, "second", &first.manifest).is_change);
+}
+
+/// Copies into `name` as [`run`] does, where a change may lie over `first`.
+fn change(trees: &Trees, op: &FileOp, name: &str, manifest: &Manifest) -> Applied {
+    input_digest(op, 1, &trees.context).unwrap();
+    let out = trees.path(name);
+    fs::create_dir_all(&out).unwrap();
+    let path = trees.path("first");
+    let previous = Previous { path: &path, manifest, may_lie_below: true };
+    trees.to_directory(op, &out, Some(previous)).unwrap()
 }

@@ -31,6 +31,8 @@ enum Point {
 
 /// What an undisturbed build gives.
 struct Undisturbed {
+    /// The store that it is built in; without one, a new one.
+    before: Option<PathBuf>,
     image: Vec<u8>,
     layers: usize,
     duration: Duration,
@@ -45,6 +47,25 @@ fn privileged_a_build_killed_at_any_time_does_no_harm() {
     let Some(world) = World::with_inputs() else { return };
     let expected = undisturbed(&world);
     let count = points(20, 120);
+    let point = |n: usize| Point::After(expected.duration.mul_f64(n as f64 / count as f64));
+    sweep(&world, NAME, &expected, (0..count).map(point).collect());
+}
+
+#[test]
+fn privileged_a_build_after_an_edit_killed_at_any_time_does_no_harm() {
+    const NAME: &str =
+        "crash_kill::privileged_a_build_after_an_edit_killed_at_any_time_does_no_harm";
+    if warden() {
+        return;
+    }
+    let Some(world) = World::with_inputs() else { return };
+    let before = world.path("store-before");
+    must_succeed(&mut world.build(&before, &world.path("image-before")));
+    std::fs::write(world.path("context/tree/7"), "edited\n").unwrap();
+    let mut expected = undisturbed(&world);
+    expected.layers += names(&before.join("layers-v1")).len();
+    expected.before = Some(before);
+    let count = points(12, 80);
     let point = |n: usize| Point::After(expected.duration.mul_f64(n as f64 / count as f64));
     sweep(&world, NAME, &expected, (0..count).map(point).collect());
 }
@@ -106,7 +127,7 @@ fn undisturbed(world: &World) -> Undisturbed {
     world.check_leftovers(&root, "undisturbed");
     world.check_store(&root, "undisturbed");
     let layers = names(&root.join("layers-v1")).len();
-    Undisturbed { image: std::fs::read(image).unwrap(), layers, duration }
+    Undisturbed { before: None, image: std::fs::read(image).unwrap(), layers, duration }
 }
 
 fn sweep(world: &World, name: &str, expected: &Undisturbed, points: Vec<Point>) {
@@ -136,6 +157,9 @@ fn kill_and_look(
     (root, image): (&Path, &Path),
 ) {
     let about = format!("{point:?}");
+    if let Some(before) = &expected.before {
+        must_succeed(Command::new("cp").arg("-a").arg(before).arg(root));
+    }
     let build = world.build(root, image);
     let killed = match point {
         Point::After(after) => under_warden(name, &build, Some(after)),

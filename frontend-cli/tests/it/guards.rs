@@ -101,6 +101,12 @@ fn privileged_an_edit_opens_no_file_that_did_not_change() {
     };
     let edited = context.join("d7/f350").display().to_string();
     assert_eq!(opened(&context), BTreeSet::from([edited]));
+    // What did not change stays where it is.
+    let made = below(&trace, &store.join("layers-v1"))
+        .filter(|call| ["mkdir", "mkdirat", "linkat", "openat"].contains(&call.name.as_str()))
+        .filter(|call| call.name != "openat" || call.text.contains("O_CREAT"));
+    let made = made.count();
+    assert!(made < 20, "{made} files and directories of layers made for one edit");
     let in_layers = opened(&store.join("layers-v1"));
     assert!(in_layers.iter().all(|path| path.ends_with("/f350")), "{in_layers:?}");
     // The tar, which has a header for each file.

@@ -10,6 +10,7 @@ mod crash_trace;
 mod crash_world;
 mod drawing;
 mod e2e;
+mod edits;
 mod guards;
 mod images;
 mod results;
