@@ -23,6 +23,7 @@ use crate::export::oci_type;
 use crate::image_source::{Begun, ResolvedImage};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
+use crate::roots::Roots;
 use crate::stack;
 use crate::steps::Steps;
 use crate::stop::Stoppable;
@@ -67,6 +68,7 @@ struct Shelf {
     machine: Arc<Machine>,
     /// Trees that were found: asked for by every step that stands on them.
     trees: Arc<Mutex<HashMap<LayerId, LayerTree>>>,
+    roots: Arc<Roots>,
     /// A layer that the store had was not what it should be.
     damaged: Arc<AtomicBool>,
     /// The build needs no more layers.
@@ -117,7 +119,15 @@ impl Layers {
         let (damaged, stop) = (Arc::default(), CancellationToken::new());
         let encodings = encodings.into();
         Self {
-            shelf: Shelf { store, machine, trees: Arc::default(), damaged, stop, encodings },
+            shelf: Shelf {
+                store,
+                machine,
+                trees: Arc::default(),
+                roots: Arc::default(),
+                damaged,
+                stop,
+                encodings,
+            },
             steps,
             unpacking: tokio::sync::Mutex::default(),
             intact: Mutex::default(),
@@ -448,7 +458,7 @@ impl Shelf {
         // The topmost first.
         for tree in base.iter().rev().filter_map(|id| self.tree(id).ok()?) {
             for path in tree.directories.paths.iter().rev() {
-                roots.push(File::open(path)?.into());
+                roots.push(self.roots.open(path)?);
             }
             if tree.hides {
                 break;

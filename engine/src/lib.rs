@@ -26,6 +26,7 @@ mod layer_tar;
 mod layers;
 mod machine;
 mod plan;
+mod roots;
 pub mod run;
 mod sandbox;
 mod seed;

@@ -30,7 +30,7 @@ impl Machine {
         if let Some(executor) = self.executor.get() {
             return Ok(executor);
         }
-        let made = Executor::new(self.host)
+        let made = Executor::new(self.host.clone())
             .map_err(|e| BuildError::system("failed to prepare the sandbox", &e))?;
         // Two at once: the loser's has started nothing yet.
         Ok(self.executor.get_or_init(|| made))

@@ -2,14 +2,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
+use crate::layer_directories::LayerDirectories;
 use crate::overlay::{OverlayError, mount};
 
 /// What this machine lets us do, found once in a process.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Host {
     rootless: bool,
     single_id: bool,
+    /// What was mounted on it before.
+    pub(crate) layer_directories: Arc<LayerDirectories>,
 }
 
 impl Host {
@@ -18,7 +22,8 @@ impl Host {
     pub fn probe() -> Self {
         let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let rootless = !is_identity(&maps);
-        Self { rootless, single_id: rootless && mapped_ids(&maps) == 1 }
+        let single_id = rootless && mapped_ids(&maps) == 1;
+        Self { rootless, single_id, layer_directories: Arc::default() }
     }
 
     /// Whether this process is root only in a user namespace.

@@ -32,6 +32,7 @@ mod identity;
 mod init;
 mod inits;
 mod job;
+mod layer_directories;
 mod names;
 mod network;
 mod overlay;

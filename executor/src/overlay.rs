@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::fs::{CWD, Mode, OFlags, fstat, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
@@ -16,6 +17,7 @@ use rustix::mount::{
 };
 
 use crate::host::Host;
+use crate::layer_directories::Seen;
 
 /// Layers one mount takes. The kernel's own limit is 500; whoever has more flattens some first.
 pub const MAX_LAYERS: usize = 400;
@@ -78,13 +80,12 @@ pub(crate) fn mount(
         ([], Some((upper, _))) => return clone_directory(upper, attributes),
         _ => {}
     }
-    let plain = Directories::open(lowers, writable)?;
     // Without the host's paths if the kernel can, and without one call for each layer if it cannot.
-    let hidden = plain.without_host_paths(lowers, writable);
+    let hidden = host.layer_directories.open(lowers, writable).map(Directories::from);
     if let Some(Ok(mounted)) = hidden.map(|hidden| new_mount(host, &hidden, attributes)) {
         return Ok(mounted);
     }
-    match new_mount(host, &plain, attributes) {
+    match new_mount(host, &Directories::open(lowers, writable)?, attributes) {
         Err(OverlayError::Mount { source, .. }) if lacks_new_options(&source) => {
             legacy::mount(host, lowers, writable, attributes)
         }
@@ -94,75 +95,38 @@ pub(crate) fn mount(
 
 /// The kernel takes a directory only once. Two layers with the same changes are one directory, and
 /// what the upper one says about a path goes before what the lower one says about it.
-fn topmost_of_each(lowers: &[PathBuf]) -> Vec<PathBuf> {
+fn topmost_of_each(lowers: &[PathBuf]) -> Vec<&Path> {
     let mut seen = HashSet::new();
-    let mut kept: Vec<PathBuf> =
-        lowers.iter().rev().filter(|layer| seen.insert(*layer)).cloned().collect();
+    let lowers = lowers.iter().map(PathBuf::as_path);
+    let mut kept: Vec<&Path> = lowers.rev().filter(|layer| seen.insert(*layer)).collect();
     kept.reverse();
     kept
 }
 
 /// The directories of one mount, open.
 struct Directories {
-    lowers: Vec<OwnedFd>,
+    lowers: Vec<Arc<OwnedFd>>,
     writable: Option<(OwnedFd, OwnedFd)>,
     /// The mount they are on, if it is attached nowhere: closed, it could not be used any more.
-    _top: Option<OwnedFd>,
+    _top: Option<Arc<OwnedFd>>,
 }
 
 impl Directories {
-    fn open(lowers: &[PathBuf], writable: Option<(&Path, &Path)>) -> Result<Self, OverlayError> {
-        let lowers = lowers.iter().map(|path| open_layer(path)).collect::<Result<_, _>>()?;
+    fn open(lowers: &[&Path], writable: Option<(&Path, &Path)>) -> Result<Self, OverlayError> {
+        let open = |path: &&Path| open_layer(path).map(Arc::new);
+        let lowers = lowers.iter().map(open).collect::<Result<_, _>>()?;
         let writable = match writable {
             None => None,
             Some((upper, work)) => Some((open_layer(upper)?, open_layer(work)?)),
         };
         Ok(Self { lowers, writable, _top: None })
     }
-
-    /// The same directories, as they are seen from a mount of what they have in common: the mount
-    /// table of the sandbox then names them from there and tells nothing about the host. `None`
-    /// where they are not all on one mount.
-    fn without_host_paths(
-        &self,
-        lowers: &[PathBuf],
-        writable: Option<(&Path, &Path)>,
-    ) -> Option<Self> {
-        let mut paths: Vec<&Path> = lowers.iter().map(PathBuf::as_path).collect();
-        paths.extend(writable.iter().flat_map(|(upper, work)| [upper, work]));
-        let common = common_directory(&paths)?;
-        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-        let top = open_tree(CWD, common, flags).ok()?;
-        let see = |path: &Path, known: &OwnedFd| {
-            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-            let seen = openat(&top, path.strip_prefix(common).ok()?, flags, Mode::empty()).ok()?;
-            let (seen_stat, known_stat) = (fstat(&seen).ok()?, fstat(known).ok()?);
-            let same =
-                (seen_stat.st_dev, seen_stat.st_ino) == (known_stat.st_dev, known_stat.st_ino);
-            same.then_some(seen)
-        };
-        let lowers = lowers
-            .iter()
-            .zip(&self.lowers)
-            .map(|(path, known)| see(path, known))
-            .collect::<Option<_>>()?;
-        let writable = match (writable, &self.writable) {
-            (Some((upper, work)), Some((known_upper, known_work))) => {
-                Some((see(upper, known_upper)?, see(work, known_work)?))
-            }
-            _ => None,
-        };
-        Some(Self { lowers, writable, _top: Some(top) })
-    }
 }
 
-/// The deepest directory above all of `paths`; `None` if that is `/` or they are relative.
-fn common_directory<'a>(paths: &[&'a Path]) -> Option<&'a Path> {
-    let first = paths.first()?.parent()?;
-    first
-        .ancestors()
-        .filter(|common| common.is_absolute() && common.parent().is_some())
-        .find(|common| paths.iter().all(|path| path.starts_with(common)))
+impl From<Seen> for Directories {
+    fn from(Seen { lowers, writable, top }: Seen) -> Self {
+        Self { lowers, writable, _top: Some(top) }
+    }
 }
 
 /// Before Linux 6.5 layers cannot be added one by one.
@@ -280,7 +244,7 @@ mod legacy {
     /// Mounts in a namespace that lasts as long as a thread, and keeps a copy that is attached nowhere.
     pub(super) fn mount(
         host: &Host,
-        lowers: &[PathBuf],
+        lowers: &[&Path],
         writable: Option<(&Path, &Path)>,
         attributes: MountAttrFlags,
     ) -> Result<OwnedFd, OverlayError> {
@@ -318,7 +282,8 @@ mod legacy {
 
     fn options(host: &Host, directories: &Directories) -> String {
         let number = |fd: &OwnedFd| fd.as_raw_fd().to_string();
-        let lowers: Vec<String> = directories.lowers.iter().rev().map(number).collect();
+        let lowers = directories.lowers.iter().rev();
+        let lowers: Vec<String> = lowers.map(|lower| number(lower)).collect();
         let mut options: Vec<String> =
             OPTIONS.iter().map(|(key, value)| format!("{key}={value}")).collect();
         if host.userxattr() {
@@ -348,14 +313,15 @@ mod legacy {
                 std::fs::write(path.join("top"), number.to_string()).unwrap();
                 std::fs::write(path.join(format!("only-{number}")), "").unwrap();
             }
-            let (lowers, writable) = (&paths[..148], (&*paths[148], &*paths[149]));
+            let lowers: Vec<&Path> = paths[..148].iter().map(PathBuf::as_path).collect();
+            let writable = (&*paths[148], &*paths[149]);
             std::fs::remove_file(paths[148].join("top")).unwrap();
             std::fs::remove_file(paths[149].join("top")).unwrap();
             std::fs::remove_file(paths[149].join("only-149")).unwrap();
             let host = Host::probe();
             let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
             let before = mounts();
-            let tree = mount(&host, lowers, Some(writable), MountAttrFlags::empty()).unwrap();
+            let tree = mount(&host, &lowers, Some(writable), MountAttrFlags::empty()).unwrap();
             assert_eq!(mounts(), before, "it is attached nowhere");
             let top = openat(&tree, "top", OFlags::RDONLY, Mode::empty()).unwrap();
             assert_eq!(std::io::read_to_string(std::fs::File::from(top)).unwrap(), "147");

@@ -80,7 +80,7 @@ pub fn diff_trees(
     sink: &mut dyn LayerSink,
 ) -> Result<Vec<Warning>, LayerError> {
     let flavor = Flavor::Plain;
-    let lower = Some(Lower::new(vec![lower], flavor));
+    let lower = Some(Lower::new(vec![lower.into()], flavor));
     diff(merged, &DiffOptions { flavor, lower, all_xattrs: false }, sink)
 }
 

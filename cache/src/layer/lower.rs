@@ -14,7 +14,7 @@ use super::{Entry, EntryKind, Flavor, name, read};
 #[derive(Debug, Clone)]
 pub struct Lower {
     /// Topmost first.
-    roots: Arc<[OwnedFd]>,
+    roots: Arc<[Arc<OwnedFd>]>,
     flavor: Flavor,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Found {
 
 impl Lower {
     /// The layers with these roots, topmost first, all of one flavor.
-    pub fn new(roots: Vec<OwnedFd>, flavor: Flavor) -> Self {
+    pub fn new(roots: Vec<Arc<OwnedFd>>, flavor: Flavor) -> Self {
         Self { roots: roots.into(), flavor }
     }
 

@@ -295,7 +295,7 @@ impl Trees {
     /// The tar of the directory `out` as a layer over the lower tree.
     pub(crate) fn tar_of(&self, out: &Path) -> Vec<u8> {
         let mut tar = Vec::new();
-        let lowers: Vec<OwnedFd> = self.lower.layers().iter().map(|path| open(path)).collect();
+        let lowers = self.lower.layers().iter().map(|path| open(path).into()).collect();
         let flavor = flavor();
         let lower = Some(Lower::new(lowers, flavor));
         let options = DiffOptions { flavor, lower, all_xattrs: false };

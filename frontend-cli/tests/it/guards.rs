@@ -211,6 +211,32 @@ fn privileged_a_step_costs_few_processes_and_no_program_but_its_own() {
     assert_eq!(more, MORE, "programs for {MORE} more steps");
 }
 
+/// A long chain of steps costs no more for each of them than a short one.
+#[test]
+fn privileged_a_step_opens_few_layers_however_many_it_stands_on_and_makes_few_mounts() {
+    const FEW: usize = 6;
+    const MANY: usize = 36;
+    const MOUNTS: [&str; 2] = ["fsmount", "open_tree"];
+    let Some(world) = world() else { return };
+    std::fs::copy("/bin/busybox", world.path("context/busybox")).unwrap();
+    let trace_of = |steps: usize| {
+        let step = |n| format!("RUN [\"/busybox\", \"touch\", \"/file{n}\"]\n");
+        let steps: String = (0..steps).map(step).collect();
+        let mut build = build(&world, &format!("FROM scratch\nCOPY busybox /\n{steps}"));
+        build.args(["--no-cache"]);
+        record(&world, &build)
+    };
+    let (few, many) = (trace_of(FEW), trace_of(MANY));
+    let a_step = |count: &dyn Fn(&Trace) -> usize| (count(&many) - count(&few)) / (MANY - FEW);
+    let opened = a_step(&|trace| {
+        let is_layer = |call: &&Call| call.paths().iter().any(|path| path.ends_with("/fs"));
+        trace.of(&OPENS).filter(is_layer).count()
+    });
+    assert!((1..=8).contains(&opened), "{opened} times a layer's directory is opened for a step");
+    let mounts = a_step(&|trace| trace.of(&MOUNTS).filter(|call| call.succeeded()).count());
+    assert!((5..=32).contains(&mounts), "{mounts} mounts are made for a step");
+}
+
 /// What it leaves, every later step looks through.
 #[test]
 fn privileged_a_step_that_writes_nothing_leaves_no_places_it_was_mounted_on() {

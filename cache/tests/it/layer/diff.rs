@@ -59,7 +59,7 @@ fn check(layers: &[&str], script: &str, expect: Expect) {
     }
     run_in_overlay(place.path(), &lower, script);
 
-    let roots = lower.iter().map(|root| open(root)).collect();
+    let roots = lower.iter().map(|root| open(root).into()).collect();
     let options = DiffOptions {
         flavor: Flavor::Trusted,
         lower: Some(Lower::new(roots, Flavor::Trusted)),

@@ -20,7 +20,7 @@ fn check(layers: &[&str], expect: Expect) {
         finished = Some(unpack_to(&root(number), &archive(layer)).unwrap().finished);
     }
     let top = layers.len() - 1;
-    let below = (0..top).rev().map(|number| open(&root(number))).collect();
+    let below = (0..top).rev().map(|number| open(&root(number)).into()).collect();
     let mut options = DirectoryOptions::new(flavor());
     options.lower = Lower::new(below, flavor());
     options.ignore_owner = !is_root();

@@ -244,7 +244,7 @@ fn trees_that_are_never_mounted_say_the_same_by_other_marks() {
         assert_eq!(std::os::unix::fs::FileTypeExt::is_socket(&marks), flavor == Flavor::Unmounted);
         // A layer above that removes what is below writes the mark only where there is something.
         let above = tempfile::tempdir().unwrap();
-        let lower = cache::layer::Lower::new(vec![open(root.path())], flavor);
+        let lower = cache::layer::Lower::new(vec![open(root.path()).into()], flavor);
         assert!(unpack(&archive[..], sink(above.path(), flavor), &Default::default()).is_ok());
         let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: true };
         let mut changes = Vec::new();
