@@ -33,7 +33,8 @@ mod unpack;
 
 pub use archive::ArchiveError;
 pub use diff::{
-    CompressedCopy, DiffOptions, WrittenTar, diff, diff_trees, write_entries, write_tar,
+    CompressedCopy, DiffOptions, WrittenTar, diff, diff_and_stamp, diff_trees, write_entries,
+    write_tar,
 };
 pub use directory::{DirectoryOptions, DirectorySink, Finished, Flavor, Warning};
 pub use files::TarFiles;

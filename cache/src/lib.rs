@@ -58,6 +58,7 @@ pub use prune::{PruneFilter, Pruned};
 pub use record::{Record, RecordInput, RememberedReference};
 pub use snapshot::{Encoder, LayerId, LayerInfo, NewLayer};
 pub use snapshotter::{OverlayFlavor, Snapshotter};
+pub use stamp::TreeStamp;
 pub use stat_index::{Stat, StatIndex};
 pub use store::{OpenError, Options, Store, StoreError};
 pub use usage::DiskUsage;

@@ -106,6 +106,15 @@ impl Store {
         id
     }
 
+    /// The same for a tree that the caller reads next: [`Store::set_stamp`] is left to him. Until then
+    /// nobody else can tell whether somebody has changed it.
+    pub fn seal_unstamped(&self, layer: NewLayer) -> LayerId {
+        let id = layer.keep();
+        let row = LayerRow { directory: Some(id.clone()), ..LayerRow::default() };
+        self.put_tree_unstamped(&id, row);
+        id
+    }
+
     /// As [`Self::seal`], for a tree that is complete with that of the layer `over` below it, and that
     /// deletes nothing of it. `over` must have been sealed with a whole tree.
     pub fn seal_over(&self, layer: NewLayer, over: &LayerId) -> LayerId {
@@ -244,11 +253,16 @@ impl Store {
     /// Fills in that there is a tree, which no commit has synced.
     fn put_tree(&self, id: &LayerId, row: LayerRow) {
         let directory = self.directory_of(id, &row);
-        self.inner.pending_mut().unsynced_trees = true;
-        self.put_layer(id, row);
+        self.put_tree_unstamped(id, row);
         if let Some(directory) = directory {
             self.stamp_in_background(id, directory);
         }
+    }
+
+    fn put_tree_unstamped(&self, id: &LayerId, row: LayerRow) {
+        self.inner.pending_mut().unsynced_trees = true;
+        self.put_layer(id, row);
+        self.trust(id);
     }
 
     /// The directory with the layer's tree, or with what it changes of a tree that is there, too.

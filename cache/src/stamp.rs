@@ -57,10 +57,19 @@ impl Store {
         true
     }
 
+    /// Takes the stamp of a layer's tree from whoever has read all of it since it was finished.
+    pub fn set_stamp(&self, id: &LayerId, stamp: TreeStamp) {
+        lock(&self.inner.stamps).push((id.clone(), stamp.0));
+    }
+
+    /// Takes it that a tree that was just finished is as it should be, without a stamp for now.
+    pub(crate) fn trust(&self, id: &LayerId) {
+        self.inner.checked().insert(id.clone());
+    }
+
     /// Stamps a tree that was just finished, while the build goes on. A session that ends first
     /// leaves it without a stamp, and so unchecked.
     pub(crate) fn stamp_in_background(&self, id: &LayerId, directory: PathBuf) {
-        self.inner.checked().insert(id.clone());
         // Not the store itself: this must not be what keeps the session from ending.
         let (id, stamps) = (id.clone(), self.inner.stamps.clone());
         rayon::spawn(move || {
@@ -73,6 +82,37 @@ impl Store {
 
 /// Stamps that wait for the next commit.
 pub(crate) type Stamps = Arc<Mutex<Vec<(LayerId, String)>>>;
+
+/// A stamp as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeStamp(String);
+
+/// The stamp of a directory, made while its names are added in the order of their bytes.
+pub(crate) struct DirectoryStamp(blake3::Hasher);
+
+impl DirectoryStamp {
+    /// Of the directory that `found` describes.
+    pub(crate) fn new(found: &Stat) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(entry_stamp(found).as_bytes());
+        Self(hasher)
+    }
+
+    /// Adds a name, with the stamp of what it stands for.
+    pub(crate) fn add(&mut self, name: &[u8], stamp: &blake3::Hash) {
+        self.0.update(&(name.len() as u64).to_le_bytes()).update(name);
+        self.0.update(stamp.as_bytes());
+    }
+
+    pub(crate) fn finish(&self) -> blake3::Hash {
+        self.0.finalize()
+    }
+
+    /// The stamp of the tree, if this is its root.
+    pub(crate) fn finish_tree(&self) -> TreeStamp {
+        TreeStamp(self.finish().to_hex().to_string())
+    }
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -88,8 +128,7 @@ fn stamp(root: &Path) -> io::Result<String> {
 /// The stamp of the directory at `path` below `root`. Names are looked up in their directory rather
 /// than from the root on, and no directory is open while those in it are stamped.
 fn directory_stamp(root: BorrowedFd<'_>, path: &Path, found: &Stat) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(entry_stamp(found).as_bytes());
+    let mut stamped = DirectoryStamp::new(found);
     let names = stats(&openat(root, path, DIRECTORY, Mode::empty())?)?;
     let stamp_of = |(name, found): &(CString, Stat)| match is_directory(found) {
         true => {
@@ -101,11 +140,9 @@ fn directory_stamp(root: BorrowedFd<'_>, path: &Path, found: &Stat) -> io::Resul
     let stamps: io::Result<Vec<_>> =
         names.par_iter().with_min_len(PARALLEL_MIN).map(stamp_of).collect();
     for ((name, _), stamp) in names.iter().zip(stamps?) {
-        let name = name.to_bytes();
-        hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
-        hasher.update(stamp.as_bytes());
+        stamped.add(name.to_bytes(), &stamp);
     }
-    Ok(hasher.finalize())
+    Ok(stamped.finish())
 }
 
 /// The names in a directory in the order of bytes, and what they stand for.
@@ -133,8 +170,9 @@ fn is_directory(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode).is_dir()
 }
 
-/// Of a directory, the size is the file system's business.
-fn entry_stamp(found: &Stat) -> blake3::Hash {
+/// The stamp of a name that is no directory, and what a directory's begins with. Of a directory, the
+/// size is the file system's business.
+pub(crate) fn entry_stamp(found: &Stat) -> blake3::Hash {
     let size = if is_directory(found) { 0 } else { found.st_size as u64 };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&found.st_mode.to_le_bytes()).update(&size.to_le_bytes());

@@ -48,7 +48,7 @@ impl FileLayer<'_> {
         let job = self.job(&scratch, &is_stopped);
         let plan = file_op::plan(&job).map_err(file_error)?;
         let fill = |sink: &mut dyn LayerSink| self.emit(&plan, Target::Sink(sink));
-        let kept = self.tar(self.stop).write(fill, file_error)?;
+        let (kept, _) = self.tar(self.stop).write(fill, file_error)?;
         Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
     }
 
@@ -109,7 +109,7 @@ impl FileLayer<'_> {
         let before = self.previous.as_ref().and_then(|id| tar_of(self.store, id));
         let written = Written::new(directories(self.store, id)?, before);
         let fill = |sink: &mut dyn LayerSink| self.emit(plan, Target::Again { sink, written });
-        let kept = self.tar(stop).write(fill, file_error)?;
+        let (kept, _) = self.tar(stop).write(fill, file_error)?;
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())

@@ -27,13 +27,13 @@ pub(crate) struct KeptTar {
 }
 
 impl LayerTar<'_> {
-    /// Puts the tar of the entries that `fill` gives into the store. What is compressed is
+    /// Puts the tar of the entries that `fill` gives into the store, and gives back what `fill` did. What is compressed is
     /// compressed while it is written.
     pub(crate) fn write<T, E: From<LayerError>>(
         &self,
         fill: impl FnOnce(&mut dyn LayerSink) -> Result<T, E>,
         fill_error: impl FnOnce(E) -> BuildError,
-    ) -> Result<KeptTar, BuildError> {
+    ) -> Result<(KeptTar, T), BuildError> {
         let failed = |e: StoreError| BuildError::system("failed to write a layer's tar", &e);
         let mut plain = self.store.unhashed_blob_writer().map_err(failed)?;
         let mut compressed = Vec::with_capacity(self.encodings.len());
@@ -50,7 +50,7 @@ impl LayerTar<'_> {
             .collect();
         let mut out = Stoppable::new(&mut plain, self.stop);
         let written = write_entries(&mut out, copies, fill);
-        let (written, _) = written.map_err(fill_error)?;
+        let (written, filled) = written.map_err(fill_error)?;
         let digest = written.diff_id.0.clone();
         plain.commit(Some((&digest, written.size))).map_err(failed)?;
         for (encoding, writer) in compressed {
@@ -59,7 +59,7 @@ impl LayerTar<'_> {
             self.store.add_compressed(&written.diff_id, &encoder(encoding), &descriptor);
         }
         let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
-        Ok(KeptTar { diff_id: written.diff_id, descriptor })
+        Ok((KeptTar { diff_id: written.diff_id, descriptor }, filled))
     }
 }
 

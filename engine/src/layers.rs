@@ -434,6 +434,8 @@ impl Shelf {
         let failed =
             |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
         let directories = self.tree(id)?.ok_or_else(|| self.lost(id))?.directories;
+        // Of a tree that lies over another's the stamp is that of its own directory.
+        let is_whole = directories.paths.len() == 1;
         let tree = tree::view_of_layers(self.machine.host(), &self.mountable(directories)?);
         let tree = tree.map_err(|e| failed(&e))?;
         self.machine.snapshotter(&self.store)?;
@@ -444,9 +446,12 @@ impl Shelf {
         let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
         let fill = |sink: &mut dyn LayerSink| {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
-            cache::layer::diff(tree, &options, &mut sink)
+            cache::layer::diff_and_stamp(tree, &options, &mut sink)
         };
-        let kept = tar.write(fill, |e: LayerError| failed(&e))?;
+        let (kept, (_, stamp)) = tar.write(fill, |e: LayerError| failed(&e))?;
+        if let Some(stamp) = stamp.filter(|_| is_whole) {
+            self.store.set_stamp(id, stamp);
+        }
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())

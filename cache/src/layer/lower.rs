@@ -117,7 +117,7 @@ impl Lower {
 
     /// Opens `path` in one layer.
     pub(super) fn open(&self, layer: usize, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
-        open_path(self.roots[layer].as_fd(), path, flags)
+        read::quietly(|quiet| open_path(self.roots[layer].as_fd(), path, flags | quiet))
     }
 
     /// The root directory of one layer.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{
-    AtFlags, FileType, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr, major, minor,
+    AtFlags, FileType, OFlags, Stat, fgetxattr, flistxattr, lgetxattr, llistxattr, major, minor,
     readlinkat, statat,
 };
 use rustix::io::Errno;
@@ -21,6 +21,16 @@ pub(super) const OWNER: &str = "user.mybuild.owner";
 /// Whether an attribute says how a layer is kept rather than what is in it.
 pub(super) fn is_own(attribute: &[u8]) -> bool {
     OWN_PREFIXES.iter().any(|prefix| attribute.starts_with(prefix))
+}
+
+/// Opens a file to be read by `open`, which is given flags besides its own, without a note of when it
+/// was read: with one, each file that is read has to be written to the disk once more. Only its owner
+/// may do so.
+pub(super) fn quietly<T>(open: impl Fn(OFlags) -> Result<T, Errno>) -> Result<T, Errno> {
+    match open(OFlags::NOATIME) {
+        Err(Errno::PERM) => open(OFlags::empty()),
+        opened => opened,
+    }
 }
 
 /// The entry `name` of `directory` as it stands there, link or not; its path is `name`. Nothing

@@ -3,6 +3,7 @@
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use cache::layer::{Content, DiffOptions, Entry, Flavor, LayerError, LayerSink};
 use cache::{Damage, FsckOptions, OpenError, Options, Store, Warning};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
@@ -257,4 +258,45 @@ fn fsck_compares_trees_with_their_digest() {
     let found = store.fsck(&options).unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].damage, Damage::LayerContent);
+}
+
+/// The stamp that comes with reading a layer is the one that the tree is held against later.
+#[test]
+fn a_tree_is_stamped_while_it_is_read() {
+    struct Nowhere;
+    impl LayerSink for Nowhere {
+        fn entry(&mut self, _: &Entry, _: Content<'_>) -> Result<(), LayerError> {
+            Ok(())
+        }
+    }
+    let root = root();
+    let store = open(root.path());
+    let layer = store.new_layer().unwrap();
+    let fs = layer.fs();
+    // More than one batch, deeper than directories stay open, and what is no file.
+    let deep: PathBuf = (0..100).map(|n| format!("d{n}")).collect();
+    std::fs::create_dir_all(fs.join(&deep)).unwrap();
+    for n in 0..500 {
+        let directory = fs.join(format!("many/{}", n % 40));
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join(format!("f{n}")), vec![b'x'; n * 100]).unwrap();
+    }
+    std::fs::write(fs.join(deep).join("file"), "deep").unwrap();
+    std::os::unix::fs::symlink("nowhere", fs.join("link")).unwrap();
+    let id = store.seal_unstamped(layer);
+    let options = DiffOptions { flavor: Flavor::Plain, lower: None, all_xattrs: false };
+    let tree = std::fs::File::open(&fs).unwrap();
+    let (_, stamp) = cache::layer::diff_and_stamp(&tree, &options, &mut Nowhere).unwrap();
+    store.set_stamp(&id, stamp.expect("no name has a meaning in tars"));
+    store.put_record(&record("step", &[id]));
+    store.flush().unwrap();
+    drop(store);
+    let is_whole = || {
+        let store = open(root.path());
+        let found = store.record(&Digest::of(b"step"));
+        found.is_some_and(|found| store.check_layer(&found.outputs[0][0]))
+    };
+    assert!(is_whole());
+    std::fs::write(fs.join("many/7/f7"), "changed").unwrap();
+    assert!(!is_whole());
 }

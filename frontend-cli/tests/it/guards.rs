@@ -237,6 +237,36 @@ fn privileged_a_step_opens_few_layers_however_many_it_stands_on_and_makes_few_mo
     assert!((5..=32).contains(&mounts), "{mounts} mounts are made for a step");
 }
 
+#[test]
+fn privileged_each_file_that_a_step_wrote_is_opened_once() {
+    const FILES: usize = 600;
+    let Some(world) = world() else { return };
+    std::fs::copy("/bin/busybox", world.path("context/busybox")).unwrap();
+    let script = "for d in 1 2 3; do /busybox mkdir -p /made/$d; \
+                  for f in $(/busybox seq 200); do echo $f > /made/$d/f$f; done; done";
+    let dockerfile =
+        format!("FROM scratch\nCOPY busybox /\nRUN [\"/busybox\", \"sh\", \"-c\", \"{script}\"]\n");
+    let trace = record(&world, &build(&world, &dockerfile));
+    let is_file = |path: &String| {
+        path.rsplit_once('/')
+            .is_some_and(|(directory, name)| directory.contains("/made/") && name.starts_with('f'))
+    };
+    let named = |call: &&Call| {
+        let descriptor = call.descriptor().map(str::to_owned);
+        descriptor.iter().chain(&call.paths()).any(is_file)
+    };
+    let calls: Vec<&Call> = below(&trace, &world.path("store/layers-v1")).filter(named).collect();
+    let count = |names: &[&str]| calls.iter().filter(|c| names.contains(&c.name.as_str())).count();
+    assert_eq!((count(&OPENS), count(&READS)), (FILES, FILES));
+    // Nor is a name looked up for anything else: these go by descriptor.
+    let known = [&OPENS[..], &READS, &["fstat", "flistxattr", "fcntl", "close"]].concat();
+    let other = calls.iter().find(|call| !known.contains(&call.name.as_str()));
+    assert!(other.is_none(), "{other:?}");
+    // A note of the reading would have to be written.
+    let mut opens = calls.iter().filter(|call| OPENS.contains(&call.name.as_str()));
+    assert!(opens.all(|call| call.text.contains("O_NOATIME")));
+}
+
 /// What it leaves, every later step looks through.
 #[test]
 fn privileged_a_step_that_writes_nothing_leaves_no_places_it_was_mounted_on() {

@@ -1,27 +1,32 @@
 //! Whether something in a layer is what was below already.
 
-use std::io::Read;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::*;
+use rustix::fs::{FileType, OFlags, Stat, readlinkat};
+use rustix::io::Errno;
+
+use super::{DiffOptions, Entry, EntryKind, LayerError, Lower};
+use crate::layer::lower::Found;
+use crate::layer::read;
 
 /// The one attribute every layer keeps.
 pub(super) const CAPABILITY: &str = "security.capability";
 
-impl Walk<'_> {
-    /// Whether `entry` is the same below. A directory's time says nothing: it changes when the
-    /// directory is copied up. Of a file of the same size and time the content decides: both can be
-    /// put back after a change. `at` is the open file or directory, for anything else the directory
-    /// it is in.
-    pub(super) fn is_same(
-        &self,
-        entry: &Entry,
-        stat: &Stat,
-        at: BorrowedFd<'_>,
-        found: &Found,
-    ) -> Result<bool, LayerError> {
-        let lower = self.options.lower.as_ref().expect("something was found in the layers below");
-        same(lower, entry, stat, at, found).map_err(LayerError::at("compare", &entry.path))
-    }
+/// Whether `entry` is the same below. A directory's time says nothing: it changes when the
+/// directory is copied up. Of a file of the same size and time the content decides: both can be
+/// put back after a change. `at` is the open file or directory, for anything else the directory
+/// it is in.
+pub(super) fn is_same(
+    options: &DiffOptions,
+    entry: &Entry,
+    stat: &Stat,
+    at: BorrowedFd<'_>,
+    found: &Found,
+) -> Result<bool, LayerError> {
+    let lower = options.lower.as_ref().expect("something was found in the layers below");
+    same(lower, entry, stat, at, found).map_err(LayerError::at("compare", &entry.path))
 }
 
 fn same(
