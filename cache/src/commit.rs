@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ use crate::{image, snapshot, trash};
 /// How long finished work may stay uncommitted: alone, and when other processes may wait for it.
 const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVAL_SHARED: Duration = Duration::from_millis(100);
+/// New bytes that are worth a sync of their own while a step goes on.
+const GROWTH: u64 = 32 << 20;
 
 /// What a commit has just done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,6 +59,8 @@ pub(crate) struct Committer {
     commit: Mutex<()>,
     /// Somebody brings data to the disk ahead of a commit.
     writing_back: Arc<AtomicBool>,
+    /// Free bytes of the file system when [`Store::write_back_growth`] last took note.
+    free: AtomicU64,
     thread: Arc<(Mutex<Thread>, Condvar)>,
 }
 
@@ -96,6 +100,22 @@ impl Store {
             let _ = rustix::fs::syncfs(&directory);
             writing_back.store(false, Ordering::Relaxed);
         });
+    }
+
+    /// Does [`Self::write_back`] when the file system has got much fuller since the last call that saw
+    /// to it. What is written and removed again in between does not count: mostly it never gets to the
+    /// disk. To be called from time to time while something writes; the first call only takes note.
+    pub fn write_back_growth(&self) {
+        let Ok((free, _)) = crate::usage::free(self.root()) else { return };
+        let known = &self.inner.committer.free;
+        let before = known.load(Ordering::Relaxed);
+        if free < before && before - free < GROWTH {
+            return;
+        }
+        known.store(free, Ordering::Relaxed);
+        if free < before {
+            self.write_back();
+        }
     }
 
     /// Sees to it that what is pending is committed before long.

@@ -19,6 +19,7 @@ use crate::sandbox::Ended;
 use crate::stack;
 use crate::tree::{self, TreeError, View};
 use crate::worker::{BuildWorker, Outputs, Tree, blocking, record, until};
+use crate::write_back::written_back;
 
 /// Layers, and what can be mounted in their place.
 #[derive(Clone, Default)]
@@ -41,6 +42,7 @@ impl BuildWorker {
         });
         let used: Vec<LayerId> = stacks.values().flat_map(|s| s.layers.iter().cloned()).collect();
         let ended = self.sandbox.run(prepared, log, &self.steps, &run.cancel);
+        let ended = written_back(&self.store, ended);
         let (ended, verified) = tokio::join!(ended, until(&run.cancel, self.layers.verify(&used)));
         // What runs on a damaged tree may fail or not: it does not count.
         verified?;

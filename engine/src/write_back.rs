@@ -1,5 +1,8 @@
 //! Layers on their way to the disk before they are committed.
 
+use std::time::Duration;
+
+use cache::Store;
 use cache::layer::{Content, Entry, EntryKind, LayerError, LayerSink};
 
 /// Bytes of a tar after which its layer is large: what the step has written, and the tar, take
@@ -7,6 +10,22 @@ use cache::layer::{Content, Entry, EntryKind, LayerError, LayerSink};
 const LARGE: u64 = 1 << 20;
 /// What an entry costs besides its content.
 const HEADER: u64 = 512;
+
+/// How often somebody looks how much a step has written.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// Does `work`, and meanwhile brings to the disk what it writes to the store's file system.
+pub(crate) async fn written_back<T>(store: &Store, work: impl Future<Output = T>) -> T {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            _ = ticks.tick() => store.write_back_growth(),
+        }
+    }
+}
 
 /// Passes a layer's entries on, and starts to write the store to the disk when there is much of them.
 pub(crate) struct WriteBack<'a, S> {
