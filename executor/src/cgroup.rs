@@ -17,7 +17,7 @@ use crate::error::SpawnError;
 use crate::process::Limits;
 
 const PREFIX: &str = "mybuild-";
-/// Enough for any build, and a quarter of the usual number of process ids.
+/// For one step: enough for any build, and a quarter of the usual number of process ids.
 const DEFAULT_PIDS: u64 = 8192;
 /// A tenth of a second in all.
 const REMOVE_ATTEMPTS: u32 = 100;
@@ -92,7 +92,7 @@ impl Hierarchies {
     }
 
     /// The group of the sandboxes that come from the zygote `pid`, with a limit on processes if there
-    /// can be one. With version 1 the zygote itself becomes a member, so that what it forks is one;
+    /// can be one: what one sandbox may have, until [`Group::make_room`] says that there are more. With version 1 the zygote itself becomes a member, so that what it forks is one;
     /// with version 2 what it forks is put there at birth.
     pub(crate) fn group_of_zygote(&self, pid: Pid) -> Group {
         let mut group = Group::default();
@@ -242,6 +242,17 @@ impl Group {
         };
         fs::write(path.join("cgroup.procs"), pid.as_raw_nonzero().to_string())
             .map_err(|error| SpawnError::setup(action(), error))
+    }
+
+    /// Lets it have as many processes as so many sandboxes may have together.
+    pub(crate) fn make_room(&self, sandboxes: u64) {
+        let limit = DEFAULT_PIDS.saturating_mul(sandboxes).to_string();
+        for (hierarchy, path) in &self.members {
+            if hierarchy.controllers.contains(&"pids") {
+                // As small as it was, it may still do.
+                let _ = fs::write(path.join("pids.max"), &limit);
+            }
+        }
     }
 
     /// The group of version 2 into which new members are born.

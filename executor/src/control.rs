@@ -1,4 +1,4 @@
-//! The channel between the parent and a sandbox, or a zygote: whole messages, with descriptors.
+//! The channel between the parent and a sandbox, or the zygote: whole messages, with descriptors.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,17 +18,12 @@ pub(crate) const MAX_FDS: usize = 200;
 /// Room for a failure's names, however much of them JSON has to escape.
 const MAX_MESSAGE: usize = 64 << 10;
 
-/// What a zygote is asked to fork. With it comes one end of the channel that is to be the new
-/// process's own, and the control group of version 2 that it is to be born in, if there is one.
+/// Asks the zygote for an init. With it comes one end of the channel that is to be the init's own, and
+/// the control group of version 2 that it is to be born in, if there is one.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) enum Fork {
-    /// A zygote like itself.
-    Zygote,
-    /// The init of a sandbox.
-    Init,
-}
+pub(crate) struct Fork;
 
-/// A zygote's answer: the process id, with which comes its descriptor, or the errno.
+/// The zygote's answer: the process id, with which comes its descriptor, or the errno.
 pub(crate) type Forked = Result<i32, i32>;
 
 /// What the parent tells the init.

@@ -1,11 +1,9 @@
 //! Sandboxes' inits, always one ahead of need.
 //!
-//! Each comes from a nest: a control group and a zygote in it, which forks one sandbox's init after the
-//! other. What is forked is born in the group, while moving a process makes the kernel wait for
-//! milliseconds. One thread makes the nests. It lives as long as they do: it is the parent of all that
-//! comes from them.
+//! All come from one nest: a control group and a zygote in it. What the zygote forks is born in the group,
+//! while moving a process makes the kernel wait for milliseconds. One thread makes the nest. It lives
+//! as long as that does: it is the parent of all that comes from there.
 
-use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -16,7 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 
 use crate::cgroup::{Group, Hierarchies};
-use crate::control::{Channel, Fork};
+use crate::control::Channel;
 use crate::zygote::{Child, Zygote};
 
 /// How long an init waits for work before it is let go: it holds on to the host's mounts as they
@@ -26,24 +24,24 @@ const IDLE: Duration = Duration::from_secs(3);
 /// Gives out inits.
 #[derive(Debug)]
 pub(crate) struct Inits {
-    nests: Arc<Nests>,
-    /// Asks the thread that makes nests.
+    nest: Arc<Shared>,
+    /// Asks the thread that makes the nest.
     requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Nests that nobody uses now; the first one is the next to be used.
+/// The nest, once something was to be started.
 #[derive(Debug, Default)]
-struct Nests(Mutex<VecDeque<Nest>>);
+struct Shared(Mutex<Option<Nest>>);
 
 enum Request {
-    /// A nest for whoever waits for it.
-    Make(SyncSender<io::Result<Nest>>),
-    /// One for the next, with an init that waits in it.
+    /// The nest is needed, and somebody waits for it.
+    Make(SyncSender<io::Result<()>>),
+    /// It will be needed, and an init that waits in it.
     Prepare,
 }
 
-/// Where inits come from, one at a time.
+/// Where inits come from.
 #[derive(Debug)]
 struct Nest {
     /// An init that was asked for ahead of need: since when, and our end of its channel.
@@ -51,6 +49,9 @@ struct Nest {
     // Ended before its group is removed.
     zygote: Zygote,
     group: Group,
+    in_use: u64,
+    /// As many in use at once has the group room for.
+    room: u64,
 }
 
 /// A process of its own, waiting for orders.
@@ -65,51 +66,55 @@ struct Started {
 /// An init that belongs to somebody. Dropping it ends it, and everything in its sandbox.
 #[derive(Debug)]
 pub(crate) struct Init {
-    // Ended before its nest is put back.
+    // Ended before it no longer counts.
     started: Started,
-    _nest: Borrowed,
+    _use: Use,
 }
 
-/// A nest that is in use; it goes back when its init is gone.
+/// That an init is in use.
 #[derive(Debug)]
-struct Borrowed {
-    nest: Option<Nest>,
-    inits: Arc<Inits>,
-}
+struct Use(Arc<Inits>);
 
 impl Inits {
     /// With one thread, which starts nothing yet.
     pub(crate) fn new(hierarchies: Hierarchies) -> io::Result<Self> {
         let (requests, inbox) = channel();
-        let nests = Arc::<Nests>::default();
-        let kept = Arc::clone(&nests);
+        let nest = Arc::<Shared>::default();
+        let made = Arc::clone(&nest);
         let thread = std::thread::Builder::new()
             .name("sandbox-starter".to_owned())
-            .spawn(move || serve(&inbox, &hierarchies, &kept))?;
-        Ok(Self { nests, requests: Some(requests), thread: Some(thread) })
+            .spawn(move || serve(&inbox, &hierarchies, &made))?;
+        Ok(Self { nest, requests: Some(requests), thread: Some(thread) })
     }
 
     /// An init of the caller's own.
     pub(crate) fn take(self: &Arc<Self>) -> io::Result<Init> {
-        let idle = self.nests.idle().pop_front();
-        let mut nest = idle.map_or_else(|| self.make(), Ok)?;
-        let started = nest.take()?;
-        let nest = Borrowed { nest: Some(nest), inits: Arc::clone(self) };
-        Ok(Init { started, _nest: nest })
+        if self.nest.get().is_none() {
+            let (reply, answer) = sync_channel(1);
+            self.request(Request::Make(reply))?;
+            answer.recv().map_err(|_| thread_is_gone())??;
+        }
+        let mut nest = self.nest.get();
+        let Some(there) = &mut *nest else { return Err(thread_is_gone()) };
+        match there.take() {
+            Ok(started) => {
+                there.admit();
+                Ok(Init { started, _use: Use(Arc::clone(self)) })
+            }
+            Err(error) => {
+                // Whoever comes next gets a new one.
+                *nest = None;
+                Err(error)
+            }
+        }
     }
 
     /// Starts one ahead of need.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        match self.nests.idle().front_mut() {
-            Some(next) => next.ask(),
+        match &mut *self.nest.get() {
+            Some(nest) => nest.ask(),
             None => self.request(Request::Prepare),
         }
-    }
-
-    fn make(&self) -> io::Result<Nest> {
-        let (reply, answer) = sync_channel(1);
-        self.request(Request::Make(reply))?;
-        answer.recv().map_err(|_| thread_is_gone())?
     }
 
     fn request(&self, request: Request) -> io::Result<()> {
@@ -120,7 +125,7 @@ impl Inits {
 
 impl Drop for Inits {
     fn drop(&mut self) {
-        // The thread ends when nobody can ask it for anything any more, and the nests with it.
+        // The thread ends when nobody can ask it for anything any more, and the nest with it.
         self.requests.take();
         if let Some(thread) = self.thread.take() {
             // It does not panic; if it did, its processes are gone all the same.
@@ -129,10 +134,10 @@ impl Drop for Inits {
     }
 }
 
-impl Drop for Borrowed {
+impl Drop for Use {
     fn drop(&mut self) {
-        if let Some(nest) = self.nest.take() {
-            self.inits.nests.idle().push_back(nest);
+        if let Some(nest) = &mut *self.0.nest.get() {
+            nest.in_use = nest.in_use.saturating_sub(1);
         }
     }
 }
@@ -141,28 +146,43 @@ fn thread_is_gone() -> io::Error {
     io::Error::other("the thread that starts sandboxes is gone")
 }
 
-impl Nests {
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Nest>> {
+impl Shared {
+    fn get(&self) -> MutexGuard<'_, Option<Nest>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of inits that have waited for too long.
+    /// Makes the nest unless it is there.
+    fn make(&self, hierarchies: &Hierarchies) -> io::Result<()> {
+        let mut nest = self.get();
+        if nest.is_none() {
+            *nest = Some(Nest::new(hierarchies)?);
+        }
+        Ok(())
+    }
+
+    /// Lets go of an init that has waited for too long.
     fn let_go(&self) {
-        let is_old = |since: &Instant| since.elapsed() >= IDLE;
-        for nest in self.idle().iter_mut() {
-            if nest.asked.as_ref().is_some_and(|(since, _)| is_old(since)) {
-                // Dropping it ends it.
-                let _ = nest.take();
-            }
+        if let Some(nest) = &mut *self.get()
+            && nest.asked.as_ref().is_some_and(|(since, _)| since.elapsed() >= IDLE)
+        {
+            // Dropping it ends it.
+            let _ = nest.take();
         }
     }
 }
 
 impl Nest {
+    fn new(hierarchies: &Hierarchies) -> io::Result<Self> {
+        let zygote = Zygote::start()?;
+        // It is moved while it initialises itself: the kernel takes longer than it does.
+        let group = hierarchies.group_of_zygote(zygote.pid());
+        Ok(Self { asked: None, zygote, group, in_use: 0, room: 1 })
+    }
+
     /// Asks for an init unless there is one already; does not wait for it.
     fn ask(&mut self) -> io::Result<()> {
         if self.asked.is_none() {
-            let channel = self.zygote.ask(Fork::Init, self.group.unified())?;
+            let channel = self.zygote.ask(self.group.unified())?;
             self.asked = Some((Instant::now(), channel));
         }
         Ok(())
@@ -172,6 +192,15 @@ impl Nest {
         self.ask()?;
         let (_, channel) = self.asked.take().expect("it was asked for");
         Ok(Started { process: self.zygote.answer()?, channel, group: Mutex::default() })
+    }
+
+    /// Counts one more in use, and makes room for it.
+    fn admit(&mut self) {
+        self.in_use += 1;
+        if self.in_use > self.room {
+            self.room = self.in_use;
+            self.group.make_room(self.room);
+        }
     }
 
     /// Ends what is in it without waiting; gives back an init that nobody has taken.
@@ -232,55 +261,33 @@ impl Started {
     }
 }
 
-/// The life of the thread that makes nests.
-fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, nests: &Nests) {
-    let mut first: Option<Zygote> = None;
+/// The life of the thread that makes the nest.
+fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, nest: &Shared) {
+    let mut made = false;
     loop {
-        let request = match &first {
-            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(_) => inbox.recv_timeout(IDLE),
+        let request = match made {
+            false => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            true => inbox.recv_timeout(IDLE),
         };
+        made = true;
         match request {
             Ok(Request::Make(reply)) => {
-                let prepared = nests.idle().pop_front();
-                let nest = prepared.map_or_else(|| make(&mut first, hierarchies), Ok);
-                // Whoever no longer waits does not need it, and dropping it ends it.
-                let _ = reply.send(nest);
+                // Whoever no longer waits does not need it.
+                let _ = reply.send(nest.make(hierarchies));
             }
             Ok(Request::Prepare) => {
-                if nests.idle().is_empty()
-                    && let Ok(mut nest) = make(&mut first, hierarchies)
-                    && nest.ask().is_ok()
-                {
-                    nests.idle().push_front(nest);
-                }
+                // A failure shows when the init is needed.
+                let _ = nest.make(hierarchies);
+                let _ = nest.get().as_mut().map(Nest::ask);
             }
-            Err(RecvTimeoutError::Timeout) => nests.let_go(),
+            Err(RecvTimeoutError::Timeout) => nest.let_go(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    // All are told before the first is waited for.
-    let mut nests = std::mem::take(&mut *nests.idle());
-    let waiting: Vec<Started> = nests.iter_mut().filter_map(Nest::kill).collect();
-    // A member of the group of the nest that was made first.
-    drop(first);
-    drop(waiting);
-}
-
-/// Makes a nest; `first` is the zygote that all others come from.
-fn make(first: &mut Option<Zygote>, hierarchies: &Hierarchies) -> io::Result<Nest> {
-    let (zygote, group) = match first {
-        Some(first) => {
-            let zygote = first.fork()?;
-            let group = hierarchies.group_of_zygote(zygote.pid());
-            (zygote, group)
-        }
-        None => {
-            let first = first.insert(Zygote::start()?);
-            // It is moved while it initialises itself: the kernel takes longer than it does.
-            let group = hierarchies.group_of_zygote(first.pid());
-            (first.fork()?, group)
-        }
-    };
-    Ok(Nest { asked: None, zygote, group })
+    let last = nest.get().take();
+    if let Some(mut last) = last {
+        // Both are told before the first is waited for.
+        let waiting = last.kill();
+        drop(waiting);
+    }
 }

@@ -240,8 +240,8 @@ pub struct Rlimit {
 /// Limits by control group; they need a writable hierarchy ([`Host::limits`](crate::Host::limits)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Processes and threads; the default is 8192 where it can be had. A number is an error where
-    /// it cannot.
+    /// Processes and threads; the default is 8192 where it can be had, counted for all processes
+    /// together that have no limits of their own and run at once. A number is an error where it cannot.
     pub pids: Option<u64>,
     /// Bytes of memory.
     pub memory: Option<u64>,

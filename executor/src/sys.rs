@@ -87,16 +87,12 @@ fn clone_sharing_memory(plan: &ExecPlan<'_>) -> io::Result<(c_int, c_int)> {
     check(pid).map(|pid| (pid, pidfd))
 }
 
-/// Forks this process of one thread, for a sandbox of its own if `sandboxed`, as a member of the
-/// control group of version 2 open as `group`; gives back the new process's id and descriptor, and
-/// `None` in that process. Its parent is this process's parent.
-pub(crate) fn fork_sibling(
-    sandboxed: bool,
-    group: Option<BorrowedFd<'_>>,
-) -> io::Result<Option<(Pid, OwnedFd)>> {
+/// Forks this process of one thread into a sandbox's namespaces, as a member of the control group of
+/// version 2 open as `group`; gives back the new process's id and descriptor, and `None` in that
+/// process. Its parent is this process's parent.
+pub(crate) fn fork_sibling(group: Option<BorrowedFd<'_>>) -> io::Result<Option<(Pid, OwnedFd)>> {
     let mut pidfd: c_int = -1;
-    let namespaces = if sandboxed { SANDBOX_NAMESPACES } else { 0 };
-    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD | namespaces;
+    let flags = libc::CLONE_PARENT | libc::CLONE_PIDFD | SANDBOX_NAMESPACES;
     let pid = match group {
         // SAFETY: as `fork`, and the caller has one thread; without a stack the child goes on where
         // the parent does, on its own copy; `pidfd` is where the kernel writes with CLONE_PIDFD.
@@ -430,7 +426,7 @@ mod tests {
         let (read, write) = rustix::pipe::pipe().unwrap();
         let Some(one) = fork().unwrap() else {
             drop(read);
-            let text = match fork_sibling(true, Some(directory.as_fd())) {
+            let text = match fork_sibling(Some(directory.as_fd())) {
                 Ok(None) => fs::read_to_string("/proc/self/cgroup").unwrap_or_default(),
                 Ok(Some((pid, _))) => format!("pid {}\n", pid.as_raw_nonzero()),
                 Err(error) => error.to_string(),

@@ -1,12 +1,11 @@
-//! Zygotes: processes of this program that do nothing but fork.
+//! The zygote: a process of this program that does nothing but fork.
 //!
 //! A new process of a large program costs milliseconds: it is mapped, relocated and initialised page
-//! by page. The first zygote goes through that once; whatever is forked from it, another zygote or a
-//! sandbox's init, starts where it stands, with its pages. A zygote is never told of a job, so nothing of
-//! one job is in the memory of another.
+//! by page. The zygote goes through that once; the inits that are forked from it start where it stands,
+//! with its pages. It is never told of a job, so nothing of one job is in the memory of another.
 //!
-//! What a zygote forks becomes a child of the zygote's own parent, the thread that started the first
-//! one: it is there to be waited for, and its end kills them all.
+//! What it forks becomes a child of its own parent, the thread that started it: that is there to wait
+//! for them, and its end kills them all.
 
 use std::ffi::CString;
 use std::io;
@@ -29,7 +28,7 @@ pub(crate) struct Child {
     ended: OnceLock<()>,
 }
 
-/// A zygote. Dropping it ends it; what it has forked stays.
+/// The zygote. Dropping it ends it; what it has forked stays.
 #[derive(Debug)]
 pub(crate) struct Zygote {
     process: Child,
@@ -37,8 +36,8 @@ pub(crate) struct Zygote {
 }
 
 impl Zygote {
-    /// The first one, from this program. It and all that come from it live no longer than the calling
-    /// thread: the kernel sends the signal that ends them when the thread ends that is their parent.
+    /// It and all that come from it live no longer than the calling thread: the kernel sends the signal
+    /// that ends them when the thread ends that is their parent.
     pub(crate) fn start() -> io::Result<Self> {
         let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let (channel, theirs) = Channel::pair()?;
@@ -52,22 +51,16 @@ impl Zygote {
         Ok(Self { process: Child::new(pid, pidfd), channel })
     }
 
-    /// Another one, forked from this.
-    pub(crate) fn fork(&self) -> io::Result<Self> {
-        let channel = self.ask(Fork::Zygote, None)?;
-        Ok(Self { process: self.answer()?, channel })
-    }
-
     pub(crate) fn pid(&self) -> Pid {
         self.process.pid
     }
 
-    /// Asks for `what`, to be born in the control group of version 2 open as `group`, and gives back
+    /// Asks for an init, to be born in the control group of version 2 open as `group`, and gives back
     /// our end of its channel at once. The answers come in the order of the questions.
-    pub(crate) fn ask(&self, what: Fork, group: Option<BorrowedFd<'_>>) -> io::Result<Channel> {
+    pub(crate) fn ask(&self, group: Option<BorrowedFd<'_>>) -> io::Result<Channel> {
         let (channel, theirs) = Channel::pair()?;
         let along: Vec<BorrowedFd<'_>> = std::iter::once(theirs.as_fd()).chain(group).collect();
-        self.channel.send(&what, &along)?;
+        self.channel.send(&Fork, &along)?;
         Ok(channel)
     }
 
@@ -76,7 +69,7 @@ impl Zygote {
         self.process.kill();
     }
 
-    /// The process that was asked for.
+    /// The init that was asked for.
     pub(crate) fn answer(&self) -> io::Result<Child> {
         let gone = || io::Error::other("the process that starts sandboxes is gone");
         let (forked, mut fds) = self.channel.receive::<Forked>()?.ok_or_else(gone)?;

@@ -9,6 +9,10 @@ pub(crate) const TESTS: &[Test] = &[
     ("privileged_processes_are_limited", processes_are_limited),
     ("privileged_memory_is_limited", memory_is_limited),
     ("privileged_a_parent_group_is_used", a_parent_group_is_used),
+    (
+        "privileged_as_many_processes_as_the_steps_together_may_have_are_allowed",
+        as_many_processes_as_steps_are_allowed,
+    ),
 ];
 
 fn can_limit(fixture: &Fixture, what: &str) -> bool {
@@ -45,6 +49,30 @@ fn memory_is_limited(fixture: &Fixture) {
     let mut process = fixture.process(&["dd", "if=/dev/zero", "of=/x", "bs=100M", "count=1"]);
     process.limits = Limits { memory: Some(20 << 20), ..Limits::default() };
     assert_eq!(fixture.run(process).status, ExitStatus::OomKilled);
+}
+
+/// The limit on processes that holds for `pid`.
+fn process_limit(pid: rustix::process::Pid) -> Option<u64> {
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).ok()?;
+    let limit = |base: &str, group: &str| {
+        std::fs::read_to_string(format!("{base}{group}/pids.max")).ok()?.trim().parse().ok()
+    };
+    groups.lines().find_map(|line| {
+        let group = line.splitn(3, ':').nth(2)?;
+        ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].iter().find_map(|base| limit(base, group))
+    })
+}
+
+fn as_many_processes_as_steps_are_allowed(fixture: &Fixture) {
+    const ONE: u64 = 8192;
+    if !can_limit(fixture, "pids") {
+        return;
+    }
+    let running = [(); 3].map(|()| fixture.spawn(fixture.shell("sleep 1000")));
+    for step in &running {
+        let limit = process_limit(step.pid()).expect("there is a limit by default");
+        assert!(limit >= 3 * ONE && limit.is_multiple_of(ONE), "{limit}");
+    }
 }
 
 fn a_parent_group_is_used(fixture: &Fixture) {
