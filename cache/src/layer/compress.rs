@@ -8,6 +8,7 @@ use oci::DiffId;
 use sha2::{Digest as _, Sha256};
 
 use super::content::read_up_to;
+use super::pipe;
 
 mod gzip;
 mod incompressible;
@@ -66,18 +67,35 @@ pub struct Compressed {
     pub uncompressed_size: u64,
 }
 
-/// Compresses all of `reader` to `writer`. Uses rayon's threads and about half a MiB for each.
+/// Compresses all of `reader` to `writer`. Reading and hashing what was read have a thread each;
+/// compressing uses rayon's threads. Takes a few MiB of memory, and about half of one for each thread.
 pub fn compress(
-    reader: &mut dyn Read,
+    reader: &mut (dyn Read + Send),
     writer: &mut dyn Write,
     compression: Compression,
 ) -> io::Result<Compressed> {
-    let mut reader = Hashing::new(reader);
+    let (mut pipe, mut readers) = pipe::pipe(2);
+    let (to_hash, mut to_encode) = readers.pop().zip(readers.pop()).expect("there are two");
     let mut writer = Hashing::new(writer);
-    encode(&mut reader, &mut writer, compression)?;
-    let (diff_id, uncompressed_size) = reader.finish();
-    let (digest, size) = writer.finish();
-    Ok(Compressed { digest, size, diff_id: DiffId(diff_id), uncompressed_size })
+    std::thread::scope(|scope| {
+        scope.spawn(move || pipe.fill_from(reader));
+        let hashed = scope.spawn(move || {
+            let mut hash = Hashing::new(());
+            to_hash.for_each(|bytes| {
+                hash.note(bytes);
+                Ok(())
+            })?;
+            Ok::<_, io::Error>(hash.finish())
+        });
+        let encoded = encode(&mut to_encode, &mut writer, compression);
+        // Lets the other threads end when the stream was not read to its end.
+        drop(to_encode);
+        let hashed = hashed.join().expect("the hasher does not panic");
+        encoded?;
+        let (diff_id, uncompressed_size) = hashed?;
+        let (digest, size) = writer.finish();
+        Ok(Compressed { digest, size, diff_id: DiffId(diff_id), uncompressed_size })
+    })
 }
 
 /// Compresses all of `reader` to `writer`, and hashes nothing.
@@ -131,14 +149,6 @@ impl<T> Hashing<T> {
 
     fn finish(self) -> (oci::Digest, u64) {
         (oci::Digest::from_sha256(self.hash.finalize().into()), self.count)
-    }
-}
-
-impl<R: Read> Read for Hashing<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.inner.read(buffer)?;
-        self.note(&buffer[..length]);
-        Ok(length)
     }
 }
 
