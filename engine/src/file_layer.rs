@@ -16,6 +16,7 @@ use crate::file_op::{self, Applied, FileOpError, Job, Manifest, Plan, Previous, 
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::tree::View;
+use crate::write_back::WriteBack;
 
 /// Everything a file operation's layer is made with.
 pub(crate) struct FileLayer<'a> {
@@ -108,7 +109,10 @@ impl FileLayer<'_> {
     ) -> Result<(), BuildError> {
         let before = self.previous.as_ref().and_then(|id| tar_of(self.store, id));
         let written = Written::new(directories(self.store, id)?, before);
-        let fill = |sink: &mut dyn LayerSink| self.emit(plan, Target::Again { sink, written });
+        let fill = |sink: &mut dyn LayerSink| {
+            let mut sink = WriteBack::new(sink, || self.store.write_back());
+            self.emit(plan, Target::Again { sink: &mut sink, written })
+        };
         let (kept, _) = self.tar(stop).write(fill, file_error)?;
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);

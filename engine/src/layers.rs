@@ -29,7 +29,7 @@ use crate::steps::Steps;
 use crate::stop::Stoppable;
 use crate::tree;
 use crate::worker::blocking;
-use crate::write_back::WriteBack;
+use crate::write_back::{WriteBack, WriteBackReader};
 
 type Hashing = JoinHandle<Result<(), BuildError>>;
 
@@ -504,6 +504,7 @@ impl Shelf {
         let options = self.machine.directory_options(Lower::none());
         let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
         let options = UnpackOptions { diff_id, ..UnpackOptions::default() };
+        let stream = WriteBackReader::new(stream, || self.store.write_back());
         let unpacked = cache::layer::unpack(stream, sink, &options);
         Ok(unpacked.map(|unpacked| (layer, unpacked.finished)))
     }

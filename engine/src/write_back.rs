@@ -1,5 +1,6 @@
 //! Layers on their way to the disk before they are committed.
 
+use std::io::{self, Read};
 use std::time::Duration;
 
 use cache::Store;
@@ -53,8 +54,41 @@ impl<S: FnOnce()> LayerSink for WriteBack<'_, S> {
     }
 }
 
+/// Bytes of a compressed layer that are unpacked before the disk is given something to do: a fraction
+/// of a second's work.
+const UNPACKED: u64 = 8 << 20;
+
+/// Passes on the bytes of a layer that is unpacked, and starts to write to the disk what was made of
+/// them, again and again.
+pub(crate) struct WriteBackReader<R, S> {
+    reader: R,
+    start: S,
+    /// Bytes since the last time.
+    seen: u64,
+}
+
+impl<R, S: Fn()> WriteBackReader<R, S> {
+    pub(crate) fn new(reader: R, start: S) -> Self {
+        Self { reader, start, seen: 0 }
+    }
+}
+
+impl<R: Read, S: Fn()> Read for WriteBackReader<R, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.seen >= UNPACKED {
+            (self.start)();
+            self.seen = 0;
+        }
+        let count = self.reader.read(buffer)?;
+        self.seen += count as u64;
+        Ok(count)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     struct Nowhere;
@@ -80,6 +114,16 @@ mod tests {
             let mut sink = WriteBack::new(&mut nowhere, || started += 1);
             entries.iter().for_each(|entry| sink.entry(entry, Content::None).unwrap());
             assert_eq!(started, expected, "{} entries", entries.len());
+        }
+    }
+    #[test]
+    fn what_is_unpacked_goes_to_the_disk_by_and_by() {
+        for (length, expected) in [(0, 0), (UNPACKED, 1), (3 * UNPACKED + 1, 3)] {
+            let started = Cell::new(0);
+            let bytes = io::repeat(1).take(length);
+            let mut reader = WriteBackReader::new(bytes, || started.set(started.get() + 1));
+            assert_eq!(io::copy(&mut reader, &mut io::sink()).unwrap(), length);
+            assert_eq!(started.get(), expected, "{length} bytes");
         }
     }
 }
