@@ -191,6 +191,12 @@ impl BlobWriter {
         Self { store: store.clone(), file, temporary }
     }
 
+    /// Has the bytes in the page cache, too: somebody is about to read them.
+    pub fn cached(mut self) -> Self {
+        self.file.file = self.file.file.cached();
+        self
+    }
+
     /// Finishes the blob: it is there from now on, and durable after the next commit. With an
     /// expectation, content that differs from it is refused.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
@@ -260,6 +266,17 @@ impl BlobFile {
     pub fn open_verified(&self) -> io::Result<VerifiedReader> {
         let hash = self.temporary.is_none().then(|| Hash::of_algorithm(&self.digest));
         Ok(VerifiedReader { file: self.open()?, hash, expected: self.digest.clone() })
+    }
+
+    /// Fails if its bytes are not what its digest says, as far as [`BlobFile::open_verified`] looks.
+    pub fn verify(&self) -> io::Result<()> {
+        let mut reader = self.open_verified()?;
+        if reader.hash.is_none() {
+            return Ok(());
+        }
+        let mut buffer = vec![0; BUFFER];
+        while reader.read(&mut buffer)? > 0 {}
+        Ok(())
     }
 }
 

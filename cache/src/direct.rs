@@ -43,10 +43,15 @@ impl DirectFile {
         Self { file, buffer: Vec::new(), start: 0, way: Way::Unknown, written: 0, sent: 0 }
     }
 
+    /// Goes through the page cache after all: somebody is about to read the file.
+    pub(crate) fn cached(self) -> Self {
+        Self { way: Way::Cached, ..self }
+    }
+
     /// Writes what is left.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.set_direct(false);
-        self.flush_buffer()
+        self.flush_buffer(Self::write_bytes)
     }
 
     /// Makes room for a block that is aligned in memory.
@@ -56,11 +61,24 @@ impl DirectFile {
         self.buffer.resize(self.start, 0);
     }
 
-    fn write_block(&mut self) -> io::Result<()> {
+    /// Has what is buffered written, and an empty buffer afterwards.
+    fn flush_buffer(
+        &mut self,
+        write: impl FnOnce(&mut Self, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let written = write(self, &buffer[self.start..]);
+        buffer.truncate(self.start);
+        self.buffer = buffer;
+        written
+    }
+
+    /// Writes a block, which is aligned in memory unless the page cache is used.
+    fn write_block(&mut self, block: &[u8]) -> io::Result<()> {
         if self.way == Way::Unknown {
             self.set_direct(true);
         }
-        self.flush_buffer()?;
+        self.write_bytes(block)?;
         if self.way == Way::Cached && self.written - self.sent >= WRITEBACK {
             crate::sys::start_writeback(&self.file, self.sent, self.written - self.sent);
             self.sent = self.written;
@@ -68,10 +86,10 @@ impl DirectFile {
         Ok(())
     }
 
-    fn flush_buffer(&mut self) -> io::Result<()> {
-        let mut done = self.start;
-        while done < self.buffer.len() {
-            match self.file.write(&self.buffer[done..]) {
+    fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            match self.file.write(&bytes[done..]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 // What is left of a block is not aligned any more.
                 Ok(count) => done += count,
@@ -83,8 +101,7 @@ impl DirectFile {
                 Err(error) => return Err(error),
             }
         }
-        self.written += (self.buffer.len() - self.start) as u64;
-        self.buffer.truncate(self.start);
+        self.written += bytes.len() as u64;
         Ok(())
     }
 
@@ -108,6 +125,14 @@ fn is_refusal(error: &io::Error) -> bool {
 
 impl Write for DirectFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Large buffers mostly are aligned: allocators give whole pages.
+        if let Some(block) = bytes.get(..BLOCK)
+            && self.buffer.len() == self.start
+            && (self.way == Way::Cached || bytes.as_ptr().align_offset(ALIGNMENT) == 0)
+        {
+            self.write_block(block)?;
+            return Ok(BLOCK);
+        }
         if self.buffer.capacity() == 0 {
             self.allocate();
         }
@@ -115,7 +140,7 @@ impl Write for DirectFile {
         let count = bytes.len().min(room);
         self.buffer.extend_from_slice(&bytes[..count]);
         if count == room {
-            self.write_block()?;
+            self.flush_buffer(Self::write_block)?;
         }
         Ok(count)
     }
@@ -133,17 +158,37 @@ mod tests {
     #[test]
     fn files_of_any_length_are_written_whole() {
         let bytes: Vec<u8> = (0..3 * BLOCK + 17).map(|n| (n % 251) as u8).collect();
+        // As many bytes at a time as allocators align and as they do not, and blocks and more.
+        let pieces = [70_001, BLOCK, 2 * BLOCK + ALIGNMENT];
         for directory in [std::env::temp_dir(), "/dev/shm".into()] {
             let Ok(directory) = tempfile::tempdir_in(directory) else { continue };
             for length in [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK + 4096, bytes.len()] {
-                let path = directory.path().join(length.to_string());
-                let mut file = DirectFile::new(File::create(&path).unwrap());
-                for piece in bytes[..length].chunks(70_001) {
-                    file.write_all(piece).unwrap();
+                for piece in pieces {
+                    for cached in [false, true] {
+                        let path = directory.path().join(format!("{length}-{piece}-{cached}"));
+                        let file = DirectFile::new(File::create(&path).unwrap());
+                        let mut file = if cached { file.cached() } else { file };
+                        for piece in bytes[..length].chunks(piece) {
+                            file.write_all(piece).unwrap();
+                        }
+                        file.finish().unwrap();
+                        assert!(std::fs::read(&path).unwrap() == bytes[..length], "{path:?}");
+                    }
                 }
-                file.finish().unwrap();
-                assert!(std::fs::read(&path).unwrap() == bytes[..length], "{length}");
             }
         }
+    }
+
+    #[test]
+    fn aligned_blocks_are_not_copied() {
+        let memory = vec![7; 2 * BLOCK + ALIGNMENT];
+        let start = memory.as_ptr().align_offset(ALIGNMENT);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut file = DirectFile::new(File::create(&path).unwrap());
+        file.write_all(&memory[start..start + 2 * BLOCK]).unwrap();
+        assert_eq!(file.buffer.capacity(), 0);
+        file.finish().unwrap();
+        assert!(std::fs::read(&path).unwrap() == memory[..2 * BLOCK]);
     }
 }

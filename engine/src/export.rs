@@ -20,7 +20,7 @@ use crate::steps::Steps;
 use crate::worker::blocking;
 
 pub(crate) use forms::{Compressing, oci_type};
-pub(crate) use layout::{DockerEntry, OCI_LAYOUT, replace, to_tar};
+pub(crate) use layout::{Archive, DockerEntry, OCI_LAYOUT, find_blobs, replace, to_tar};
 use layout::{Layout, LayoutKind};
 
 /// What names stand for: the one image's manifest, or an index over all.

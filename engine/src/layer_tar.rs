@@ -38,7 +38,8 @@ impl LayerTar<'_> {
         let mut plain = self.store.unhashed_blob_writer().map_err(failed)?;
         let mut compressed = Vec::with_capacity(self.encodings.len());
         for encoding in self.encodings {
-            compressed.push((*encoding, self.store.blob_writer().map_err(failed)?));
+            // The output that asked for it reads it when all is done.
+            compressed.push((*encoding, self.store.blob_writer().map_err(failed)?.cached()));
         }
         let mut outs: Vec<_> = compressed
             .iter_mut()

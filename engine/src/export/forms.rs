@@ -71,7 +71,7 @@ impl Compressing<'_> {
         })?;
         let file = blob.open().map_err(|e| failed(&e))?;
         let (_, mut reader) = compress::decompress(file).map_err(|e| failed(&e))?;
-        let mut writer = store.unhashed_blob_writer().map_err(|e| failed(&e))?;
+        let mut writer = store.unhashed_blob_writer().map_err(|e| failed(&e))?.cached();
         let mut out = Stoppable::new(&mut writer, self.stop);
         let compressed =
             compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(&e))?;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use cache::{BlobFile, Store};
 use oci::{Descriptor, Digest, Index, Platform, Reference};
+use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,12 @@ use crate::request::Destination;
 use crate::stop::Stoppable;
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+
+/// What a tar's members are made of.
+const BLOCK: u64 = 512;
+
+/// Bytes that are copied before it is looked whether the build is cancelled.
+const COPIED_AT_ONCE: u64 = 8 << 20;
 
 /// Who is to read the layout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,30 +58,39 @@ pub(crate) struct Layout<'a> {
 }
 
 impl Layout<'_> {
-    /// Writes it to `dest`: a directory, or a tar.
+    /// Writes it to `dest`: a directory, or a tar. What the store still has to commit is committed
+    /// meanwhile: afterwards the disk would also have to take the layout first.
     pub(crate) fn write(&self, dest: &Destination, tar: bool) -> Result<(), BuildError> {
-        let written = match (dest, tar) {
-            (Destination::Path(path), false) => self.to_directory(path),
-            (Destination::Path(path), true) => replace(path, |file| self.to_tar(file)),
-            (Destination::Stdout, _) => self.to_tar(&mut io::stdout().lock()),
-        };
-        written
-            .map_err(|error| BuildError::system(format!("failed to write {}", place(dest)), &error))
+        let failed = |error| BuildError::system(format!("failed to write {}", place(dest)), &error);
+        // Before they are committed it is known that they need not be hashed.
+        let blobs = find_blobs(self.store, self.digests()).map_err(failed)?;
+        let written = std::thread::scope(|scope| {
+            // When it fails it is tried again at the end, where its error counts.
+            scope.spawn(|| self.store.flush());
+            match (dest, tar) {
+                (Destination::Path(path), false) => self.to_directory(path, &blobs),
+                (Destination::Path(path), true) => {
+                    replace(path, |file| self.to_tar(&mut Archive::File(file), &blobs))
+                }
+                (Destination::Stdout, _) => {
+                    self.to_tar(&mut Archive::Stream(&mut io::stdout().lock()), &blobs)
+                }
+            }
+        });
+        written.map_err(failed)
     }
 
-    fn to_tar(&self, out: &mut dyn Write) -> io::Result<()> {
-        let documents = self.documents(self.named());
-        to_tar(self.store, &mut Stoppable::new(out, self.stop), &self.blobs(), &documents)
+    fn to_tar(&self, out: &mut Archive<'_>, blobs: &[BlobFile]) -> io::Result<()> {
+        to_tar(out, blobs, &self.documents(self.named()), self.stop)
     }
 
     /// Adds the image to a layout that is there already. Other images in it stay, as far as they
     /// are not called the same.
-    fn to_directory(&self, directory: &Path) -> io::Result<()> {
-        for digest in self.blobs() {
-            let folder = directory.join("blobs").join(digest.algorithm());
+    fn to_directory(&self, directory: &Path, blobs: &[BlobFile]) -> io::Result<()> {
+        for blob in blobs {
+            let folder = directory.join("blobs").join(blob.digest().algorithm());
             std::fs::create_dir_all(&folder)?;
-            let target = folder.join(digest.hex());
-            let blob = find_blob(self.store, digest)?;
+            let target = folder.join(blob.digest().hex());
             // One that was cut short is written anew.
             if std::fs::metadata(&target).is_ok_and(|found| found.len() == blob.size()) {
                 continue;
@@ -103,7 +119,7 @@ impl Layout<'_> {
         Ok(())
     }
 
-    fn blobs(&self) -> BTreeSet<&Digest> {
+    fn digests(&self) -> BTreeSet<&Digest> {
         let mut blobs: BTreeSet<&Digest> = BTreeSet::from([&self.top.digest]);
         for (_, image) in self.images {
             blobs.extend([&image.manifest.digest, &image.config_descriptor.digest]);
@@ -170,33 +186,99 @@ pub(super) fn place(dest: &Destination) -> String {
     }
 }
 
+/// What an archive is written to.
+pub(crate) enum Archive<'a> {
+    /// A new file.
+    File(&'a mut File),
+    /// Something that takes one byte after the other.
+    Stream(&'a mut dyn Write),
+}
+
+impl Write for Archive<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.write(bytes),
+            Self::Stream(out) => out.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.flush(),
+            Self::Stream(out) => out.flush(),
+        }
+    }
+}
+
 pub(crate) fn to_tar(
-    store: &Store,
-    out: &mut dyn Write,
-    blobs: &BTreeSet<&Digest>,
+    out: &mut Archive<'_>,
+    blobs: &[BlobFile],
     documents: &[(&str, Vec<u8>)],
+    stop: &CancellationToken,
 ) -> io::Result<()> {
     let mut tar = tar::Builder::new(BufWriter::with_capacity(1 << 20, out));
     tar.sparse(false);
     append_directory(&mut tar, "blobs/")?;
-    for algorithm in blobs.iter().map(|d| d.algorithm()).collect::<BTreeSet<_>>() {
+    for algorithm in blobs.iter().map(|b| b.digest().algorithm()).collect::<BTreeSet<_>>() {
         append_directory(&mut tar, &format!("blobs/{algorithm}/"))?;
     }
-    for digest in blobs {
-        let blob = find_blob(store, digest)?;
-        let size = blob.size();
-        let path = format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-        append_file(
-            &mut tar,
-            &path,
-            size,
-            io::BufReader::with_capacity(1 << 20, blob.open_verified()?),
-        )?;
+    for blob in blobs {
+        append_blob(&mut tar, blob, stop)?;
     }
     for (name, content) in documents {
         append_file(&mut tar, name, content.len() as u64, content.as_slice())?;
     }
     tar.into_inner()?.flush()
+}
+
+fn append_blob(
+    tar: &mut tar::Builder<BufWriter<&mut Archive<'_>>>,
+    blob: &BlobFile,
+    stop: &CancellationToken,
+) -> io::Result<()> {
+    let path = format!("blobs/{}/{}", blob.digest().algorithm(), blob.digest().hex());
+    append_file(tar, &path, blob.size(), io::empty())?;
+    let out = tar.get_mut();
+    out.flush()?;
+    let copied = match out.get_mut() {
+        Archive::File(file) => std::thread::scope(|scope| {
+            let verified = scope.spawn(|| blob.verify());
+            let copied = copy_in_kernel(&blob.open()?, file, blob.size(), stop)?;
+            verified.join().expect("reading does not panic")?;
+            Ok::<_, io::Error>(copied)
+        })?,
+        Archive::Stream(_) => 0,
+    };
+    if copied == 0 {
+        let read = Stoppable::new(blob.open_verified()?, stop);
+        io::copy(&mut io::BufReader::with_capacity(1 << 20, read), out)?;
+    }
+    let padding = blob.size().next_multiple_of(BLOCK) - blob.size();
+    out.write_all(&[0; BLOCK as usize][..padding as usize])
+}
+
+/// Copies `size` bytes from the start of `from` to where `to` stands, without taking them into this
+/// process; says how many, which is none where the kernel cannot.
+fn copy_in_kernel(
+    from: &File,
+    to: &mut File,
+    size: u64,
+    stop: &CancellationToken,
+) -> io::Result<u64> {
+    let mut done = 0;
+    while done < size {
+        if stop.is_cancelled() {
+            return Err(io::Error::other("canceled"));
+        }
+        let length = (size - done).min(COPIED_AT_ONCE) as usize;
+        match rustix::fs::copy_file_range(from, Some(&mut done), &*to, None, length) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) if done == 0 => return Ok(0),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(done)
 }
 
 fn append_directory(tar: &mut tar::Builder<impl Write>, path: &str) -> io::Result<()> {
@@ -226,10 +308,15 @@ fn header(kind: tar::EntryType, mode: u32, size: u64) -> tar::Header {
     header
 }
 
-fn find_blob(store: &Store, digest: &Digest) -> io::Result<BlobFile> {
-    let missing =
-        || io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"));
-    store.blob(digest).ok_or_else(missing)
+/// The blobs of an archive, in its order; all of them must be there.
+pub(crate) fn find_blobs<'a>(
+    store: &Store,
+    digests: impl IntoIterator<Item = &'a Digest>,
+) -> io::Result<Vec<BlobFile>> {
+    let missing = |digest: &Digest| {
+        io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"))
+    };
+    digests.into_iter().map(|digest| store.blob(digest).ok_or_else(|| missing(digest))).collect()
 }
 
 /// Writes a file that replaces `path` only when all of it is there. What is no regular file (a

@@ -6,11 +6,14 @@ use std::collections::BTreeSet;
 
 use cache::Store;
 use oci::{Descriptor, Digest, Index, Platform, Reference};
+use tokio_util::sync::CancellationToken;
 
 use super::{By, Variant, find, read_variants};
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::export::{DockerEntry, OCI_LAYOUT, name_annotations, replace, to_tar};
+use crate::export::{
+    Archive, DockerEntry, OCI_LAYOUT, find_blobs, name_annotations, replace, to_tar,
+};
 use crate::request::Destination;
 use crate::worker::blocking;
 
@@ -58,11 +61,14 @@ fn save(
         ("manifest.json", serde_json::to_vec(&entries).expect("entries are plain data")),
         ("oci-layout", OCI_LAYOUT.to_vec()),
     ];
-    let blobs: BTreeSet<&Digest> = blobs.iter().collect();
+    let write = |mut out: Archive<'_>| {
+        let blobs = find_blobs(store, &blobs)?;
+        to_tar(&mut out, &blobs, &documents, &CancellationToken::new())
+    };
     match dest {
-        Destination::Path(path) => replace(path, |file| to_tar(store, file, &blobs, &documents))
+        Destination::Path(path) => replace(path, |file| write(Archive::File(file)))
             .map_err(|e| BuildError::system(format!("failed to write `{}`", path.display()), &e)),
-        Destination::Stdout => to_tar(store, &mut std::io::stdout().lock(), &blobs, &documents)
+        Destination::Stdout => write(Archive::Stream(&mut std::io::stdout().lock()))
             .map_err(|e| BuildError::system("failed to write standard output", &e)),
     }
 }

@@ -181,6 +181,31 @@ fn privileged_each_byte_of_a_copied_file_is_hashed_once_and_copied_once() {
     check("FROM scratch\nCOPY f* /elsewhere/\n", 1);
 }
 
+/// The kernel copies them from the store.
+#[test]
+fn privileged_layers_go_into_an_archive_unread() {
+    const SIZE: usize = 4 << 20;
+    let Some(world) = world() else { return };
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    });
+    std::fs::write(world.path("context/file"), noise.take(SIZE).collect::<Vec<_>>()).unwrap();
+    let mut build = build(&world, "FROM scratch\nCOPY file /\n");
+    build.arg("--output").arg(format!("type=oci,dest={}", world.path("image.tar").display()));
+    let trace = record(&world, &build);
+    // Until it is whole, an archive has a name of ours.
+    let into_archive = |copied: bool| {
+        let calls = below(&trace, &world.path(".mybuild-")).filter(|call| {
+            WRITES.contains(&call.name.as_str()) && (call.name == "copy_file_range") == copied
+        });
+        calls.filter_map(|call| usize::try_from(call.result?).ok()).sum::<usize>()
+    };
+    let (copied, written) = (into_archive(true), into_archive(false));
+    assert!(copied >= SIZE && written < SIZE / 10, "{copied} bytes copied, {written} written");
+}
+
 #[test]
 fn privileged_a_step_costs_few_processes_and_no_program_but_its_own() {
     const MORE: usize = 4;
