@@ -161,23 +161,30 @@ impl StatIndex {
         let asked = |index: &usize| self.asked[*index].load(Ordering::Relaxed);
         let in_use = (0..self.len()).filter(asked).count() + new.len();
         let keep_stale = self.len() <= STALE_SHARE * in_use + STALE_MIN;
-        let old = (0..self.len())
-            .filter(|index| keep_stale || asked(index))
-            .map(|index| (<[u8; PATH]>::try_from(self.key(index)).expect("a key"), index))
-            .filter(|(key, _)| !new.contains_key(key))
-            .map(|(key, index)| (key, self.entry(index)));
-        let mut entries: Vec<([u8; PATH], Entry)> = old.collect();
-        entries.extend(new.iter().map(|(key, entry)| (*key, *entry)));
-        entries.sort_unstable_by_key(|(key, _)| *key);
-
-        let mut bytes = Vec::with_capacity(HEADER + entries.len() * ENTRY);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&(entries.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&[0; 16]);
-        for (key, entry) in &entries {
+        let kept = |index: &usize| {
+            let key: [u8; PATH] = self.key(*index).try_into().expect("a key");
+            (keep_stale || asked(index)) && !new.contains_key(&key)
+        };
+        let mut new: Vec<_> = new.iter().collect();
+        new.sort_unstable_by_key(|(key, _)| **key);
+        let mut new = new.into_iter().peekable();
+        let put = |bytes: &mut Vec<u8>, (key, entry): (&[u8; PATH], &Entry)| {
             bytes.extend_from_slice(key);
-            encode_entry(entry, &mut bytes);
+            encode_entry(entry, bytes);
+        };
+
+        let mut bytes = Vec::with_capacity(HEADER + (self.len() + new.len()) * ENTRY);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&[0; HEADER - MAGIC.len()]);
+        for index in (0..self.len()).filter(kept) {
+            while let Some(entry) = new.next_if(|(key, _)| key[..] < *self.key(index)) {
+                put(&mut bytes, entry);
+            }
+            bytes.extend_from_slice(self.slot(index));
         }
+        new.for_each(|entry| put(&mut bytes, entry));
+        let count = (bytes.len() - HEADER) / ENTRY;
+        bytes[MAGIC.len()..][..8].copy_from_slice(&(count as u64).to_le_bytes());
         let sum = checksum(&bytes);
         bytes[HEADER - 16..HEADER].copy_from_slice(&sum);
         bytes

@@ -12,7 +12,9 @@ use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId}
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
-use crate::file_op::{self, Applied, FileOpError, Job, Manifest, Plan, Previous, Target, Written};
+use crate::file_op::{
+    self, Applied, FileOpError, Job, Manifest, Plan, Previous, TarBefore, Target, Written,
+};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::tree::View;
@@ -70,19 +72,31 @@ impl FileLayer<'_> {
     ) -> Result<bool, BuildError> {
         let (scratch, is_stopped) = (self.store.temporary_directory(), || self.stop.is_cancelled());
         let job = self.job(&scratch, &is_stopped);
-        let plan = file_op::plan(&job).map_err(file_error)?;
-        let (id, applied) = self.write_planned(&plan)?;
+        let (store, previous) = (self.store, self.previous.as_ref());
+        let (plan, (tar_before, before)) = rayon::join(
+            || file_op::plan(&job).map_err(file_error),
+            || {
+                let tar_before = previous.filter(|_| tar.is_some());
+                let tar_before = tar_before.and_then(|id| tar_of(store, id)).map(TarBefore::new);
+                (tar_before, previous.and_then(|id| Before::find(store, id)))
+            },
+        );
+        let plan = plan?;
+        let (id, applied) = self.write_planned(&plan, before)?;
         made(&id);
         match tar.filter(|_| applied.warnings.is_empty()) {
-            Some(stop) => self.write_tar_of(&plan, &id, stop).map(|()| true),
+            Some(stop) => self.write_tar_of(&plan, &id, tar_before, stop).map(|()| true),
             None => Ok(false),
         }
     }
 
-    fn write_planned(&self, plan: &Plan<'_>) -> Result<(LayerId, Applied), BuildError> {
+    fn write_planned(
+        &self,
+        plan: &Plan<'_>,
+        before: Option<Before>,
+    ) -> Result<(LayerId, Applied), BuildError> {
         let layer = self.store.new_layer().map_err(|e| failed(&e))?;
         let fs = layer.fs();
-        let before = self.previous.as_ref().and_then(|id| Before::find(self.store, id));
         let may_lie_below = self.machine.snapshotter(self.store)? != Snapshotter::Copy;
         let previous = before.as_ref().map(|before| Previous {
             path: &before.directory,
@@ -105,9 +119,9 @@ impl FileLayer<'_> {
         &self,
         plan: &Plan<'_>,
         id: &LayerId,
+        before: Option<TarBefore>,
         stop: &CancellationToken,
     ) -> Result<(), BuildError> {
-        let before = self.previous.as_ref().and_then(|id| tar_of(self.store, id));
         let written = Written::new(directories(self.store, id)?, before);
         let fill = |sink: &mut dyn LayerSink| {
             let mut sink = WriteBack::new(sink, || self.store.write_back());

@@ -34,7 +34,7 @@ pub use archive::is_archive;
 pub use manifest::{InvalidManifest, Manifest};
 pub use mode::{InvalidMode, SymbolicMode};
 pub use plan::Plan;
-pub use written::Written;
+pub use written::{TarBefore, Written};
 
 /// What an operation works on.
 pub struct Job<'a> {

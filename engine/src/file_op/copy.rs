@@ -305,7 +305,11 @@ impl<'p, 'a, 's> Copying<'p, 'a, 's> {
             return Err(FileOpError::IsDirectory { path: path::show(&next.target) });
         }
         let planned = self.planned(next.node, node)?;
-        self.plan.put(&next.target, planned)?;
+        match next.may_exist {
+            true => self.plan.put(&next.target, planned)?,
+            // Its directory was planned a moment ago.
+            false => self.plan.insert(&next.target, planned),
+        }
         Ok((false, None))
     }
 

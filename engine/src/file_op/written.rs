@@ -2,10 +2,12 @@
 //! last time.
 
 use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 
 use cache::layer::{Content, Entry, EntryKind, LayerError, LayerSink, TarFiles};
-use rustix::fs::OFlags;
+use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::Errno;
 
 use super::plan::PlanPath;
@@ -15,6 +17,11 @@ use crate::tree::{open_beneath, path};
 /// reading.
 const SMALL: u64 = 128 << 10;
 
+/// How much of the tar before is asked for ahead of its reader, in bytes, and how much at once: the kernel
+/// takes no more than its own window from one call.
+const AHEAD: u64 = 32 << 20;
+const STEP: NonZeroU64 = NonZeroU64::new(128 << 10).expect("it is not zero");
+
 /// Where the contents of a layer are to be had that was written as a directory.
 pub struct Written {
     /// The topmost first.
@@ -23,9 +30,53 @@ pub struct Written {
     content: Vec<u8>,
 }
 
-/// The files of the tar that the operation made last time.
+/// The tar of the layer that the operation made last time. It was written past the page cache, so that
+/// the disk has to read all of it: from the moment on that it is opened, and ahead of the reader.
+pub struct TarBefore {
+    file: File,
+    position: u64,
+    asked: u64,
+}
+
+impl TarBefore {
+    /// Has the disk begin to read the tar `file`, which stands at its start.
+    pub fn new(file: File) -> Self {
+        let mut tar = Self { file, position: 0, asked: 0 };
+        tar.ask();
+        tar
+    }
+
+    fn ask(&mut self) {
+        let end = self.position + AHEAD;
+        // What is passed over need not be read.
+        self.asked = self.asked.max(self.position);
+        while self.asked < end {
+            // Advice: whoever reads finds out what is wrong.
+            let _ = fadvise(&self.file, self.asked, Some(STEP), Advice::WillNeed);
+            self.asked += STEP.get();
+        }
+    }
+}
+
+impl Read for TarBefore {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.ask();
+        let read = self.file.read(buffer)?;
+        self.position += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for TarBefore {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.position = self.file.seek(to)?;
+        Ok(self.position)
+    }
+}
+
+/// The files of the tar before.
 struct Before {
-    files: TarFiles<File>,
+    files: TarFiles<TarBefore>,
     /// The current one; nothing before the first and after the last.
     at: Option<PlanPath>,
 }
@@ -34,7 +85,7 @@ impl Written {
     /// Contents from the layer's `directories`, the topmost first, and those that did not change from
     /// the tar of the layer `before`, which is read once from its start to its end instead of being
     /// opened file by file.
-    pub fn new(directories: Vec<OwnedFd>, before: Option<File>) -> Self {
+    pub fn new(directories: Vec<OwnedFd>, before: Option<TarBefore>) -> Self {
         let before = before.map(|tar| {
             let mut before = Before { files: TarFiles::new(tar), at: None };
             before.advance();

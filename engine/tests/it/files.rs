@@ -283,7 +283,7 @@ impl Trees {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(bytes).unwrap();
             file.rewind().unwrap();
-            file
+            engine::file_op::TarBefore::new(file)
         });
         input_digest(op, 1, &self.context).unwrap();
         let written = Written::new(vec![open(&self.path(out))], before);
