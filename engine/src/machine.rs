@@ -1,7 +1,7 @@
 //! What the machine lets us do, found when it is first needed.
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 
 use cache::layer::{DirectoryOptions, Flavor, Lower};
 use cache::{OverlayFlavor, Snapshotter, Store};
@@ -13,12 +13,19 @@ use crate::error::BuildError;
 pub(crate) struct Machine {
     host: Host,
     executor: OnceLock<Executor>,
+    /// Held while the executor is made: looking at the machine takes milliseconds.
+    making: Mutex<()>,
     snapshotter: OnceLock<Snapshotter>,
 }
 
 impl Machine {
     pub(crate) fn probe() -> Self {
-        Self { host: Host::probe(), executor: OnceLock::new(), snapshotter: OnceLock::new() }
+        Self {
+            host: Host::probe(),
+            executor: OnceLock::new(),
+            making: Mutex::default(),
+            snapshotter: OnceLock::new(),
+        }
     }
 
     pub(crate) fn host(&self) -> &Host {
@@ -30,9 +37,12 @@ impl Machine {
         if let Some(executor) = self.executor.get() {
             return Ok(executor);
         }
+        let _making = self.making.lock().expect("no panic while held");
+        if let Some(executor) = self.executor.get() {
+            return Ok(executor);
+        }
         let made = Executor::new(self.host.clone())
             .map_err(|e| BuildError::system("failed to prepare the sandbox", &e))?;
-        // Two at once: the loser's has started nothing yet.
         Ok(self.executor.get_or_init(|| made))
     }
 

@@ -114,7 +114,7 @@ impl Worker for BuildWorker {
             return Ok(self.use_record(vertex, record).result);
         }
         self.steps.started(vertex);
-        self.prepare_for_dependents(vertex);
+        self.prepare_sandbox(vertex);
         let start = Instant::now();
         match self.run(&run).await {
             Ok(outputs) => {
@@ -328,11 +328,13 @@ impl BuildWorker {
         }
     }
 
-    /// A process will run on what this step makes: its sandbox is made ready meanwhile.
-    fn prepare_for_dependents(&self, vertex: VertexId) {
+    /// If this step is a process, or one will run on what it makes, a sandbox is made ready while the
+    /// rest that it needs is brought together.
+    fn prepare_sandbox(&self, vertex: VertexId) {
         let op = |vertex: &VertexId| &self.definition.vertex(*vertex).op;
-        let dependents = self.definition.dependents(vertex);
-        let networks = dependents.iter().map(op).filter_map(|op| match op {
+        let mut vertices = self.definition.dependents(vertex);
+        vertices.push(vertex);
+        let networks = vertices.iter().map(op).filter_map(|op| match op {
             Op::Exec(exec) => Some(exec.network == llb::NetworkMode::Default),
             _ => None,
         });
