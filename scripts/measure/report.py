@@ -131,7 +131,7 @@ def page(results, machine, versions, commands, runs):
             "## Processors and memory",
             "",
             "CPU seconds are user and system time of the builder and of the steps it ran. MiB is the most memory that the",
-            "builder's processes held at once; the steps are left out.",
+            "builder's processes held at once, in a run of its own; the steps are left out.",
             "",
             table(costs),
             "",

@@ -16,11 +16,15 @@ from process import Failed, measure, run
 
 @dataclass
 class Place:
-    """A scenario's directory, the registry it builds from, and the part of the full size to measure."""
+    """A scenario's directory, the registry it builds from, and the part of the full size to measure.
+
+    `watch` says that memory is what is measured now, and not time.
+    """
 
     directory: str
     address: str
     scale: float
+    watch: bool = False
     notes: dict = field(default_factory=dict)
 
     @property
@@ -75,7 +79,7 @@ class Scenario:
         """Changes the context ahead of each build."""
 
     def run(self, place, builder):
-        return measure([builder.build(place.context)], place.log, daemon=builder.daemon)
+        return measure([builder.build(place.context)], place.log, daemon=builder.daemon, watch=place.watch)
 
     def floor(self, place):
         """A shell script that does, with plain tools, about the least work that any builder has to do."""
@@ -264,7 +268,7 @@ class ExportOci(Scenario):
 
     def run(self, place, builder):
         command = builder.build(place.context, archive=f"{place.scratch}/image.tar")
-        return measure([command], place.log, daemon=builder.daemon)
+        return measure([command], place.log, daemon=builder.daemon, watch=place.watch)
 
     def floor(self, place):
         return f"pigz -6 < {place.context}/big > big.gz"
@@ -290,7 +294,7 @@ class Compress(Scenario):
             builder.wipe()
             super().warm(place, builder)
             command = ["taskset", "--cpu-list", processors, *builder.build(place.context, archive=archive)]
-            costs.append(measure([command], place.log))
+            costs.append(measure([command], place.log, watch=place.watch))
             digests.append(last_layer(archive))
             os.unlink(archive)
         if digests[0] != digests[1]:
@@ -320,7 +324,7 @@ class Twenty(Scenario):
         self.before(place)
         ids = [f"{place.scratch}/id{n}" for n in range(self.count)]
         commands = [builder.build(place.context, id_file=file) for file in ids]
-        cost = measure(commands, place.log, at_once=True, daemon=builder.daemon)
+        cost = measure(commands, place.log, at_once=True, daemon=builder.daemon, watch=place.watch)
         images = len({builder.image_id(file) for file in ids})
         ratio = cost.seconds / one.seconds
         place.note(builder, f"{ratio:.2f} times one build; {images} different image{'s' * (images > 1)}")
@@ -345,7 +349,7 @@ class Monorepo(Scenario):
             opened = self.opened(place, builder)
             excluded = sum("node_modules" in name for name in opened)
             place.note(builder, f"{len(opened)} directories opened, {excluded} of them excluded")
-        return measure([builder.build(place.context)] * 10, place.log, daemon=builder.daemon)
+        return measure([builder.build(place.context)] * 10, place.log, daemon=builder.daemon, watch=place.watch)
 
     def opened(self, place, builder):
         """The directories below the context that a build opens."""
