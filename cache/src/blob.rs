@@ -269,13 +269,18 @@ impl BlobFile {
     }
 
     /// Fails if its bytes are not what its digest says, as far as [`BlobFile::open_verified`] looks.
-    pub fn verify(&self) -> io::Result<()> {
+    /// Fails soon once `is_stopped`.
+    pub fn verify(&self, is_stopped: &dyn Fn() -> bool) -> io::Result<()> {
         let mut reader = self.open_verified()?;
         if reader.hash.is_none() {
             return Ok(());
         }
         let mut buffer = vec![0; BUFFER];
-        while reader.read(&mut buffer)? > 0 {}
+        while reader.read(&mut buffer)? > 0 {
+            if is_stopped() {
+                return Err(io::Error::other("canceled"));
+            }
+        }
         Ok(())
     }
 }

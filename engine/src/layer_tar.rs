@@ -27,8 +27,8 @@ pub(crate) struct KeptTar {
 }
 
 impl LayerTar<'_> {
-    /// Puts the tar of the entries that `fill` gives into the store, and gives back what `fill` did. What is compressed is
-    /// compressed while it is written.
+    /// Puts the tar of the entries that `fill` gives into the store, and gives back what `fill` did.
+    /// What is compressed is compressed while it is written.
     pub(crate) fn write<T, E: From<LayerError>>(
         &self,
         fill: impl FnOnce(&mut dyn LayerSink) -> Result<T, E>,

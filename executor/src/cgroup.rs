@@ -92,8 +92,9 @@ impl Hierarchies {
     }
 
     /// The group of the sandboxes that come from the zygote `pid`, with a limit on processes if there
-    /// can be one: what one sandbox may have, until [`Group::make_room`] says that there are more. With version 1 the zygote itself becomes a member, so that what it forks is one;
-    /// with version 2 what it forks is put there at birth.
+    /// can be one: what one sandbox may have, until [`Group::make_room`] says that there are more. With
+    /// version 1 the zygote itself becomes a member, so that what it forks is one; with version 2 what
+    /// it forks is put there at birth.
     pub(crate) fn group_of_zygote(&self, pid: Pid) -> Group {
         let mut group = Group::default();
         let settings = settings(&Limits::default());

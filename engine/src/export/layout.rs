@@ -242,7 +242,7 @@ fn append_blob(
     out.flush()?;
     let copied = match out.get_mut() {
         Archive::File(file) => std::thread::scope(|scope| {
-            let verified = scope.spawn(|| blob.verify());
+            let verified = scope.spawn(|| blob.verify(&|| stop.is_cancelled()));
             let copied = copy_in_kernel(&blob.open()?, file, blob.size(), stop)?;
             verified.join().expect("reading does not panic")?;
             Ok::<_, io::Error>(copied)
