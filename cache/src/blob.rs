@@ -140,8 +140,13 @@ impl Store {
 
     /// Vouches for a file under a blob's name that has no record, if its bytes are right.
     fn adopt(&self, digest: &Digest, path: &Path) -> Option<()> {
-        if crate::trash::holds(&self.inner.database, Kind::Blob, digest.as_str()) {
-            return self.take_back(Kind::Blob, digest.as_str()).then_some(());
+        match crate::trash::holds(&self.inner.database, Kind::Blob, digest.as_str()) {
+            Ok(true) => return self.take_back(Kind::Blob, digest.as_str()).then_some(()),
+            Ok(false) => {}
+            Err(error) => {
+                self.database_failed(error);
+                return None;
+            }
         }
         match hash_file(path, digest) {
             Ok((found, size)) if found == *digest => {

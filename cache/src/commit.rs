@@ -18,8 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use oci::Digest;
-
 use crate::blob::blob_path;
 use crate::database::{Kind, Row, Write};
 use crate::pending::Batch;
@@ -207,9 +205,11 @@ impl Inner {
     /// or is damaged.
     fn name_blobs(&self, batch: &Batch) -> Result<(), StoreError> {
         // The collector must not take what appears under the name of something thrown away.
-        let is_trash = |digest: &Digest| trash::holds(&self.database, Kind::Blob, digest.as_str());
-        if batch.blobs.iter().any(|(digest, _)| is_trash(digest)) {
-            self.database.write(|write| restore_blobs(write, batch))?;
+        for (digest, _) in &batch.blobs {
+            if trash::holds(&self.database, Kind::Blob, digest.as_str())? {
+                self.database.write(|write| restore_blobs(write, batch))?;
+                break;
+            }
         }
         let mut directories = BTreeSet::<PathBuf>::new();
         for (digest, blob) in &batch.blobs {
@@ -232,7 +232,7 @@ impl Inner {
 
     fn write_rows(&self, batch: &Batch) -> Result<(), StoreError> {
         let has_rows = !batch.rows.is_empty() || !batch.used.is_empty() || !batch.stamps.is_empty();
-        let may_restore = !batch.tags.is_empty() && trash::exists(&self.database);
+        let may_restore = !batch.tags.is_empty() && trash::exists(&self.database)?;
         if !has_rows && !may_restore {
             return Ok(());
         }
@@ -249,7 +249,7 @@ impl Inner {
     }
 
     fn write_rows_once(&self, batch: &Batch) -> Result<(), StoreError> {
-        let change = |write: &Write<'_>| {
+        let change = |write: &Write<'_>| -> Result<(), StoreError> {
             let has_trash = !write.scan(Kind::Epoch, &[])?.is_empty();
             if has_trash {
                 restore_blobs(write, batch)?;

@@ -211,9 +211,13 @@ impl Store {
             Err(detail) => return vec![Problem { damage: Damage::Index, path, detail }],
         };
         let missing = |image: &Descriptor| {
-            let blobs = trash::reachable(self.root(), image);
-            let missing = blobs.into_iter().find(|digest| !self.has_blob(digest))?;
-            let detail = format!("image {} lacks {missing}", image.digest);
+            let detail = match trash::reachable(self.root(), image) {
+                Ok(blobs) => {
+                    let missing = blobs.into_iter().find(|digest| !self.has_blob(digest))?;
+                    format!("image {} lacks {missing}", image.digest)
+                }
+                Err(error) => format!("image {}: {error}", image.digest),
+            };
             Some(Problem { damage: Damage::ImageIncomplete, path: path.clone(), detail })
         };
         images.iter().filter_map(missing).collect()

@@ -60,8 +60,8 @@ impl Store {
 
     /// All tagged images, by name.
     pub fn images(&self) -> Vec<Image> {
-        let index = read(self.root()).unwrap_or_else(|message| {
-            self.warn(Warning::DamagedIndex { message });
+        let index = read(self.root()).unwrap_or_else(|error| {
+            self.warn(Warning::DamagedIndex { message: error.to_string() });
             new_index()
         });
         let mut images: BTreeMap<String, Descriptor> = BTreeMap::new();
@@ -98,11 +98,18 @@ pub(crate) fn prepare(
         return Ok(None);
     }
     let lock = lock_index(store.root())?;
-    let old = read(store.root()).unwrap_or_else(|message| {
-        set_aside(store.root());
-        store.warn(Warning::DamagedIndex { message });
-        new_index()
-    });
+    let old = match read(store.root()) {
+        Ok(index) => index,
+        // It may be whole: whoever wrote a new one would take all other names away.
+        Err(Unreadable::Io(error)) => {
+            return Err(StoreError::io("read", &store.root().join(INDEX), error));
+        }
+        Err(Unreadable::Damaged(message)) => {
+            set_aside(store.root());
+            store.warn(Warning::DamagedIndex { message });
+            new_index()
+        }
+    };
     let new = with_tags(old.clone(), tags);
     if new == old && store.root().join(INDEX).exists() {
         return Ok(None);
@@ -143,7 +150,7 @@ pub(crate) fn empty_index() -> Vec<u8> {
 /// All entries of the index, also those without a name, as far as they can be read; with a
 /// damaged index that is an error, since nobody can then say what is in use.
 pub(crate) fn roots(root: &Path) -> Result<Vec<Descriptor>, String> {
-    let index = read(root)?;
+    let index = read(root).map_err(|error| error.to_string())?;
     let roots = entries(&index).iter().map(entry_descriptor).collect::<Option<_>>();
     roots.ok_or_else(|| "an entry is no descriptor".to_owned())
 }
@@ -152,17 +159,32 @@ fn new_index() -> Value {
     json!({ "schemaVersion": 2, "mediaType": oci::media_type::INDEX, "manifests": [] })
 }
 
+/// Why the index cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum Unreadable {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Io(io::Error),
+    /// What it holds is not an index.
+    #[error("{0}")]
+    Damaged(String),
+}
+
 /// The index as it is, fields that we do not know included. A missing one is empty.
-fn read(root: &Path) -> Result<Value, String> {
+fn read(root: &Path) -> Result<Value, Unreadable> {
+    let damaged = |message: String| Unreadable::Damaged(message);
     let bytes = match crate::blob::read_capped(&root.join(INDEX), INDEX_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new_index()),
-        Err(error) => return Err(error.to_string()),
+        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+            return Err(damaged(error.to_string()));
+        }
+        Err(error) => return Err(Unreadable::Io(error)),
     };
-    let index: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let index: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
     match index.get("manifests") {
         Some(Value::Array(_)) => Ok(index),
-        _ => Err("it has no list of manifests".to_owned()),
+        _ => Err(damaged("it has no list of manifests".to_owned())),
     }
 }
 

@@ -192,9 +192,15 @@ impl Store {
         self.has_blob(&descriptor.digest).then_some(descriptor)
     }
 
-    /// The layer as blobs.
+    /// The layer as blobs. Prune may just have thrown them away, together with the layer's row or by
+    /// themselves after it was found.
     fn forms(&self, diff_id: &DiffId) -> Vec<Descriptor> {
-        let rows = self.scan(Kind::Form, &form_prefix(diff_id));
+        let rows = loop {
+            let rows = self.scan(Kind::Form, &form_prefix(diff_id));
+            if !rows.is_empty() || !self.take_back_forms(diff_id) {
+                break rows;
+            }
+        };
         let mut forms: Vec<Descriptor> =
             rows.iter().filter_map(|(_, row)| parse_form(row)).collect();
         let mut seen = std::collections::HashSet::new();
@@ -241,7 +247,13 @@ impl Store {
     /// Fills in what is known now of a layer.
     fn put_layer(&self, id: &LayerId, news: LayerRow) {
         let key = id.0.as_bytes();
-        let known = self.get(Kind::Layer, key);
+        let known = self.get(Kind::Layer, key).or_else(|| {
+            // Prune may just have thrown it away: what it says still holds.
+            if crate::trash::holds(&self.inner.database, Kind::Layer, &id.0).unwrap_or(true) {
+                self.take_back(Kind::Layer, &id.0);
+            }
+            self.get(Kind::Layer, key)
+        });
         self.change(|pending| {
             // Another thread may have filled in something else meanwhile.
             let known = pending.get(Kind::Layer, key).or(known);

@@ -2,11 +2,12 @@
 //! session that was alive then is over. Until then those sessions, and only those, may look it up
 //! and so take it back out.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use oci::{Descriptor, Digest, Document};
+use oci::{Descriptor, DiffId, Digest, Document};
 
 use crate::blob::blob_path;
 use crate::bucket::Bucket;
@@ -15,6 +16,7 @@ use crate::database::{Database, Kind, Row, Write};
 use crate::lease::{self, DeadLease, SessionId};
 use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Inner, Store, StoreError, now};
+use crate::warning::Warning;
 
 /// How much of a manifest is read to find what an image consists of.
 const MANIFEST_MAX: u64 = oci::manifest::SIZE_MAX as u64;
@@ -68,14 +70,14 @@ pub(crate) fn close_epoch(
 }
 
 /// Whether anything is in the trash.
-pub(crate) fn exists(database: &Database) -> bool {
-    database.scan(Kind::Epoch, &[]).is_ok_and(|epochs| !epochs.is_empty())
+pub(crate) fn exists(database: &Database) -> rusqlite::Result<bool> {
+    Ok(!database.scan(Kind::Epoch, &[])?.is_empty())
 }
 
 /// Whether the row of `kind` and `key` is in the trash.
-pub(crate) fn holds(database: &Database, kind: Kind, key: &str) -> bool {
-    let key = trash_key(kind, key.as_bytes());
-    matches!(database.get(Kind::Trash, &key), Ok(Some(Ok(_))))
+pub(crate) fn holds(database: &Database, kind: Kind, key: &str) -> rusqlite::Result<bool> {
+    let found = database.get(Kind::Trash, &trash_key(kind, key.as_bytes()))?;
+    Ok(matches!(found, Some(Ok(_))))
 }
 
 /// Takes a row back out of the trash, unless there is a newer one.
@@ -99,14 +101,24 @@ pub(crate) fn restore_layer(write: &Write<'_>, layer: &LayerId) -> rusqlite::Res
     }
     let Some(diff_id) = row.diff_id else { return Ok(()) };
     restore(write, Kind::DiffId, diff_id.0.as_str().as_bytes())?;
-    let prefix = crate::snapshot::form_prefix(&diff_id);
-    for (key, _) in write.scan(Kind::Trash, &trash_key(Kind::Form, &prefix))? {
-        let form = restore(write, Kind::Form, &key[1..])?;
-        if let Some(descriptor) = form.as_ref().and_then(crate::snapshot::parse_form) {
-            restore(write, Kind::Blob, descriptor.digest.as_str().as_bytes())?;
-        }
+    for (key, _) in write.scan(Kind::Trash, &forms_in_trash(&diff_id))? {
+        restore_form(write, &key[1..])?;
     }
     Ok(())
+}
+
+/// Takes a form of a layer back out of the trash, with its blob.
+fn restore_form(write: &Write<'_>, key: &[u8]) -> rusqlite::Result<()> {
+    let form = restore(write, Kind::Form, key)?;
+    if let Some(descriptor) = form.as_ref().and_then(crate::snapshot::parse_form) {
+        restore(write, Kind::Blob, descriptor.digest.as_str().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// What the keys of a layer's forms begin with when they were thrown away.
+fn forms_in_trash(diff_id: &DiffId) -> Vec<u8> {
+    trash_key(Kind::Form, &crate::snapshot::form_prefix(diff_id))
 }
 
 /// Takes all blobs of an image back out of the trash.
@@ -114,31 +126,44 @@ pub(crate) fn restore_image(
     write: &Write<'_>,
     root: &Path,
     descriptor: &Descriptor,
-) -> rusqlite::Result<()> {
+) -> Result<(), StoreError> {
     if write.scan(Kind::Epoch, &[])?.is_empty() {
         return Ok(());
     }
-    for digest in reachable(root, descriptor) {
+    for digest in reachable(root, descriptor)? {
         restore(write, Kind::Blob, digest.as_str().as_bytes())?;
     }
     Ok(())
 }
 
-/// All blobs that an image consists of, itself included, as far as they are in the store.
-pub(crate) fn reachable(root: &Path, descriptor: &Descriptor) -> Vec<Digest> {
+/// All blobs that an image consists of, itself included, as far as they are in the store. A manifest
+/// that is there and cannot be read is an error: nobody can say what it needs.
+pub(crate) fn reachable(root: &Path, descriptor: &Descriptor) -> Result<Vec<Digest>, StoreError> {
     let mut found = Vec::new();
-    visit(root, descriptor, 0, &mut found);
-    found
+    visit(root, descriptor, 0, &mut found)?;
+    Ok(found)
 }
 
-fn visit(root: &Path, descriptor: &Descriptor, depth: usize, found: &mut Vec<Digest>) {
+fn visit(
+    root: &Path,
+    descriptor: &Descriptor,
+    depth: usize,
+    found: &mut Vec<Digest>,
+) -> Result<(), StoreError> {
     found.push(descriptor.digest.clone());
     let is_document = oci::manifest::Kind::of(&descriptor.media_type).is_some();
     if !is_document || depth > oci::manifest::DEPTH_MAX {
-        return;
+        return Ok(());
     }
     let path = blob_path(root, &descriptor.digest);
-    let Ok(bytes) = crate::blob::read_capped(&path, MANIFEST_MAX) else { return };
+    let bytes = match crate::blob::read_capped(&path, MANIFEST_MAX) {
+        Ok(bytes) => bytes,
+        // No manifest is a directory, or as large as that.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::FileTooLarge) => {
+            return Ok(());
+        }
+        Err(error) => return Err(StoreError::io("read", &path, error)),
+    };
     match oci::manifest::parse(&bytes, Some(&descriptor.media_type)) {
         Ok(Document::Manifest(manifest)) => {
             found.push(manifest.config.digest);
@@ -146,11 +171,12 @@ fn visit(root: &Path, descriptor: &Descriptor, depth: usize, found: &mut Vec<Dig
         }
         Ok(Document::Index(index)) => {
             for child in &index.manifests {
-                visit(root, child, depth + 1, found);
+                visit(root, child, depth + 1, found)?;
             }
         }
         Err(_) => {}
     }
+    Ok(())
 }
 
 /// Whether this session may take `kind` and `key` back out: it was alive when they were thrown
@@ -183,7 +209,41 @@ impl Store {
             }
             Ok(true)
         });
-        taken.unwrap_or(false)
+        self.was_taken_back(taken)
+    }
+
+    /// The same for the forms of a layer of which none was found.
+    pub(crate) fn take_back_forms(&self, diff_id: &DiffId) -> bool {
+        let (prefix, in_trash) = (crate::snapshot::form_prefix(diff_id), forms_in_trash(diff_id));
+        // Mostly there never were any: to find that out nothing is written.
+        let places = [(Kind::Form, &prefix[..]), (Kind::Trash, &in_trash[..])];
+        match self.inner.database.scan_at_once(places) {
+            Ok([there, thrown]) if there.is_empty() && thrown.is_empty() => return false,
+            Ok([there, _]) if !there.is_empty() => return true,
+            Ok(_) => {}
+            Err(error) => return self.was_taken_back(Err(error.into())),
+        }
+        let taken = self.inner.database.write(|write| -> Result<bool, StoreError> {
+            let mut taken = !write.scan(Kind::Form, &prefix)?.is_empty();
+            for (key, _) in write.scan(Kind::Trash, &in_trash)? {
+                if may_restore(&self.inner, write, Kind::Form, &key[1..])? {
+                    restore_form(write, &key[1..])?;
+                    taken = true;
+                }
+            }
+            Ok(taken)
+        });
+        self.was_taken_back(taken)
+    }
+
+    fn was_taken_back(&self, taken: Result<bool, StoreError>) -> bool {
+        taken.unwrap_or_else(|error| {
+            match error {
+                StoreError::Database(error) => self.database_failed(error),
+                error => self.warn(Warning::DatabaseFailed { message: error.to_string() }),
+            }
+            false
+        })
     }
 }
 
@@ -222,7 +282,7 @@ pub(crate) struct Collected {
 /// Removes the data of all epochs that wait for nobody any more.
 pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
-    if !exists(&store.database) {
+    if !exists(&store.database)? {
         return Ok(collected);
     }
     for (key, row) in store.database.scan(Kind::Epoch, &[])? {
@@ -286,7 +346,7 @@ fn move_out(
         let target = store.temporary();
         match std::fs::rename(&path, &target) {
             Ok(()) => moved.push(target),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(StoreError::io("rename", &path, error)),
         }
         write.delete(Kind::Trash, &key)?;

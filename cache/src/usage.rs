@@ -69,7 +69,7 @@ impl Store {
 /// Hex digests of the blobs that tagged images consist of.
 fn images_blobs(store: &Store) -> HashSet<String> {
     let images = image::roots(store.root()).unwrap_or_default();
-    let blobs = images.iter().flat_map(|image| trash::reachable(store.root(), image));
+    let blobs = images.iter().flat_map(|image| trash::reachable(store.root(), image)).flatten();
     blobs.map(|digest| digest.hex().to_owned()).collect()
 }
 

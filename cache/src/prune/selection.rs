@@ -82,7 +82,7 @@ struct Everything<'a> {
     forms: Vec<(KeyedRow, Option<Descriptor>)>,
     references: Vec<(KeyedRow, Option<RememberedReference>)>,
     blobs: Vec<KeyedRow>,
-    /// Blobs of images; `None` when the index cannot be read.
+    /// Blobs of images; `None` when the index or a manifest cannot be read.
     in_images: Option<HashSet<Digest>>,
 }
 
@@ -155,8 +155,12 @@ impl<'a> Everything<'a> {
             };
             rows.into_iter().map(with).collect()
         }
-        let of_images = |images: &[Descriptor]| {
-            images.iter().flat_map(|image| trash::reachable(root, image)).collect()
+        let of_images = |images: &[Descriptor]| -> Option<HashSet<Digest>> {
+            let mut blobs = HashSet::new();
+            for image in images {
+                blobs.extend(trash::reachable(root, image).ok()?);
+            }
+            Some(blobs)
         };
         Ok(Self {
             root,
@@ -167,7 +171,7 @@ impl<'a> Everything<'a> {
             forms: parsed(write.scan(Kind::Form, &[])?, parse_form),
             references: parsed(write.scan(Kind::Reference, &[])?, RememberedReference::parse),
             blobs: write.scan(Kind::Blob, &[])?,
-            in_images: images.map(of_images),
+            in_images: images.and_then(of_images),
         })
     }
 
@@ -326,16 +330,22 @@ impl<'a> Everything<'a> {
                 _ => selection.take(Kind::Form, keyed),
             }
         }
+        let mut is_known = true;
         for (keyed, remembered) in &self.references {
             match remembered {
                 Some(remembered) if keyed.1.used >= cutoff.before => {
-                    needed_blobs.extend(trash::reachable(self.root, &remembered.descriptor));
+                    let reachable = trash::reachable(self.root, &remembered.descriptor);
+                    is_known &= reachable.is_ok();
+                    needed_blobs.extend(reachable.into_iter().flatten());
                 }
                 _ => selection.take(Kind::Reference, keyed),
             }
         }
         needed_blobs.extend(kept_records.iter().flat_map(|record| record.blobs.iter().cloned()));
-        self.take_blobs(&needed_blobs, &mut selection);
+        // What a manifest needs that cannot be read now stays.
+        if is_known {
+            self.take_blobs(&needed_blobs, &mut selection);
+        }
         Ok(selection)
     }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cache::{PruneFilter, Pruned, Store};
+use cache::{LayerId, PruneFilter, Pruned, Store};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::child;
@@ -26,17 +26,21 @@ fn step(store: &Store, name: &str) -> PathBuf {
 
 /// An image of one layer.
 fn image(store: &Store, name: &str) -> Descriptor {
+    let (digest, size) = store.put_blob(format!("layer of {name}").as_bytes()).unwrap();
+    image_over(store, name, vec![Descriptor::new(media_type::LAYER, digest, size)])
+}
+
+fn image_over(store: &Store, name: &str, layers: Vec<Descriptor>) -> Descriptor {
     let blob = |bytes: &[u8], media_type: &str| {
         let (digest, size) = store.put_blob(bytes).unwrap();
         Descriptor::new(media_type, digest, size)
     };
     let config = blob(format!("{{\"name\":\"{name}\"}}").as_bytes(), media_type::CONFIG);
-    let layer = blob(format!("layer of {name}").as_bytes(), media_type::LAYER);
     let manifest = oci::Manifest {
         schema_version: 2,
         media_type: media_type::MANIFEST.to_owned(),
         config,
-        layers: vec![layer],
+        layers,
         annotations: Default::default(),
     };
     blob(&serde_json::to_vec(&manifest).unwrap(), media_type::MANIFEST)
@@ -171,6 +175,28 @@ fn a_running_build_keeps_what_it_may_have_looked_up() {
 }
 
 #[test]
+fn what_becomes_known_of_a_layer_meanwhile_takes_nothing_from_it() {
+    let root = root();
+    let build = open(root.path());
+    step(&build, "step");
+    let id = build.record(&Digest::of(b"step")).unwrap().outputs[0][0].clone();
+    build.flush().unwrap();
+    prune(root.path(), &ALL);
+    build.set_diff_id(&id, &DiffId(Digest::of(b"step")), 2);
+    let check = || {
+        let info = build.layer(&id).expect("what was found stays");
+        assert!(info.directory.is_some());
+        let blob = info.blobs.first().expect("the blob stays, too");
+        assert!(build.has_blob(&blob.digest));
+    };
+    check();
+    // Its row waits for a commit; those of its blobs are thrown away alone.
+    prune(root.path(), &ALL);
+    check();
+    assert_eq!(build.take_warnings(), []);
+}
+
+#[test]
 fn the_last_build_to_end_frees_what_prune_could_not() {
     let root = root();
     let directory = step(&open(root.path()), "step");
@@ -224,7 +250,7 @@ fn builds_go_on_in_a_storm_of_prunes() {
                 let root = root.path();
                 scope.spawn(move || {
                     for round in 0..15 {
-                        build(root, &format!("step {}", (round + builder) % 4));
+                        build(root, &format!("step-{}", (round + builder) % 4));
                     }
                 })
             })
@@ -260,10 +286,42 @@ fn build(root: &std::path::Path, name: &str) {
             store.record(&Digest::of(name.as_bytes())).unwrap()
         }
     };
-    let layer = store.layer(&found.outputs[0][0]).expect("what was found stays");
+    let id = &found.outputs[0][0];
+    let layer = store.layer(id).expect("what was found stays");
     let file = layer.directory.expect("trees stay").join("file");
     assert_eq!(std::fs::read_to_string(file).unwrap(), name);
+    // The image has the layer's blob, as an exporter finds it.
+    let image = image_of(&store, name, id);
+    store.tag(name, &image).unwrap();
     store.flush().unwrap();
-    let layer = store.layer(&found.outputs[0][0]).expect("what was found stays");
+    let layer = store.layer(id).expect("what was found stays");
     assert!(layer.directory.expect("trees stay").join("file").exists());
+    assert_whole(&store, &image);
+    store.untag(name).unwrap();
+    store.flush().unwrap();
+}
+
+/// An image of a layer, and of one more that is made from it: what an epoch makes of layers.
+fn image_of(store: &Store, name: &str, id: &LayerId) -> Descriptor {
+    let plain = store.layer(id).unwrap().blobs.first().cloned().expect("the blob stays");
+    let bytes = store.read_small(&plain.digest, 100).unwrap();
+    let key = Digest::of(format!("dated {name}").as_bytes());
+    let known = store.record(&key).map(|record| record.outputs[0][0].clone());
+    let dated = known.unwrap_or_else(|| {
+        let (digest, size) = store.put_blob(&[&bytes[..], b", dated"].concat()).unwrap();
+        let blob = Descriptor::new(media_type::LAYER, digest.clone(), size);
+        let id = store.add_blob_layer(&DiffId(digest), &blob);
+        store.put_record(&record(&format!("dated {name}"), std::slice::from_ref(&id)));
+        id
+    });
+    let dated = store.layer(&dated).unwrap().blobs.first().cloned().expect("the blob stays");
+    image_over(store, name, vec![plain, dated])
+}
+
+fn assert_whole(store: &Store, image: &Descriptor) {
+    let manifest = store.read_small(&image.digest, 10_000).expect("the manifest stays");
+    let manifest: oci::Manifest = serde_json::from_slice(&manifest).unwrap();
+    for blob in manifest.layers.iter().chain([&manifest.config]) {
+        assert!(store.has_blob(&blob.digest), "{} is gone", blob.digest);
+    }
 }
