@@ -14,6 +14,8 @@ use crate::diagnostic::Diagnostic;
 use crate::instruction::{Add, Dockerfile, Kind, Stage};
 
 const NAME: &str = "SOURCE_DATE_EPOCH";
+/// The end of the year 9999: no document and no layer has later times, nor any before 1970.
+const LATEST: i64 = 253_402_300_799;
 
 impl Lowering<'_> {
     /// What was given, else the default in the file.
@@ -47,8 +49,13 @@ impl Lowering<'_> {
         if value.is_empty() {
             return Ok(None);
         }
-        if let Ok(seconds) = value.parse() {
-            return Ok(Some(seconds));
+        match value.parse() {
+            Ok(seconds) if (0..=LATEST).contains(&seconds) => return Ok(Some(seconds)),
+            Ok(_) => {
+                let fault = Fault::new(format!("invalid {NAME}: {value}"));
+                return Err(fault.with_hint("give seconds since 1970, up to the year 9999"));
+            }
+            Err(_) => {}
         }
         // A directory has no time of its own.
         match (self.dated_source(value, dockerfile)?, self.options.source_date_epoch) {

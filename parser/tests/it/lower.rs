@@ -611,7 +611,10 @@ fn a_date_is_taken_from_arguments() {
     let lowered = of("context").expect("a directory has no date");
     assert_eq!(lowered.source_date_epoch, None);
     assert!(lowered.config.history.iter().any(|e| e.created_by == "ARG SOURCE_DATE_EPOCH"));
-    assert_eq!(of("soon").expect_err("no date"), "invalid SOURCE_DATE_EPOCH: soon");
+    for text in ["soon", "-1", "253402300800", "99999999999999999"] {
+        let error = of(text).expect_err("not a date");
+        assert_eq!(error, format!("invalid SOURCE_DATE_EPOCH: {text}"));
+    }
 }
 
 #[test]
