@@ -270,6 +270,7 @@ impl Engine {
             sandbox: self.sandbox.clone(),
             dockerfile: (session.input.name.clone(), session.input.text.clone()),
             build_id: session.build_id.clone(),
+            epoch: plans.iter().find_map(|plan| plan.lowered.source_date_epoch),
         });
         let slots = Arc::new(slots(session.request.jobs));
         let solved =

@@ -18,7 +18,7 @@ use crate::file_op;
 use crate::sandbox::Ended;
 use crate::stack;
 use crate::tree::{self, TreeError, View};
-use crate::worker::{BuildWorker, Outputs, Tree, blocking, record, until};
+use crate::worker::{BuildWorker, Outputs, Tree, blocking, now, record, until};
 use crate::write_back::written_back;
 
 /// Layers, and what can be mounted in their place.
@@ -141,6 +141,7 @@ impl BuildWorker {
                 output: 0,
                 inputs: vec![Some(&view)],
                 previous: None,
+                time: now(),
                 encodings: &[],
                 warn: &|warning| steps.warn(warning),
             };

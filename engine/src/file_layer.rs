@@ -18,6 +18,7 @@ use crate::file_op::{
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::tree::View;
+use crate::worker::now;
 use crate::write_back::WriteBack;
 
 /// Everything a file operation's layer is made with.
@@ -31,6 +32,9 @@ pub(crate) struct FileLayer<'a> {
     pub(crate) inputs: Vec<Option<&'a View>>,
     /// The layer that the same operation made last time.
     pub(crate) previous: Option<LayerId>,
+    /// Time of what it makes itself. It is not in the step's key: a known result keeps the time of when
+    /// it was made.
+    pub(crate) time: Time,
     /// What its tar is compressed to while it is written, see [`LayerTar`].
     pub(crate) encodings: &'a [Encoding],
     /// Told what was left out or done otherwise than asked.
@@ -142,7 +146,7 @@ impl FileLayer<'_> {
             op: self.op,
             output: self.output,
             inputs: &self.inputs,
-            default_time: Time::EPOCH,
+            default_time: self.time,
             scratch,
             host: self.machine.host(),
             is_stopped,
@@ -267,7 +271,7 @@ fn copy_job<'a>(
         op,
         output: 0,
         inputs,
-        default_time: Time::EPOCH,
+        default_time: now(),
         scratch,
         host: machine.host(),
         is_stopped: &|| false,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use cache::layer::Time;
 use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Record, RecordInput, Store};
 use llb::encode::Encoder;
@@ -70,6 +71,8 @@ pub(crate) struct BuildWorker {
     /// The Dockerfile's name and text, for errors.
     pub(crate) dockerfile: (String, String),
     pub(crate) build_id: String,
+    /// The time of the sources, in seconds since 1970.
+    pub(crate) epoch: Option<i64>,
 }
 
 impl Worker for BuildWorker {
@@ -461,6 +464,7 @@ impl BuildWorker {
         // Nobody mounts the result: its content goes straight into a tar.
         let mounted = !self.definition.dependents(run.vertex).is_empty();
         let previous = if mounted { self.previous(run.vertex) } else { Vec::new() };
+        let time = self.epoch.map_or_else(now, |seconds| Time { seconds, nanoseconds: 0 });
         let mut made = Vec::new();
         let mut outputs = Vec::new();
         for output in 0..Op::File(op.clone()).outputs() {
@@ -476,6 +480,7 @@ impl BuildWorker {
                 output,
                 views: views.clone(),
                 previous: previous.get(output).cloned(),
+                time,
                 encodings: if is_shipped { self.layers.encodings().clone() } else { [].into() },
             };
             let written = match mounted {
@@ -614,6 +619,7 @@ struct Making {
     output: usize,
     views: Vec<Arc<View>>,
     previous: Option<LayerId>,
+    time: Time,
     encodings: Arc<[Encoding]>,
 }
 
@@ -627,23 +633,30 @@ impl Making {
             output: self.output,
             inputs: self.views.iter().map(|view| Some(view.as_ref())).collect(),
             previous: self.previous.clone(),
+            time: self.time,
             encodings: &self.encodings,
             warn,
         }
     }
 }
 
-/// A record made now.
-pub(crate) fn record(key: Digest, outputs: Vec<Vec<LayerId>>) -> Record {
+/// What the clock says.
+pub(crate) fn now() -> Time {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Time { seconds, nanoseconds: since.subsec_nanos() }
+}
+
+/// A record made now.
+pub(crate) fn record(key: Digest, outputs: Vec<Vec<LayerId>>) -> Record {
     Record {
         key,
         outputs,
         blobs: Vec::new(),
         inputs: Vec::new(),
         name: String::new(),
-        created: i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        created: now().seconds,
         duration: 0,
         notes: BTreeMap::new(),
     }

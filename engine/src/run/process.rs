@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use cache::layer::{Lower, Time};
+use cache::layer::Lower;
 use cache::{NewLayer, Store};
 use executor::{BindSource, Limits, Mount, MountSource, Network, Process, Rlimit, Root, Stdio};
 use llb::{FileAction, FileActionKind, FileInput, FileOp, MkdirOp};
@@ -16,6 +16,7 @@ use crate::file_op::{self, Job, Target};
 use crate::machine::Machine;
 use crate::request::NetworkMode;
 use crate::tree::{self, View};
+use crate::worker::now;
 
 /// Docker's, for an image without one.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -248,7 +249,7 @@ fn directory_layer(
         op: &op,
         output: 0,
         inputs: &inputs,
-        default_time: Time::EPOCH,
+        default_time: now(),
         scratch: &temporary,
         host: machine.host(),
         is_stopped: &|| false,

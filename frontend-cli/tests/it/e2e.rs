@@ -17,6 +17,7 @@ mod rootless;
 mod runc;
 mod secrets;
 mod sharing;
+mod times;
 mod traces;
 
 /// Says why a test does nothing here.
