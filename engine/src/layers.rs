@@ -440,7 +440,7 @@ impl Shelf {
         let tree = tree.map_err(|e| failed(&e))?;
         self.machine.snapshotter(&self.store)?;
         let flavor = self.machine.flavor();
-        let lower = self.lower(base, flavor).map_err(|e| failed(&e))?;
+        let lower = self.lower(base, flavor)?;
         let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
         let tree = tree.descriptor().expect("a layer has a directory");
         let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
@@ -457,13 +457,16 @@ impl Shelf {
         Ok(())
     }
 
-    /// The layers below, for telling what a layer really changes.
-    fn lower(&self, base: &[LayerId], flavor: Flavor) -> io::Result<Lower> {
+    /// The layers below, for telling what a layer really changes: all of them, or it would be another
+    /// layer.
+    fn lower(&self, base: &[LayerId], flavor: Flavor) -> Result<Lower, BuildError> {
         let mut roots = Vec::new();
         // The topmost first.
-        for tree in base.iter().rev().filter_map(|id| self.tree(id).ok()?) {
+        for id in base.iter().rev() {
+            let tree = self.tree(id)?.ok_or_else(|| self.lost(id))?;
             for path in tree.directories.paths.iter().rev() {
-                roots.push(self.roots.open(path)?);
+                let opened = self.roots.open(path);
+                roots.push(opened.map_err(|e| BuildError::system("failed to open a layer", &e))?);
             }
             if tree.hides {
                 break;
@@ -528,8 +531,7 @@ impl Shelf {
             let Some((layer, finished)) = unpacked.remove(id) else { continue };
             finished.warnings.iter().for_each(|warning| steps.warn(warning.to_string()));
             if !finished.implied.is_empty() || !finished.dangling.is_empty() {
-                let below =
-                    self.lower(&layers[..number], self.machine.flavor()).map_err(|e| failed(&e))?;
+                let below = self.lower(&layers[..number], self.machine.flavor())?;
                 let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
                 cache::layer::adopt(root.into(), self.machine.directory_options(below), &finished)
                     .map_err(|e| failed(&e))?;

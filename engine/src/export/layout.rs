@@ -109,7 +109,7 @@ impl Layout<'_> {
             };
             named.iter().any(is_namesake)
         };
-        let mut manifests = known_images(directory);
+        let mut manifests = known_images(directory)?;
         manifests.retain(|old| !is_replaced(old));
         manifests.extend(named.iter().cloned());
         // The index comes last: it names what is there by then.
@@ -168,10 +168,21 @@ impl Layout<'_> {
     }
 }
 
-/// The images that a layout has; none if it is no layout yet.
-fn known_images(directory: &Path) -> Vec<Descriptor> {
-    let bytes = std::fs::read(directory.join("index.json")).unwrap_or_default();
-    serde_json::from_slice::<Index>(&bytes).map(|index| index.manifests).unwrap_or_default()
+/// The images that a layout has; none if it is not a layout yet. An index that does not read is an error:
+/// a new one in its place would take the other images away.
+fn known_images(directory: &Path) -> io::Result<Vec<Descriptor>> {
+    let path = directory.join("index.json");
+    let failed = |what: &dyn std::fmt::Display| {
+        io::Error::other(format!("`{}` is not an image index: {what}", path.display()))
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => match serde_json::from_slice::<Index>(&bytes) {
+            Ok(index) => Ok(index.manifests),
+            Err(error) => Err(failed(&error)),
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 fn ref_name(descriptor: &Descriptor) -> Option<&String> {

@@ -88,6 +88,17 @@ fn privileged_a_tar_goes_through_a_pipe() {
 }
 
 #[test]
+fn privileged_a_layout_whose_index_does_not_read_is_left_alone() {
+    let Some(builder) = Builder::bare() else { return };
+    builder.write("context/Dockerfile", "FROM scratch\nCOPY busybox /\n");
+    builder.write("layout/index.json", "{ damaged");
+    let words = ["build", "-q", "-o", "type=oci,tar=false,dest=layout", "context"];
+    let outcome = builder.run(&words).fails_with(1);
+    assert!(outcome.words().contains("layout/index.json` is not an image index"), "{outcome:?}");
+    assert_eq!(builder.read("layout/index.json"), "{ damaged");
+}
+
+#[test]
 fn privileged_two_machines_build_the_same_image() {
     let digest = |parallel: &str| {
         let builder = Builder::bare()?;
