@@ -25,31 +25,41 @@ pub(crate) struct AssembledImage {
     pub(crate) config_descriptor: Descriptor,
     pub(crate) manifest: Descriptor,
     pub(crate) layers: Vec<AssembledLayer>,
+    /// The time of the sources, in seconds since 1970.
+    pub(crate) epoch: Option<i64>,
 }
 
-/// Writes config and manifest. `epoch` replaces all times that are later.
-pub(crate) fn assemble(
-    store: &Store,
-    mut config: ImageConfig,
-    layers: Vec<AssembledLayer>,
-    epoch: Option<i64>,
-    annotations: &BTreeMap<String, String>,
-) -> Result<AssembledImage, BuildError> {
+/// What an image is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) config: ImageConfig,
+    /// How many entries of the config's history are the base's: they keep their times.
+    pub(crate) base_history: usize,
+    pub(crate) layers: Vec<AssembledLayer>,
+    /// The time of the sources, in seconds since 1970.
+    pub(crate) epoch: Option<i64>,
+    pub(crate) annotations: &'a BTreeMap<String, String>,
+}
+
+/// Writes config and manifest.
+pub(crate) fn assemble(store: &Store, parts: Parts<'_>) -> Result<AssembledImage, BuildError> {
+    let Parts { mut config, base_history, layers, epoch, annotations } = parts;
     config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
+    let own = config.history.len() - base_history;
     let described = config.history.iter().filter(|h| !h.empty_layer).count();
     if described != layers.len() {
         complete_history(&mut config.history, layers.len());
     }
+    let base_history = config.history.len().saturating_sub(own);
     let fallback = match epoch {
         Some(epoch) => epoch,
         None => first_assembled(store, &config),
     };
-    fill_times(&mut config, &layers, fallback, epoch);
+    fill_times(&mut config, &layers, fallback, epoch, base_history);
     let config_bytes = serde_json::to_vec(&config).expect("a config is plain data");
     let config_descriptor = put(store, media_type::CONFIG, &config_bytes)?;
     let descriptors = layers.iter().map(|l| l.descriptor.clone()).collect();
     let manifest = write_manifest(store, &config_descriptor, descriptors, annotations)?;
-    Ok(AssembledImage { config, config_descriptor, manifest, layers })
+    Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch })
 }
 
 /// Writes a manifest over a config and layers.
@@ -110,36 +120,29 @@ fn first_assembled(store: &Store, config: &ImageConfig) -> i64 {
     record.created
 }
 
-/// Gives every entry of the history a time: a layer's own, else that of the layer before.
+/// Gives every entry of the history that has none a time: the epoch, else that of its layer. The
+/// first `base` entries are an input: what they say stays.
 fn fill_times(
     config: &mut ImageConfig,
     layers: &[AssembledLayer],
     fallback: i64,
     epoch: Option<i64>,
+    base: usize,
 ) {
-    let rfc3339 = |seconds: i64| {
-        jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
-    };
-    let is_late = |time: &str| {
-        let parsed: Option<jiff::Timestamp> = time.parse().ok();
-        epoch.is_some_and(|epoch| {
-            parsed.is_none_or(|t| {
-                t.as_second() > epoch || t.as_second() == epoch && t.subsec_nanosecond() > 0
-            })
-        })
-    };
     let mut layers = layers.iter();
-    for entry in &mut config.history {
+    for (number, entry) in config.history.iter_mut().enumerate() {
         let layer = if entry.empty_layer { None } else { layers.next() };
-        if entry.created.is_none() {
+        if entry.created.is_none() || number >= base {
             let made = layer.and_then(|l| l.created).unwrap_or(fallback);
             entry.created = Some(rfc3339(epoch.unwrap_or(made)));
         }
-        if entry.created.as_deref().is_some_and(is_late) {
-            entry.created = epoch.map(rfc3339);
-        }
     }
     config.created = Some(rfc3339(epoch.unwrap_or(fallback)));
+}
+
+/// A time in seconds since 1970 as documents have it.
+fn rfc3339(seconds: i64) -> String {
+    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 #[cfg(test)]
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_those_of_the_layers_and_no_later_than_the_epoch() {
+    fn times_are_those_of_the_layers_or_the_epoch_and_the_base_keeps_its_own() {
         let layer = |created| {
             let digest = Digest::of(b"");
             let descriptor = Descriptor::new(media_type::LAYER, digest.clone(), 0);
@@ -191,16 +194,14 @@ mod tests {
         let base = "2001-01-01T00:00:00.5Z";
         for (epoch, expected) in [
             (None, [base, "1970-01-01T00:01:40Z", "1970-01-01T00:16:40Z", "1970-01-01T00:16:40Z"]),
-            (Some(50), ["1970-01-01T00:00:50Z"; 4]),
-            (Some(978_307_200), ["2001-01-01T00:00:00Z"; 4]),
             (
-                Some(978_307_201),
-                [base, "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z", "2001-01-01T00:00:01Z"],
+                Some(50),
+                [base, "1970-01-01T00:00:50Z", "1970-01-01T00:00:50Z", "1970-01-01T00:00:50Z"],
             ),
         ] {
             let mut config = ImageConfig { history: history("Llel"), ..ImageConfig::default() };
             config.history[0].created = Some(base.to_owned());
-            fill_times(&mut config, &layers, epoch.unwrap_or(1000), epoch);
+            fill_times(&mut config, &layers, epoch.unwrap_or(1000), epoch, 2);
             let times: Vec<&str> =
                 config.history.iter().filter_map(|h| h.created.as_deref()).collect();
             assert_eq!(times, expected, "{epoch:?}");

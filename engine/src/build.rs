@@ -14,7 +14,7 @@ use registry::{Client, Credentials};
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{self, AssembledImage};
+use crate::assemble::{self, AssembledImage, Parts};
 use crate::config::Config;
 use crate::error::BuildError;
 use crate::event::{Event, Progress};
@@ -25,7 +25,8 @@ use crate::layer_tar;
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache, Output};
+use crate::redate::{NewTimes, Redate};
+use crate::request::{BuildRequest, Entitlement, Epoch, NetworkMode, NoCache, Output, Rewrite};
 use crate::sandbox::Sandbox;
 use crate::steps::Steps;
 use crate::worker::{BuildWorker, Outputs, Tree, blocking, shipped, until};
@@ -184,6 +185,7 @@ impl Engine {
     ) -> Result<Outcome, BuildError> {
         let (definition, plans) = until(cancel, session.lower()).await?;
         session.tell_warnings(&plans);
+        session.check_times(&plans)?;
         let definition = Arc::new(definition);
         let targets: Vec<VertexId> =
             plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
@@ -339,17 +341,22 @@ impl Engine {
         let mut images = Vec::new();
         for (plan, tree) in plans.iter().zip(trees) {
             let mut assembled = layers.assembled(&tree).await?;
-            let epoch = session.request.source_date_epoch.or(plan.lowered.source_date_epoch);
-            if let Some(epoch) = epoch {
-                let store = self.store.clone();
-                assembled =
-                    crate::worker::blocking(move || crate::clamp::clamp(&store, assembled, epoch))
-                        .await?;
+            if let Some(times) = session.new_times(plan) {
+                let (store, layers) = (self.store.clone(), layers.clone());
+                let base = session.base_layers(plan);
+                assembled = blocking(move || {
+                    Redate { store: &store, layers: &layers, times }.all(assembled, base)
+                })
+                .await?;
             }
-            let config = plan.lowered.config.clone();
-            let annotations = &session.request.annotations;
-            let image = assemble::assemble(&self.store, config, assembled, epoch, annotations)?;
-            images.push((plan.platform.clone(), image));
+            let parts = Parts {
+                config: plan.lowered.config.clone(),
+                base_history: plan.lowered.base_history,
+                layers: assembled,
+                epoch: session.epoch(plan),
+                annotations: &session.request.annotations,
+            };
+            images.push((plan.platform.clone(), assemble::assemble(&self.store, parts)?));
         }
         let target = crate::export::target(&self.store, &images)?;
         Ok((images, target))
@@ -367,9 +374,52 @@ fn built(platform: &Platform, image: &AssembledImage) -> BuiltImage {
 impl Session {
     /// In what forms the layers are wanted; none when they get other times first.
     fn encodings(&self, plans: &[PlatformPlan]) -> Vec<Encoding> {
-        let is_clamped = self.request.source_date_epoch.is_some()
-            || plans.iter().any(|plan| plan.lowered.source_date_epoch.is_some());
-        if is_clamped { Vec::new() } else { layer_tar::encodings(&self.request.outputs) }
+        let is_redated = plans.iter().any(|plan| self.new_times(plan).is_some());
+        if is_redated { Vec::new() } else { layer_tar::encodings(&self.request.outputs) }
+    }
+
+    /// The time of the sources.
+    fn epoch(&self, plan: &PlatformPlan) -> Option<i64> {
+        match self.request.times.epoch {
+            Epoch::OfBuild => plan.lowered.source_date_epoch,
+            Epoch::Given(seconds) => Some(seconds),
+            Epoch::None => None,
+        }
+    }
+
+    /// What becomes of the times in the layers that the build makes.
+    fn new_times(&self, plan: &PlatformPlan) -> Option<NewTimes> {
+        let epoch = self.epoch(plan)?.max(0).unsigned_abs();
+        match self.request.times.rewrite {
+            Rewrite::Default | Rewrite::Later => Some(NewTimes::Later(epoch)),
+            Rewrite::All => Some(NewTimes::All(epoch)),
+            Rewrite::None => None,
+        }
+    }
+
+    /// How many of an image's layers are its base's.
+    fn base_layers(&self, plan: &PlatformPlan) -> usize {
+        let base = plan.lowered.base.as_ref().map(|request| &self.resolved[request]);
+        base.map_or(0, |image| image.config.rootfs.diff_ids.len())
+    }
+
+    /// Who asks for other times has to say which.
+    fn check_times(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
+        if plans.iter().all(|plan| self.epoch(plan).is_some()) {
+            return Ok(());
+        }
+        match self.request.times.rewrite {
+            Rewrite::Default | Rewrite::None => Ok(()),
+            Rewrite::Later => {
+                let message = "`rewrite-timestamp=true` changes nothing without SOURCE_DATE_EPOCH";
+                self.steps.warn(message.to_owned());
+                Ok(())
+            }
+            Rewrite::All => Err(BuildError::Input {
+                message: "`rewrite-timestamp=all` needs a time".to_owned(),
+                hint: Some("set SOURCE_DATE_EPOCH to seconds since 1970".to_owned()),
+            }),
+        }
     }
 
     /// Parses and lowers for every platform, resolving the images that lowering asks for.
@@ -471,7 +521,6 @@ impl Session {
                 .collect(),
             hostname: request.hostname.clone(),
             cgroup_parent: request.cgroup_parent.clone(),
-            source_date_epoch: request.source_date_epoch,
             entitlements: grants.collect(),
             multi_platform: request.platforms.len() > 1,
             syntax_warnings,

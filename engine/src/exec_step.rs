@@ -124,7 +124,7 @@ impl BuildWorker {
         let (machine, store) = (self.machine.clone(), self.store.clone());
         let (steps, stop) = (self.steps.clone(), stop.clone());
         blocking(move || {
-            let op = file_layer::copy_directory("/", None);
+            let op = file_layer::copy_directory("/", None, None);
             let digest = file_op::input_digest(&op, 0, &view).map_err(file_error)?;
             let mut encoder = Encoder::new("context snapshot");
             encoder.text(digest.expect("the input is only read").as_str());

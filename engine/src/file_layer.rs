@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use cache::layer::compress::Compression as Encoding;
 use cache::layer::{DirectoryOptions, Flavor, LayerSink, Lower, TarSink, Time};
 use cache::{LayerId, Snapshotter, Store};
-use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId};
+use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
@@ -206,8 +206,8 @@ pub(crate) fn file_error(error: FileOpError) -> BuildError {
 }
 
 /// An operation that copies what is in the directory `source` of input 0 to the root of an empty
-/// tree. `owner` replaces the owners of all files.
-pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>) -> FileOp {
+/// tree. `owner` replaces the owners of all files, `time` their times, in seconds since 1970.
+pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>, time: Option<i64>) -> FileOp {
     let owner = owner
         .map(|(uid, gid)| Owner { user: Some(OwnerId::Id(uid)), group: Some(OwnerId::Id(gid)) });
     let copy = CopyOp {
@@ -222,7 +222,7 @@ pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>) -> FileOp 
         create_dest_path: true,
         allow_wildcard: false,
         allow_empty_wildcard: true,
-        timestamp: None,
+        timestamp: time.map(|seconds| Timestamp { seconds, nanoseconds: 0 }),
         include_patterns: Vec::new(),
         exclude_patterns: Vec::new(),
         always_replace_existing: true,
@@ -238,24 +238,21 @@ pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>) -> FileOp 
     FileOp { actions: vec![action] }
 }
 
-/// Copies what is in the directory `source` of `view` to the directory `target`, outside of any
-/// layer.
+/// Does what [`copy_directory`] made with `view` as its input, outside of any layer.
 pub(crate) fn copy_out(
     machine: &Machine,
     scratch: &Path,
     view: &View,
-    source: &str,
-    owner: Option<(u32, u32)>,
+    op: &FileOp,
     target: &Path,
 ) -> Result<(), FileOpError> {
-    let op = copy_directory(source, owner);
     let options = || DirectoryOptions {
         flavor: Flavor::Plain,
         ignore_owner: machine.host().single_id(),
         lower: Lower::none(),
     };
     let inputs = [Some(view)];
-    let job = copy_job(machine, scratch, &op, &inputs);
+    let job = copy_job(machine, scratch, op, &inputs);
     file_op::apply(&job, Target::Directory { path: target, options: &options, previous: None })?;
     Ok(())
 }
@@ -278,14 +275,15 @@ fn copy_job<'a>(
     }
 }
 
-/// Writes all files of `view` to `out` as a tar.
+/// Writes all files of `view` to `out` as a tar, with other times where there is a `time`.
 pub(crate) fn write_all(
     machine: &Machine,
     scratch: &Path,
     view: &View,
+    time: Option<i64>,
     out: impl Write + Send,
 ) -> Result<(), FileOpError> {
-    let op = copy_directory("/", None);
+    let op = copy_directory("/", None, time);
     let inputs = [Some(view)];
     let job = copy_job(machine, scratch, &op, &inputs);
     let mut sink = TarSink::new(out);

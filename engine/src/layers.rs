@@ -165,6 +165,11 @@ impl Layers {
         self.shelf.damaged.load(Ordering::Relaxed)
     }
 
+    /// A layer that the store had a moment ago: it is absent from now on, and the build starts again.
+    pub(crate) fn lost(&self, id: &LayerId) -> BuildError {
+        self.shelf.lost(id)
+    }
+
     /// Unpacks layers of `image` while their blobs arrive, if `wanted`. The trees count when the
     /// blobs turn out to be good: see [`Layers::directories`].
     pub(crate) fn unpack_early(&self, image: &ResolvedImage, wanted: bool) -> Begun {

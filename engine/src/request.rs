@@ -50,8 +50,8 @@ pub struct BuildRequest {
     pub tags: Vec<Reference>,
     /// `--output`; empty means that the image lands in the store.
     pub outputs: Vec<Output>,
-    /// `SOURCE_DATE_EPOCH`: seconds, from the client's environment.
-    pub source_date_epoch: Option<i64>,
+    /// Times in what is written out.
+    pub times: Times,
     /// `--annotation key=value` on the manifest.
     pub annotations: BTreeMap<String, String>,
 }
@@ -157,6 +157,41 @@ pub enum Entitlement {
     NetworkHost,
     /// `RUN --security=insecure`
     SecurityInsecure,
+}
+
+/// What outputs say about times. There is one image for all of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// `source-date-epoch=`
+    pub epoch: Epoch,
+    /// `rewrite-timestamp=`
+    pub rewrite: Rewrite,
+}
+
+/// The time of the sources.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Epoch {
+    /// What the build argument `SOURCE_DATE_EPOCH` says, or its default in the Dockerfile.
+    #[default]
+    OfBuild,
+    /// This one, in seconds since 1970.
+    Given(i64),
+    /// None: times stay what they are.
+    None,
+}
+
+/// Which times in the layers that the build makes become the time of the sources, where there is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Later ones, since nothing else was asked for.
+    #[default]
+    Default,
+    /// Later ones (`true`).
+    Later,
+    /// All of them (`all`).
+    All,
+    /// None (`false`).
+    None,
 }
 
 /// Where a result goes.

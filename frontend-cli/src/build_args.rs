@@ -8,6 +8,7 @@ mod output;
 pub(crate) mod quantity;
 mod refused;
 mod secret;
+mod times;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use engine::GraphFormat;
 use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, Output,
-    PullPolicy,
+    PullPolicy, Times,
 };
 use oci::{Platform, Reference};
 
@@ -69,12 +70,12 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     let (context, dockerfile, standard_input) = inputs(&args)?;
     let outputs = outputs(&args, environment)?;
     let build_args = build_args(&args, environment)?;
+    check_epoch(&build_args, environment)?;
     let request = BuildRequest {
         dockerfile,
         context,
         named_contexts: named_contexts(&args.build_contexts)?,
         target: args.target.clone().filter(|target| !target.is_empty()),
-        source_date_epoch: source_date_epoch(&build_args, environment)?,
         build_args,
         labels: labels(&args.labels)?,
         platforms: platforms(&args.platform, environment)?,
@@ -94,6 +95,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         jobs: args.jobs.as_deref().map(|jobs| quantity::positive("--jobs", jobs)).transpose()?,
         tags: outputs.tags,
         outputs: outputs.outputs,
+        times: outputs.times,
         annotations: outputs.annotations,
     };
     Ok(Build {
@@ -180,6 +182,7 @@ struct Outputs {
     outputs: Vec<Output>,
     tags: Vec<Reference>,
     annotations: BTreeMap<String, String>,
+    times: Times,
 }
 
 fn outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs, UsageError> {
@@ -200,6 +203,12 @@ fn outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs, Usage
             ))
             .with_hint("use `--tag`"));
         }
+        result.times = times::merge(result.times, parsed.times).map_err(|attribute| {
+            UsageError::new(format!(
+                "`--output {text}`: another output has a different `{attribute}`"
+            ))
+            .with_hint("all outputs of a build are the same image: give them the same times")
+        })?;
         result.outputs.push(parsed.output);
         result.tags.extend(parsed.names);
         result.annotations.extend(parsed.annotations);
@@ -283,19 +292,24 @@ fn build_args(
     Ok(result)
 }
 
-/// The time that all times become. What is no number (`context`) is the engine's to find out.
-fn source_date_epoch(
+/// A variable of the environment says what time it is, or nothing. Names of what has one (`context`) are
+/// for `--build-arg`.
+fn check_epoch(
     build_args: &BTreeMap<String, String>,
     environment: &Environment,
-) -> Result<Option<i64>, UsageError> {
+) -> Result<(), UsageError> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
-    let Some(value) = build_args.get(NAME) else { return Ok(None) };
-    match value.parse() {
-        Ok(seconds) => Ok(Some(seconds)),
-        Err(_) if environment.text(NAME) == Some(value) => Err(UsageError::new(format!(
-            "the environment variable {NAME} is `{value}`, which is no number of seconds"
-        ))),
-        Err(_) => Ok(None),
+    match build_args.get(NAME) {
+        Some(value)
+            if !value.is_empty()
+                && value.parse::<i64>().is_err()
+                && environment.text(NAME) == Some(value) =>
+        {
+            Err(UsageError::new(format!(
+                "the environment variable {NAME} is `{value}`, which is not a number of seconds"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::tree::{self, View};
 use crate::worker::blocking;
 
 /// Writes each image's files to `dest`, into a folder a platform if asked, or if there are several.
-/// Files belong to the caller.
+/// Files belong to the caller. Where there is a time of the sources, all of them have it.
 pub(crate) async fn to_directory(
     export: &Export<'_>,
     dest: &Path,
@@ -36,15 +36,15 @@ async fn write_directories(
     let split = platform_split.unwrap_or(export.images.len() > 1);
     for (platform, image) in export.images {
         let target = if split { dest.join(folder(platform)) } else { dest.to_owned() };
-        let view = view(export, image).await?;
+        let (view, epoch) = (view(export, image).await?, image.epoch);
         let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
-        let write = blocking(move || write_files(&machine, &scratch, &view, &target));
+        let write = blocking(move || write_files(&machine, &scratch, &view, epoch, &target));
         verified(export, image, write).await?;
     }
     Ok(())
 }
 
-/// Writes the one image's files as a tar.
+/// Writes the one image's files as a tar, with times as [`to_directory`].
 pub(crate) async fn to_tar(export: &Export<'_>, dest: &Destination) -> Result<(), BuildError> {
     let [(_, image)] = export.images else {
         return Err(BuildError::refused("`type=tar` takes one platform"));
@@ -53,8 +53,8 @@ pub(crate) async fn to_tar(export: &Export<'_>, dest: &Destination) -> Result<()
     let (stop, dest) = (export.stop.clone(), dest.clone());
     let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
     let written = async {
-        let view = view(export, image).await?;
-        let write = blocking(move || write_tar(&machine, &scratch, &view, &dest, &stop));
+        let (view, epoch) = (view(export, image).await?, image.epoch);
+        let write = blocking(move || write_tar(&machine, &scratch, &view, epoch, &dest, &stop));
         verified(export, image, write).await
     };
     step.ended(written.await)
@@ -91,6 +91,7 @@ fn write_files(
     machine: &Machine,
     scratch: &Path,
     view: &View,
+    epoch: Option<i64>,
     target: &Path,
 ) -> Result<(), BuildError> {
     let failed = |e: &dyn std::error::Error| {
@@ -98,20 +99,23 @@ fn write_files(
     };
     std::fs::create_dir_all(target).map_err(|e| failed(&e))?;
     // Root of this namespace is the caller.
-    file_layer::copy_out(machine, scratch, view, "/", Some((0, 0)), target).map_err(|e| failed(&e))
+    let op = file_layer::copy_directory("/", Some((0, 0)), epoch);
+    file_layer::copy_out(machine, scratch, view, &op, target).map_err(|e| failed(&e))
 }
 
 fn write_tar(
     machine: &Machine,
     scratch: &Path,
     view: &View,
+    epoch: Option<i64>,
     dest: &Destination,
     stop: &CancellationToken,
 ) -> Result<(), BuildError> {
     let write = |out: &mut (dyn std::io::Write + Send)| {
         let out = Stoppable::new(out, stop);
         let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
-        file_layer::write_all(machine, scratch, view, &mut out).map_err(std::io::Error::other)?;
+        file_layer::write_all(machine, scratch, view, epoch, &mut out)
+            .map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
     };
     let written = match dest {

@@ -20,6 +20,9 @@ use crate::stop::Stoppable;
 
 pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
+/// Annotation: when an image was made.
+const CREATED: &str = "org.opencontainers.image.created";
+
 /// What a tar's members are made of.
 const BLOCK: u64 = 512;
 
@@ -142,15 +145,31 @@ impl Layout<'_> {
 
     /// The image as the index names it: once a tag.
     fn named(&self) -> Vec<Descriptor> {
+        let top = self.described();
         let named = |name: &Reference| {
-            let mut descriptor = self.top.clone();
+            let mut descriptor = top.clone();
             descriptor.annotations.extend(name_annotations(&name.with_default_tag()));
             descriptor
         };
         match self.tags {
-            [] => vec![self.top.clone()],
+            [] => vec![top],
             tags => tags.iter().map(named).collect(),
         }
+    }
+
+    /// The image, with what BuildKit's index says of one: its platform, if there is one, and when it was
+    /// made.
+    fn described(&self) -> Descriptor {
+        let mut top = self.top.clone();
+        if let [(_, image)] = self.images {
+            top.platform = Some(image.config.platform());
+        }
+        let created = self.images.first().and_then(|(_, image)| image.config.created.clone());
+        let annotations = &mut top.annotations;
+        if let Some(created) = created {
+            annotations.entry(CREATED.to_owned()).or_insert(created);
+        }
+        top
     }
 
     /// Docker's format knows no platforms, and a name stands for one image: that of this machine's

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::{
     BuildError, BuildRequest, Compression, CompressionAlgorithm, ContextSource, Destination,
     DockerfileSource, Engine, EngineOptions, Event, NetworkMode, NoCache, Outcome, Output,
-    Progress, PullPolicy,
+    Progress, PullPolicy, request::Times,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -79,7 +79,7 @@ impl World {
             jobs: None,
             tags: Vec::new(),
             outputs: Vec::new(),
-            source_date_epoch: None,
+            times: Times::default(),
             annotations: BTreeMap::new(),
         }
     }

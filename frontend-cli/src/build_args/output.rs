@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::request::{Compression, CompressionAlgorithm, Destination, Output};
+use engine::request::{Compression, CompressionAlgorithm, Destination, Output, Rewrite, Times};
 use oci::Reference;
 
-use super::csv;
+use super::{csv, times};
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::spelling::boolean;
@@ -20,6 +20,8 @@ pub(super) struct Parsed {
     pub(super) names: Vec<Reference>,
     /// `annotation.KEY=`, `annotation-manifest.KEY=`
     pub(super) annotations: BTreeMap<String, String>,
+    /// `source-date-epoch=`, `rewrite-timestamp=`
+    pub(super) times: Times,
 }
 
 /// Reads one `--output`: a directory, `-`, or `type=…` with its attributes.
@@ -34,7 +36,12 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Parsed, Usa
         _ => None,
     };
     let parsed = match output {
-        Some(output) => Parsed { output, names: Vec::new(), annotations: BTreeMap::new() },
+        Some(output) => Parsed {
+            output,
+            names: Vec::new(),
+            annotations: BTreeMap::new(),
+            times: Times::default(),
+        },
         None => Attributes::read(text)?.into_output()?,
     };
     if environment.stdout_is_terminal && writes_stdout(&parsed.output) {
@@ -83,14 +90,20 @@ impl<'a> Attributes<'a> {
 
     fn into_output(mut self) -> Result<Parsed, UsageError> {
         let annotations = self.take_annotations();
+        let mut times = self.epoch()?;
         let mut names = Vec::new();
         let output = match self.kind.as_str() {
-            "image" => self.image(&mut names)?,
+            "image" => {
+                times.rewrite = self.rewrite()?;
+                self.image(&mut names)?
+            }
             "oci" => {
+                times.rewrite = self.rewrite()?;
                 let (dest, tar, compression) = self.layout(&mut names)?;
                 Output::Oci { dest: dest.unwrap_or(Destination::Stdout), tar, compression }
             }
             "docker" => {
+                times.rewrite = self.rewrite()?;
                 let (dest, tar, compression) = self.layout(&mut names)?;
                 match dest {
                     Some(dest) => Output::Docker { dest, tar, compression },
@@ -123,7 +136,7 @@ impl<'a> Attributes<'a> {
             return Err(self.invalid("files carry no annotations"));
         }
         match self.rest.pop_first() {
-            None => Ok(Parsed { output, names, annotations }),
+            None => Ok(Parsed { output, names, annotations, times }),
             Some((key, value)) => Err(self.unknown(&key, &value)),
         }
     }
@@ -138,7 +151,6 @@ impl<'a> Attributes<'a> {
             return Err(self.refused("store=false", "the store is where images go"));
         }
         self.only_oci_media_types()?;
-        self.only_off("rewrite-timestamp")?;
         Ok(Output::Image { names: std::mem::take(names) })
     }
 
@@ -154,7 +166,6 @@ impl<'a> Attributes<'a> {
             return Err(self.invalid("`tar=false` wants a directory in `dest`"));
         }
         self.only_oci_media_types()?;
-        self.only_off("rewrite-timestamp")?;
         Ok((dest, tar, self.compression()?))
     }
 
@@ -235,11 +246,25 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn only_off(&mut self, key: &str) -> Result<(), UsageError> {
-        match self.flag(key)? {
-            Some(true) => Err(self.unknown(key, "true")),
-            _ => Ok(()),
+    fn epoch(&mut self) -> Result<Times, UsageError> {
+        let Some(value) = self.rest.remove("source-date-epoch") else {
+            return Ok(Times::default());
+        };
+        match times::epoch(&value) {
+            Some(epoch) => Ok(Times { epoch, ..Times::default() }),
+            None => Err(self.invalid(&format!(
+                "`source-date-epoch={value}`: want seconds since 1970, or nothing for no time"
+            ))),
         }
+    }
+
+    fn rewrite(&mut self) -> Result<Rewrite, UsageError> {
+        let Some(value) = self.rest.remove("rewrite-timestamp") else {
+            return Ok(Rewrite::default());
+        };
+        times::rewrite(&value).ok_or_else(|| {
+            self.invalid(&format!("`rewrite-timestamp={value}`: want `true`, `false` or `all`"))
+        })
     }
 
     fn flag(&mut self, key: &str) -> Result<Option<bool>, UsageError> {
@@ -263,7 +288,6 @@ impl<'a> Attributes<'a> {
 
     fn unknown(&self, key: &str, value: &str) -> UsageError {
         let hint = match key {
-            "source-date-epoch" => "set SOURCE_DATE_EPOCH in the environment",
             "dest" => "an image in the store is no file; `type=oci` writes one",
             "compression" | "compression-level" | "force-compression" => {
                 "layers are compressed where they leave the store: `type=oci`, `type=docker`"

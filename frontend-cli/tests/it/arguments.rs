@@ -39,6 +39,8 @@ const HONOURED: &str = "
     -o type=tar,dest=a.tar .
     --output 'type=image,\"name=a,b:2\",push=false,annotation.Key=v' .
     -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
+    -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
+    -o type=local,dest=out,source-date-epoch= .
     --load -o out .
     --iidfile id .
     --metadata-file meta.json .
@@ -152,8 +154,12 @@ const REFUSED: &str = "
     -o type=oci,dest=x,compression-level=10 .
     -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
     -o type=oci,dest=x,oci-mediatypes=false .
-    -o type=oci,dest=x,rewrite-timestamp=true .
-    -o type=oci,dest=x,source-date-epoch=1 .
+    -o type=oci,dest=x,rewrite-timestamp=some .
+    -o type=local,dest=x,rewrite-timestamp=true .
+    -o type=oci,dest=x,source-date-epoch=-1 .
+    -o type=oci,dest=x,source-date-epoch=253402300800 .
+    -o type=oci,dest=x,source-date-epoch=1 -o type=local,dest=y,source-date-epoch= .
+    -o type=image,rewrite-timestamp=true -o type=oci,dest=x,rewrite-timestamp=all .
     -o type=oci,dest=x,tar=maybe .
     -o type=oci,tar=false .
     -o type=oci,dest=x,attestation-inline=true .
@@ -349,7 +355,14 @@ fn what_was_typed_becomes_what_is_meant() {
         -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
             tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
             outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            times: Times { epoch: OfBuild, rewrite: None,},
             annotations: { "k": "v",},},
+        -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
+            outputs: [ Tar { dest: Path( "a.tar",),}, Image { names: [],},],
+            times: Times { epoch: Given( 5,), rewrite: All,},
+        -o type=local,dest=out,source-date-epoch= .
+            outputs: [ Local { dest: "out", platform_split: None,},],
+            times: Times { epoch: None, rewrite: Default,},
         --load -o out .
             outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [],},],
         --iidfile id .
@@ -596,11 +609,20 @@ fn what_cannot_be_is_refused_by_name() {
         -o type=oci,dest=x,oci-mediatypes=false .
             error: `--output type=oci,dest=x,oci-mediatypes=false`: `oci-mediatypes=false` is not supported
               hint: images have OCI media types
-        -o type=oci,dest=x,rewrite-timestamp=true .
-            error: `--output type=oci,dest=x,rewrite-timestamp=true`: `rewrite-timestamp=true` is not supported
-        -o type=oci,dest=x,source-date-epoch=1 .
-            error: `--output type=oci,dest=x,source-date-epoch=1`: `source-date-epoch=1` is not supported
-              hint: set SOURCE_DATE_EPOCH in the environment
+        -o type=oci,dest=x,rewrite-timestamp=some .
+            error: `--output type=oci,dest=x,rewrite-timestamp=some`: `rewrite-timestamp=some`: want `true`, `false` or `all`
+        -o type=local,dest=x,rewrite-timestamp=true .
+            error: `--output type=local,dest=x,rewrite-timestamp=true`: `rewrite-timestamp=true` is not supported
+        -o type=oci,dest=x,source-date-epoch=-1 .
+            error: `--output type=oci,dest=x,source-date-epoch=-1`: `source-date-epoch=-1`: want seconds since 1970, or nothing for no time
+        -o type=oci,dest=x,source-date-epoch=253402300800 .
+            error: `--output type=oci,dest=x,source-date-epoch=253402300800`: `source-date-epoch=253402300800`: want seconds since 1970, or nothing for no time
+        -o type=oci,dest=x,source-date-epoch=1 -o type=local,dest=y,source-date-epoch= .
+            error: `--output type=local,dest=y,source-date-epoch=`: another output has a different `source-date-epoch`
+              hint: all outputs of a build are the same image: give them the same times
+        -o type=image,rewrite-timestamp=true -o type=oci,dest=x,rewrite-timestamp=all .
+            error: `--output type=oci,dest=x,rewrite-timestamp=all`: another output has a different `rewrite-timestamp`
+              hint: all outputs of a build are the same image: give them the same times
         -o type=oci,dest=x,tar=maybe .
             error: `--output type=oci,dest=x,tar=maybe`: `tar=maybe`: want `true` or `false`
         -o type=oci,tar=false .
@@ -750,16 +772,13 @@ fn the_environment_fills_in() {
             .
                 build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
                 platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
-                source_date_epoch: Some( 1700000000,),
                 progress: Json,
             --platform linux/amd64 --progress plain --build-arg HTTP_PROXY= --build-arg SOURCE_DATE_EPOCH=5 .
                 build_args: { "HTTP_PROXY": "", "SOURCE_DATE_EPOCH": "5", "no_proxy": "localhost",},
                 platforms: [ Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},],
-                source_date_epoch: Some( 5,),
             -q .
                 build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
                 platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
-                source_date_epoch: Some( 1700000000,),
                 progress: Quiet,
         "#]],
     );
@@ -773,7 +792,7 @@ fn the_environment_fills_in() {
         &wrong,
         &expect![[r#"
             .
-                error: the environment variable SOURCE_DATE_EPOCH is `yesterday`, which is no number of seconds
+                error: the environment variable SOURCE_DATE_EPOCH is `yesterday`, which is not a number of seconds
             --build-arg SOURCE_DATE_EPOCH=1 .
                 error: DOCKER_DEFAULT_PLATFORM: `/` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
         "#]],
