@@ -424,6 +424,8 @@ impl Session {
 
     /// Parses and lowers for every platform, resolving the images that lowering asks for.
     async fn lower(&mut self) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
+        parser::frontend::check(&self.input.text, &self.request.build_args)
+            .map_err(|foreign| self.dockerfile_error(vec![foreign]))?;
         let parsed = parser::parse(&self.input.text);
         if parsed.diagnostics.iter().any(|d| d.severity == parser::Severity::Error) {
             return Err(self.dockerfile_error(parsed.diagnostics));

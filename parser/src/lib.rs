@@ -30,6 +30,7 @@ pub mod directive;
 pub mod duration;
 pub mod expand;
 pub mod flag;
+pub mod frontend;
 pub mod heredoc;
 pub mod json_form;
 mod line;
