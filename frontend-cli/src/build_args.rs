@@ -1,6 +1,7 @@
 //! What was typed after `mybuild build`, turned into what is meant: an [`engine::BuildRequest`] and
 //! what to do around it. Looks at the environment and at which files exist, reads nothing.
 
+mod arguments;
 pub mod csv;
 pub(crate) mod host;
 pub mod option;
@@ -69,14 +70,13 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     refused::check(&args)?;
     let (context, dockerfile, standard_input) = inputs(&args)?;
     let outputs = outputs(&args, environment)?;
-    let build_args = build_args(&args, environment)?;
-    check_epoch(&build_args, environment)?;
+    let arguments = arguments::resolve(&args, environment)?;
     let request = BuildRequest {
         dockerfile,
         context,
         named_contexts: named_contexts(&args.build_contexts)?,
         target: args.target.clone().filter(|target| !target.is_empty()),
-        build_args,
+        build_args: arguments.all,
         labels: labels(&args.labels)?,
         platforms: platforms(&args.platform, environment)?,
         no_cache: no_cache(&args),
@@ -105,7 +105,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         progress: progress(&args, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
-        warnings: refused::without_effect(&args),
+        warnings: [arguments.warnings, refused::without_effect(&args)].concat(),
     })
 }
 
@@ -259,58 +259,6 @@ fn annotation(text: &str) -> Result<(String, String), UsageError> {
         return Err(invalid("the key is empty"));
     }
     Ok((key.to_owned(), value.to_owned()))
-}
-
-/// Names of proxy variables; each counts in lower case, too.
-const PROXIES: &[&str] = &["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"];
-
-/// `--build-arg`, and what the environment adds: proxies and `SOURCE_DATE_EPOCH`.
-fn build_args(
-    args: &BuildArgs,
-    environment: &Environment,
-) -> Result<BTreeMap<String, String>, UsageError> {
-    let mut result = BTreeMap::new();
-    for text in &args.build_args {
-        let (name, value) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value)),
-            None => (text.as_str(), environment.text(text)),
-        };
-        if name.is_empty() {
-            return Err(UsageError::new(format!("`--build-arg {text}`: the name is empty")));
-        }
-        // A bare name that is not set says nothing: the Dockerfile's default counts.
-        if let Some(value) = value {
-            result.insert(name.to_owned(), value.to_owned());
-        }
-    }
-    let proxies = PROXIES.iter().flat_map(|name| [(*name).to_owned(), name.to_lowercase()]);
-    for name in proxies.chain(["SOURCE_DATE_EPOCH".to_owned()]) {
-        if let Some(value) = environment.text(&name).filter(|value| !value.is_empty()) {
-            result.entry(name).or_insert_with(|| value.to_owned());
-        }
-    }
-    Ok(result)
-}
-
-/// A variable of the environment says what time it is, or nothing. Names of what has one (`context`) are
-/// for `--build-arg`.
-fn check_epoch(
-    build_args: &BTreeMap<String, String>,
-    environment: &Environment,
-) -> Result<(), UsageError> {
-    const NAME: &str = "SOURCE_DATE_EPOCH";
-    match build_args.get(NAME) {
-        Some(value)
-            if !value.is_empty()
-                && value.parse::<i64>().is_err()
-                && environment.text(NAME) == Some(value) =>
-        {
-            Err(UsageError::new(format!(
-                "the environment variable {NAME} is `{value}`, which is not a number of seconds"
-            )))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {

@@ -15,6 +15,7 @@ mod guards;
 mod images;
 mod results;
 mod screen;
+mod settings;
 mod shown;
 mod standard_input;
 

@@ -1,0 +1,207 @@
+//! Every build argument and variable that steers Docker, buildx or BuildKit, by the table.
+
+use std::fmt::Write as _;
+use std::process::Command;
+
+use expect_test::expect_file;
+use frontend_cli::build_args::resolve;
+use frontend_cli::cli::Subcommand;
+use frontend_cli::environment::Environment;
+use frontend_cli::settings::{Place, SETTINGS, Setting, Stance};
+
+/// What `--print=dag` shows of everything that an argument may change.
+const DOCKERFILE: &str = "# syntax=docker/dockerfile:1
+ARG SOURCE_DATE_EPOCH
+FROM scratch AS Last
+ARG BUILDPLATFORM BUILDOS BUILDOSVERSION BUILDARCH BUILDVARIANT SOURCE_DATE_EPOCH
+ARG TARGETPLATFORM TARGETOS TARGETOSVERSION TARGETARCH TARGETVARIANT TARGETSTAGE
+RUN --mount=type=cache,target=/cache env
+";
+
+/// A value that asks for something.
+fn value(name: &str) -> &'static str {
+    match name {
+        "BUILDKIT_DOCKERFILE_CHECK" => "error=true",
+        "BUILDKIT_PROGRESS" => "json",
+        "DOCKER_CONFIG" => concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/docker"),
+        "DOCKER_DEFAULT_PLATFORM" => "linux/arm64",
+        _ => "7",
+    }
+}
+
+/// The name itself, or one of those it stands for.
+fn example(setting: &Setting) -> String {
+    setting.name.replace('*', "X")
+}
+
+/// Those that the process looks at before or after the words have a meaning.
+fn is_outside(name: &str) -> bool {
+    matches!(name, "CLICOLOR_FORCE" | "MYBUILD_CONFIG" | "MYBUILD_ROOT" | "NO_COLOR")
+}
+
+/// What the words mean in an environment: everything, or the error.
+fn meaning(words: &[&str], variables: &[(&str, &str)]) -> Result<(String, Vec<String>), String> {
+    let argv = ["mybuild"].iter().chain(words).map(Into::into).collect();
+    let Ok(cli) = frontend_cli::read(argv) else { panic!("{words:?} are a command line") };
+    let Subcommand::Build(args) = cli.command else { panic!("{words:?} are not a build") };
+    let variables = variables.iter().chain(&[("TERM", "xterm")]);
+    let environment = Environment {
+        variables: variables.map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+        stdout_is_terminal: true,
+        stderr_is_terminal: true,
+    };
+    let mut build =
+        resolve(&args, &environment).map_err(|e| format!("{}: {:?}", e.message, e.hint))?;
+    let warnings = std::mem::take(&mut build.warnings);
+    Ok((format!("{build:?}"), warnings))
+}
+
+/// What the program does with `words` and `variables`.
+fn outcome(words: &[&str], variables: &[(&str, &str)]) -> String {
+    let directory = tempfile::tempdir().expect("a directory");
+    std::fs::write(directory.path().join("Dockerfile"), DOCKERFILE).expect("written");
+    let output = Command::new(env!("CARGO_BIN_EXE_mybuild"))
+        .env_clear()
+        .env("MYBUILD_ROOT", directory.path().join("store"))
+        .envs(variables.iter().copied())
+        .args(["build", "--print=dag=json"])
+        .args(words)
+        .arg(".")
+        .current_dir(directory.path())
+        .output()
+        .expect("mybuild runs");
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).expect("UTF-8");
+    format!("{:?}\n{text}", output.status.code())
+}
+
+#[test]
+fn every_setting_is_honoured_refused_named_or_meaningless() {
+    let mut walked = 0;
+    for setting in SETTINGS {
+        let (name, value) = (example(setting), value(setting.name));
+        if setting.place != Place::Argument && !is_outside(&name) {
+            let tells = |value: &str, words: &[&str]| meaning(words, &[(&name, value)]);
+            check(setting, &name, &tells(value, &["."]), &meaning(&["."], &[]));
+            let words = ["--metadata-file", "x", "."];
+            check_metadata(setting, &name, &tells(value, &words));
+            assert_eq!(tells("", &["."]), meaning(&["."], &[]), "{name} is empty");
+        }
+        // Those that reach the process alone are in no graph.
+        if setting.place != Place::Variable && !name.to_lowercase().ends_with("_proxy") {
+            let argument = format!("--build-arg={name}={value}");
+            match setting.stance {
+                Stance::Honoured(_) => {
+                    assert_ne!(outcome(&[&argument], &[]), outcome(&[], &[]), "{name}");
+                }
+                _ => {
+                    let plain = meaning(&[&format!("--build-arg={name}="), "."], &[]);
+                    let plain = plain.map(|(build, told)| {
+                        let (empty, full) =
+                            (format!("{name:?}: \"\""), format!("{name:?}: {value:?}"));
+                        (build.replace(&empty, &full), told)
+                    });
+                    check(setting, &name, &meaning(&[&argument, "."], &[]), &plain);
+                }
+            }
+        }
+        walked += 1;
+    }
+    assert!(walked > 60, "the walk found {walked} settings only");
+}
+
+type Meaning = Result<(String, Vec<String>), String>;
+
+/// Compares what a setting does with what the table says; `plain` is without it.
+fn check(setting: &Setting, name: &str, with: &Meaning, plain: &Meaning) {
+    let (plain_build, plain_warnings) = plain.as_ref().expect("without it all is well");
+    match (setting.stance, with) {
+        (Stance::Refused(hint), Err(error)) => {
+            assert!(error.contains(name) && error.contains(hint), "{name}: {error}");
+        }
+        (Stance::Honoured(_), Ok((build, _))) => assert_ne!(build, plain_build, "{name}"),
+        // A value that it cannot have is noticed.
+        (Stance::Honoured(_), Err(error)) => assert!(error.contains(name), "{name}: {error}"),
+        (Stance::Unused(why), Ok((build, warnings))) => {
+            assert_eq!(build, plain_build, "{name}");
+            let [warning] = warnings.as_slice() else { panic!("{name}: {warnings:?}") };
+            assert!(warning.contains(name) && warning.ends_with(why), "{name}: {warning}");
+        }
+        (Stance::Meaningless(_) | Stance::RefusedInMetadata(_), Ok((build, warnings))) => {
+            assert_eq!((build, warnings), (plain_build, plain_warnings), "{name}");
+        }
+        (stance, with) => panic!("{name}: {stance:?}, but {with:?}"),
+    }
+}
+
+fn check_metadata(setting: &Setting, name: &str, with: &Meaning) {
+    let Stance::RefusedInMetadata(hint) = setting.stance else { return };
+    let error = with.as_ref().expect_err(name);
+    assert!(error.contains(name) && error.contains(hint), "{name}: {error}");
+}
+
+#[test]
+fn what_the_process_looks_at_is_honoured() {
+    let error = ("--build-arg=BUILDKIT_SYNTAX=other", ("CLICOLOR_FORCE", "1"));
+    let told = |variables: &[(&str, &str)]| outcome(&[error.0], variables);
+    assert_ne!(told(&[error.1]), told(&[]), "CLICOLOR_FORCE");
+    assert_eq!(told(&[error.1, ("NO_COLOR", "1")]), told(&[]), "NO_COLOR");
+    let nowhere = outcome(&[], &[("MYBUILD_ROOT", "/dev/null/x")]);
+    assert!(nowhere.contains("/dev/null/x"), "{nowhere}");
+    let no_file = outcome(&[], &[("MYBUILD_CONFIG", "/dev/null/x")]);
+    assert!(no_file.contains("/dev/null/x"), "{no_file}");
+}
+
+#[test]
+fn dockers_proxies_count_before_those_of_the_environment() {
+    let docker = ("DOCKER_CONFIG", value("DOCKER_CONFIG"));
+    let variables = [docker, ("http_proxy", "http://mine"), ("all_proxy", "http://all")];
+    let (build, _) = meaning(&["--build-arg", "no_proxy=typed", "."], &variables).expect("good");
+    let arguments = build.split("build_args: ").nth(1).and_then(|rest| rest.split('}').next());
+    assert_eq!(
+        arguments,
+        Some(
+            "{\"HTTPS_PROXY\": \"http://docker:2\", \"HTTP_PROXY\": \"http://docker:1\", \
+             \"all_proxy\": \"http://all\", \"no_proxy\": \"typed\""
+        )
+    );
+}
+
+#[test]
+fn the_page_lists_every_setting() {
+    let mut page = "# Settings of Docker, buildx and BuildKit
+
+Build arguments and environment variables that steer a build elsewhere, and what becomes of each here. *Honoured*: it does
+what it does there. *Refused*: the build ends with exit code 2 unless the value turns it off (empty, `0`, `false`,
+`disabled`). *Not used*: a warning says so. *No meaning*: it concerns something that there is not here. Any other `--build-arg`
+is a value for an `ARG`, and a warning says so where no `ARG` has its name.
+
+| name | set as | | |
+|---|---|---|---|
+"
+    .to_owned();
+    for setting in SETTINGS {
+        let place = match setting.place {
+            Place::Argument => "build argument",
+            Place::Variable => "variable",
+            Place::Both => "either",
+        };
+        let (stance, why) = match setting.stance {
+            Stance::Honoured(what) => ("honoured", what),
+            Stance::Refused(hint) => ("refused", hint),
+            Stance::RefusedInMetadata(hint) => ("refused with `--metadata-file`", hint),
+            Stance::Unused(why) => ("not used", why),
+            Stance::Meaningless(why) => ("no meaning", why),
+        };
+        let _ = writeln!(page, "| `{}` | {place} | {stance} | {why} |", setting.name);
+    }
+    page.push_str(
+        "\nThe proxies of Docker's `config.json` (`proxies.default`) are those of the environment, unless `--build-arg` gives\n\
+         another: they reach the steps, but neither image nor cache.\n",
+    );
+    expect_file!["../../../docs/settings.md"].assert_eq(&page);
+}
+
+#[test]
+fn settings_are_sorted() {
+    assert!(SETTINGS.is_sorted_by_key(|setting| setting.name));
+}
