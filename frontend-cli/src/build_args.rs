@@ -164,13 +164,13 @@ fn context(text: &OsStr) -> Result<ContextSource, UsageError> {
 /// What the system says, without its number.
 fn told(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::NotFound => "no such directory or command".to_owned(),
+        std::io::ErrorKind::NotFound => "no such directory".to_owned(),
         kind => kind.to_string(),
     }
 }
 
 /// A Git or HTTP address, by the rules Docker tells them from paths.
-fn remote(text: &OsStr) -> Option<&str> {
+pub(crate) fn remote(text: &OsStr) -> Option<&str> {
     const PREFIXES: &[&str] =
         &["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"];
     text.to_str().filter(|text| PREFIXES.iter().any(|prefix| text.starts_with(prefix)))

@@ -9,6 +9,7 @@ pub mod build_args;
 pub mod cli;
 pub mod commands;
 pub mod diagnostics;
+mod docker_commands;
 mod docker_config;
 pub mod docker_units;
 pub mod environment;
@@ -37,6 +38,7 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 use crate::cli::{Cli, GlobalArgs};
 use crate::commands::Command;
 use crate::environment::Environment;
+use crate::error::UsageError;
 use crate::exit::Exit;
 
 /// What the async part of a command is.
@@ -46,17 +48,31 @@ pub type Work = Pin<Box<dyn Future<Output = Exit>>>;
 /// printed when this gives an [`Exit`].
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
     let environment = Environment::of_process();
-    let cli = read(argv.into_iter().collect()).map_err(|error| exit::of_clap(&error))?;
+    let cli = read(argv.into_iter().collect()).map_err(|error| match error {
+        ReadError::Usage(error) => error::report(&error.into(), false),
+        ReadError::Syntax(error) => exit::of_clap(&error),
+    })?;
     let debug = cli.global.debug;
     Command::new(cli, &environment).map_err(|error| error::report(&error, debug))
 }
 
+/// Why the words of a command line cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The first word is not a command.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The words behind it are not what the command takes, or help is asked for.
+    #[error(transparent)]
+    Syntax(#[from] clap::Error),
+}
+
 /// The words of a command line, not yet their meaning.
-pub fn read(argv: Vec<OsString>) -> Result<Cli, clap::Error> {
+pub fn read(argv: Vec<OsString>) -> Result<Cli, ReadError> {
     let mut syntax = Cli::command();
-    let argv = spelling::normalize(&syntax, argv);
+    let argv = spelling::normalize(&syntax, argv)?;
     let mut matches = syntax.try_get_matches_from_mut(argv)?;
-    Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut syntax))
+    Ok(Cli::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut syntax))?)
 }
 
 /// Does what was asked. `block_on` runs async work to its end; it is called at most once, after

@@ -4,8 +4,19 @@
 //! - `mybuild image build`, `builder build`, `buildx build`, `buildx b` are `mybuild build`, and
 //!   `image ls` is `images`, and so on.
 //! - Docker's switches take `=true` and `=false`: `--no-cache=false` is no `--no-cache`.
+//!
+//! The first word is a command where Docker or this program has one of that name. Else it is a
+//! context if it looks like a path or an address, or if there is something of that name; what is
+//! left is a command that nobody knows.
 
 use std::ffi::{OsStr, OsString};
+use std::path::Path;
+
+use parser::suggest::{Case, nearest};
+
+use crate::build_args::remote;
+use crate::docker_commands;
+use crate::error::UsageError;
 
 /// Docker's two-word spellings: group, word, our command.
 const GROUPS: &[(&str, &str, &str)] = &[
@@ -23,7 +34,6 @@ const GROUPS: &[(&str, &str, &str)] = &[
     ("image", "ls", "images"),
     ("image", "prune", "prune"),
     ("image", "pull", "pull"),
-    ("image", "push", "push"),
     ("image", "remove", "rmi"),
     ("image", "rm", "rmi"),
     ("image", "save", "save"),
@@ -34,11 +44,14 @@ const GROUPS: &[(&str, &str, &str)] = &[
 ];
 
 /// The command line as `command` reads it. `argv[0]` is the program.
-pub fn normalize(command: &clap::Command, argv: Vec<OsString>) -> Vec<OsString> {
-    let mut argv = with_command(command, argv);
+pub fn normalize(
+    command: &clap::Command,
+    argv: Vec<OsString>,
+) -> Result<Vec<OsString>, UsageError> {
+    let mut argv = with_command(command, argv)?;
     let Some(name) = argv.get(command_position(command, &argv)).and_then(|word| word.to_str())
     else {
-        return argv;
+        return Ok(argv);
     };
     if let Some(subcommand) = command.find_subcommand(name) {
         let commands = [subcommand, command];
@@ -52,7 +65,7 @@ pub fn normalize(command: &clap::Command, argv: Vec<OsString>) -> Vec<OsString> 
         resolve_switches(&commands, &mut argv);
         argv.extend(theirs);
     }
-    argv
+    Ok(argv)
 }
 
 /// The first word from `at` on that is neither a flag nor a flag's value.
@@ -82,24 +95,74 @@ fn end_of_flags(commands: &[&clap::Command], argv: &[OsString], mut at: usize) -
 }
 
 /// Makes the command explicit.
-fn with_command(command: &clap::Command, mut argv: Vec<OsString>) -> Vec<OsString> {
+fn with_command(
+    command: &clap::Command,
+    mut argv: Vec<OsString>,
+) -> Result<Vec<OsString>, UsageError> {
     let at = command_position(command, &argv);
-    let Some(word) = argv.get(at) else { return argv };
+    let Some(word) = argv.get(at) else { return Ok(argv) };
     let next = argv.get(at + 1).and_then(|next| next.to_str());
-    if let Some(word) = word.to_str() {
-        if let Some((_, _, ours)) =
-            GROUPS.iter().find(|(group, second, _)| *group == word && Some(*second) == next)
-        {
-            argv.splice(at..at + 2, [OsString::from(ours)]);
-            return argv;
-        }
-        let known = word == "help" || command.find_subcommand(word).is_some();
-        if known || matches!(word, "-h" | "--help" | "-V" | "--version") {
-            return argv;
-        }
+    match first_word(command, word, next)? {
+        FirstWord::Command => {}
+        FirstWord::Group(ours) => drop(argv.splice(at..at + 2, [OsString::from(ours)])),
+        FirstWord::OfBuild => argv.insert(at, OsString::from("build")),
     }
-    argv.insert(at, OsString::from("build"));
-    argv
+    Ok(argv)
+}
+
+/// What the word in the command's place is.
+enum FirstWord {
+    /// A command, or a flag of the program.
+    Command,
+    /// With the next word one of Docker's spellings of this command.
+    Group(&'static str),
+    /// A flag or the context of a build.
+    OfBuild,
+}
+
+fn first_word(
+    command: &clap::Command,
+    word: &OsStr,
+    next: Option<&str>,
+) -> Result<FirstWord, UsageError> {
+    let Some(text) = word.to_str() else { return Ok(FirstWord::OfBuild) };
+    let group = GROUPS.iter().find(|(group, second, _)| *group == text && Some(*second) == next);
+    if let Some((_, _, ours)) = group {
+        return Ok(FirstWord::Group(ours));
+    }
+    // `help push` asks for what `push` says.
+    let asked = if text == "help" { next.unwrap_or(text) } else { text };
+    if let Some(mut refused) = docker_commands::refused(asked, next, commands_below) {
+        if Path::new(asked).is_dir() {
+            let hint = refused.hint.unwrap_or_default();
+            refused.hint = Some(format!("{hint}; the directory is `./{asked}`"));
+        }
+        return Err(refused);
+    }
+    let is_own = text == "help" || command.find_subcommand(text).is_some();
+    if is_own || matches!(text, "-h" | "--help" | "-V" | "--version") {
+        return Ok(FirstWord::Command);
+    }
+    let is_path = text.starts_with(['-', '.']) || text.contains('/') || remote(word).is_some();
+    if is_path || Path::new(word).symlink_metadata().is_ok() {
+        return Ok(FirstWord::OfBuild);
+    }
+    Err(unknown_command(command, text))
+}
+
+/// The commands of a group of Docker's.
+fn commands_below(group: &str) -> Vec<&'static str> {
+    GROUPS.iter().filter(|(name, _, _)| *name == group).map(|(_, word, _)| *word).collect()
+}
+
+fn unknown_command(command: &clap::Command, word: &str) -> UsageError {
+    let mut known: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+    docker_commands::words().for_each(|word| known.push(word));
+    let error = UsageError::new(format!("there is no command and no directory `{word}`"));
+    match nearest(word, known, Case::Sensitive) {
+        Some(near) => error.with_hint(format!("did you mean `{near}`?")),
+        None => error.with_hint("`mybuild --help` lists the commands"),
+    }
 }
 
 /// Where the command stands, or the first word that is no global flag.

@@ -466,8 +466,7 @@ fn what_cannot_be_is_refused_by_name() {
         &environment(&[]),
         &expect![[r#"
         nosuch
-            error: context `nosuch`: no such directory or command
-              hint: `mybuild --help` lists the commands
+            error: there is no command and no directory `nosuch`
         -f - -
             error: context and Dockerfile cannot both be standard input
         https://github.com/a/b.git

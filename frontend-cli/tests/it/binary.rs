@@ -93,7 +93,7 @@ fn wrong_usage_ends_with_2() {
         exit 2
         --- stdout
         --- stderr
-        error: context `nosuch`: no such directory or command
+        error: there is no command and no directory `nosuch`
 
         hint: `mybuild --help` lists the commands
     "#]],
