@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, AssembledImage, Parts};
 use crate::config::Config;
-use crate::error::BuildError;
+use crate::error::{BuildError, StepFailure};
 use crate::event::{Event, Progress};
 use crate::export::Export;
 use crate::image_source::{Images, ResolvedImage};
@@ -83,6 +83,15 @@ struct PlatformPlan {
     target: Option<VertexInput>,
 }
 
+/// Which stages are lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// What the target needs.
+    Target,
+    /// All of the file.
+    AllStages,
+}
+
 /// Everything about the build that is the same for all its steps.
 struct Session {
     request: BuildRequest,
@@ -120,10 +129,25 @@ impl Engine {
         progress: Arc<dyn Progress>,
     ) -> Result<Plan, BuildError> {
         let mut session = self.session(request, progress).await?;
-        let (definition, plans) = session.lower().await?;
+        let (definition, plans) = session.lower(Scope::Target).await?;
+        session.tell_notes(&plans);
         let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
         let warnings = plans.into_iter().flat_map(|p| p.lowered.warnings).collect();
         Ok(Plan::new(definition, targets, warnings, &session.resolved))
+    }
+
+    /// Looks the Dockerfile over without building: the warnings about what the target needs, or
+    /// about all stages where no target is named.
+    pub async fn check(
+        &self,
+        request: BuildRequest,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Vec<parser::Diagnostic>, BuildError> {
+        let scope = if request.target.is_some() { Scope::Target } else { Scope::AllStages };
+        let mut session = self.session(request, progress).await?;
+        let (_, plans) = session.lower(scope).await?;
+        session.tell_notes(&plans);
+        Ok(plans.into_iter().flat_map(|plan| plan.lowered.warnings).collect())
     }
 
     /// Builds. `cancel` stops it: running steps are killed, nothing is left behind.
@@ -183,9 +207,10 @@ impl Engine {
         mut session: Session,
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let (definition, plans) = until(cancel, session.lower()).await?;
+        let (definition, plans) = until(cancel, session.lower(Scope::Target)).await?;
         session.tell_warnings(&plans);
         session.check_times(&plans)?;
+        session.tell_notes(&plans);
         let definition = Arc::new(definition);
         let targets: Vec<VertexId> =
             plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
@@ -423,7 +448,7 @@ impl Session {
     }
 
     /// Parses and lowers for every platform, resolving the images that lowering asks for.
-    async fn lower(&mut self) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
+    async fn lower(&mut self, scope: Scope) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
         parser::frontend::check(&self.input.text, &self.request.build_args)
             .map_err(|foreign| self.dockerfile_error(vec![foreign]))?;
         let parsed = parser::parse(&self.input.text);
@@ -443,7 +468,10 @@ impl Session {
         let mut definition = Definition::default();
         let mut plans = Vec::new();
         for platform in platforms {
-            let options = self.options(&platform, parsed.diagnostics.clone());
+            let options = Options {
+                all_stages: scope == Scope::AllStages,
+                ..self.options(&platform, parsed.diagnostics.clone())
+            };
             let lowered = self.lower_for(&parsed.dockerfile, &options).await?;
             let moved = definition.absorb(&lowered.definition).expect("a definition stays one");
             let target =
@@ -464,15 +492,53 @@ impl Session {
             match outcome.map_err(|diagnostics| self.dockerfile_error(diagnostics))? {
                 lower::Outcome::Lowered(lowered) => return Ok(*lowered),
                 lower::Outcome::NeedImages(requests) => {
-                    let images =
-                        requests.iter().map(|request| self.images.resolve(request, &self.steps));
-                    let images = futures_util::future::try_join_all(images).await?;
+                    let (images, steps) = (&self.images, &self.steps);
+                    let images = requests.iter().map(|request| async move {
+                        let resolved = images.resolve(request, steps).await;
+                        resolved.map_err(|error| (request, error))
+                    });
+                    let images = futures_util::future::try_join_all(images).await;
+                    let images = images.map_err(|(request, error)| {
+                        let asked = lower::asked(dockerfile, options, &known, request);
+                        self.no_image(error, asked)
+                    })?;
                     for (request, image) in requests.into_iter().zip(images) {
                         known.insert(request.clone(), image.base_image());
                         self.remember(request, image);
                     }
                 }
             }
+        }
+    }
+
+    /// An image that the Dockerfile asks for cannot be had: says where it does.
+    fn no_image(&self, error: BuildError, asked: Option<lower::Asked>) -> BuildError {
+        let (message, mut hint) = match error {
+            BuildError::Input { message, hint }
+            | BuildError::Refused { message, hint }
+            | BuildError::System { message, hint } => (message, hint),
+            other => return other,
+        };
+        let Some(asked) = asked else { return BuildError::Input { message, hint } };
+        if let Some(near) = asked.near.clone().or_else(|| self.images.near(&asked.name)) {
+            hint = Some(format!("did you mean `{near}`?"));
+        }
+        let message = match asked.is_base {
+            true => message,
+            false => format!("no stage is called `{}`, and as an image: {message}", asked.name),
+        };
+        BuildError::Step {
+            failure: Box::new(StepFailure {
+                name: format!("[internal] load metadata for {}", asked.name),
+                message,
+                exit_code: None,
+                span: Some((asked.span.start, asked.span.end)),
+                lines: Some((asked.lines.start, asked.lines.end)),
+                dockerfile: Some((self.input.name.clone(), self.input.text.clone())),
+                log_tail: Vec::new(),
+                log_path: None,
+                hint,
+            }),
         }
     }
 
@@ -538,6 +604,11 @@ impl Session {
                 self.steps.event(Event::Lint(warning.clone()));
             }
         }
+    }
+
+    fn tell_notes(&self, plans: &[PlatformPlan]) {
+        let notes: BTreeSet<&String> = plans.iter().flat_map(|plan| &plan.lowered.notes).collect();
+        notes.into_iter().for_each(|note| self.steps.warn(note.clone()));
     }
 
     fn dockerfile_error(&self, diagnostics: Vec<parser::Diagnostic>) -> BuildError {

@@ -124,6 +124,11 @@ impl Images {
         }
     }
 
+    /// The name of an image of the store that is near `name`.
+    pub(crate) fn near(&self, name: &str) -> Option<String> {
+        crate::images::find::near(&self.store, name)
+    }
+
     /// What the store knows a reference to stand for.
     fn known(&self, reference: &Reference, platform: &Platform) -> Option<Descriptor> {
         if let Some(descriptor) = self.store.resolve(&reference.to_string()) {

@@ -4,7 +4,7 @@
 //! platforms. Its id is Docker's, the digest of its config; over several platforms it is the digest
 //! of the index. Read `find` (what a name on the command line means), then `load`.
 
-mod find;
+pub(crate) mod find;
 mod load;
 mod pull;
 mod save;

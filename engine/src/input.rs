@@ -9,6 +9,7 @@ use parser::ignore;
 use parser::lower::{MainContext, NamedContext};
 
 use crate::error::BuildError;
+use crate::near::{NAMES_MAX, near_path};
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 
 /// Largest Dockerfile or ignore file that is read, in bytes.
@@ -90,7 +91,12 @@ fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
 
 fn unpack(path: &Path, temporary: &Path) -> Result<tempfile::TempDir, BuildError> {
     let failed = |error: &dyn std::fmt::Display| {
-        input_error(format!("failed to unpack the context `{}`: {error}", path.display()), None)
+        input_error(
+            format!("failed to unpack the context `{}`: {error}", path.display()),
+            Some(
+                "a context is a directory or a tar archive; name a Dockerfile with `-f`".to_owned(),
+            ),
+        )
     };
     let directory = tempfile::Builder::new()
         .prefix("context-")
@@ -114,6 +120,9 @@ fn dockerfile(
                 Some(jail) if path.is_relative() => lower_case_fallback(&jail.join(path)),
                 _ => lower_case_fallback(path),
             };
+            if jail.is_none() && !is_there(&path) {
+                return Err(no_dockerfile(&path, context));
+            }
             let jail = jail.filter(|jail| path.starts_with(jail));
             (file_name(&path), Some(path.clone()), read_text(jail, &path)?)
         }
@@ -123,10 +132,7 @@ fn dockerfile(
             };
             let path = lower_case_fallback(&context.join("Dockerfile"));
             if !is_there(&path) {
-                return Err(input_error(
-                    format!("no Dockerfile in `{}`", context.display()),
-                    Some("name the file with `-f FILE`".to_owned()),
-                ));
+                return Err(no_default_dockerfile(context));
             }
             (file_name(&path), Some(path.clone()), read_text(jail, &path)?)
         }
@@ -137,6 +143,37 @@ fn dockerfile(
         input_error(format!("`{name}` is not UTF-8 text (line {line})"), None)
     })?;
     Ok((name, path, text))
+}
+
+/// What `-f` names is not there.
+fn no_dockerfile(path: &Path, context: Option<&Path>) -> BuildError {
+    let in_context = context.map(|context| context.join(path)).filter(|path| path.is_file());
+    let hint = match (in_context, near_path(path)) {
+        (Some(found), _) => format!(
+            "`-f` is relative to the working directory, not to the context: `-f {}`",
+            found.display()
+        ),
+        (None, Some(near)) => format!("did you mean `{}`?", near.display()),
+        (None, None) => "name the Dockerfile with `-f FILE`, or leave `-f` out".to_owned(),
+    };
+    input_error(format!("no Dockerfile `{}`", path.display()), Some(hint))
+}
+
+/// A context without a `Dockerfile`, and without a `-f`.
+fn no_default_dockerfile(context: &Path) -> BuildError {
+    let is_one = |name: &String| {
+        let name = name.to_lowercase();
+        let kinds = ["dockerfile", "containerfile"];
+        kinds.iter().any(|kind| name.contains(kind)) && !name.ends_with("ignore")
+    };
+    let entries = std::fs::read_dir(context).into_iter().flatten().flatten();
+    let names = entries.take(NAMES_MAX).filter_map(|entry| entry.file_name().into_string().ok());
+    let near = names.filter(is_one).min().map(|name| context.join(name));
+    let hint = match near.or_else(|| near_path(&context.join("Dockerfile"))) {
+        Some(near) => format!("there is `{}`: name it with `-f`", near.display()),
+        None => "name the file with `-f FILE`".to_owned(),
+    };
+    input_error(format!("no Dockerfile in `{}`", context.display()), Some(hint))
 }
 
 fn file_name(path: &Path) -> String {
@@ -172,13 +209,10 @@ fn ignore_patterns(
         // In a context, no link leads out of it.
         let jail = if path.starts_with(context) { Some(context) } else { jail };
         match std::fs::symlink_metadata(&path) {
-            Ok(_) => {
-                let text = String::from_utf8_lossy(&read_text(jail, &path)?).into_owned();
-                let patterns = ignore::parse_file(&text);
-                ignore::Patterns::new(&patterns)
-                    .map_err(|error| input_error(format!("`{}`: {error}", path.display()), None))?;
-                return Ok(patterns);
+            Ok(metadata) if metadata.is_symlink() && is_dead(jail, &path) => {
+                return Err(dead_link(&path));
             }
+            Ok(_) => return patterns_in(&path, &read_text(jail, &path)?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(input_error(
@@ -189,6 +223,41 @@ fn ignore_patterns(
         }
     }
     Ok(Vec::new())
+}
+
+fn patterns_in(path: &Path, text: &[u8]) -> Result<Vec<String>, BuildError> {
+    let text = String::from_utf8_lossy(text);
+    match ignore::invalid_line(&text) {
+        None => Ok(ignore::parse_file(&text)),
+        Some((number, error)) => {
+            let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+            Err(input_error(
+                format!("{}:{number}: {error}: `{line}`", path.display()),
+                Some(
+                    "a bracket is closed, or written `\\[`; `!` has a pattern behind it".to_owned(),
+                ),
+            ))
+        }
+    }
+}
+
+/// Whether the link `path` leads to nothing, resolved as [`read_text`] does.
+fn is_dead(jail: Option<&Path>, path: &Path) -> bool {
+    let below = jail.and_then(|jail| path.strip_prefix(jail).ok());
+    let opened = open_regular(jail, below.unwrap_or(path));
+    opened.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+fn dead_link(path: &Path) -> BuildError {
+    let target = std::fs::read_link(path).unwrap_or_default();
+    input_error(
+        format!(
+            "`{}` is a link to `{}`, which is not in the context",
+            path.display(),
+            target.display()
+        ),
+        Some("copy the file there, or remove the link: nothing would be excluded".to_owned()),
+    )
 }
 
 /// Reads a small file; never waits for a pipe, never reads without end. With a `jail`,

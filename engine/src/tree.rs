@@ -10,6 +10,7 @@
 mod digest;
 mod filter;
 pub mod glob;
+mod near;
 pub mod path;
 mod read;
 mod resolve;
@@ -31,6 +32,7 @@ use rustix::io::Errno;
 
 pub use digest::{bind_digest, content_digest};
 pub use filter::Filter;
+pub use near::Missing;
 pub use read::{Opened, XATTR_LIMIT};
 pub use resolve::{Lookup, Resolved, resolve};
 pub use scan::{Node, NodeId, Tree, Xattrs};

@@ -22,6 +22,7 @@ use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
 use crate::layers::{Layers, Writing};
 use crate::machine::Machine;
+use crate::missing;
 use crate::request::Secret;
 use crate::steps::Steps;
 use crate::tree::{self, TreeError, View};
@@ -175,8 +176,10 @@ impl BuildWorker {
                 }
                 Ok(Source { key: Some(image_key(&image)), result })
             }
-            SourceOp::Git { .. } => Err(BuildError::refused("git sources are not supported")),
-            SourceOp::Http { .. } => Err(BuildError::refused("HTTP sources are not supported")),
+            SourceOp::Git { .. } => Err(BuildError::refused("git sources are not supported")
+                .with_hint("clone it beforehand, and `COPY` it from the context")),
+            SourceOp::Http { .. } => Err(BuildError::refused("HTTP sources are not supported")
+                .with_hint("download it in a `RUN` step, or beforehand into the context")),
         }
     }
 
@@ -416,11 +419,11 @@ impl BuildWorker {
             let outputs = outputs.as_ref().expect("what is read is available");
             let tree = &outputs[numbers[number].output];
             let view = self.view(tree).await?;
-            let definition = self.definition.clone();
+            let (definition, read) = (self.definition.clone(), view.clone());
             let digest = blocking(move || {
                 Ok(match &definition.vertex(vertex).op {
-                    Op::File(op) => file_op::input_digest(op, number, &view),
-                    Op::Exec(op) => bind_digest(op, number, &view).map(Some).map_err(Into::into),
+                    Op::File(op) => file_op::input_digest(op, number, &read),
+                    Op::Exec(op) => bind_digest(op, number, &read).map(Some).map_err(Into::into),
                     // Other ops take in whole trees, which a directory of the client is not.
                     _ => Ok(None),
                 })
@@ -431,7 +434,7 @@ impl BuildWorker {
                     // What is not there may have been taken away. Else it is left to whoever runs on
                     // the tree: a build that finds all it needs does not look at every file.
                     self.layers.verify(tree.layers()).await?;
-                    return Err(self.read_error(numbers[number].vertex, error));
+                    return self.unreadable(vertex, numbers[number].vertex, view, error).await;
                 }
             };
             if digest.is_none() && matches!(tree, Tree::Context(_)) {
@@ -440,6 +443,22 @@ impl BuildWorker {
             digests.push(digest);
         }
         Ok(digests)
+    }
+
+    /// What `vertex` names could not be read from `input`.
+    async fn unreadable<T: Send + 'static>(
+        &self,
+        vertex: VertexId,
+        input: VertexId,
+        view: Arc<View>,
+        error: FileOpError,
+    ) -> Result<T, BuildError> {
+        let definition = self.definition.clone();
+        let told = blocking(move || {
+            let (step, from) = (&definition.vertex(vertex).op, definition.vertex(input));
+            Err(missing::read_error(error, step, from, &view))
+        });
+        told.await
     }
 
     async fn file(&self, run: &Executed<'_, Outputs>, op: &FileOp) -> Result<Outputs, BuildError> {
@@ -548,32 +567,6 @@ impl BuildWorker {
         if self.shipped.contains(&vertex) {
             self.layers.hash_later(layer, base, writing);
         }
-    }
-
-    /// A file that a step names could not be read from its input.
-    fn read_error(&self, input: VertexId, error: FileOpError) -> BuildError {
-        let FileOpError::Tree(TreeError::NotFound { path }) = &error else {
-            return file_error(error);
-        };
-        let from = self.definition.vertex(input);
-        let (place, hint) = match &from.op {
-            Op::Source(SourceOp::Local(local)) => {
-                let place = match local.name.as_str() {
-                    parser::lower::MAIN_CONTEXT => "the build context".to_owned(),
-                    name => format!("the build context `{name}`"),
-                };
-                let file =
-                    self.directories.get(&local.name).map(|d| d.join(path.trim_start_matches('/')));
-                let is_ignored = file.is_some_and(|file| file.symlink_metadata().is_ok());
-                let hint =
-                    "it is there, but a pattern of the ignore file (`.dockerignore`) excludes it";
-                (place, is_ignored.then(|| hint.to_owned()))
-            }
-            Op::Source(_) => ("the image".to_owned(), None),
-            _ if from.metadata.stage.is_empty() => ("what it is copied from".to_owned(), None),
-            _ => (format!("stage `{}`", from.metadata.stage), None),
-        };
-        BuildError::Input { message: format!("{error} in {place}"), hint }
     }
 
     /// A step failed: tells so, and where it stands.

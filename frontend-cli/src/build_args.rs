@@ -21,10 +21,12 @@ use engine::request::{
     PullPolicy, Times,
 };
 use oci::{Platform, Reference};
+use parser::suggest::{Case, did_you_mean};
 
 use crate::cli::BuildArgs;
 use crate::environment::Environment;
 use crate::error::UsageError;
+use crate::platform;
 use crate::progress::Mode;
 use crate::stdin::StandardInput;
 
@@ -154,11 +156,16 @@ fn context(text: &OsStr) -> Result<ContextSource, UsageError> {
             "context `{}` is neither a directory nor a file",
             path.display()
         ))),
-        Err(error) => {
-            Err(UsageError::new(format!("context `{}`: {}", path.display(), told(&error)))
-                .with_hint("`mybuild --help` lists the commands"))
-        }
+        Err(error) => Err(no_context(path, &error)),
     }
+}
+
+fn no_context(path: &Path, error: &std::io::Error) -> UsageError {
+    let error = UsageError::new(format!("context `{}`: {}", path.display(), told(error)));
+    error.with_hint(match engine::near_path(path) {
+        Some(near) => format!("did you mean `{}`?", near.display()),
+        None => "the last word is the directory to build from: `mybuild -t NAME .`".to_owned(),
+    })
 }
 
 /// What the system says, without its number.
@@ -229,16 +236,27 @@ fn outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs, Usage
 
 /// A name for an image, with `:latest` where it has no tag.
 fn tag(text: &str) -> Result<Reference, UsageError> {
-    let reference: Reference = text
-        .parse()
-        .map_err(|error| UsageError::new(format!("`{text}` is no name for an image: {error}")))?;
+    let reference: Reference = text.parse().map_err(|error| not_a_name(text, &error))?;
     match reference.digest() {
         Some(_) => Err(UsageError::new(format!(
-            "`{text}` is no name for an image: a digest cannot be chosen"
-        ))),
+            "`{text}` cannot be an image's new name: its digest comes from what it holds"
+        ))
+        .with_hint("write NAME or NAME:TAG")),
         None => Ok(reference.with_default_tag()),
     }
 }
+
+fn not_a_name(text: &str, error: &oci::InvalidReference) -> UsageError {
+    let lower = text.to_lowercase();
+    let hint = match lower.parse::<Reference>() {
+        Ok(_) => format!("did you mean `{lower}`?"),
+        Err(_) => "write NAME or NAME:TAG, as in `app:1.0`".to_owned(),
+    };
+    UsageError::new(format!("`{text}` is not a valid image name: {error}")).with_hint(hint)
+}
+
+/// What an annotation can be put on.
+const LEVELS: [&str; 4] = ["manifest", "index", "manifest-descriptor", "index-descriptor"];
 
 /// `[LEVEL[PLATFORM],…:]KEY=VALUE`; the manifest is the one level there is.
 fn annotation(text: &str) -> Result<(String, String), UsageError> {
@@ -246,14 +264,19 @@ fn annotation(text: &str) -> Result<(String, String), UsageError> {
     let (key, value) = text.split_once('=').ok_or_else(|| invalid("want KEY=VALUE"))?;
     let is_level = |level: &str| {
         let name = level.split_once('[').map_or(level, |(name, _)| name);
-        ["manifest", "index", "manifest-descriptor", "index-descriptor"].contains(&name)
+        LEVELS.contains(&name)
     };
     let key = match key.split_once(':') {
         Some(("manifest", key)) => key,
         Some((levels, _)) if levels.split(',').all(is_level) => {
             return Err(invalid("only the level `manifest` is supported, without a platform"));
         }
-        _ => key,
+        Some((levels, _)) => {
+            let meant = did_you_mean(levels, LEVELS, Case::Sensitive);
+            return Err(invalid(&format!("unknown level `{levels}`{meant}"))
+                .with_hint("a key with a colon is written `manifest:KEY=VALUE`"));
+        }
+        None => key,
     };
     if key.is_empty() {
         return Err(invalid("the key is empty"));
@@ -298,11 +321,8 @@ pub(crate) fn platforms(
     let texts = if typed.is_empty() { vec![default.to_owned()] } else { typed.to_vec() };
     let mut result: Vec<Platform> = Vec::new();
     for text in texts.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty()) {
-        let platform = text.trim().parse().map_err(|error: oci::platform::InvalidPlatform| {
-            let from = if typed.is_empty() { NAME } else { "--platform" };
-            UsageError::new(format!("{from}: {error}"))
-        })?;
-        result.push(platform);
+        let from = if typed.is_empty() { NAME } else { "--platform" };
+        result.push(platform::parse(from, text.trim())?);
     }
     Ok(result)
 }

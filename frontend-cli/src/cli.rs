@@ -48,7 +48,7 @@ pub struct GlobalArgs {
     /// Without it: $MYBUILD_ROOT, else /var/lib/mybuild for root and $XDG_DATA_HOME/mybuild for others.
     #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     pub root: Option<PathBuf>,
-    /// Tell more: causes of errors, excerpts for warnings
+    /// Show more: causes of errors, excerpts for warnings
     #[arg(long, short = 'D', global = true, help_heading = "Global options")]
     pub debug: bool,
 }

@@ -18,6 +18,7 @@ pub mod exit;
 mod interrupt;
 pub mod listing;
 pub mod panic;
+mod platform;
 pub mod progress;
 pub mod result_files;
 pub mod run_args;

@@ -76,6 +76,8 @@ pub struct Findings {
     pub dockerfile: Option<(String, Arc<str>)>,
     /// What was found, in the order in which it was told.
     pub diagnostics: Vec<parser::Diagnostic>,
+    /// Other warnings, which a [`Renderer`] shows, too.
+    pub warnings: Vec<String>,
 }
 
 /// Shows a build's progress until [`Display::finish`].
@@ -146,6 +148,7 @@ impl Progress for Sender {
         let findings = || self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         match &event {
             Event::Lint(diagnostic) => findings().diagnostics.push(diagnostic.clone()),
+            Event::Warning { message } => findings().warnings.push(message.clone()),
             Event::Dockerfile { name, text } => {
                 findings().dockerfile = Some((name.clone(), Arc::clone(text)));
             }

@@ -102,6 +102,24 @@ impl Patterns {
         excluded
     }
 
+    /// Whether an exception could let in something at or below `path`, which may hold wildcards.
+    pub fn may_let_in(&self, path: &str) -> bool {
+        let relative = path.trim_start_matches('/');
+        let is_open = relative.is_empty() || relative == "." || relative.contains(['*', '?', '[']);
+        self.has_exceptions && (is_open || self.may_reinclude_below(relative))
+    }
+
+    /// The pattern, as read, that leaves `path` out.
+    pub fn excluding(&self, path: &str) -> Option<&str> {
+        let mut by = None;
+        for pattern in &self.patterns {
+            if pattern.is_exception == by.is_some() && matches_or_above(&pattern.glob, path) {
+                by = (!pattern.is_exception).then(|| pattern.glob.text());
+            }
+        }
+        by
+    }
+
     /// What is known at the top of the tree.
     pub fn top(&self) -> State {
         State { matched: vec![false; self.patterns.len()] }
@@ -146,6 +164,13 @@ impl Pattern {
 fn matches_or_above(glob: &Glob, path: &str) -> bool {
     let above = path.match_indices('/').map(|(at, _)| &path[..at]);
     glob.matches(path) || above.into_iter().any(|directory| glob.matches(directory))
+}
+
+/// The first line of an ignore file that is not a pattern, counted from 1, and why.
+pub fn invalid_line(text: &str) -> Option<(usize, InvalidPattern)> {
+    text.lines().zip(1..).find_map(|(line, number)| {
+        Patterns::new(&parse_file(line)).err().map(|error| (number, error))
+    })
 }
 
 /// The patterns in the text of an ignore file.

@@ -20,6 +20,7 @@ mod graph;
 mod mode;
 mod mounts;
 mod name;
+mod notes;
 mod options;
 pub(crate) mod path;
 mod remote;
@@ -42,6 +43,8 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
 use crate::ignore::Patterns;
 use crate::instruction::Dockerfile;
+use crate::span::{Lines, Span};
+use crate::suggest::{Case, nearest};
 use environment::Environment;
 use fault::Fault;
 use stage::{StageId, StageState};
@@ -71,6 +74,8 @@ pub struct Lowered {
     pub base_history: usize,
     /// Warnings of the checks that are on, in the order of the file.
     pub warnings: Vec<Diagnostic>,
+    /// What was asked for and does nothing, and the like: a line each.
+    pub notes: Vec<String>,
     /// Names of the local contexts that the vertices read.
     pub contexts_used: BTreeSet<String>,
     /// Names of the stages: what `--target` may say.
@@ -97,10 +102,48 @@ pub fn lower(
         }
     };
     if let Some(target) = target {
-        Ok(Outcome::Lowered(Box::new(lowering.finish(target))))
+        Ok(Outcome::Lowered(Box::new(lowering.finish(dockerfile, target))))
     } else {
-        Ok(Outcome::NeedImages(lowering.needed))
+        Ok(Outcome::NeedImages(lowering.needed.into_keys().collect()))
     }
+}
+
+/// Who asks for an image, to say so when it cannot be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Its name as written, variables expanded.
+    pub name: String,
+    /// `FROM` asks for it, not a `--from`, which may also name a stage.
+    pub is_base: bool,
+    /// The nearest name of a stage or build context, if there is a near one.
+    pub near: Option<String>,
+    /// Where.
+    pub span: Span,
+    /// Lines of the instruction.
+    pub lines: Lines,
+}
+
+/// Who asks for `request`, if [`lower`] with the same arguments answers that it needs it.
+pub fn asked(
+    dockerfile: &Dockerfile,
+    options: &Options,
+    images: &BTreeMap<ImageRequest, BaseImage>,
+    request: &ImageRequest,
+) -> Option<Asked> {
+    let checks = checks_of(dockerfile, options).ok()?;
+    let mut lowering = Lowering::new(options, images, escape_of(dockerfile), checks);
+    lowering.run(dockerfile).ok()?;
+    let stage = &lowering.stages[*lowering.needed.get(request)?];
+    let place = stage.origin.place();
+    let names = lowering.stages.iter().filter_map(StageState::name);
+    let names: Vec<String> = names.chain(options.named_contexts.keys().cloned()).collect();
+    Some(Asked {
+        name: stage.base_name.clone(),
+        is_base: !stage.is_external(),
+        near: nearest(&stage.base_name, names.iter().map(String::as_str), Case::Sensitive),
+        span: place.span,
+        lines: place.lines,
+    })
 }
 
 fn checks_of(dockerfile: &Dockerfile, options: &Options) -> Result<Checks, Diagnostic> {
@@ -142,7 +185,10 @@ struct Lowering<'d> {
     /// The main context's files, once an instruction has asked for them.
     main_context: Option<Option<Input>>,
     contexts_used: BTreeSet<String>,
-    needed: BTreeSet<ImageRequest>,
+    /// The images that are asked for, each with the first stage that asks.
+    needed: BTreeMap<ImageRequest, StageId>,
+    /// Names of the `ARG`s that images bring as `ONBUILD`.
+    trigger_arguments: BTreeSet<String>,
     /// Bytes of variables and arguments in processes and history so far.
     carried: usize,
 }
@@ -171,7 +217,8 @@ impl<'d> Lowering<'d> {
             ignored: None,
             main_context: None,
             contexts_used: BTreeSet::new(),
-            needed: BTreeSet::new(),
+            needed: BTreeMap::new(),
+            trigger_arguments: BTreeSet::new(),
             carried: 0,
         }
     }
@@ -199,7 +246,8 @@ impl<'d> Lowering<'d> {
         self.reporter.violation().map_or(Ok(Some(target)), Err)
     }
 
-    fn finish(mut self, target: StageId) -> Lowered {
+    fn finish(mut self, dockerfile: &Dockerfile, target: StageId) -> Lowered {
+        let notes = self.notes(dockerfile);
         let (history, base_history) = self.history_of(target);
         let state = std::mem::take(&mut self.stages[target].state);
         let mut config = std::rc::Rc::unwrap_or_clone(state.image);
@@ -214,6 +262,7 @@ impl<'d> Lowering<'d> {
             base: self.stages[target].image.take(),
             base_history,
             warnings: self.reporter.into_warnings(),
+            notes,
             contexts_used: self.contexts_used,
             stages: self.stages.iter().filter_map(StageState::name).collect(),
             source_date_epoch: self.epoch,

@@ -2,6 +2,7 @@
 
 use cache::Store;
 use oci::{Descriptor, Digest, ImageConfig, Reference};
+use parser::suggest::{Case, nearest};
 
 use super::{Variant, read_variants, variant_of_config};
 use crate::error::BuildError;
@@ -128,6 +129,17 @@ fn unnamed_image(store: &Store, id: &Digest) -> Option<Variant> {
     // Any JSON object parses as a config; an image's has these.
     (!config.os.is_empty() && !config.architecture.is_empty())
         .then(|| variant_of_config(store, id, bytes.len() as u64, config))?
+}
+
+/// The name of an image of the store that is near `name`, which is not there.
+pub(crate) fn near(store: &Store, name: &str) -> Option<String> {
+    let names = store.images().into_iter().map(|image| super::familiar(&image.name));
+    let without_tag = |name: String| match name.strip_suffix(":latest") {
+        Some(short) => [short.to_owned(), name],
+        None => [name.clone(), name],
+    };
+    let names: Vec<String> = names.flat_map(without_tag).collect();
+    nearest(name, names.iter().map(String::as_str), Case::Sensitive)
 }
 
 fn missing(store: &Store, text: &str) -> BuildError {

@@ -104,6 +104,11 @@ impl Filter {
             && (state.included || include.is_none_or(|i| i.below.may_reinclude_below(&path)))
     }
 
+    /// The pattern that leaves `path` out.
+    pub fn excluding(&self, path: &[u8]) -> Option<String> {
+        self.exclude.excluding(&String::from_utf8_lossy(path)).map(str::to_owned)
+    }
+
     /// Whether what is below something left out can be taken in.
     pub fn has_exceptions(&self) -> bool {
         self.exclude.has_exceptions()

@@ -254,12 +254,16 @@ async fn a_layer_that_somebody_changed_is_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_missing_source_is_named_with_its_place() {
     for (files, dockerfile, expected) in [
-        ("a=1", "FROM scratch; COPY b /", "\"/b\": not found in the build context"),
+        (
+            "package.json=1",
+            "FROM scratch; COPY pakage.json /",
+            "\"/pakage.json\": not found in the build context (did you mean `package.json`?)",
+        ),
         (
             "a=1; .dockerignore=a",
             "FROM scratch; COPY a /",
-            "\"/a\": not found in the build context (it is there, but a pattern of the ignore file \
-             (`.dockerignore`) excludes it)",
+            "\"/a\": not found in the build context (it is there, but the pattern `a` of the ignore \
+             file excludes it)",
         ),
         (
             "a=1",

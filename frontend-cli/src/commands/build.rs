@@ -1,6 +1,6 @@
 //! `mybuild build`
 
-use engine::{BuildError, BuildRequest, Engine, EngineOptions, Outcome, Plan};
+use engine::{BuildError, Engine, EngineOptions, Outcome};
 use tokio_util::sync::CancellationToken;
 
 use crate::build_args::{Action, Build};
@@ -24,23 +24,26 @@ pub(super) async fn run(
         Some(kind) => Some(stdin::read(kind, std::io::stdin().lock(), &mut build.request)?),
         None => None,
     };
-    let display = Display::start(match (build.action, build.progress) {
-        // Looking up images is quick: a tree that comes and goes would only flicker.
-        (Action::Check { .. } | Action::Print(_), Mode::Tree { .. }) => Mode::None,
-        (_, progress) => progress,
-    });
+    // Looking up images is quick: a tree that comes and goes would only flicker.
+    let is_look = !matches!(build.action, Action::Build);
+    let hides_tree = is_look && matches!(build.progress, Mode::Tree { .. });
+    let display = Display::start(if hides_tree { Mode::None } else { build.progress });
     let cancel = CancellationToken::new();
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
     let engine = Engine::open(&options)?;
     match build.action {
         Action::Build => make(build, &engine, display, cancel, debug).await,
         Action::Check { ignore_status } => {
-            let (_, findings) = plan(build.request, &engine, display, cancel).await?;
+            let checked = until(&cancel, engine.check(build.request, display.progress())).await;
+            let mut findings = display.finish();
+            tell_warnings(&findings, hides_tree);
+            add(&mut findings, checked?);
             Ok(report_check(&findings, ignore_status)?)
         }
         Action::Print(format) => {
-            let (plan, _) = plan(build.request, &engine, display, cancel).await?;
-            ui::data(plan.print(format).as_bytes())?;
+            let plan = until(&cancel, engine.plan(build.request, display.progress())).await;
+            tell_warnings(&display.finish(), hides_tree);
+            ui::data(plan?.print(format).as_bytes())?;
             Ok(Exit::Success)
         }
     }
@@ -103,26 +106,27 @@ fn warnings(findings: &Findings, expanded: bool) -> String {
     text
 }
 
-/// Lowers without building.
-async fn plan(
-    request: BuildRequest,
-    engine: &Engine,
-    display: Display,
-    cancel: CancellationToken,
-) -> anyhow::Result<(Plan, Findings)> {
-    let planned = tokio::select! {
-        planned = engine.plan(request, display.progress()) => planned,
-        () = cancel.cancelled() => Err(BuildError::Canceled),
-    };
-    let mut findings = display.finish();
-    let plan = planned?;
-    // Whether they were also told as events is the engine's affair; each is reported once.
-    for warning in &plan.warnings {
-        if !findings.diagnostics.contains(warning) {
-            findings.diagnostics.push(warning.clone());
+/// Warnings that no progress has shown.
+fn tell_warnings(findings: &Findings, is_hidden: bool) {
+    if is_hidden {
+        findings.warnings.iter().for_each(|warning| ui::warning(warning));
+    }
+}
+
+/// Adds what is not there yet: several platforms have the same warnings.
+fn add(findings: &mut Findings, more: Vec<parser::Diagnostic>) {
+    for diagnostic in more {
+        if !findings.diagnostics.contains(&diagnostic) {
+            findings.diagnostics.push(diagnostic);
         }
     }
-    Ok((plan, findings))
+}
+
+async fn until<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, BuildError>>,
+) -> Result<T, BuildError> {
+    cancel.run_until_cancelled(work).await.unwrap_or(Err(BuildError::Canceled))
 }
 
 /// `--check`: findings on standard output, since they are what was asked for.

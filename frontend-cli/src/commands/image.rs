@@ -6,6 +6,7 @@ use crate::cli::ImageSubcommand;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
+use crate::platform;
 use crate::run_args::{self, Run};
 use crate::ui;
 
@@ -80,10 +81,7 @@ pub(super) fn tell_warnings(engine: &Engine) {
 
 /// `--platform` of a command that takes one.
 pub(super) fn platform(text: Option<&str>) -> Result<Option<oci::Platform>, UsageError> {
-    let parse = |text: &str| {
-        text.parse().map_err(|error| UsageError::new(format!("`--platform`: {error}")))
-    };
-    text.map(parse).transpose()
+    text.map(|text| platform::parse("--platform", text)).transpose()
 }
 
 /// The short form of an id that Docker's tables show.

@@ -106,11 +106,14 @@ const REFUSED: &str = "
     -t a/UPPER .
     -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
     --platform linux//x .
+    --platform linux/amd46 .
+    --build-arg BUILDKIT_INLINE_CACHE=1 .
     --build-arg =v .
     --label =v .
     --annotation index:k=v .
     --annotation manifest[linux/amd64]:k=v .
     --annotation k .
+    --annotation manifst:k=v .
     --secret src=x .
     --secret id=x,src=/nosuch/file .
     --secret id=x,what=1 .
@@ -484,11 +487,20 @@ fn what_cannot_be_is_refused_by_name() {
         --build-context c .
             error: `--build-context c`: want NAME=SOURCE
         -t a/UPPER .
-            error: `a/UPPER` is no name for an image: invalid reference format: repository name (a/UPPER) must be lowercase
+            error: `a/UPPER` is not a valid image name: invalid reference format: repository name (a/UPPER) must be lowercase
+              hint: did you mean `a/upper`?
         -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
-            error: `a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855` is no name for an image: a digest cannot be chosen
+            error: `a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855` cannot be an image's new name: its digest comes from what it holds
+              hint: write NAME or NAME:TAG
         --platform linux//x .
             error: --platform: `linux//x` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
+              hint: write `linux/amd64`, or `local`
+        --platform linux/amd46 .
+            error: --platform: `linux/amd46` has an unknown architecture `amd46` (did you mean amd64?)
+              hint: there are 386, amd64, arm, arm64, loong64, mips, mips64, mips64le, mipsle, ppc64, ppc64le, riscv64, s390x, wasm
+        --build-arg BUILDKIT_INLINE_CACHE=1 .
+            error: `--build-arg BUILDKIT_INLINE_CACHE=1` is not supported
+              hint: the store keeps every step for later builds
         --build-arg =v .
             error: `--build-arg =v`: the name is empty
         --label =v .
@@ -499,6 +511,9 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--annotation manifest[linux/amd64]:k=v`: only the level `manifest` is supported, without a platform
         --annotation k .
             error: `--annotation k`: want KEY=VALUE
+        --annotation manifst:k=v .
+            error: `--annotation manifst:k=v`: unknown level `manifst` (did you mean manifest?)
+              hint: a key with a colon is written `manifest:KEY=VALUE`
         --secret src=x .
             error: `--secret src=x`: `id` is missing
         --secret id=x,src=/nosuch/file .
@@ -794,6 +809,7 @@ fn the_environment_fills_in() {
                 error: the environment variable SOURCE_DATE_EPOCH is `yesterday`, which is not a number of seconds
             --build-arg SOURCE_DATE_EPOCH=1 .
                 error: DOCKER_DEFAULT_PLATFORM: `/` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
+                  hint: write `linux/amd64`, or `local`
         "#]],
     );
 }

@@ -194,6 +194,21 @@ fn privileged_checks_are_data_and_fail_unless_told_otherwise() {
 }
 
 #[test]
+fn privileged_all_stages_are_checked_but_where_one_is_the_target() {
+    let Some(world) = World::new() else { return };
+    let file = "FROM scratch AS One\nCOPY $x /\nFROM scratch AS two\nMAINTAINER me\nFROM scratch\n";
+    for (words, count) in [(&["--check", "-"][..], 3), (&["--check", "--target", "two", "-"], 2)] {
+        let checked = world.run(words, file);
+        let told = stdout(&checked);
+        assert_eq!(checked.status.code(), Some(1), "{told}");
+        assert!(told.ends_with(&format!("check complete, {count} warnings\n")), "{told}");
+    }
+    // What nobody needs is checked, not built.
+    let built = world.run(&["--progress", "plain", "-"], file);
+    assert!(built.status.success() && !stderr(&built).contains("UndefinedVar"), "{built:?}");
+}
+
+#[test]
 fn privileged_a_graph_is_printed_and_nothing_built() {
     let Some(world) = World::new() else { return };
     let output =

@@ -11,6 +11,7 @@ mod examples;
 mod failures;
 mod inputs;
 mod interrupts;
+mod mistakes;
 mod outcome;
 mod outputs;
 mod rootless;

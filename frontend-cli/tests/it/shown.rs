@@ -384,7 +384,7 @@ fn a_display_gives_back_what_was_found_in_the_dockerfile() {
     let span = parser::Span::new(0..4);
     let lines = parser::Lines { start: 1, end: 1 };
     progress.event(Event::Lint(parser::Diagnostic::warning("Rule", "text", span, lines)));
-    let Findings { dockerfile, diagnostics } = display.finish();
+    let Findings { dockerfile, diagnostics, .. } = display.finish();
     assert_eq!(dockerfile.map(|(name, _)| name).as_deref(), Some("Dockerfile"));
     assert_eq!(diagnostics.len(), 1);
 }

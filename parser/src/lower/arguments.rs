@@ -10,6 +10,22 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
 use crate::instruction::{Arg, Dockerfile, Instruction, Kind};
 
+/// The argument for the time of what is made.
+pub(super) const EPOCH: &str = "SOURCE_DATE_EPOCH";
+/// Names of proxies; each counts in upper case, too.
+const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
+
+/// Whether a build argument does something without an `ARG` of its name.
+pub(super) fn has_meaning_alone(name: &str) -> bool {
+    const PREDEFINED: [&str; 2] = ["BUILD", "TARGET"];
+    const OF_PLATFORM: [&str; 6] = ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT", "STAGE"];
+    let mut below = PREDEFINED.iter().filter_map(|start| name.strip_prefix(start));
+    name == EPOCH
+        || name.starts_with("BUILDKIT_")
+        || PROXIES.contains(&name.to_ascii_lowercase().as_str())
+        || below.any(|rest| OF_PLATFORM.contains(&rest))
+}
+
 /// The arguments about platforms and the target; build arguments of the same name win.
 pub(super) fn predefined(options: &Options, target: &str) -> Environment {
     let (build, wanted) = (&options.build_platform, &options.target_platform);
@@ -90,11 +106,10 @@ fn arguments(instruction: &Instruction) -> &[Arg] {
 /// The proxies among the build arguments, in both cases of letters: a process gets them, but
 /// they are no part of the key or the history unless an `ARG` names them.
 pub(super) fn proxies(given: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    const NAMES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
     let mut proxies = BTreeMap::new();
     for (name, value) in given {
         let lower = name.to_ascii_lowercase();
-        if NAMES.contains(&lower.as_str()) && !value.is_empty() {
+        if PROXIES.contains(&lower.as_str()) && !value.is_empty() {
             proxies.insert(lower.to_ascii_uppercase(), value.clone());
             proxies.insert(lower, value.clone());
         }

@@ -46,7 +46,11 @@ impl<'d> Lowering<'d> {
         }
         let reference = Reference::parse_normalized(&stage.base_name).map_err(|error| {
             let what = format!("failed to parse stage name {}", quote(&stage.base_name));
-            Fault::from(error).context(&what)
+            let fault = Fault::from(error).context(&what);
+            match Reference::parse_normalized(&stage.base_name.to_lowercase()) {
+                Ok(lower) => fault.with_hint(format!("did you mean `{}`?", lower.familiar())),
+                Err(_) => fault.with_hint("an image is written NAME, NAME:TAG or NAME@DIGEST"),
+            }
         })?;
         if !wanted {
             return Ok(());
@@ -74,7 +78,7 @@ impl<'d> Lowering<'d> {
     fn resolve_to_context(&mut self, id: StageId, context: Override<'d>) -> Fallible {
         let platform = self.stages[id].platform.clone();
         let platform = platform.unwrap_or_else(|| self.options.target_platform.clone());
-        let Some(loaded) = self.load_context(context, &platform)? else { return Ok(()) };
+        let Some(loaded) = self.load_context(id, context, &platform)? else { return Ok(()) };
         let image = loaded.image.unwrap_or_else(|| ImageConfig {
             os: platform.os.clone(),
             architecture: platform.architecture.clone(),
@@ -97,7 +101,7 @@ impl<'d> Lowering<'d> {
         context: Override<'d>,
         platform: Platform,
     ) -> Fallible {
-        let Some(loaded) = self.load_context(context, &platform)? else { return Ok(()) };
+        let Some(loaded) = self.load_context(id, context, &platform)? else { return Ok(()) };
         let stage = &mut self.stages[id];
         stage.state.tree = loaded.tree;
         stage.state.image = loaded.image.unwrap_or_else(|| empty_image(&platform)).into();
@@ -115,7 +119,7 @@ impl<'d> Lowering<'d> {
         platform_named: bool,
     ) -> Fallible {
         let request = ImageRequest::of_registry(reference, platform.clone());
-        let Some(image) = self.known_image(&request) else { return Ok(()) };
+        let Some(image) = self.known_image(id, &request) else { return Ok(()) };
         let actual = image.config.platform();
         let build = &self.options.build_platform;
         if !platform_named
@@ -161,10 +165,10 @@ impl<'d> Lowering<'d> {
     }
 
     /// The image if it is known; otherwise it is asked for.
-    fn known_image(&mut self, request: &ImageRequest) -> Option<&'d BaseImage> {
+    fn known_image(&mut self, id: StageId, request: &ImageRequest) -> Option<&'d BaseImage> {
         let image = self.images.get(request);
         if image.is_none() {
-            self.needed.insert(request.clone());
+            self.needed.entry(request.clone()).or_insert(id);
         }
         image
     }
@@ -193,6 +197,7 @@ impl<'d> Lowering<'d> {
     /// `None` if an image must be known first.
     fn load_context(
         &mut self,
+        id: StageId,
         context: Override<'d>,
         platform: &Platform,
     ) -> Fallible<Option<Loaded>> {
@@ -200,9 +205,9 @@ impl<'d> Lowering<'d> {
         match context {
             NamedContext::Scratch => Ok(Some(Loaded::default())),
             NamedContext::Image(reference) if reference == SCRATCH => Ok(Some(Loaded::default())),
-            NamedContext::Image(written) => self.load_image_context(name, written, platform),
+            NamedContext::Image(written) => self.load_image_context(id, name, written, platform),
             NamedContext::OciLayout { name: layout, reference } => {
-                self.load_layout(name, layout, reference, platform)
+                self.load_layout(id, name, (layout, reference), platform)
             }
             NamedContext::Local { name: local, exclude_patterns } => {
                 let title = format!("[context {name}] load from client");
@@ -222,13 +227,14 @@ impl<'d> Lowering<'d> {
 
     fn load_image_context(
         &mut self,
+        id: StageId,
         name: &str,
         written: &str,
         platform: &Platform,
     ) -> Fallible<Option<Loaded>> {
         let reference = Reference::parse_normalized(written)?.with_default_tag();
         let request = ImageRequest::of_registry(&reference, platform.clone());
-        let Some(image) = self.known_image(&request) else { return Ok(None) };
+        let Some(image) = self.known_image(id, &request) else { return Ok(None) };
         let pinned = reference.with_digest(image.digest.clone()).to_string();
         let source = ImageSource { reference: pinned, platform: platform.clone() };
         let source = SourceOp::Image(source);
@@ -238,9 +244,9 @@ impl<'d> Lowering<'d> {
 
     fn load_layout(
         &mut self,
+        id: StageId,
         name: &str,
-        layout: &str,
-        reference: &str,
+        (layout, reference): (&str, &str),
         platform: &Platform,
     ) -> Fallible<Option<Loaded>> {
         let request = ImageRequest {
@@ -248,7 +254,7 @@ impl<'d> Lowering<'d> {
             platform: platform.clone(),
             layout: Some(layout.to_owned()),
         };
-        let Some(image) = self.known_image(&request) else { return Ok(None) };
+        let Some(image) = self.known_image(id, &request) else { return Ok(None) };
         let source = SourceOp::OciLayout {
             name: layout.to_owned(),
             reference: image.digest.to_string(),

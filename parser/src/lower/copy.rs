@@ -169,7 +169,8 @@ impl Lowering<'_> {
                     "cannot copy from stage {}, it needs to be defined before current stage {}",
                     quote(from),
                     quote(&self.stages[id].label)
-                )));
+                ))
+                .with_hint("move the stage above this one"));
             }
             request.from = From::Tree(self.stages[source].state.tree);
         }
@@ -334,15 +335,13 @@ impl Lowering<'_> {
     }
 
     fn check_ignored(&mut self, request: &Request<'_>, source: &str) {
-        let Some(ignored) = self.ignored.as_ref().filter(|patterns| !patterns.has_exceptions())
-        else {
-            return;
-        };
+        let Some(ignored) = &self.ignored else { return };
         let source = path::clean(source);
         if matches!(source.as_str(), "." | "/") && !ignored.excludes_everything() {
             return;
         }
-        if ignored.matches(&source) {
+        // An exception may let in a part of a directory, and what a wildcard stands for.
+        if ignored.matches(&source) && !ignored.may_let_in(&source) {
             let verb = if request.is_add { "Add" } else { "Copy" };
             let file = quote(&source);
             let message =

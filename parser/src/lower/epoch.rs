@@ -13,7 +13,7 @@ use crate::check::{Checks, Place};
 use crate::diagnostic::Diagnostic;
 use crate::instruction::{Add, Dockerfile, Kind, Stage};
 
-const NAME: &str = "SOURCE_DATE_EPOCH";
+const NAME: &str = arguments::EPOCH;
 /// The end of the year 9999: no document and no layer has later times, nor any before 1970.
 const LATEST: i64 = 253_402_300_799;
 

@@ -235,9 +235,15 @@ impl<'d> Lowering<'d> {
             return usize::try_from(number)
                 .ok()
                 .filter(|&id| self.stages.get(id).is_some_and(|stage| !stage.is_external()))
-                .ok_or_else(|| Fault::new(format!("invalid stage index {number}")));
+                .ok_or_else(|| self.no_stage_with(number));
         }
         Ok(self.find_stage_or_external(from, place))
+    }
+
+    fn no_stage_with(&self, number: i64) -> Fault {
+        let count = self.stages.iter().filter(|stage| !stage.is_external()).count();
+        Fault::new(format!("invalid stage index {number}"))
+            .with_hint(format!("stages are numbered from 0 to {}", count.saturating_sub(1)))
     }
 
     fn find_mount_source(&mut self, mount: &Mount, place: Place<'d>) -> Option<StageId> {
@@ -351,6 +357,9 @@ impl<'d> Lowering<'d> {
             let instruction = parse_trigger(expression, place)?;
             let command = self.link(Cow::Owned(instruction), place);
             let mut command = command.map_err(|fault| fault.at(place))?;
+            if let Kind::Arg(arguments) = &command.instruction.kind {
+                self.trigger_arguments.extend(arguments.iter().map(|arg| arg.name.value.clone()));
+            }
             command.from_onbuild = true;
             self.add_sources(id, &command, place);
             commands.push(command);

@@ -17,6 +17,7 @@ pub(super) fn parse(text: &str) -> Fallible<Mode> {
         Fault::new(format!(
             "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777"
         ))
+        .with_hint("write `--chmod=755`, or `--chmod=u=rwX,go=rX`")
     };
     match u32::from_str_radix(text, 8) {
         // Rust would take a sign, too.
@@ -26,7 +27,7 @@ pub(super) fn parse(text: &str) -> Fallible<Mode> {
         },
         _ if text.starts_with(|c: char| c.is_ascii_digit()) => Err(out_of_range()),
         _ if text.split(',').all(is_clause) => Ok(Mode::Symbolic(text.to_owned())),
-        _ => Err(Fault::new("invalid syntax")
+        _ => Err(Fault::new(format!("invalid chmod parameter: '{text}'"))
             .with_hint(format!("`{text}` is neither octal nor like `u=rwX,go=rX`"))),
     }
 }

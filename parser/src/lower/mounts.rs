@@ -174,7 +174,8 @@ impl Lowering<'_> {
     fn mount_target(&self, id: StageId, target: &str) -> Fallible<String> {
         let dest = path::join(&self.stages[id].state.directory(), target);
         if dest == "/" {
-            return Err(Fault::new(format!("invalid mount target {}", quote(&dest))));
+            let fault = Fault::new(format!("invalid mount target {}", quote(&dest)));
+            return Err(fault.with_hint("say where it is mounted: `target=/DIRECTORY`"));
         }
         Ok(dest)
     }

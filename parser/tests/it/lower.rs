@@ -7,7 +7,7 @@ use expect_test::{Expect, expect};
 use llb::print;
 use oci::{ImageConfig, Platform};
 use parser::lower::{
-    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome,
+    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome, asked,
     epoch_source, lower,
 };
 
@@ -772,4 +772,82 @@ fn every_dockerfile_of_the_corpus_gets_an_answer() {
     }
     println!("{good} lowered; not lowered: {bad:#?}");
     assert!(good > 500, "{good}");
+}
+
+#[test]
+fn what_was_asked_for_and_does_nothing_is_noted() {
+    let notes = |text: &str, change: &dyn Fn(&mut Options)| {
+        let mut options = options();
+        change(&mut options);
+        lowered(text, &options).notes
+    };
+    let none: [&str; 0] = [];
+    let arguments = |names: &'static [&str]| {
+        move |options: &mut Options| {
+            let values = names.iter().map(|name| ((*name).to_owned(), "1".to_owned()));
+            options.build_args.extend(values);
+        }
+    };
+    // Of an argument: in another stage, before the first FROM, in ONBUILD of the file or the base.
+    let used = "ARG A\nFROM busybox AS x\nARG B=1 C\nONBUILD ARG D\nFROM busybox\nRUN true";
+    assert_eq!(notes(used, &arguments(&["A", "B", "C", "D"])), none);
+    let known = &["HTTP_PROXY", "no_proxy", "SOURCE_DATE_EPOCH", "TARGETARCH", "BUILDKIT_X"];
+    assert_eq!(notes("FROM busybox", &arguments(known)), none);
+    assert_eq!(
+        notes("FROM busybox\nARG VERSION", &arguments(&["VERSOIN", "Q"])),
+        [
+            "build argument `Q` is not used: no `ARG` has that name",
+            "build argument `VERSOIN` is not used: no `ARG` has that name (did you mean VERSION?)",
+        ]
+    );
+
+    let contexts = |names: &'static [&str]| {
+        move |options: &mut Options| {
+            let scratch = || NamedContext::Scratch;
+            options.named_contexts.extend(names.iter().map(|name| ((*name).to_owned(), scratch())));
+        }
+    };
+    let used =
+        "FROM alpine:3 AS s\nFROM busybox\nCOPY --from=lib a b\nRUN --mount=from=m,target=/m true";
+    let names = &["alpine:3", "s", "lib", "m", "busybox::linux/arm64"];
+    assert_eq!(notes(used, &contexts(names)), none);
+    assert_eq!(
+        notes("FROM busybox AS lib\nFROM busybox", &contexts(&["lbi::linux/amd64"])),
+        ["build context `lbi` is not used: nothing is called so (did you mean lib?)"]
+    );
+
+    let uncached = |options: &mut Options| {
+        options.no_cache = NoCache::Stages(vec!["LIB".into(), "lbi".into()]);
+    };
+    assert_eq!(
+        notes("FROM busybox AS lib", &uncached),
+        ["`--no-cache-filter lbi` does nothing: no stage is called so (did you mean lib?)"]
+    );
+
+    let dos = "FROM busybox\r\nRUN <<EOF\r\ntrue\r\nEOF\r\nRUN true\r\n";
+    assert_eq!(
+        notes(dos, &|_| {}),
+        ["lines of the here-document `EOF` end with CR LF, and the CR stays (line 2); \
+          save the Dockerfile with LF alone"]
+    );
+}
+
+#[test]
+fn an_image_is_asked_for_somewhere() {
+    let text = "FROM busybox AS build\nFROM bsybox\nRUN true\nCOPY --from=biuld a b";
+    let parse = parser::parse(text);
+    let images = BTreeMap::new();
+    let told = |options: &Options| {
+        let Ok(Outcome::NeedImages(requests)) = lower(&parse.dockerfile, options, &images) else {
+            panic!("the images are not known")
+        };
+        let asked = requests.iter().map(|request| {
+            asked(&parse.dockerfile, options, &images, request).expect("it is there")
+        });
+        let told = asked.map(|asked| {
+            format!("{} {} {:?} {}", asked.name, asked.is_base, asked.near, asked.lines.start)
+        });
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!(told(&options()), ["biuld false Some(\"build\") 4", "bsybox true None 2"]);
 }
