@@ -44,8 +44,8 @@ fn save(
     dest: &Destination,
 ) -> Result<(), BuildError> {
     let mut chosen: Vec<Chosen> = Vec::new();
-    for text in names {
-        choose(store, text, platform, &mut chosen)?;
+    for text in names.iter().flat_map(|text| tags(store, text)) {
+        choose(store, &text, platform, &mut chosen)?;
     }
     let mut blobs: BTreeSet<Digest> = BTreeSet::new();
     let mut entries = Vec::new();
@@ -71,6 +71,19 @@ fn save(
         Destination::Stdout => write(Archive::Stream(&mut std::io::stdout().lock()))
             .map_err(|e| BuildError::system("failed to write standard output", &e)),
     }
+}
+
+/// All names of the store in the repository that `text` is, as for Docker; else `text` itself.
+fn tags(store: &Store, text: &str) -> Vec<String> {
+    let repository = text.parse::<Reference>().ok();
+    let repository = repository.filter(|name| name.tag().is_none() && name.digest().is_none());
+    let is_in_it = |image: &cache::Image| {
+        let name = image.name.parse::<Reference>().ok();
+        name.is_some_and(|name| Some(name.without_tag()) == repository)
+    };
+    let images = store.images().into_iter().filter(is_in_it);
+    let names: Vec<String> = images.map(|image| image.name).collect();
+    if names.is_empty() { vec![text.to_owned()] } else { names }
 }
 
 fn choose(
