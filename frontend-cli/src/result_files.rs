@@ -54,6 +54,8 @@ pub fn metadata(outcome: &Outcome) -> Value {
     let mut metadata = json!({
         "containerimage.descriptor": outcome.target,
         "containerimage.digest": outcome.target.digest,
+        // Builder, node and build, as buildx has them; the logs are kept under the last.
+        "buildx.build.ref": format!("mybuild/mybuild/{}", outcome.build_id),
     });
     if let [image] = outcome.images.as_slice() {
         metadata["containerimage.config.digest"] = json!(image.config);

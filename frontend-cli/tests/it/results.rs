@@ -32,6 +32,7 @@ fn outcome(platforms: &[&str], names: &[&str]) -> Outcome {
 fn metadata_is_what_buildx_writes() {
     expect![[r#"
         {
+          "buildx.build.ref": "mybuild/mybuild/build",
           "containerimage.config.digest": "sha256:70618f82c8f836cfe06a4f9623c2bd762d7846fd5bf9e4e984e8643a33027628",
           "containerimage.descriptor": {
             "digest": "sha256:baf0239e48ff4c47ebac3ba02b5cf1506b69cd5a0c0d0c825a53ba65976fb942",
@@ -44,6 +45,7 @@ fn metadata_is_what_buildx_writes() {
         .assert_eq(&format!("{:#}", metadata(&outcome(&["linux/amd64"], &["a:1", "b:2"]))));
     expect![[r#"
         {
+          "buildx.build.ref": "mybuild/mybuild/build",
           "containerimage.descriptor": {
             "digest": "sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6",
             "mediaType": "application/vnd.oci.image.index.v1+json",
