@@ -8,7 +8,7 @@ pub(crate) mod find;
 mod load;
 mod pull;
 mod save;
-mod size;
+pub(crate) mod size;
 mod tarball;
 
 use std::collections::BTreeMap;

@@ -1,12 +1,15 @@
 //! A layer's tar on its way into the store, with the compressed forms that outputs will ask for.
 
 use cache::layer::compress::Compression as Encoding;
-use cache::layer::{CompressedCopy, LayerError, LayerSink, write_entries};
+use cache::layer::{
+    CompressedCopy, Content, Entry, EntryKind, LayerError, LayerSink, write_entries,
+};
 use cache::{Encoder, Store, StoreError};
 use oci::{Descriptor, DiffId, media_type};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
+use crate::images::size;
 use crate::request::{Compression, CompressionAlgorithm, Output};
 use crate::stop::Stoppable;
 
@@ -50,6 +53,8 @@ impl LayerTar<'_> {
             .map(|(compression, out)| CompressedCopy { compression: *compression, out })
             .collect();
         let mut out = Stoppable::new(&mut plain, self.stop);
+        let mut content = 0;
+        let fill = |sink: &mut dyn LayerSink| fill(&mut Counted { sink, bytes: &mut content });
         let written = write_entries(&mut out, copies, fill);
         let (written, filled) = written.map_err(fill_error)?;
         let digest = written.diff_id.0.clone();
@@ -59,8 +64,24 @@ impl LayerTar<'_> {
             let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
             self.store.add_compressed(&written.diff_id, &encoder(encoding), &descriptor);
         }
+        size::remember(self.store, &written.diff_id, content);
         let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
         Ok((KeptTar { diff_id: written.diff_id, descriptor }, filled))
+    }
+}
+
+/// Passes entries on and counts the bytes of files.
+struct Counted<'a> {
+    sink: &'a mut dyn LayerSink,
+    bytes: &'a mut u64,
+}
+
+impl LayerSink for Counted<'_> {
+    fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), LayerError> {
+        if let EntryKind::File { size } = entry.kind {
+            *self.bytes += size;
+        }
+        self.sink.entry(entry, content)
     }
 }
 

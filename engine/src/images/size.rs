@@ -32,7 +32,7 @@ pub(crate) fn of_layer(store: &Store, diff_id: &DiffId, blob: &Descriptor) -> u6
     let Some(found) = found else { return blob.size };
     match measure(store, &found.digest, false) {
         Ok((size, _)) => {
-            store.put_setting(&setting(diff_id), &size.to_string());
+            remember(store, diff_id, size);
             size
         }
         Err(_) => blob.size,
@@ -43,8 +43,13 @@ pub(crate) fn of_layer(store: &Store, diff_id: &DiffId, blob: &Descriptor) -> u6
 pub(crate) fn of_blob(store: &Store, digest: &Digest) -> io::Result<Measured> {
     let (size, measured) = measure(store, digest, true)?;
     let measured = measured.expect("it was hashed");
-    store.put_setting(&setting(&measured.diff_id), &size.to_string());
+    remember(store, &measured.diff_id, size);
     Ok(measured)
+}
+
+/// Keeps what was counted while a layer was written, for [`of_layer`].
+pub(crate) fn remember(store: &Store, diff_id: &DiffId, bytes: u64) {
+    store.put_setting(&setting(diff_id), &bytes.to_string());
 }
 
 fn setting(diff_id: &DiffId) -> String {
