@@ -75,6 +75,9 @@ impl Store {
             let temporary = Some(pending.temporary);
             return Some(BlobFile { digest: digest.clone(), size: pending.size, path, temporary });
         }
+        if !self.inner.lease.hold(digest.as_str()) {
+            return None;
+        }
         let found = std::fs::symlink_metadata(&path).ok().filter(|found| found.is_file());
         let size = found.map(|found| found.len());
         let row = self.get(Kind::Blob, key);

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::bucket::{Bucket, INDEX};
 use crate::commit::sync_directory;
+use crate::lease;
 use crate::lock::{FileLock, Mode};
 use crate::store::{Inner, Store, StoreError};
 use crate::warning::Warning;
@@ -80,6 +81,24 @@ impl Store {
         });
         let image = |(name, descriptor)| Image { name, descriptor };
         images.into_iter().map(image).collect()
+    }
+}
+
+impl Store {
+    /// Says that this session runs the image `id`, for as long as it lives.
+    pub fn use_image(&self, id: &oci::Digest) {
+        // Others may then take the image's names away; its layers are held in any case.
+        let _ = self.inner.lease.hold(&lease::image_name(id));
+        self.inner.lease.announce();
+    }
+
+    /// Whether another session says that it runs the image `id`. Who cannot be asked may run it.
+    pub fn is_image_in_use(&self, id: &oci::Digest) -> bool {
+        let own = self.inner.lease.session();
+        let Ok(sessions) = lease::sessions(self.root(), Some(own)) else { return true };
+        let name = lease::image_name(id);
+        let holds = |session| lease::held_by(self.root(), session);
+        sessions.alive.iter().map(holds).any(|holds| holds.names(&name))
     }
 }
 

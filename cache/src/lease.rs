@@ -1,12 +1,25 @@
-//! Leases: who has the store open. Prune removes nothing that a living lease may have looked up.
+//! Leases: who has the store open, and what for. Prune removes nothing that a living lease may have
+//! looked up.
+//!
+//! A session that only looks things up writes nothing: its lease is empty and stands for everything.
+//! One that goes on to work says what it has looked up, and from then on everything before it looks
+//! it up ([`Lease::announce`]): a name a line, and a line that says that the list is whole. Whatever
+//! else there is may then go while the session lives.
 
+use std::collections::HashSet;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bucket::Bucket;
+
+/// The line of a lease that says that it lists everything the session holds.
+const WHOLE: &str = "holds-v1";
+/// A longer list is not read: it stands for everything, as an empty one does.
+const LIST_MAX: u64 = 64 << 20;
 
 /// The sign of a living session; dropping it ends the session.
 #[derive(Debug)]
@@ -16,7 +29,48 @@ pub(crate) struct Lease {
     /// Held for its `flock`.
     file: File,
     names: AtomicU64,
+    held: Mutex<Held>,
     keep: bool,
+}
+
+/// What a session has looked up.
+#[derive(Debug, Default)]
+struct Held {
+    names: HashSet<Box<str>>,
+    told: Told,
+}
+
+/// How much of it the lease's file says.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// Nothing: the session holds everything.
+    #[default]
+    Nothing,
+    /// All of it.
+    All,
+}
+
+/// What a living session holds, as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// It does not say, so it may be anything.
+    Everything,
+    /// These names.
+    Only(HashSet<Box<str>>),
+}
+
+impl Holds {
+    /// Whether it says so: what does not say what it holds is no container.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        matches!(self, Self::Only(names) if names.contains(name))
+    }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Only(names) => names.contains(name),
+        }
+    }
 }
 
 /// Random name of a session: 16 letters and digits.
@@ -45,7 +99,14 @@ impl Lease {
         let session = SessionId::random()?;
         let path = Bucket::Leases.path(root).join(&session.0);
         let file = locked(&path).or_else(|_| renamed(root, &session, &path))?;
-        Ok(Self { session, path, file, names: AtomicU64::new(0), keep: false })
+        Ok(Self {
+            session,
+            path,
+            file,
+            names: AtomicU64::new(0),
+            held: Mutex::default(),
+            keep: false,
+        })
     }
 
     /// The session's name.
@@ -56,6 +117,53 @@ impl Lease {
     /// A file name that no other session and no other call gives.
     pub(crate) fn unique_name(&self) -> String {
         format!("{}-{:x}", self.session.0, self.names.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Notes that the session is about to look `name` up: to be called before it is. Without success
+    /// it must not be looked up: somebody else may take it for unused.
+    #[must_use]
+    pub(crate) fn hold(&self, name: &str) -> bool {
+        let mut held = self.held();
+        if !held.names.insert(name.into()) || held.told == Told::Nothing {
+            return true;
+        }
+        let is_told = (&self.file).write_all(format!("{name}\n").as_bytes()).is_ok();
+        is_told || self.retract(&mut held) || !held.names.remove(name)
+    }
+
+    /// Says from now on what the session holds: it is going to work for a while, and nobody else is to
+    /// wait for its end. Where that cannot be written, it goes on to hold everything.
+    pub(crate) fn announce(&self) {
+        let mut held = self.held();
+        if held.told == Told::All {
+            return;
+        }
+        let mut list: String = held.names.iter().flat_map(|name| [name, "\n"]).collect();
+        list.push_str(WHOLE);
+        list.push('\n');
+        match (&self.file).write_all(list.as_bytes()) {
+            Ok(()) => held.told = Told::All,
+            // The line that makes it count comes last.
+            Err(_) => drop(self.retract(&mut held)),
+        }
+    }
+
+    /// What this session holds, whether or not it says so.
+    pub(crate) fn holds(&self) -> Holds {
+        Holds::Only(self.held().names.clone())
+    }
+
+    /// Takes back what was said, on a disk that has no room for more. Whether it could.
+    fn retract(&self, held: &mut Held) -> bool {
+        let is_empty = self.file.set_len(0).and_then(|()| (&self.file).rewind()).is_ok();
+        if is_empty {
+            held.told = Told::Nothing;
+        }
+        is_empty
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends the session.
@@ -110,7 +218,6 @@ fn renamed(root: &Path, session: &SessionId, path: &Path) -> io::Result<File> {
 
 impl SessionId {
     fn random() -> io::Result<Self> {
-        use std::io::Read as _;
         let mut random = [0; 10];
         File::open("/dev/urandom")?.read_exact(&mut random)?;
         Ok(Self(data_encoding::BASE32_NOPAD.encode(&random).to_ascii_lowercase()))
@@ -149,6 +256,34 @@ pub(crate) fn is_over(root: &Path, session: &SessionId) -> io::Result<bool> {
     Ok(!path.exists() || is_dead(&path)?.is_some())
 }
 
+/// What a session other than this one holds; nothing when it is over.
+pub(crate) fn held_by(root: &Path, session: &SessionId) -> Holds {
+    let path = Bucket::Leases.path(root).join(&session.0);
+    if is_over(root, session).unwrap_or(false) {
+        return Holds::Only(HashSet::new());
+    }
+    let list = File::open(path).and_then(|file| {
+        let mut list = String::new();
+        file.take(LIST_MAX).read_to_string(&mut list)?;
+        Ok(list)
+    });
+    list.map_or(Holds::Everything, |list| parse(&list))
+}
+
+/// How a session names an image that it runs.
+pub(crate) fn image_name(id: &oci::Digest) -> String {
+    format!("image {id}")
+}
+
+/// Reads a lease's list. A last line that is not whole was not yet looked up.
+fn parse(list: &str) -> Holds {
+    let whole = list.rfind('\n').map_or("", |end| &list[..end]);
+    if list.len() as u64 == LIST_MAX || !whole.lines().any(|line| line == WHOLE) {
+        return Holds::Everything;
+    }
+    Holds::Only(whole.lines().filter(|line| *line != WHOLE).map(Into::into).collect())
+}
+
 /// The locked file when the lease's process died; `None` while it lives or when it just ended.
 fn is_dead(path: &Path) -> io::Result<Option<File>> {
     let file = match File::open(path) {
@@ -160,5 +295,25 @@ fn is_dead(path: &Path) -> io::Result<Option<File>> {
         Ok(()) => Ok(crate::lock::is_at(&file, path)?.then_some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_counts_when_it_is_whole() {
+        let only = |names: &[&str]| Holds::Only(names.iter().map(|name| (*name).into()).collect());
+        for (list, expected) in [
+            ("", Holds::Everything),
+            ("a\nb\n", Holds::Everything),
+            ("a\nholds-v1", Holds::Everything),
+            ("holds-v1\n", only(&[])),
+            ("a\nholds-v1\nb\n", only(&["a", "b"])),
+            ("a\nholds-v1\nb\ncut", only(&["a", "b"])),
+        ] {
+            assert_eq!(parse(list), expected, "{list:?}");
+        }
     }
 }

@@ -54,7 +54,7 @@ pub use fsck::{Damage, FsckOptions, Problem};
 pub use image::Image;
 pub use log::LogWriter;
 pub use mount::{CacheMount, Sharing};
-pub use prune::{PruneFilter, Pruned};
+pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
 pub use record::{Record, RecordInput, RememberedReference};
 pub use snapshot::{Encoder, LayerId, LayerInfo, NewLayer};
 pub use snapshotter::{OverlayFlavor, Snapshotter};

@@ -119,6 +119,35 @@ pub(crate) struct Slot {
     pub(crate) used: i64,
 }
 
+impl Slot {
+    /// A name for it that no other has.
+    pub(crate) fn name(&self) -> String {
+        let parts = self.path.components().rev().take(2).map(|part| part.as_os_str());
+        let mut parts: Vec<_> = parts.map(|part| part.to_string_lossy()).collect();
+        parts.reverse();
+        // The first half of the hash is more than enough.
+        format!("{:.16}-{}", parts[0], parts[1])
+    }
+
+    /// The id of the mount.
+    pub(crate) fn id(&self) -> String {
+        std::fs::read_to_string(self.path.with_file_name("id")).unwrap_or_default()
+    }
+
+    /// Whether a step has it.
+    pub(crate) fn is_in_use(&self) -> bool {
+        let lock = FileLock::try_acquire(&self.lock, Mode::Exclusive);
+        !lock.is_ok_and(|lock| lock.map(FileLock::kept).is_some())
+    }
+
+    /// When it was last used, in seconds since 1970.
+    pub(crate) fn last_used(&self) -> i64 {
+        let used = std::fs::metadata(&self.lock).and_then(|found| found.modified());
+        let used = used.ok().and_then(|used| used.duration_since(SystemTime::UNIX_EPOCH).ok());
+        used.map_or(0, |used| i64::try_from(used.as_secs()).unwrap_or(0))
+    }
+}
+
 /// All slots of all mounts.
 pub(crate) fn slots(root: &Path) -> io::Result<Vec<Slot>> {
     let mut slots = Vec::new();
@@ -129,10 +158,8 @@ pub(crate) fn slots(root: &Path) -> io::Result<Vec<Slot>> {
             if !std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 continue;
             }
-            let used = std::fs::metadata(&lock).and_then(|found| found.modified());
-            let used = used.ok().and_then(|used| used.duration_since(SystemTime::UNIX_EPOCH).ok());
-            let used = used.map_or(0, |used| i64::try_from(used.as_secs()).unwrap_or(0));
-            slots.push(Slot { path, lock, used });
+            let slot = Slot { path, lock, used: 0 };
+            slots.push(Slot { used: slot.last_used(), ..slot });
         }
     }
     Ok(slots)

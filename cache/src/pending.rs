@@ -10,6 +10,7 @@ use oci::{Descriptor, Digest};
 use crate::claim::Claim;
 use crate::database::{Kind, Row};
 use crate::snapshot::LayerId;
+use crate::stamp::TreeStamp;
 
 pub(crate) type Key = (Kind, Box<[u8]>);
 
@@ -58,7 +59,7 @@ pub(crate) struct Batch {
     pub(crate) tags: Vec<(String, Option<Descriptor>)>,
     pub(crate) used: Vec<(Key, i64)>,
     pub(crate) claims: Vec<Claim>,
-    pub(crate) stamps: Vec<(LayerId, String)>,
+    pub(crate) stamps: Vec<(LayerId, TreeStamp)>,
     pub(crate) unsynced_trees: bool,
     version: u64,
 }
@@ -96,7 +97,7 @@ impl Pending {
     }
 
     /// Everything so far, for a commit. It stays visible until [`Pending::committed`].
-    pub(crate) fn batch(&mut self, stamps: Vec<(LayerId, String)>) -> Batch {
+    pub(crate) fn batch(&mut self, stamps: Vec<(LayerId, TreeStamp)>) -> Batch {
         let rows = self.rows.iter().map(|(key, pending)| (key.clone(), pending.row.clone()));
         let tags = self.tags.iter().map(|(name, tag)| (name.clone(), tag.target.clone()));
         Batch {

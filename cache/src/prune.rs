@@ -1,34 +1,33 @@
 //! Prune: which rows go. When their data goes is the trash's.
 //!
 //! A layer, a record and a cache mount each know when they were last used. What is chosen goes
-//! together with everything that then leads nowhere. Tagged images are never touched.
+//! together with everything that then leads nowhere. Named images are never touched, nor is what a
+//! living session says that it holds.
 
+mod everything;
+mod filter;
+mod room;
 mod selection;
 mod sweep;
+mod units;
 
 use std::path::Path;
 use std::time::Duration;
 
+use crate::lease::{self, Holds};
 use crate::mount::{self, Slot};
 use crate::store::{self, Store, StoreError, now};
-use crate::usage::size_of;
-use crate::{image, lease, trash};
+use crate::usage::{Sizes, size_of};
+use crate::{image, trash};
 
-use selection::{Cutoff, Selection};
-
-/// What prune takes. By default only what nothing leads to any more.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct PruneFilter {
-    /// Take all of the cache.
-    pub all: bool,
-    /// Take what was not used for this long.
-    pub unused_for: Option<Duration>,
-    /// Take the longest unused until the cache has no more bytes than this.
-    pub keep_bytes: Option<u64>,
-}
+use everything::Everything;
+pub use filter::{Match, Property, PruneFilter, Reach, Space};
+pub(crate) use room::Looked;
+use selection::{Choice, Selection};
+pub use units::{CacheItem, ItemKind};
 
 /// What prune has done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pruned {
     /// Bytes given back.
     pub freed: u64,
@@ -42,29 +41,33 @@ pub struct Pruned {
     pub blobs: u64,
     /// Cache mounts removed.
     pub mounts: u64,
+    /// What was chosen, apart from what then led nowhere.
+    pub items: Vec<CacheItem>,
 }
 
 impl Store {
-    /// Forgets what `filter` chooses, and frees the room that no other session may count on.
-    ///
-    /// This session itself is not waited for: prune in a store opened for it. Works on a full
-    /// disk, with the room that is set aside for it.
+    /// Forgets what `filter` chooses, and frees the room that no session may count on: what this
+    /// session has looked up stays, too. Works on a full disk, with the room that is set aside for it.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
         let root = self.root();
         store::balance(root);
         let mut pruned = Pruned::default();
-        let pruning = self.prune_with_room(filter, &mut pruned);
+        let pruning = self.prune_with_room(filter, &self.sizes()?, &mut pruned);
         store::balance(root);
         pruning.map(|()| pruned)
     }
 
-    fn prune_with_room(&self, filter: &PruneFilter, pruned: &mut Pruned) -> Result<(), StoreError> {
-        let mounts = list_mounts(self.root())?;
-        let chosen = match self.discard(filter, &mounts, pruned) {
+    fn prune_with_room(
+        &self,
+        filter: &PruneFilter,
+        sizes: &Sizes,
+        pruned: &mut Pruned,
+    ) -> Result<(), StoreError> {
+        let chosen = match self.discard(filter, sizes, pruned) {
             // Not even the room set aside was enough: garbage goes first, then once more.
             Err(error) if error.is_out_of_space() => {
-                pruned.freed += sweep::sweep(self, &Cutoff::of(filter))?;
-                self.discard(filter, &mounts, pruned)?
+                pruned.freed += sweep::sweep(self, filter.facts_before())?;
+                self.discard(filter, sizes, pruned)?
             }
             result => result?,
         };
@@ -74,7 +77,7 @@ impl Store {
                 pruned.mounts += 1;
             }
         }
-        pruned.freed += sweep::sweep(self, &Cutoff::of(filter))?;
+        pruned.freed += sweep::sweep(self, filter.facts_before())?;
         let collected = trash::collect(&self.inner)?;
         pruned.freed += collected.freed;
         pruned.waiting = collected.waiting;
@@ -87,18 +90,20 @@ impl Store {
     fn discard(
         &self,
         filter: &PruneFilter,
-        mounts: &[Slot],
+        sizes: &Sizes,
         pruned: &mut Pruned,
     ) -> Result<Vec<Slot>, StoreError> {
         let root = self.root();
-        let cutoff = Cutoff::of(filter);
-        let sizes = selection::sizes(self, filter)?;
+        let free = crate::usage::free(root).map_err(|error| StoreError::io("ask", root, error))?.0;
+        let held = self.held()?;
+        // What waits in the trash is as good as free.
+        let choice = Choice { filter, sizes, held: &held, free: free + sizes.waiting() };
         // While the index is locked nobody tags what is about to be thrown away.
         let index = image::lock_index(root)?;
         let images = image::roots(root).ok();
         let (epoch, chosen) = self.inner.database.write(|write| {
-            let selection =
-                Selection::make(root, write, images.as_deref(), &sizes, mounts, &cutoff)?;
+            let selection = Selection::make(root, write, images.as_deref(), &choice)?;
+            pruned.items.clone_from(&selection.items);
             if selection.is_empty() {
                 return Ok::<_, StoreError>((None, selection.mounts));
             }
@@ -111,14 +116,39 @@ impl Store {
         })?;
         drop(index);
         if let Some(epoch) = epoch {
-            trash::close_epoch(&self.inner, epoch, Some(self.inner.lease.session()))?;
+            trash::close_epoch(&self.inner, epoch)?;
+            trash::restore_held(&self.inner)?;
         }
         self.inner.seen().clear();
         Ok(chosen)
     }
+
+    /// All parts of the cache.
+    pub fn cache_items(&self) -> Result<Vec<CacheItem>, StoreError> {
+        let (sizes, held) = (self.sizes()?, self.held()?);
+        let root = self.root();
+        let images = image::roots(root).ok();
+        let units = self.inner.database.write(|write| {
+            let everything = Everything::read(root, write, images.as_deref())?;
+            Ok::<_, StoreError>(everything.units(&sizes, &held))
+        })?;
+        Ok(units.into_iter().map(|unit| unit.item).collect())
+    }
+
+    /// What sessions say that they hold; this one's, too.
+    fn held(&self) -> Result<Vec<Holds>, StoreError> {
+        let own = self.inner.lease.session();
+        let others = living(self)?;
+        let others = others.iter().filter(|session| *session != own);
+        let held = others.map(|session| lease::held_by(self.root(), session));
+        // What may hold anything is waited for: see the trash.
+        let held = held.filter(|holds| *holds != Holds::Everything);
+        Ok(held.chain([self.inner.lease.holds()]).collect())
+    }
 }
 
-fn list_mounts(root: &Path) -> Result<Vec<Slot>, StoreError> {
+/// All cache mounts.
+pub(crate) fn list_mounts(root: &Path) -> Result<Vec<Slot>, StoreError> {
     let path = crate::Bucket::Mounts.path(root);
     mount::slots(root).map_err(|error| StoreError::io("list", &path, error))
 }

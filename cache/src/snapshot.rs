@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
 use crate::database::{Kind, Row, Write};
+use crate::stamp::TreeStamp;
 use crate::store::{Store, StoreError, now};
 use crate::warning::Warning;
 
@@ -40,6 +41,8 @@ pub struct LayerInfo {
     pub diff_id: Option<DiffId>,
     /// Size of its tar in bytes, when known.
     pub tar_size: Option<u64>,
+    /// Its plain tar was made from the tree, which gives it back byte for byte.
+    pub gives_tar: bool,
     /// The layer as blobs, compressed or not. A blob may have to be fetched first.
     pub blobs: Vec<Descriptor>,
 }
@@ -68,9 +71,15 @@ pub(crate) struct LayerRow {
     pub(crate) diff_id: Option<DiffId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) tar_size: Option<u64>,
+    /// The layer's plain tar was made from its tree, which gives it back byte for byte.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) gives_tar: bool,
     /// See [`crate::stamp`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stamp: Option<String>,
+    /// Room that the tree takes on disk, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) bytes: Option<u64>,
 }
 
 /// A tree in two directories, of which the lower is another layer's whole tree.
@@ -132,9 +141,9 @@ impl Store {
         if directory.is_none() && blobs.is_empty() {
             return None;
         }
-        let LayerRow { delta, diff_id, tar_size, .. } = row;
+        let LayerRow { delta, diff_id, tar_size, gives_tar, .. } = row;
         let over = delta.filter(|_| directory.is_some()).map(|delta| delta.over);
-        Some(LayerInfo { id: id.clone(), directory, over, diff_id, tar_size, blobs })
+        Some(LayerInfo { id: id.clone(), directory, over, diff_id, tar_size, gives_tar, blobs })
     }
 
     /// The layer whose tar has this digest, if one is there.
@@ -168,8 +177,18 @@ impl Store {
 
     /// Notes digest and size in bytes of a layer's tar.
     pub fn set_diff_id(&self, id: &LayerId, diff_id: &DiffId, tar_size: u64) {
+        self.put_diff_id(id, diff_id, tar_size, false);
+    }
+
+    /// The same of a tar that was made from the layer's tree, in a way that always gives the same bytes:
+    /// it need not be kept.
+    pub fn set_diff_id_of_tree(&self, id: &LayerId, diff_id: &DiffId, tar_size: u64) {
+        self.put_diff_id(id, diff_id, tar_size, true);
+    }
+
+    fn put_diff_id(&self, id: &LayerId, diff_id: &DiffId, tar_size: u64, gives_tar: bool) {
         let (known, tar_size) = (Some(diff_id.clone()), Some(tar_size));
-        self.put_layer(id, LayerRow { diff_id: known, tar_size, ..LayerRow::default() });
+        self.put_layer(id, LayerRow { diff_id: known, tar_size, gives_tar, ..LayerRow::default() });
         if self.layer_of_diff_id(diff_id).is_none() {
             self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
         }
@@ -232,6 +251,9 @@ impl Store {
     }
 
     pub(crate) fn layer_row(&self, id: &LayerId) -> Option<LayerRow> {
+        if !self.inner.lease.hold(&id.0) {
+            return None;
+        }
         let key = id.0.as_bytes();
         let row = loop {
             match self.get(Kind::Layer, key) {
@@ -246,6 +268,8 @@ impl Store {
 
     /// Fills in what is known now of a layer.
     fn put_layer(&self, id: &LayerId, news: LayerRow) {
+        // Without success it may go like any other, and is made again.
+        let _ = self.inner.lease.hold(&id.0);
         let key = id.0.as_bytes();
         let known = self.get(Kind::Layer, key).or_else(|| {
             // Prune may just have thrown it away: what it says still holds.
@@ -376,7 +400,9 @@ impl LayerRow {
             delta: tree.delta.clone(),
             diff_id: self.diff_id.or(other.diff_id),
             tar_size: self.tar_size.or(other.tar_size),
+            gives_tar: self.gives_tar || other.gives_tar,
             stamp: self.stamp.or(other.stamp),
+            bytes: self.bytes.or(other.bytes),
         }
     }
 
@@ -398,17 +424,31 @@ pub(crate) fn merged(write: &Write<'_>, key: &[u8], row: &Row) -> rusqlite::Resu
     Ok(ours.or(theirs).row())
 }
 
-/// Adds the stamp of its tree to a layer's row.
-pub(crate) fn put_stamp(write: &Write<'_>, id: &LayerId, stamp: &str) -> rusqlite::Result<()> {
+/// Adds the stamp of its tree to a layer's row, and how large the tree is.
+pub(crate) fn put_stamp(
+    write: &Write<'_>,
+    id: &LayerId,
+    stamp: &TreeStamp,
+) -> rusqlite::Result<()> {
     let key = id.0.as_bytes();
     let found = write.get(Kind::Layer, key)?;
     match found.as_ref().and_then(LayerRow::parse) {
         Some(row) => {
-            let row = LayerRow { stamp: Some(stamp.to_owned()), ..row };
+            let TreeStamp { digest, bytes } = stamp.clone();
+            let row = LayerRow { stamp: Some(digest), bytes: Some(bytes), ..row };
             write.put(Kind::Layer, key, &row.row())
         }
         None => Ok(()),
     }
+}
+
+/// Adds to a layer's row how large its tree is. That is no use of the layer.
+pub(crate) fn put_size(write: &Write<'_>, id: &LayerId, bytes: u64) -> rusqlite::Result<()> {
+    let key = id.0.as_bytes();
+    let Some(found) = write.get(Kind::Layer, key)? else { return Ok(()) };
+    let Some(row) = LayerRow::parse(&found) else { return Ok(()) };
+    let row = LayerRow { bytes: Some(bytes), ..row }.row();
+    write.put(Kind::Layer, key, &Row { used: found.used, ..row })
 }
 
 pub(crate) fn form_prefix(diff_id: &DiffId) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! behind the store's back. It takes a fraction of reading the files; flipped bits that the file
 //! system itself does not notice are left to fsck.
 
+use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
@@ -44,7 +45,9 @@ impl Store {
         }
         let found = stamp(&directory);
         match (row.stamp, found) {
-            (Some(expected), found) if found.as_ref().ok() != Some(&expected) => {
+            (Some(expected), found)
+                if found.as_ref().ok().map(|found| &found.digest) != Some(&expected) =>
+            {
                 self.warn(Warning::ChangedLayer { layer: id.clone() });
                 self.discard_layer(id);
                 return false;
@@ -59,7 +62,13 @@ impl Store {
 
     /// Takes the stamp of a layer's tree from whoever has read all of it since it was finished.
     pub fn set_stamp(&self, id: &LayerId, stamp: TreeStamp) {
-        lock(&self.inner.stamps).push((id.clone(), stamp.0));
+        lock(&self.inner.stamps).push((id.clone(), stamp));
+    }
+
+    /// How large the trees are whose stamps wait for a commit.
+    pub(crate) fn stamped_sizes(&self) -> HashMap<LayerId, u64> {
+        let stamps = lock(&self.inner.stamps);
+        stamps.iter().map(|(id, stamp)| (id.clone(), stamp.bytes)).collect()
     }
 
     /// Takes it that a tree that was just finished is as it should be, without a stamp for now.
@@ -81,36 +90,54 @@ impl Store {
 }
 
 /// Stamps that wait for the next commit.
-pub(crate) type Stamps = Arc<Mutex<Vec<(LayerId, String)>>>;
+pub(crate) type Stamps = Arc<Mutex<Vec<(LayerId, TreeStamp)>>>;
 
-/// A stamp as it is kept.
+/// A stamp as it is kept, and what was counted on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreeStamp(String);
+pub struct TreeStamp {
+    pub(crate) digest: String,
+    /// Room that the tree takes on disk, in bytes.
+    pub(crate) bytes: u64,
+}
+
+/// The stamp of one name.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EntryStamp {
+    hash: blake3::Hash,
+    /// Room on disk of what it stands for, in bytes; of a file with several names, this name's share.
+    bytes: u64,
+}
 
 /// The stamp of a directory, made while its names are added in the order of their bytes.
-pub(crate) struct DirectoryStamp(blake3::Hasher);
+pub(crate) struct DirectoryStamp {
+    hasher: blake3::Hasher,
+    bytes: u64,
+}
 
 impl DirectoryStamp {
     /// Of the directory that `found` describes.
     pub(crate) fn new(found: &Stat) -> Self {
+        let EntryStamp { hash, bytes } = entry_stamp(found);
         let mut hasher = blake3::Hasher::new();
-        hasher.update(entry_stamp(found).as_bytes());
-        Self(hasher)
+        hasher.update(hash.as_bytes());
+        Self { hasher, bytes }
     }
 
     /// Adds a name, with the stamp of what it stands for.
-    pub(crate) fn add(&mut self, name: &[u8], stamp: &blake3::Hash) {
-        self.0.update(&(name.len() as u64).to_le_bytes()).update(name);
-        self.0.update(stamp.as_bytes());
+    pub(crate) fn add(&mut self, name: &[u8], stamp: &EntryStamp) {
+        self.hasher.update(&(name.len() as u64).to_le_bytes()).update(name);
+        self.hasher.update(stamp.hash.as_bytes());
+        self.bytes += stamp.bytes;
     }
 
-    pub(crate) fn finish(&self) -> blake3::Hash {
-        self.0.finalize()
+    pub(crate) fn finish(&self) -> EntryStamp {
+        EntryStamp { hash: self.hasher.finalize(), bytes: self.bytes }
     }
 
     /// The stamp of the tree, if this is its root.
     pub(crate) fn finish_tree(&self) -> TreeStamp {
-        TreeStamp(self.finish().to_hex().to_string())
+        let EntryStamp { hash, bytes } = self.finish();
+        TreeStamp { digest: hash.to_hex().to_string(), bytes }
     }
 }
 
@@ -119,21 +146,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// The stamp of the tree at `root`.
-fn stamp(root: &Path) -> io::Result<String> {
+fn stamp(root: &Path) -> io::Result<TreeStamp> {
     let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
     let found = rustix::fs::fstat(&root)?;
-    Ok(directory_stamp(root.as_fd(), Path::new("."), &found)?.to_hex().to_string())
+    Ok(directory_stamp(root.as_fd(), Path::new("."), &found)?.finish_tree())
 }
 
 /// The stamp of the directory at `path` below `root`. Names are looked up in their directory rather
 /// than from the root on, and no directory is open while those in it are stamped.
-fn directory_stamp(root: BorrowedFd<'_>, path: &Path, found: &Stat) -> io::Result<blake3::Hash> {
+fn directory_stamp(root: BorrowedFd<'_>, path: &Path, found: &Stat) -> io::Result<DirectoryStamp> {
     let mut stamped = DirectoryStamp::new(found);
     let names = stats(&openat(root, path, DIRECTORY, Mode::empty())?)?;
     let stamp_of = |(name, found): &(CString, Stat)| match is_directory(found) {
         true => {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
-            directory_stamp(root, &path, found)
+            Ok(directory_stamp(root, &path, found)?.finish())
         }
         false => Ok(entry_stamp(found)),
     };
@@ -142,7 +169,7 @@ fn directory_stamp(root: BorrowedFd<'_>, path: &Path, found: &Stat) -> io::Resul
     for ((name, _), stamp) in names.iter().zip(stamps?) {
         stamped.add(name.to_bytes(), &stamp);
     }
-    Ok(stamped.finish())
+    Ok(stamped)
 }
 
 /// The names in a directory in the order of bytes, and what they stand for.
@@ -172,7 +199,7 @@ fn is_directory(found: &Stat) -> bool {
 
 /// The stamp of a name that is no directory, and what a directory's begins with. Of a directory, the
 /// size is the file system's business.
-pub(crate) fn entry_stamp(found: &Stat) -> blake3::Hash {
+pub(crate) fn entry_stamp(found: &Stat) -> EntryStamp {
     let size = if is_directory(found) { 0 } else { found.st_size as u64 };
     let mut hasher = blake3::Hasher::new();
     hasher.update(&found.st_mode.to_le_bytes()).update(&size.to_le_bytes());
@@ -180,5 +207,6 @@ pub(crate) fn entry_stamp(found: &Stat) -> blake3::Hash {
         .update(&found.st_mtime.to_le_bytes())
         .update(&(found.st_mtime_nsec as i64).to_le_bytes());
     hasher.update(&found.st_rdev.to_le_bytes());
-    hasher.finalize()
+    let names = if is_directory(found) { 1 } else { (found.st_nlink as u64).max(1) };
+    EntryStamp { hash: hasher.finalize(), bytes: found.st_blocks as u64 * 512 / names }
 }

@@ -13,6 +13,7 @@ use crate::commit::{CommitStep, Committer};
 use crate::database::{Database, DatabaseError, Kind, Row, is_corruption};
 use crate::lease::{self, Lease};
 use crate::pending::Pending;
+use crate::prune::Looked;
 use crate::snapshot::LayerId;
 use crate::stamp::Stamps;
 use crate::warning::Warning;
@@ -148,6 +149,7 @@ pub(crate) struct Inner {
     pending: RwLock<Pending>,
     pub(crate) stamps: Stamps,
     pub(crate) committer: Committer,
+    pub(crate) looked: Looked,
     warnings: Mutex<Vec<Warning>>,
     /// Layers that this session has found whole; its lease keeps them so.
     seen: Mutex<HashSet<LayerId>>,
@@ -176,6 +178,7 @@ impl Store {
                 pending: RwLock::default(),
                 stamps: Stamps::default(),
                 committer: Committer::default(),
+                looked: Looked::default(),
                 warnings: Mutex::default(),
                 seen: Mutex::default(),
                 checked: Mutex::default(),

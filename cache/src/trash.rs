@@ -1,7 +1,8 @@
 //! Deferred deletion. Prune moves rows into the trash; the data they name goes when every
-//! session that was alive then is over. Until then those sessions, and only those, may look it up
-//! and so take it back out.
+//! session that was alive then is over or says that it holds something else. Until then those
+//! sessions, and only those, may look it up and so take it back out.
 
+use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
@@ -13,7 +14,7 @@ use crate::blob::blob_path;
 use crate::bucket::Bucket;
 use crate::commit::sync_directory;
 use crate::database::{Database, Kind, Row, Write};
-use crate::lease::{self, DeadLease, SessionId};
+use crate::lease::{self, DeadLease, Holds, SessionId};
 use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Inner, Store, StoreError, now};
 use crate::warning::Warning;
@@ -25,7 +26,7 @@ const MANIFEST_MAX: u64 = oci::manifest::SIZE_MAX as u64;
 const UNDECIDED_MAX: i64 = 60;
 
 /// Rows thrown away together, and whom their data waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Epoch(pub(crate) u64);
 
 /// Moves a row into the trash.
@@ -54,12 +55,8 @@ pub(crate) fn open_epoch(write: &Write<'_>) -> rusqlite::Result<Epoch> {
 
 /// Says for whom the epoch waits: every session alive now, after the rows are gone. A session
 /// that starts later cannot have seen them.
-pub(crate) fn close_epoch(
-    store: &Inner,
-    epoch: Epoch,
-    except: Option<&SessionId>,
-) -> Result<(), StoreError> {
-    let sessions = lease::sessions(store.root(), except)
+pub(crate) fn close_epoch(store: &Inner, epoch: Epoch) -> Result<(), StoreError> {
+    let sessions = lease::sessions(store.root(), None)
         .map_err(|error| StoreError::io("list", &Bucket::Leases.path(store.root()), error))?;
     let names: Vec<String> = sessions.alive.into_iter().map(|session| session.0).collect();
     let value = serde_json::to_vec(&names).expect("names are JSON");
@@ -279,7 +276,7 @@ pub(crate) struct Collected {
     pub(crate) waiting: u64,
 }
 
-/// Removes the data of all epochs that wait for nobody any more.
+/// Removes the data of all rows that wait for nobody any more.
 pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
     if !exists(&store.database)? {
@@ -288,13 +285,13 @@ pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
     for (key, row) in store.database.scan(Kind::Epoch, &[])? {
         // Whoever opened it died before closing it.
         if matches!(waits(&row), Waits::Undecided) && now() - row.used > UNDECIDED_MAX {
-            close_epoch(store, epoch_of_key(&key), None)?;
+            close_epoch(store, epoch_of_key(&key))?;
         }
     }
-    if ready(store, &store.database.scan(Kind::Epoch, &[])?).is_empty() {
-        let thrown = store.database.scan(Kind::Trash, &[])?;
-        let paths = thrown.iter().filter_map(|(key, row)| data_path(store.root(), key, row));
-        collected.waiting = paths.map(|path| crate::usage::size_of(&path)).sum();
+    let waiting = Waiting::of(store, &store.database.scan(Kind::Epoch, &[])?);
+    let thrown = store.database.scan(Kind::Trash, &[])?;
+    if waiting.is_over.is_empty() && thrown.iter().all(|(key, row)| waiting.keeps(key, row)) {
+        collected.waiting = thrown.iter().map(|(key, row)| size(store.root(), key, row)).sum();
         return Ok(collected);
     }
     let moved = store.database.write(|write| move_out(store, write, &mut collected))?;
@@ -310,51 +307,141 @@ pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
     Ok(collected)
 }
 
-/// The epochs that wait for nobody any more.
-fn ready(store: &Inner, epochs: &[(Vec<u8>, Row)]) -> Vec<Epoch> {
-    let is_ready = |row: &Row| match waits(row) {
-        Waits::For(sessions) => sessions.iter().all(|session| is_over(store, session)),
-        Waits::Undecided => false,
+/// Takes back out of the trash what sessions say that they hold: they looked it up before it was
+/// thrown away, and may use it for long.
+pub(crate) fn restore_held(store: &Inner) -> Result<(), StoreError> {
+    let waiting = Waiting::of(store, &store.database.scan(Kind::Epoch, &[])?);
+    let held = |key: &[u8]| {
+        let (kind, name) = (Kind::from_number(*key.first()?)?, name(key)?);
+        waiting.is_held(name).then_some((kind, name.to_owned()))
     };
-    let ready = epochs.iter().filter(|(_, row)| is_ready(row));
-    ready.map(|(key, _)| epoch_of_key(key)).collect()
+    let thrown = store.database.scan(Kind::Trash, &[])?;
+    let held: Vec<(Kind, String)> = thrown.iter().filter_map(|(key, _)| held(key)).collect();
+    if held.is_empty() {
+        return Ok(());
+    }
+    store.database.write(|write| {
+        for (kind, name) in held {
+            match kind {
+                Kind::Layer => restore_layer(write, &LayerId::from_key(name.as_bytes()))?,
+                _ => drop(restore(write, kind, name.as_bytes())?),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// For whom the epochs wait.
+struct Waiting {
+    by_epoch: HashMap<Epoch, Option<Vec<SessionId>>>,
+    holds: HashMap<String, Holds>,
+    /// Epochs all of whose sessions have ended.
+    is_over: Vec<Epoch>,
+}
+
+impl Waiting {
+    fn of(store: &Inner, epochs: &[(Vec<u8>, Row)]) -> Self {
+        let mut waiting =
+            Self { by_epoch: HashMap::new(), holds: HashMap::new(), is_over: Vec::new() };
+        for (key, row) in epochs {
+            let epoch = epoch_of_key(key);
+            let sessions = match waits(row) {
+                Waits::For(sessions) => Some(sessions),
+                Waits::Undecided => None,
+            };
+            let alive = |session: &&SessionId| !is_over(store, session);
+            let alive: Option<Vec<SessionId>> =
+                sessions.map(|sessions| sessions.iter().filter(alive).cloned().collect());
+            for session in alive.iter().flatten() {
+                let holds = || match session == store.lease.session() {
+                    true => store.lease.holds(),
+                    false => lease::held_by(store.root(), session),
+                };
+                waiting.holds.entry(session.0.clone()).or_insert_with(holds);
+            }
+            if alive.as_ref().is_some_and(Vec::is_empty) {
+                waiting.is_over.push(epoch);
+            }
+            waiting.by_epoch.insert(epoch, alive);
+        }
+        waiting
+    }
+
+    /// Whether a session that says what it holds names it.
+    fn is_held(&self, name: &str) -> bool {
+        self.holds.values().any(|holds| holds.names(name))
+    }
+
+    /// Whether somebody may still take a row back out of the trash.
+    fn keeps(&self, key: &[u8], thrown: &Row) -> bool {
+        match self.by_epoch.get(&epoch_of_value(&thrown.value)) {
+            None => false,
+            Some(None) => true,
+            Some(Some(sessions)) => sessions.iter().any(|session| {
+                let name = name(key).unwrap_or_default();
+                self.holds.get(&session.0).is_none_or(|holds| holds.contains(name))
+            }),
+        }
+    }
+}
+
+/// What a row in the trash is about, as sessions name it.
+fn name(trash_key: &[u8]) -> Option<&str> {
+    std::str::from_utf8(trash_key.get(1..)?).ok()
 }
 
 fn is_over(store: &Inner, session: &SessionId) -> bool {
     lease::is_over(store.root(), session).unwrap_or(false)
 }
 
-/// Renames the data of the epochs that are ready out of reach, and forgets them.
+/// Renames the data that nobody waits for out of reach, and forgets it.
 fn move_out(
     store: &Inner,
     write: &Write<'_>,
     collected: &mut Collected,
 ) -> Result<Vec<PathBuf>, StoreError> {
-    let ready = ready(store, &write.scan(Kind::Epoch, &[])?);
+    // As things stand now: whoever says so later asks for a row that is in the trash.
+    let waiting = Waiting::of(store, &write.scan(Kind::Epoch, &[])?);
+    let mut kept: HashSet<Epoch> = HashSet::new();
     let mut moved = Vec::new();
     for (key, row) in write.scan(Kind::Trash, &[])? {
-        let Some(path) = data_path(store.root(), &key, &row) else {
-            if ready.contains(&epoch_of_value(&row.value)) {
-                write.delete(Kind::Trash, &key)?;
-            }
-            continue;
-        };
-        if !ready.contains(&epoch_of_value(&row.value)) {
-            collected.waiting += crate::usage::size_of(&path);
+        if waiting.keeps(&key, &row) {
+            kept.insert(epoch_of_value(&row.value));
+            collected.waiting += size(store.root(), &key, &row);
             continue;
         }
-        let target = store.temporary();
-        match std::fs::rename(&path, &target) {
-            Ok(()) => moved.push(target),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(StoreError::io("rename", &path, error)),
+        if let Some(path) = data_path(store.root(), &key, &row) {
+            let target = store.temporary();
+            match std::fs::rename(&path, &target) {
+                Ok(()) => moved.push(target),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::io("rename", &path, error)),
+            }
         }
         write.delete(Kind::Trash, &key)?;
     }
-    for epoch in &ready {
-        write.delete(Kind::Epoch, &epoch.0.to_be_bytes())?;
+    for (epoch, sessions) in &waiting.by_epoch {
+        if sessions.is_some() && !kept.contains(epoch) {
+            write.delete(Kind::Epoch, &epoch.0.to_be_bytes())?;
+        }
     }
     Ok(moved)
+}
+
+/// The same as far as the row knows it.
+pub(crate) fn known_size(key: &[u8], thrown: &Row) -> u64 {
+    let value = thrown.value.get(8..).unwrap_or_default().to_vec();
+    let row = Row { value, used: 0 };
+    match key.first().copied().and_then(Kind::from_number) {
+        Some(Kind::Blob) => crate::blob::size_of_row(&row).unwrap_or(0),
+        Some(Kind::Layer) => LayerRow::parse(&row).and_then(|row| row.bytes).unwrap_or(0),
+        _ => 0,
+    }
+}
+
+/// Bytes on disk of a row in the trash.
+fn size(root: &Path, key: &[u8], thrown: &Row) -> u64 {
+    data_path(root, key, thrown).map_or(0, |path| crate::usage::size_of(&path))
 }
 
 /// Where the data of a row in the trash is; rows that are nothing but a row have none.
@@ -415,9 +502,7 @@ fn names_of(directory: &Path, session: &SessionId) -> Vec<String> {
 }
 
 /// All directories of layers that rows lead to.
-pub(crate) fn known_directories(
-    database: &Database,
-) -> rusqlite::Result<std::collections::HashSet<String>> {
+pub(crate) fn known_directories(database: &Database) -> rusqlite::Result<HashSet<String>> {
     // At once: between two looks a layer may be taken back out of the trash.
     let thrown = [Kind::Layer as u8];
     let [layers, thrown] =

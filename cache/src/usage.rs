@@ -1,15 +1,21 @@
 //! How much room the store takes, and for what.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::bucket::{BALLAST, Bucket, RECORDS};
 use crate::database::Kind;
-use crate::image;
+use crate::lease::SessionId;
+use crate::lock::{FileLock, Mode};
+use crate::mount::Slot;
+use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Store, StoreError};
-use crate::trash;
+use crate::{image, trash};
 
 /// Room on disk in bytes, as the file system counts it (blocks, not lengths).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,7 +34,7 @@ pub struct DiskUsage {
     pub logs: u64,
     /// Records, stat indexes, locks, leases.
     pub records: u64,
-    /// Unfinished downloads and trees on their way out.
+    /// Unfinished downloads, trees of steps that run, and what is on its way out.
     pub temporary: u64,
     /// Kept free for prune on a full disk.
     pub ballast: u64,
@@ -38,32 +44,230 @@ pub struct DiskUsage {
     pub layer_count: u64,
 }
 
+/// How large trees are, in bytes on disk.
+#[derive(Debug, Default)]
+pub(crate) struct Sizes {
+    /// By name of the directory.
+    trees: HashMap<String, u64>,
+    mounts: Vec<(Slot, u64)>,
+    waiting: u64,
+}
+
+/// Whether what is not known is measured now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Measured,
+    /// In the background, for the next time.
+    Later,
+}
+
+impl Sizes {
+    /// Of the tree in the directory of this name.
+    pub(crate) fn tree(&self, directory: &LayerId) -> u64 {
+        self.trees.get(directory.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Of all trees that rows lead to.
+    pub(crate) fn trees(&self) -> u64 {
+        self.trees.values().sum()
+    }
+
+    /// The cache mounts, each with its size.
+    pub(crate) fn mounts(&self) -> &[(Slot, u64)] {
+        &self.mounts
+    }
+
+    /// Of all cache mounts.
+    pub(crate) fn all_mounts(&self) -> u64 {
+        self.mounts.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Of everything in the trash.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.waiting
+    }
+}
+
 impl Store {
-    /// Counts what is on disk. Walks the whole store.
+    /// Counts what is on disk: layers and blobs by their rows, cache mounts as they were when they were
+    /// last used, and the rest by looking.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
         let in_images = images_blobs(self);
+        let sizes = self.sizes()?;
         let mut usage = DiskUsage::default();
         let blobs = self.root().join("blobs");
+        let mut folders = 0;
         walk(&blobs, &mut |path, size| {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let total = if in_images.contains(name) { &mut usage.images } else { &mut usage.blobs };
+            let total = match () {
+                () if path.is_dir() => &mut folders,
+                () if in_images.contains(name) => &mut usage.images,
+                () => &mut usage.blobs,
+            };
             *total += size;
         });
         let size = |bucket: Bucket| size_of(&self.bucket(bucket));
-        usage.layers = size(Bucket::Layers);
-        usage.mounts = size(Bucket::Mounts);
+        usage.layers = sizes.trees();
+        usage.mounts = sizes.all_mounts();
         usage.logs = size(Bucket::Logs);
-        usage.temporary = size(Bucket::Temporary);
+        usage.temporary = size(Bucket::Temporary) + self.unknown_trees(&sizes)?;
         let database = ["", "-wal", "-shm"].map(|suffix| format!("{RECORDS}{suffix}"));
         let database: u64 = database.iter().map(|name| size_of(&self.root().join(name))).sum();
         let small = [Bucket::StatIndexes, Bucket::Locks, Bucket::Leases].map(size);
-        usage.records = database + small.iter().sum::<u64>();
+        usage.records = database + folders + small.iter().sum::<u64>();
         usage.ballast = size_of(&self.root().join(BALLAST));
-        usage.total = size_of(self.root());
+        usage.total = usage.images
+            + usage.blobs
+            + usage.layers
+            + usage.mounts
+            + usage.logs
+            + usage.records
+            + usage.temporary
+            + usage.ballast;
         usage.steps = self.inner.database.scan(Kind::Record, &[])?.len() as u64;
         usage.layer_count = self.inner.database.scan(Kind::Layer, &[])?.len() as u64;
         Ok(usage)
     }
+
+    /// How large everything is.
+    pub(crate) fn sizes(&self) -> Result<Sizes, StoreError> {
+        self.find_sizes(Unknown::Measured)
+    }
+
+    /// The same as far as it is known already.
+    pub(crate) fn remembered_sizes(&self) -> Result<Sizes, StoreError> {
+        self.find_sizes(Unknown::Later)
+    }
+
+    fn find_sizes(&self, unknown: Unknown) -> Result<Sizes, StoreError> {
+        let mut sizes = Sizes::default();
+        let rows = self.scan(Kind::Layer, &[]);
+        let rows = rows.iter().filter_map(|(key, row)| {
+            let row = LayerRow::parse(row)?;
+            Some((LayerId::from_key(key), row.own_directory()?.clone(), row.bytes))
+        });
+        let rows: Vec<(LayerId, LayerId, Option<u64>)> = rows.collect();
+        let stamped = self.stamped_sizes();
+        let measured = rows.par_iter().map(|(id, directory, known)| {
+            let known = known.or_else(|| stamped.get(id).copied());
+            let folder = self.bucket(Bucket::Layers).join(directory.as_str());
+            let is_own = SessionId::of_name(directory.as_str()).as_ref() == Some(self.session());
+            let is_measured = known.is_none() && (unknown == Unknown::Measured || is_own);
+            let bytes = known.or_else(|| is_measured.then(|| size_of(&folder.join("fs"))));
+            // What lies beside the tree.
+            let beside = ["", "manifest", "opaque"].map(|name| size_alone(&folder.join(name)));
+            let whole = bytes.unwrap_or(0) + beside.iter().sum::<u64>();
+            let news = bytes.filter(|_| is_measured).map(|bytes| (id.clone(), bytes));
+            ((directory.as_str().to_owned(), whole), bytes.is_none(), news)
+        });
+        let measured: Vec<_> = measured.collect();
+        let news = measured.iter().filter_map(|(_, _, news)| news.clone()).collect();
+        if measured.iter().any(|(_, is_unknown, _)| *is_unknown) {
+            self.measure_in_background();
+        }
+        sizes.trees = measured.into_iter().map(|(size, ..)| size).collect();
+        self.remember_sizes(news);
+        let mounts = crate::prune::list_mounts(self.root())?;
+        let measured = mounts.into_par_iter().map(|slot| {
+            let bytes = self.mount_size(&slot, unknown);
+            (slot, bytes)
+        });
+        sizes.mounts = measured.collect();
+        let thrown = self.inner.database.scan(Kind::Trash, &[])?;
+        sizes.waiting = thrown.iter().map(|(key, row)| trash::known_size(key, row)).sum();
+        Ok(sizes)
+    }
+
+    fn session(&self) -> &SessionId {
+        self.inner.lease.session()
+    }
+
+    /// Keeps what was measured of trees without a size in their row: an older program has made them, or
+    /// they were not stamped.
+    fn remember_sizes(&self, sizes: Vec<(LayerId, u64)>) {
+        if sizes.is_empty() {
+            return;
+        }
+        // What cannot be kept is measured again.
+        let _ = self.inner.database.write(|write| {
+            let mut put = sizes.iter();
+            put.try_for_each(|(id, bytes)| crate::snapshot::put_size(write, id, *bytes))
+                .map_err(StoreError::from)
+        });
+    }
+
+    fn measure_in_background(&self) {
+        // Not the store itself: this must not be what keeps the session from ending.
+        let weak = Arc::downgrade(&self.inner);
+        std::thread::spawn(move || {
+            let Some(inner) = weak.upgrade() else { return };
+            let rows = inner.database.scan(Kind::Layer, &[]).unwrap_or_default();
+            let layers = Bucket::Layers.path(inner.root());
+            drop(inner);
+            for (key, row) in rows {
+                let Some(row) = LayerRow::parse(&row).filter(|row| row.bytes.is_none()) else {
+                    continue;
+                };
+                let Some(directory) = row.own_directory() else { continue };
+                let bytes = size_of(&layers.join(directory.as_str()).join("fs"));
+                let Some(inner) = weak.upgrade() else { return };
+                Self { inner }.remember_sizes(vec![(LayerId::from_key(&key), bytes)]);
+            }
+        });
+    }
+
+    /// A cache mount's size, which is known if nobody has used it since it was measured.
+    fn mount_size(&self, slot: &Slot, unknown: Unknown) -> u64 {
+        let name = format!("size of {}", slot.path.display());
+        let known = self.setting(&name);
+        let known = known.as_ref().and_then(|known| {
+            let (used, bytes) = known.split_once(' ')?;
+            Some((used.parse::<i64>().ok()?, bytes.parse::<u64>().ok()?))
+        });
+        match (known, unknown) {
+            (Some((used, bytes)), _) if used == slot.used => bytes,
+            (known, Unknown::Later) => {
+                // Not the store itself: this must not be what keeps the session from ending.
+                let (weak, slot) = (Arc::downgrade(&self.inner), slot.clone());
+                rayon::spawn(move || {
+                    let bytes = size_of(&slot.path);
+                    if let Some(inner) = weak.upgrade() {
+                        Self { inner }.put_mount_size(&slot, &name, bytes);
+                    }
+                });
+                known.map_or(0, |(_, bytes)| bytes)
+            }
+            (_, Unknown::Measured) => {
+                let bytes = size_of(&slot.path);
+                self.put_mount_size(slot, &name, bytes);
+                bytes
+            }
+        }
+    }
+
+    /// Remembers how large a cache mount was found to be, unless somebody uses it or has used it since.
+    fn put_mount_size(&self, slot: &Slot, name: &str, bytes: u64) {
+        let lock = FileLock::try_acquire(&slot.lock, Mode::Exclusive);
+        let lock = lock.ok().flatten().map(FileLock::kept);
+        if lock.is_some() && slot.last_used() == slot.used {
+            self.put_setting(name, &format!("{} {bytes}", slot.used));
+        }
+    }
+
+    /// Trees that no row leads to: of steps that run, or on their way out.
+    fn unknown_trees(&self, sizes: &Sizes) -> Result<u64, StoreError> {
+        let layers = self.bucket(Bucket::Layers);
+        let entries = std::fs::read_dir(&layers);
+        let entries = entries.map_err(|error| StoreError::io("list", &layers, error))?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let unknown = names.filter(|name| !sizes.trees.contains_key(name));
+        Ok(unknown.map(|name| size_of(&layers.join(name))).sum())
+    }
+}
+
+/// Room that one file or directory takes, without what is in it; nothing if it is not there.
+fn size_alone(path: &Path) -> u64 {
+    std::fs::symlink_metadata(path).map_or(0, |found| found.blocks() * 512)
 }
 
 /// Hex digests of the blobs that tagged images consist of.

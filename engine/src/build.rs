@@ -49,6 +49,8 @@ pub struct Engine {
     pub(crate) client: Arc<Client>,
     pub(crate) machine: Arc<Machine>,
     pub(crate) sandbox: Arc<Sandbox>,
+    /// What the store keeps to.
+    pub(crate) rules: Arc<[cache::PruneFilter]>,
 }
 
 /// What a build gives.
@@ -112,9 +114,17 @@ impl Engine {
         let store = Store::open(&root, cache::Options::default()).map_err(|e| {
             BuildError::system(format!("failed to open the store `{}`", root.display()), &e)
         })?;
+        let disk = store.disk_size().map_err(|e| {
+            BuildError::system(format!("failed to ask how large `{}` is", root.display()), &e)
+        })?;
+        let rules = config.gc.rules(disk).map_err(|message| BuildError::Input {
+            message: format!("invalid configuration: `[gc]`: {message}"),
+            hint: None,
+        })?;
         let registries = registry::Config { hosts: config.registry, ..registry::Config::default() };
         let client = Arc::new(Client::new(registries, Credentials::from_environment()));
-        Ok(Self { store, client, sandbox: Arc::new(Sandbox::new(machine.clone())), machine })
+        let sandbox = Arc::new(Sandbox::new(machine.clone()));
+        Ok(Self { store, client, sandbox, machine, rules: rules.into() })
     }
 
     /// The store.
@@ -231,7 +241,17 @@ impl Engine {
             self.tell_store_warnings(&session.steps);
             session.steps.start_again();
         };
-        self.flush().await.and(outcome)
+        let outcome = self.flush().await.and(outcome);
+        self.make_room_again();
+        outcome
+    }
+
+    /// What the steps have written may be more than the store is to keep.
+    fn make_room_again(&self) {
+        if self.store.has_made_room() {
+            // The next step's look tells of what is wrong.
+            let _ = self.store.make_room(&self.rules);
+        }
     }
 
     async fn flush(&self) -> Result<(), BuildError> {
@@ -295,6 +315,7 @@ impl Engine {
             views: Mutex::default(),
             secrets: session.request.secrets.clone(),
             sandbox: self.sandbox.clone(),
+            rules: self.rules.clone(),
             dockerfile: (session.input.name.clone(), session.input.text.clone()),
             build_id: session.build_id.clone(),
             epoch: plans.iter().find_map(|plan| plan.lowered.source_date_epoch),

@@ -6,13 +6,19 @@ use std::path::{Path, PathBuf};
 use registry::HostConfig;
 use serde::Deserialize;
 
-/// `mybuild.toml`. Its `[registry."HOST"]` tables mean what they mean in BuildKit's configuration.
+use crate::gc::GcConfig;
+
+/// `mybuild.toml`. Its `[registry."HOST"]` tables mean what they mean in BuildKit's configuration, and
+/// `[gc]` what is said of garbage there.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Settings by registry.
     #[serde(default)]
     pub registry: BTreeMap<String, HostConfig>,
+    /// How much the store may keep.
+    #[serde(default)]
+    pub gc: GcConfig,
 }
 
 /// Why the configuration cannot be used.

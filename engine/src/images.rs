@@ -242,6 +242,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
             || image_id(&image.descriptor, &read_variants(store, &image.descriptor)) == id
     };
     let all: Vec<String> = images.iter().filter(is_it).map(|image| image.name.clone()).collect();
+    let by_name = !matches!(found.by, By::Id(_));
     let names = match found.by {
         By::Name(name) => vec![name],
         By::Digest(names) => names,
@@ -254,17 +255,37 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
         }
         By::Id(_) => all.clone(),
     };
+    let is_last = !all.is_empty() && all.iter().all(|name| names.contains(name));
+    if is_last && !(force && by_name) && is_in_use(store, &found.target) {
+        return Err(in_use(text, by_name));
+    }
     for name in &names {
         store
             .untag(name)
             .map_err(|e| BuildError::system(format!("failed to untag `{name}`"), &e))?;
     }
     flush(store)?;
-    let is_last = !all.is_empty() && all.iter().all(|name| names.contains(name));
     Ok(Removed {
         untagged: names.iter().map(|name| familiar(name)).collect(),
         deleted: is_last.then_some(id),
     })
+}
+
+/// Whether a container runs the image, for whichever platform.
+pub(crate) fn is_in_use(store: &Store, target: &Descriptor) -> bool {
+    read_variants(store, target).iter().any(|variant| store.is_image_in_use(&variant.id))
+}
+
+fn in_use(text: &str, by_name: bool) -> BuildError {
+    let hint = if by_name {
+        "stop the container first, or take the name away with `--force`"
+    } else {
+        "stop the container first"
+    };
+    BuildError::Refused {
+        message: format!("image `{text}` is used by a running container"),
+        hint: Some(hint.to_owned()),
+    }
 }
 
 /// The platforms of an image that the store has. Attestations are no images.

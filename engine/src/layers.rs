@@ -457,7 +457,12 @@ impl Shelf {
         if let Some(stamp) = stamp.filter(|_| is_whole) {
             self.store.set_stamp(id, stamp);
         }
-        self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
+        // The tar may have been thrown away because its tree gives it back.
+        let known = self.store.layer(id).filter(|info| info.gives_tar);
+        if known.and_then(|info| info.diff_id).is_some_and(|known| known != kept.diff_id) {
+            return Err(self.lost(id));
+        }
+        self.store.set_diff_id_of_tree(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())
     }

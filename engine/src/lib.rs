@@ -17,6 +17,7 @@ mod exec_step;
 mod export;
 mod file_layer;
 pub mod file_op;
+pub mod gc;
 mod ground;
 mod image_source;
 pub mod images;
@@ -36,12 +37,15 @@ mod stack;
 mod steps;
 mod stop;
 pub mod tree;
+pub mod units;
 mod upkeep;
 mod worker;
 mod write_back;
 
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
-pub use cache::{DiskUsage, Problem, PruneFilter, Pruned};
+pub use cache::{
+    CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Space,
+};
 pub use config::Config;
 pub use error::{BuildError, StepFailure};
 pub use event::{Event, Progress, StepId, Stream};

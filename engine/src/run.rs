@@ -208,6 +208,8 @@ impl Engine {
             image = self.image_to_run(&request, progress) => image?,
             () = cancel.cancelled() => return Err(BuildError::Canceled.into()),
         };
+        // It may run for long: what it needs is not to be in the way of everybody else's garbage.
+        self.store.use_image(&image.id);
         let stop_signal = request.stop_signal.or_else(|| signal::number(&image.config.stop_signal));
         let machine = self.machine.clone();
         let store = self.store.clone();

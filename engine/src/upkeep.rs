@@ -1,9 +1,10 @@
 //! Keeping the store small and whole.
 
-use cache::{DiskUsage, FsckOptions, Problem, PruneFilter, Pruned};
+use cache::{CacheItem, DiskUsage, FsckOptions, Problem, PruneFilter, Pruned};
 
 use crate::build::Engine;
 use crate::error::BuildError;
+use crate::images::{self, ListedImage, Removed};
 use crate::worker::blocking;
 
 impl Engine {
@@ -12,6 +13,31 @@ impl Engine {
         let store = self.store.clone();
         blocking(move || {
             store.prune(&filter).map_err(|e| BuildError::system("failed to prune the store", &e))
+        })
+        .await
+    }
+
+    /// Takes the names of those images away that `takes` chooses and no container uses, and removes what
+    /// then leads nowhere.
+    pub async fn prune_images(
+        &self,
+        takes: impl Fn(&ListedImage) -> bool,
+    ) -> Result<(Vec<Removed>, Pruned), BuildError> {
+        let mut removed = Vec::new();
+        for image in self.images().await?.iter().filter(|image| takes(image)) {
+            let target = self.store.resolve(&image.name);
+            if target.is_some_and(|target| !images::is_in_use(&self.store, &target)) {
+                removed.push(self.remove_image(&image.name, false).await?);
+            }
+        }
+        Ok((removed, self.prune(PruneFilter::default()).await?))
+    }
+
+    /// All parts of the cache.
+    pub async fn cache_items(&self) -> Result<Vec<CacheItem>, BuildError> {
+        let store = self.store.clone();
+        blocking(move || {
+            store.cache_items().map_err(|e| BuildError::system("failed to read the store", &e))
         })
         .await
     }

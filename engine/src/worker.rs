@@ -69,6 +69,8 @@ pub(crate) struct BuildWorker {
     pub(crate) views: Mutex<HashMap<VertexId, Arc<View>>>,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) sandbox: Arc<crate::sandbox::Sandbox>,
+    /// What the store keeps to.
+    pub(crate) rules: Arc<[cache::PruneFilter]>,
     /// The Dockerfile's name and text, for errors.
     pub(crate) dockerfile: (String, String),
     pub(crate) build_id: String,
@@ -119,6 +121,7 @@ impl Worker for BuildWorker {
         }
         self.steps.started(vertex);
         self.prepare_sandbox(vertex);
+        self.make_room().await;
         let start = Instant::now();
         match self.run(&run).await {
             Ok(outputs) => {
@@ -332,6 +335,22 @@ impl BuildWorker {
             }
             Op::Diff => Err(BuildError::refused("diff operations are not supported")),
         }
+    }
+
+    /// Keeps the store to its rules, so that there is room for what the step writes.
+    async fn make_room(&self) {
+        if !self.store.may_need_room(&self.rules) {
+            return;
+        }
+        let (store, rules, steps) = (self.store.clone(), self.rules.clone(), self.steps.clone());
+        let made = blocking(move || {
+            // The step itself says whether there is too little room.
+            if let Err(error) = store.make_room(&rules) {
+                steps.warn(format!("the cache keeps what it has: {}", chain(&error)));
+            }
+            Ok(())
+        });
+        made.await.expect("warnings only");
     }
 
     /// If this step is a process, or one will run on what it makes, a sandbox is made ready while the

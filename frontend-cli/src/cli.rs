@@ -3,12 +3,14 @@
 
 mod build;
 mod images;
+mod prune;
 mod run;
 
 use std::path::PathBuf;
 
 pub use build::BuildArgs;
 pub use images::*;
+pub use prune::*;
 pub use run::{RefusedRunArgs, RunArgs};
 
 /// Builds container images from Dockerfiles.

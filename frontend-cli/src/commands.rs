@@ -11,6 +11,7 @@ mod inspect;
 mod load;
 mod man;
 mod prune;
+mod prune_images;
 mod pull;
 mod rmi;
 mod run;

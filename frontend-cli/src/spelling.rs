@@ -21,26 +21,27 @@ use crate::error::UsageError;
 /// Docker's two-word spellings: group, word, our command.
 const GROUPS: &[(&str, &str, &str)] = &[
     ("builder", "build", "build"),
-    ("builder", "prune", "prune"),
+    ("builder", "prune", "builder-prune"),
     ("buildx", "b", "build"),
     ("buildx", "build", "build"),
     ("buildx", "du", "du"),
-    ("buildx", "prune", "prune"),
+    ("buildx", "prune", "builder-prune"),
     ("image", "build", "build"),
     ("image", "history", "history"),
     ("image", "inspect", "inspect"),
     ("image", "list", "images"),
     ("image", "load", "load"),
     ("image", "ls", "images"),
-    ("image", "prune", "prune"),
+    ("image", "prune", "image-prune"),
     ("image", "pull", "pull"),
     ("image", "remove", "rmi"),
     ("image", "rm", "rmi"),
     ("image", "save", "save"),
     ("image", "tag", "tag"),
+    ("container", "prune", "container-prune"),
     ("container", "run", "run"),
     ("system", "df", "du"),
-    ("system", "prune", "prune"),
+    ("system", "prune", "system-prune"),
 ];
 
 /// The command line as `command` reads it. `argv[0]` is the program.

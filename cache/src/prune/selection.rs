@@ -1,70 +1,41 @@
 //! Which rows a prune takes, and which then lead nowhere.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
 use oci::{Descriptor, DiffId, Digest};
-use rayon::prelude::*;
 
-use super::{PruneFilter, ago};
-use crate::blob::blob_path;
-use crate::bucket::Bucket;
+use super::PruneFilter;
+use super::everything::{self, Everything, form_diff_id};
+use super::units::{CacheItem, What};
 use crate::database::{KeyedRow, Kind, Row, Write};
+use crate::lease::Holds;
 use crate::mount::Slot;
-use crate::record::{Record, RememberedReference};
-use crate::snapshot::{LayerId, LayerRow, parse_form};
-use crate::store::{Store, StoreError, now};
+use crate::record::Record;
+use crate::snapshot::LayerId;
+use crate::store::now;
 use crate::trash::{self, Epoch};
-use crate::usage::size_of;
+use crate::usage::Sizes;
 
 /// A blob without a row may be another program's, about to be tagged: it stays this long.
 const FOREIGN_GRACE: Duration = Duration::from_secs(3600);
 
-/// The filter, with its durations made times.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cutoff {
-    /// What was last used before this goes, in seconds since 1970.
-    pub(super) before: i64,
-    keep_bytes: Option<u64>,
+/// What a choice goes by.
+pub(super) struct Choice<'a> {
+    pub(super) filter: &'a PruneFilter,
+    pub(super) sizes: &'a Sizes,
+    /// What sessions say that they hold.
+    pub(super) held: &'a [Holds],
+    /// Bytes that are free on the disk.
+    pub(super) free: u64,
 }
 
-impl Cutoff {
-    pub(super) fn of(filter: &PruneFilter) -> Self {
-        let before = match (filter.unused_for, filter.all) {
-            (Some(unused_for), _) => ago(unused_for),
-            (None, true) => i64::MAX,
-            (None, false) => i64::MIN,
-        };
-        Self { before, keep_bytes: filter.keep_bytes }
+impl Choice<'_> {
+    pub(super) fn is_held(&self, name: &str) -> bool {
+        self.held.iter().any(|holds| holds.contains(name))
     }
-}
-
-/// Sizes of trees in bytes, by name of their directory or path.
-#[derive(Debug, Default)]
-pub(super) struct Sizes {
-    layers: HashMap<String, u64>,
-    mounts: HashMap<std::path::PathBuf, u64>,
-}
-
-/// Measures what a limit by size has to know; without one there is nothing to measure.
-pub(super) fn sizes(store: &Store, filter: &PruneFilter) -> Result<Sizes, StoreError> {
-    if filter.keep_bytes.is_none() {
-        return Ok(Sizes::default());
-    }
-    let layers = store.bucket(Bucket::Layers);
-    let names = std::fs::read_dir(&layers)
-        .map_err(|error| StoreError::io("list", &layers, error))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let names: Vec<String> = names.collect();
-    let measured = names.into_par_iter().map(|name| {
-        let size = size_of(&layers.join(&name));
-        (name, size)
-    });
-    let layers = measured.collect();
-    let mounts = super::list_mounts(store.root())?;
-    let mounts = mounts.into_iter().map(|slot| (slot.path.clone(), size_of(&slot.path))).collect();
-    Ok(Sizes { layers, mounts })
 }
 
 /// What goes.
@@ -72,18 +43,18 @@ pub(super) fn sizes(store: &Store, filter: &PruneFilter) -> Result<Sizes, StoreE
 pub(super) struct Selection {
     rows: Vec<(Kind, KeyedRow)>,
     pub(super) mounts: Vec<Slot>,
+    /// What was chosen, apart from what then led nowhere.
+    pub(super) items: Vec<CacheItem>,
 }
 
-/// Everything that a choice is made among.
-struct Everything<'a> {
-    root: &'a Path,
-    records: Vec<(KeyedRow, Option<Record>)>,
-    layers: Vec<(KeyedRow, LayerRow)>,
-    forms: Vec<(KeyedRow, Option<Descriptor>)>,
-    references: Vec<(KeyedRow, Option<RememberedReference>)>,
-    blobs: Vec<KeyedRow>,
-    /// Blobs of images; `None` when the index or a manifest cannot be read.
-    in_images: Option<HashSet<Digest>>,
+/// What was chosen, before what then leads nowhere.
+#[derive(Debug, Default)]
+struct Gone {
+    layers: HashSet<LayerId>,
+    /// Tars that a layer's tree gives back.
+    tars: HashSet<Digest>,
+    mounts: BTreeSet<usize>,
+    items: Vec<CacheItem>,
 }
 
 impl Selection {
@@ -92,20 +63,15 @@ impl Selection {
         root: &Path,
         write: &Write<'_>,
         images: Option<&[Descriptor]>,
-        sizes: &Sizes,
-        mounts: &[Slot],
-        cutoff: &Cutoff,
+        choice: &Choice<'_>,
     ) -> rusqlite::Result<Self> {
         let everything = Everything::read(root, write, images)?;
-        let used = everything.layers_used();
-        let mut gone = everything.old_layers(&used, cutoff);
-        let mut old_mounts: BTreeSet<usize> =
-            (0..mounts.len()).filter(|n| mounts[*n].used < cutoff.before).collect();
-        if let Some(keep) = cutoff.keep_bytes {
-            everything.take_oldest(keep, &used, sizes, mounts, &mut gone, &mut old_mounts);
-        }
-        let mut selection = everything.closure(write, gone, cutoff)?;
-        selection.mounts = old_mounts.into_iter().map(|n| mounts[n].clone()).collect();
+        let gone = everything.choose(choice);
+        let mounts = choice.sizes.mounts();
+        let chosen_mounts = gone.mounts.iter().map(|n| mounts[*n].0.clone()).collect();
+        let items = gone.items.clone();
+        let mut selection = everything.closure(write, gone, choice)?;
+        (selection.mounts, selection.items) = (chosen_mounts, items);
         Ok(selection)
     }
 
@@ -142,219 +108,181 @@ impl Selection {
     }
 }
 
-impl<'a> Everything<'a> {
-    fn read(
-        root: &'a Path,
-        write: &Write<'_>,
-        images: Option<&[Descriptor]>,
-    ) -> rusqlite::Result<Self> {
-        fn parsed<T>(rows: Vec<KeyedRow>, parse: impl Fn(&Row) -> T) -> Vec<(KeyedRow, T)> {
-            let with = |keyed: KeyedRow| {
-                let parsed = parse(&keyed.1);
-                (keyed, parsed)
-            };
-            rows.into_iter().map(with).collect()
-        }
-        let of_images = |images: &[Descriptor]| -> Option<HashSet<Digest>> {
-            let mut blobs = HashSet::new();
-            for image in images {
-                blobs.extend(trash::reachable(root, image).ok()?);
-            }
-            Some(blobs)
-        };
-        Ok(Self {
-            root,
-            records: parsed(write.scan(Kind::Record, &[])?, Record::parse),
-            layers: parsed(write.scan(Kind::Layer, &[])?, |row| {
-                LayerRow::parse(row).unwrap_or_default()
-            }),
-            forms: parsed(write.scan(Kind::Form, &[])?, parse_form),
-            references: parsed(write.scan(Kind::Reference, &[])?, RememberedReference::parse),
-            blobs: write.scan(Kind::Blob, &[])?,
-            in_images: images.and_then(of_images),
-        })
-    }
-
-    /// When each layer was last used, itself, by a record or by a layer that lies over it.
-    fn layers_used(&self) -> HashMap<LayerId, i64> {
-        let own = self.layers.iter().map(|((key, row), _)| (LayerId::from_key(key), row.used));
-        let mut used: HashMap<LayerId, i64> = own.collect();
-        for ((_, row), record) in &self.records {
-            for layer in record.iter().flat_map(|record| record.outputs.iter().flatten()) {
-                if let Some(used) = used.get_mut(layer) {
-                    *used = row.used.max(*used);
-                }
-            }
-        }
-        for (id, over) in self.deltas() {
-            let last = used[&id];
-            if let Some(used) = used.get_mut(over) {
-                *used = last.max(*used);
-            }
-        }
-        used
-    }
-
-    /// The layers that lie over others, and these.
-    fn deltas(&self) -> impl Iterator<Item = (LayerId, &LayerId)> {
-        let rows = self.layers.iter();
-        rows.filter_map(|((key, _), row)| Some((LayerId::from_key(key), row.over()?)))
-    }
-
-    fn old_layers(&self, used: &HashMap<LayerId, i64>, cutoff: &Cutoff) -> HashSet<LayerId> {
-        let old = used.iter().filter(|(_, used)| **used < cutoff.before);
-        old.map(|(layer, _)| layer.clone()).collect()
-    }
-
-    /// Takes layers and mounts, the longest unused first, until at most `keep` bytes are left.
-    fn take_oldest(
-        &self,
-        keep: u64,
-        used: &HashMap<LayerId, i64>,
-        sizes: &Sizes,
-        mounts: &[Slot],
-        gone: &mut HashSet<LayerId>,
-        old_mounts: &mut BTreeSet<usize>,
-    ) {
-        enum Unit {
-            Layer(LayerId),
-            Mount(usize),
-        }
-        let mut units: Vec<(i64, u64, Unit)> = Vec::new();
-        for ((key, _), row) in &self.layers {
-            let id = LayerId::from_key(key);
-            if !gone.contains(&id) {
-                units.push((used[&id], self.layer_size(row, sizes), Unit::Layer(id)));
-            }
-        }
-        for (n, slot) in mounts.iter().enumerate().filter(|(n, _)| !old_mounts.contains(n)) {
-            let size = sizes.mounts.get(&slot.path).copied().unwrap_or(0);
-            units.push((slot.used, size, Unit::Mount(n)));
-        }
-        units.sort_by_key(|(used, ..)| *used);
-        let mut total: u64 = units.iter().map(|(_, size, _)| size).sum();
-        for (_, size, unit) in units {
-            if total <= keep {
+impl Everything<'_> {
+    /// The units that the filter takes.
+    fn choose(&self, choice: &Choice<'_>) -> Gone {
+        let filter = choice.filter;
+        let mut units = self.units(choice.sizes, choice.held);
+        let used: u64 = units.iter().map(|unit| unit.item.bytes).sum();
+        let limit = filter.space.limit(used, choice.free);
+        // What is no loss first, then the longest unused; of one stack, the topmost.
+        units.sort_by_key(|unit| (!unit.is_tar(), unit.item.used, Reverse(unit.depth)));
+        let mut gone = Gone::default();
+        let mut left = used;
+        for unit in units.into_iter().filter(|unit| filter.takes(&unit.item)) {
+            if limit.is_some_and(|limit| left <= limit) {
                 break;
             }
-            total -= size;
-            match unit {
-                Unit::Layer(id) => drop(gone.insert(id)),
-                Unit::Mount(n) => drop(old_mounts.insert(n)),
+            left -= unit.item.bytes;
+            gone.items.push(unit.item);
+            match unit.what {
+                What::Tar(digest) => drop(gone.tars.insert(digest)),
+                What::Layer(id) => drop(gone.layers.insert(id)),
+                What::Mount(number) => drop(gone.mounts.insert(number)),
             }
         }
+        gone
     }
 
-    /// What removing a layer frees: its tree, and its blobs that no image needs.
-    fn layer_size(&self, row: &LayerRow, sizes: &Sizes) -> u64 {
-        let tree = row.own_directory().and_then(|name| sizes.layers.get(name.as_str()));
-        let blobs: u64 = self
-            .forms
-            .iter()
-            .filter(|((key, _), _)| row.diff_id.is_some() && form_diff_id(key) == row.diff_id)
-            .filter_map(|(_, descriptor)| descriptor.as_ref())
-            .filter(|descriptor| !self.is_in_image(&descriptor.digest))
-            .filter_map(|descriptor| blob_path(self.root, &descriptor.digest).metadata().ok())
-            .map(|found| found.len())
-            .sum();
-        tree.copied().unwrap_or(0) + blobs
-    }
-
-    fn is_in_image(&self, digest: &Digest) -> bool {
-        self.in_images.as_ref().is_none_or(|blobs| blobs.contains(digest))
-    }
-
-    /// With the layers `gone`, everything that leads nowhere any more.
+    /// With what is `gone`, everything that leads nowhere any more.
     fn closure(
         &self,
         write: &Write<'_>,
-        mut gone: HashSet<LayerId>,
-        cutoff: &Cutoff,
+        mut gone: Gone,
+        choice: &Choice<'_>,
     ) -> rusqlite::Result<Selection> {
+        let before = choice.filter.facts_before();
         let mut selection = Selection::default();
-        let ids: HashSet<LayerId> =
-            self.layers.iter().map(|((key, _), _)| LayerId::from_key(key)).collect();
         for (id, over) in self.deltas() {
-            if gone.contains(over) || !ids.contains(over) {
-                gone.insert(id);
+            if gone.layers.contains(over) || !self.ids.contains(over) {
+                gone.layers.insert(id);
             }
         }
+        let references = self.take_references(before, &mut selection);
+        let records = self.take_records(write, before, &gone.layers, &mut selection)?;
+        let needed = self.needed_layers(&records, references.as_ref(), &gone.layers, choice);
+        let mut diff_ids: HashSet<&DiffId> = HashSet::new();
+        for (keyed, row) in &self.layers {
+            let id = LayerId::from_key(&keyed.0);
+            match needed.contains(&id) {
+                true => diff_ids.extend(&row.diff_id),
+                false => {
+                    selection.take(Kind::Layer, keyed);
+                    gone.layers.insert(id);
+                }
+            }
+        }
+        for keyed in write.scan(Kind::DiffId, &[])? {
+            if gone.layers.contains(&LayerId::from_key(&keyed.1.value)) {
+                selection.take(Kind::DiffId, &keyed);
+            }
+        }
+        let is_known = references.is_some();
+        let mut blobs = references.unwrap_or_default();
+        for (keyed, descriptor) in &self.forms {
+            let is_kept = form_diff_id(&keyed.0).is_some_and(|id| diff_ids.contains(&id));
+            match descriptor.as_ref().filter(|form| is_kept && !gone.tars.contains(&form.digest)) {
+                Some(descriptor) => drop(blobs.insert(descriptor.digest.clone())),
+                None => selection.take(Kind::Form, keyed),
+            }
+        }
+        blobs.extend(records.iter().flat_map(|record| record.blobs.iter().cloned()));
+        // What a manifest needs that cannot be read now stays.
+        if is_known {
+            self.take_blobs(&blobs, choice, &mut selection);
+        }
+        Ok(selection)
+    }
 
-        let mut kept_records = Vec::new();
-        let mut kept_keys: HashSet<&[u8]> = HashSet::new();
+    /// Takes what registries said too long ago. Gives all blobs that the others lead to; `None` when a
+    /// manifest cannot be read.
+    fn take_references(&self, before: i64, selection: &mut Selection) -> Option<HashSet<Digest>> {
+        let mut blobs = Some(HashSet::new());
+        for (keyed, remembered) in &self.references {
+            match remembered {
+                Some(remembered) if keyed.1.used >= before => {
+                    let found = trash::reachable(self.root, &remembered.descriptor);
+                    blobs =
+                        blobs.zip(found.ok()).map(|(mut blobs, found): (HashSet<Digest>, _)| {
+                            blobs.extend(found);
+                            blobs
+                        });
+                }
+                _ => selection.take(Kind::Reference, keyed),
+            }
+        }
+        blobs
+    }
+
+    /// Takes the records that need a layer that is gone, and what leads to them. Gives the others.
+    fn take_records(
+        &self,
+        write: &Write<'_>,
+        before: i64,
+        gone: &HashSet<LayerId>,
+        selection: &mut Selection,
+    ) -> rusqlite::Result<Vec<&Record>> {
+        let mut records = Vec::new();
+        let mut keys: HashSet<&[u8]> = HashSet::new();
         for (keyed, record) in &self.records {
             match record {
-                Some(record) if keeps_record(record, &keyed.1, &ids, &gone, cutoff) => {
-                    kept_keys.insert(&keyed.0);
-                    kept_records.push(record);
+                Some(record) if self.keeps_record(record, &keyed.1, gone, before) => {
+                    keys.insert(&keyed.0);
+                    records.push(record);
                 }
                 _ => selection.take(Kind::Record, keyed),
             }
         }
         for alias in write.scan(Kind::Alias, &[])? {
-            if !kept_keys.contains(alias.1.value.as_slice()) {
+            if !keys.contains(alias.1.value.as_slice()) {
                 selection.take(Kind::Alias, &alias);
             }
         }
+        Ok(records)
+    }
 
-        let mut needed: HashSet<&LayerId> =
-            kept_records.iter().flat_map(|record| record.outputs.iter().flatten()).collect();
+    fn keeps_record(
+        &self,
+        record: &Record,
+        row: &Row,
+        gone: &HashSet<LayerId>,
+        before: i64,
+    ) -> bool {
+        let mut layers = record.outputs.iter().flatten().peekable();
+        if layers.peek().is_none() {
+            return row.used >= before;
+        }
+        layers.all(|layer| self.ids.contains(layer) && !gone.contains(layer))
+    }
+
+    /// The layers that something still leads to: a record, an image, a reference, a session, or a
+    /// layer that lies over them.
+    fn needed_layers(
+        &self,
+        records: &[&Record],
+        references: Option<&HashSet<Digest>>,
+        gone: &HashSet<LayerId>,
+        choice: &Choice<'_>,
+    ) -> HashSet<LayerId> {
+        let of_records = records.iter().flat_map(|record| record.outputs.iter().flatten());
+        let mut needed: HashSet<LayerId> = of_records.cloned().collect();
         for ((key, _), row) in &self.layers {
             let id = LayerId::from_key(key);
-            let is_kept = !gone.contains(&id) && (row.diff_id.is_some() || needed.contains(&id));
-            needed.extend(row.over().filter(|_| is_kept));
-        }
-        let mut kept_diff_ids: BTreeMap<&DiffId, LayerId> = BTreeMap::new();
-        for (keyed, row) in &self.layers {
-            let id = LayerId::from_key(&keyed.0);
-            // Without a diff id nobody but a record can lead to a layer.
-            if row.diff_id.is_none() && !needed.contains(&id) {
-                gone.insert(id.clone());
-            }
-            match &row.diff_id {
-                _ if gone.contains(&id) => selection.take(Kind::Layer, keyed),
-                Some(diff_id) => drop(kept_diff_ids.insert(diff_id, id)),
-                None => {}
+            let forms = row.diff_id.iter().flat_map(|diff_id| self.forms_of(diff_id));
+            let mut blobs = forms.map(|form| &form.digest);
+            let is_led_to = choice.is_held(id.as_str())
+                || row.diff_id.is_some() && (self.in_images.is_none() || references.is_none())
+                || blobs.any(|blob| {
+                    self.is_in_image(blob) || references.is_some_and(|known| known.contains(blob))
+                });
+            if is_led_to && !gone.contains(&id) {
+                needed.insert(id);
             }
         }
-        for keyed in write.scan(Kind::DiffId, &[])? {
-            if gone.contains(&LayerId::from_key(&keyed.1.value)) {
-                selection.take(Kind::DiffId, &keyed);
-            }
-        }
-        let mut needed_blobs: HashSet<Digest> = HashSet::new();
-        for (keyed, descriptor) in &self.forms {
-            let is_kept = form_diff_id(&keyed.0).is_some_and(|id| kept_diff_ids.contains_key(&id));
-            match descriptor {
-                Some(descriptor) if is_kept => drop(needed_blobs.insert(descriptor.digest.clone())),
-                _ => selection.take(Kind::Form, keyed),
-            }
-        }
-        let mut is_known = true;
-        for (keyed, remembered) in &self.references {
-            match remembered {
-                Some(remembered) if keyed.1.used >= cutoff.before => {
-                    let reachable = trash::reachable(self.root, &remembered.descriptor);
-                    is_known &= reachable.is_ok();
-                    needed_blobs.extend(reachable.into_iter().flatten());
-                }
-                _ => selection.take(Kind::Reference, keyed),
-            }
-        }
-        needed_blobs.extend(kept_records.iter().flat_map(|record| record.blobs.iter().cloned()));
-        // What a manifest needs that cannot be read now stays.
-        if is_known {
-            self.take_blobs(&needed_blobs, &mut selection);
-        }
-        Ok(selection)
+        let over = self.deltas().filter(|(id, _)| needed.contains(id));
+        let over: Vec<LayerId> = over.map(|(_, over)| over.clone()).collect();
+        needed.extend(over);
+        needed
     }
 
     /// Takes the blobs that nothing needs.
-    fn take_blobs(&self, needed: &HashSet<Digest>, selection: &mut Selection) {
-        let is_needed = |digest: &Digest| self.is_in_image(digest) || needed.contains(digest);
+    fn take_blobs(&self, needed: &HashSet<Digest>, choice: &Choice<'_>, selection: &mut Selection) {
+        let is_needed = |digest: &Digest| {
+            self.is_in_image(digest) || needed.contains(digest) || choice.is_held(digest.as_str())
+        };
         let mut with_row = HashSet::new();
         for keyed in &self.blobs {
-            let digest = std::str::from_utf8(&keyed.0).ok().and_then(|text| text.parse().ok());
+            let digest = everything::digest(&keyed.0);
             if digest.as_ref().is_none_or(|digest| !is_needed(digest)) {
                 selection.take(Kind::Blob, keyed);
             }
@@ -367,24 +295,6 @@ impl<'a> Everything<'a> {
             }
         }
     }
-}
-
-fn keeps_record(
-    record: &Record,
-    row: &Row,
-    ids: &HashSet<LayerId>,
-    gone: &HashSet<LayerId>,
-    cutoff: &Cutoff,
-) -> bool {
-    let mut layers = record.outputs.iter().flatten().peekable();
-    if layers.peek().is_none() {
-        return row.used >= cutoff.before;
-    }
-    layers.all(|layer| ids.contains(layer) && !gone.contains(layer))
-}
-
-fn form_diff_id(key: &[u8]) -> Option<DiffId> {
-    std::str::from_utf8(key).ok()?.split_once(' ')?.0.parse().ok()
 }
 
 /// Blobs on disk that are old enough not to be another program's work in progress.

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::selection::Cutoff;
 use super::{ago, living};
 use crate::bucket::Bucket;
 use crate::lease::SessionId;
@@ -17,18 +16,19 @@ const GRACE: Duration = Duration::from_secs(60);
 /// Logs and stat indexes are small; they are kept at least this long.
 const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 
-/// Removes garbage and says how many bytes it had.
-pub(super) fn sweep(store: &Store, cutoff: &Cutoff) -> Result<u64, StoreError> {
+/// Removes garbage, and logs that are older than `before`, in seconds since 1970. Says how many bytes
+/// they had.
+pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
     // In this order: whoever has made one of these trees is alive now, or over and committed.
     let trees: Vec<PathBuf> = entries(&store.bucket(Bucket::Layers)).collect();
     let alive = living(store)?;
     let known = trash::known_directories(&store.inner.database)?;
     let mut freed = sweep_layers(store, trees, &alive, &known)?;
-    for path in garbage(&store.bucket(Bucket::Temporary), &alive, cutoff) {
+    for path in garbage(&store.bucket(Bucket::Temporary), &alive, before) {
         freed += remove(&path);
     }
     for bucket in [Bucket::Logs, Bucket::StatIndexes] {
-        let before = cutoff.before.min(ago(KEEP_MIN));
+        let before = before.min(ago(KEEP_MIN));
         for path in entries(&store.bucket(bucket)).filter(|path| modified(path) < before) {
             freed += remove(&path);
         }
@@ -41,9 +41,9 @@ pub(super) fn sweep(store: &Store, cutoff: &Cutoff) -> Result<u64, StoreError> {
 fn garbage<'a>(
     directory: &Path,
     alive: &'a [SessionId],
-    cutoff: &Cutoff,
+    before: i64,
 ) -> impl Iterator<Item = PathBuf> + use<'a> {
-    let partial_before = cutoff.before.max(ago(KEEP_MIN));
+    let partial_before = before.max(ago(KEEP_MIN));
     entries(directory).filter(move |path| match session(path) {
         Some(session) => !alive.contains(&session) && modified(path) < ago(GRACE),
         None => modified(path) < partial_before,

@@ -3,13 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cache::{Damage, FsckOptions, LayerId, PruneFilter, Store};
+use cache::{Damage, FsckOptions, LayerId, PruneFilter, Reach, Space, Store};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::child;
 use crate::store::{layer, open, record, root, wait_until};
 
-const ALL: PruneFilter = PruneFilter { all: true, unused_for: None, keep_bytes: None };
+const ALL: PruneFilter =
+    PruneFilter { reach: Reach::All, matches: Vec::new(), unused_for: None, space: NO_LIMIT };
+const NO_LIMIT: Space = Space { reserved: None, max_used: None, min_free: None };
 
 /// A layer that changes that of the step `over`, and a step that gives it.
 fn delta(store: &Store, over: &LayerId, name: &str) -> LayerId {
@@ -75,7 +77,7 @@ fn what_a_layer_lies_over_is_kept_as_long_as_it() {
     let whole = layer_of(&open(root.path()), "whole").unwrap();
     age(root.path(), whole.as_str());
     age(root.path(), Digest::of(b"whole").as_str());
-    let filter = PruneFilter { unused_for: Some(Duration::from_secs(500)), ..Default::default() };
+    let filter = PruneFilter { unused_for: Some(Duration::from_secs(500)), ..ALL };
     prune(root.path(), &filter);
     assert!(layer_of(&open(root.path()), "delta").is_some());
     // The record of the lower one may go alone.
@@ -96,7 +98,7 @@ fn a_limit_by_size_leaves_no_layer_over_nothing() {
     for keep_bytes in [0, 1, 6 << 10, 1 << 20] {
         let root = root();
         fill(root.path());
-        let filter = PruneFilter { keep_bytes: Some(keep_bytes), ..Default::default() };
+        let filter = PruneFilter { space: Space { max_used: Some(keep_bytes), ..NO_LIMIT }, ..ALL };
         prune(root.path(), &filter);
         let store = open(root.path());
         assert_eq!(store.fsck(&FsckOptions::default()).unwrap(), [], "{keep_bytes}");

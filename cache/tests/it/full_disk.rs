@@ -19,7 +19,8 @@ fn privileged_prune_works_without_a_free_block() {
     fill_up(&device.path());
     assert!(std::fs::write(device.path().join("one-more"), [1; 200]).is_err());
 
-    let pruned = open(&root).prune(&PruneFilter { all: true, ..Default::default() }).unwrap();
+    let pruned =
+        open(&root).prune(&PruneFilter { reach: cache::Reach::All, ..Default::default() }).unwrap();
     assert!(pruned.freed >= 20 << 20, "{pruned:?}");
     let store = open(&root);
     assert!(store.record(&Digest::of(b"large")).is_none());

@@ -162,7 +162,7 @@ fn an_image_that_skopeo_copies_in_is_found() {
     store.flush().unwrap();
     drop(store);
     let store = open(here.path());
-    store.prune(&cache::PruneFilter { all: true, ..Default::default() }).unwrap();
+    store.prune(&cache::PruneFilter { reach: cache::Reach::All, ..Default::default() }).unwrap();
     assert!(store.has_blob(&store.resolve("theirs:1").unwrap().digest));
     assert_eq!(store.fsck(&cache::FsckOptions { full: true, ..Default::default() }).unwrap(), []);
 }

@@ -14,6 +14,7 @@ mod loop_device;
 mod mounts;
 mod power_cut;
 mod prune;
+mod room;
 mod sharing;
 mod stat_index;
 mod store;

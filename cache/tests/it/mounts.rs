@@ -108,7 +108,7 @@ fn prune_leaves_mounts_that_are_in_use() {
     let store = open(root.path());
     let mount = take(&store, Sharing::Shared);
     let path = mount.path().to_owned();
-    let all = PruneFilter { all: true, ..Default::default() };
+    let all = PruneFilter { reach: cache::Reach::All, ..Default::default() };
     assert_eq!(open(root.path()).prune(&all).unwrap().mounts, 0);
     assert!(path.exists());
     drop(mount);

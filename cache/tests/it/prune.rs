@@ -4,13 +4,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cache::{LayerId, PruneFilter, Pruned, Store};
+use cache::{LayerId, PruneFilter, Pruned, Reach, Space, Store};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::child;
 use crate::store::{layer, open, record, root};
 
-const ALL: PruneFilter = PruneFilter { all: true, unused_for: None, keep_bytes: None };
+const ALL: PruneFilter =
+    PruneFilter { reach: Reach::All, matches: Vec::new(), unused_for: None, space: NO_LIMIT };
+const NO_LIMIT: Space = Space { reserved: None, max_used: None, min_free: None };
 
 /// A step whose layer is also a blob.
 fn step(store: &Store, name: &str) -> PathBuf {
@@ -100,7 +102,7 @@ fn by_default_only_what_leads_nowhere_goes() {
 fn what_was_used_lately_stays() {
     let root = root();
     step(&open(root.path()), "step");
-    let filter = PruneFilter { unused_for: Some(Duration::from_secs(60)), ..Default::default() };
+    let filter = PruneFilter { unused_for: Some(Duration::from_secs(60)), ..ALL };
     assert_eq!(prune(root.path(), &filter).steps, 0);
     assert!(has(&open(root.path()), "step"));
 }
@@ -127,7 +129,7 @@ fn a_limit_by_size_takes_the_longest_unused_first() {
     assert_eq!(database.execute(age, [layer.as_str().as_bytes()]).unwrap(), 1);
     drop(database);
 
-    let filter = PruneFilter { keep_bytes: Some(3 << 19), ..Default::default() };
+    let filter = PruneFilter { space: Space { max_used: Some(3 << 19), ..NO_LIMIT }, ..ALL };
     let pruned = prune(root.path(), &filter);
     assert_eq!((pruned.steps, pruned.layers), (1, 1));
     let store = open(root.path());

@@ -18,6 +18,7 @@ use crate::worker::blocking;
 
 /// An image that can be mounted.
 pub(super) struct Image {
+    pub(super) id: oci::Digest,
     pub(super) config: ContainerConfig,
     /// Directories of its layers, the bottom one first.
     pub(super) layers: Vec<PathBuf>,
@@ -70,7 +71,7 @@ impl Engine {
         let (store, machine) = (self.store.clone(), self.machine.clone());
         let layers = Layers::new(store, machine, steps.clone(), Vec::new());
         let layers = layers.directories(&ids).await?.into_paths();
-        Ok(Image { config: variant.config.config, layers })
+        Ok(Image { id: variant.id, config: variant.config.config, layers })
     }
 }
 

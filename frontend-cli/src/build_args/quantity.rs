@@ -7,26 +7,10 @@ use crate::error::UsageError;
 /// A size in bytes: a number with an optional unit (`b k m g t p`, also `kb`, `KiB`), each 1024
 /// times the one before, as Docker reads `--shm-size`.
 pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, UsageError> {
-    let invalid = || {
+    engine::units::bytes(text).ok_or_else(|| {
         UsageError::new(format!("`{flag}`: `{text}` is not a size"))
             .with_hint("write a number and a unit: 64m, 1g")
-    };
-    let digits = text.bytes().take_while(|byte| byte.is_ascii_digit() || *byte == b'.').count();
-    let (number, unit) = text.split_at(digits);
-    let number: f64 = number.parse().map_err(|_| invalid())?;
-    let unit = unit.trim_start().to_ascii_lowercase();
-    let power = match unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit) {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        "p" => 5,
-        _ => return Err(invalid()),
-    };
-    let bytes = number * 1024_f64.powi(power);
-    // 2^53: beyond, an f64 is no exact number of bytes, and no machine has that much.
-    if bytes > 9_007_199_254_740_992.0 { Err(invalid()) } else { Ok(bytes as u64) }
+    })
 }
 
 /// Resource limits that Linux has (`getrlimit(2)`), in Docker's spelling.

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::RunArgs;
+use super::prune::{ContainerPruneArgs, DuArgs, ImagePruneArgs, PruneArgs, SystemPruneArgs};
 
 /// The commands on images and on the store.
 #[derive(Debug, clap::Subcommand)]
@@ -48,12 +49,56 @@ pub enum ImageSubcommand {
         override_usage = "mybuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]…]"
     )]
     Run(Box<RunArgs>),
-    /// Remove what no image needs: unused results, or all of the cache
+    /// Free room in the store: remove what nothing leads to any more, or the build cache
     ///
-    /// Images with names stay, and so does what running builds use.
+    /// Without flags this removes what failed builds and images without a name have left, and tars that
+    /// layers give back. With --all it removes the whole build cache and the cache mounts; with a filter or
+    /// a limit, what of the cache fits it. Images with names always stay, and so does what running builds
+    /// and containers use.
+    ///
+    /// As for Docker: `mybuild image prune` removes images, `mybuild builder prune` the build cache,
+    /// `mybuild system prune` both. `mybuild container prune` has nothing to do: a container is removed when
+    /// its command ends.
     #[command(args_override_self = true, max_term_width = 100)]
     Prune(PruneArgs),
+    /// Remove the build cache and the cache mounts, except for the layers of images with names
+    #[command(
+        hide = true,
+        args_override_self = true,
+        max_term_width = 100,
+        override_usage = "mybuild builder prune [OPTIONS]"
+    )]
+    BuilderPrune(PruneArgs),
+    /// Remove what images without a name have left; with --all, images that no container uses
+    #[command(
+        hide = true,
+        args_override_self = true,
+        max_term_width = 100,
+        override_usage = "mybuild image prune [OPTIONS]"
+    )]
+    ImagePrune(ImagePruneArgs),
+    /// Remove the build cache, and what images without a name have left
+    ///
+    /// With --all it also removes images that no container uses, and the cache of those.
+    #[command(
+        hide = true,
+        args_override_self = true,
+        max_term_width = 100,
+        override_usage = "mybuild system prune [OPTIONS]"
+    )]
+    SystemPrune(SystemPruneArgs),
+    /// Nothing to do: a container is removed when its command ends
+    #[command(
+        hide = true,
+        args_override_self = true,
+        max_term_width = 100,
+        override_usage = "mybuild container prune [OPTIONS]"
+    )]
+    ContainerPrune(ContainerPruneArgs),
     /// Show how much room the store takes
+    ///
+    /// `images` is what `mybuild image prune --all` can give back, `build cache` and `cache mounts` what
+    /// `mybuild prune --all` does.
     #[command(args_override_self = true, max_term_width = 100)]
     Du(DuArgs),
     /// Check the store for damage
@@ -197,34 +242,6 @@ pub struct PullArgs {
     /// All tags of a repository
     #[arg(long = "all-tags", short = 'a', hide = true)]
     pub all_tags: bool,
-}
-
-/// `mybuild prune`
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct PruneArgs {
-    /// Remove all of the cache, not only what nothing leads to
-    #[arg(long, short = 'a')]
-    pub all: bool,
-    /// Do not ask
-    #[arg(long, short = 'f')]
-    pub force: bool,
-    /// `until=DURATION` (`until=24h`) or `until=TIME`: what was not used since
-    #[arg(long = "filter", value_name = "FILTER")]
-    pub filters: Vec<String>,
-    /// Remove the longest unused until the cache has no more than this
-    #[arg(long = "keep-storage", alias = "max-used-space", value_name = "SIZE")]
-    pub keep_storage: Option<String>,
-}
-
-/// `mybuild du`
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct DuArgs {
-    /// Show each part, and each image
-    #[arg(long, short = 'v')]
-    pub verbose: bool,
-    /// `json`: numbers of bytes
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
 }
 
 /// `mybuild fsck`

@@ -1,8 +1,9 @@
 //! `mybuild du`
 
-use engine::{DiskUsage, Engine};
+use engine::{CacheItem, DiskUsage, Engine, ItemKind, PruneFilter};
 
 use super::image::tell_warnings;
+use super::prune::{self, filter};
 use crate::cli::DuArgs;
 use crate::docker_units::size;
 use crate::error::UsageError;
@@ -14,6 +15,8 @@ use crate::ui;
 pub(super) struct ShowUsage {
     verbose: bool,
     json: bool,
+    /// Which parts of the cache are listed, if any.
+    listed: Option<PruneFilter>,
 }
 
 impl ShowUsage {
@@ -26,7 +29,23 @@ impl ShowUsage {
                     .with_hint("formats are table and json"));
             }
         };
-        Ok(Self { verbose: args.verbose, json })
+        let listed = filter("du", &args.filters)?;
+        let listed = Some(listed).filter(|_| args.verbose || !args.filters.is_empty());
+        Ok(Self { verbose: args.verbose, json, listed })
+    }
+
+    /// The parts of the cache that fit, the largest first.
+    async fn items(&self, engine: &Engine, filter: &PruneFilter) -> anyhow::Result<Vec<CacheItem>> {
+        let mut items = engine.cache_items().await?;
+        let now = jiff::Timestamp::now().as_second();
+        let is_old = |item: &CacheItem| {
+            filter
+                .unused_for
+                .is_none_or(|ago| item.used < now.saturating_sub_unsigned(ago.as_secs()))
+        };
+        items.retain(|item| is_old(item) && filter.matches.iter().all(|wanted| wanted.fits(item)));
+        items.sort_by_key(|item| std::cmp::Reverse(item.bytes));
+        Ok(items)
     }
 
     pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
@@ -45,6 +64,14 @@ impl ShowUsage {
             }));
             if rows.len() > 1 {
                 text = format!("{text}\n{}", align(&rows));
+            }
+        }
+        if let Some(filter) = &self.listed {
+            let items = self.items(engine, filter).await?;
+            if self.json {
+                text = items.iter().map(|item| format!("{}\n", item_json(item))).collect();
+            } else {
+                text = format!("{text}\n{}", prune::listed(&items));
             }
         }
         ui::data(text.as_bytes())?;
@@ -93,5 +120,21 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "ballast": usage.ballast,
         "steps": usage.steps,
         "layer_count": usage.layer_count,
+    })
+}
+
+fn item_json(item: &CacheItem) -> serde_json::Value {
+    serde_json::json!({
+        "ID": item.id,
+        "Type": match item.kind {
+            ItemKind::Layer => "regular",
+            ItemKind::Tar => "tar",
+            ItemKind::Mount => "exec.cachemount",
+        },
+        "Description": item.description,
+        "Size": item.bytes,
+        "LastUsedAt": item.used,
+        "Shared": item.is_shared,
+        "InUse": item.is_in_use,
     })
 }

@@ -1,6 +1,6 @@
 //! The commands on images and on the store: from words to meanings, and on to each one's file.
 
-use engine::{Engine, EngineOptions};
+use engine::{Engine, EngineOptions, Reach};
 
 use crate::cli::ImageSubcommand;
 use crate::environment::Environment;
@@ -10,7 +10,9 @@ use crate::platform;
 use crate::run_args::{self, Run};
 use crate::ui;
 
-use super::{du, fsck, history, images, inspect, load, prune, pull, rmi, run, save, tag};
+use super::{
+    du, fsck, history, images, inspect, load, prune, prune_images, pull, rmi, run, save, tag,
+};
 
 /// A command on images whose meaning is known.
 pub(super) enum ImageCommand {
@@ -24,6 +26,8 @@ pub(super) enum ImageCommand {
     Pull(pull::Pull),
     Run(Box<Run>),
     Prune(prune::Prune),
+    PruneImages(prune_images::PruneImages),
+    PruneContainers,
     Du(du::ShowUsage),
     Fsck(fsck::Check),
 }
@@ -45,7 +49,19 @@ impl ImageCommand {
             ImageSubcommand::Run(args) => {
                 Self::Run(Box::new(run_args::resolve(&args, environment)?))
             }
-            ImageSubcommand::Prune(args) => Self::Prune(prune::Prune::resolve(&args)?),
+            ImageSubcommand::Prune(args) => {
+                Self::Prune(prune::Prune::resolve(&args, Reach::Garbage)?)
+            }
+            ImageSubcommand::BuilderPrune(args) => {
+                Self::Prune(prune::Prune::resolve(&args, Reach::Unshared)?)
+            }
+            ImageSubcommand::ImagePrune(args) => {
+                Self::PruneImages(prune_images::PruneImages::of_images(&args)?)
+            }
+            ImageSubcommand::SystemPrune(args) => {
+                Self::PruneImages(prune_images::PruneImages::of_system(&args)?)
+            }
+            ImageSubcommand::ContainerPrune(_) => Self::PruneContainers,
             ImageSubcommand::Du(args) => Self::Du(du::ShowUsage::resolve(&args)?),
             ImageSubcommand::Fsck(args) => Self::Fsck(fsck::Check::resolve(&args)),
         })
@@ -68,6 +84,8 @@ impl ImageCommand {
             Self::Pull(pull) => pull.run(&engine()?).await,
             Self::Run(command) => run::run(*command, &options, notice).await,
             Self::Prune(prune) => prune.run(&options).await,
+            Self::PruneImages(prune) => prune.run(&options).await,
+            Self::PruneContainers => prune::no_containers(),
             Self::Du(show) => show.run(&engine()?).await,
             Self::Fsck(check) => check.run(&engine()?).await,
         }

@@ -1,79 +1,126 @@
-//! `mybuild prune`
+//! `mybuild prune`, `mybuild builder prune`
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::time::Duration;
 
-use engine::{Engine, EngineOptions, PruneFilter, Pruned};
+use engine::{
+    CacheItem, Engine, EngineOptions, ItemKind, PruneFilter, Pruned, Reach, Space, units,
+};
 
 use super::image::tell_warnings;
 use crate::build_args::quantity;
 use crate::cli::PruneArgs;
-use crate::docker_units::size;
+use crate::docker_units::{age, size};
 use crate::error::UsageError;
 use crate::exit::Exit;
+use crate::listing::{align, shorten};
 use crate::ui;
 
 /// What `mybuild prune` has to do.
 pub(super) struct Prune {
     filter: PruneFilter,
     force: bool,
+    verbose: bool,
 }
 
 impl Prune {
-    pub(super) fn resolve(args: &PruneArgs) -> Result<Self, UsageError> {
-        let mut filter = PruneFilter { all: args.all, ..PruneFilter::default() };
-        for text in &args.filters {
-            let invalid = |why: &str| UsageError::new(format!("`--filter {text}`: {why}"));
-            match text.split_once('=') {
-                Some(("until", time)) => {
-                    let unused_for = until(time, jiff::Timestamp::now());
-                    filter.unused_for = Some(unused_for.ok_or_else(|| {
-                        invalid("neither a duration nor a time")
-                            .with_hint("write 24h, 1h30m or 2024-05-01")
-                    })?);
-                }
-                _ => return Err(invalid("not a filter of prune").with_hint("there is until=")),
-            }
-        }
-        let keep = args.keep_storage.as_deref();
-        filter.keep_bytes = keep.map(|size| quantity::bytes("--keep-storage", size)).transpose()?;
-        if !args.force && !std::io::stdin().is_terminal() {
-            return Err(UsageError::new(
-                "`prune` asks before it removes anything, and nobody is there to answer",
-            )
-            .with_hint("say `--force` to have it done without asking"));
-        }
-        Ok(Self { filter, force: args.force })
+    /// Without `--all`, a filter or a limit it takes what `reach` says.
+    pub(super) fn resolve(args: &PruneArgs, reach: Reach) -> Result<Self, UsageError> {
+        let amount = |flag: &str, text: &Option<String>| {
+            text.as_deref().map(|text| quantity::bytes(flag, text)).transpose()
+        };
+        let space = Space {
+            reserved: amount("--reserved-space", &args.reserved_space)?,
+            max_used: amount("--max-used-space", &args.max_used_space)?,
+            min_free: amount("--min-free-space", &args.min_free_space)?,
+        };
+        let mut filter = filter("prune", &args.filters)?;
+        let is_narrow = space != Space::default() || filter != PruneFilter::default();
+        filter.space = space;
+        filter.reach = match (args.all, is_narrow) {
+            (true, _) => Reach::All,
+            (false, true) => Reach::Unshared,
+            (false, false) => reach,
+        };
+        Ok(Self { filter, force: args.force, verbose: args.verbose })
     }
 
     pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
-        if !self.force && !self.confirmed()? {
+        if !self.force && !confirmed(self.what())? {
             return Ok(Exit::Failed);
         }
         // The store's session starts now: one that had waited for the answer would keep things.
         let engine = Engine::open(options)?;
         let pruned = engine.prune(self.filter).await?;
+        if self.verbose && !pruned.items.is_empty() {
+            ui::data(listed(&pruned.items).as_bytes())?;
+        }
         ui::data(summary(&pruned).as_bytes())?;
         tell_warnings(&engine);
         Ok(Exit::Success)
     }
 
-    fn confirmed(&self) -> std::io::Result<bool> {
-        let what = match (self.filter.all, self.filter.unused_for, self.filter.keep_bytes) {
-            (_, Some(_), _) => "everything in the cache that was not used for that long",
-            (_, None, Some(_)) => "what was not used for longest",
-            (true, None, None) => "all of the cache",
-            (false, None, None) => "what nothing leads to any more",
-        };
-        ui::error(&format!("This removes {what}; images with names stay.\nContinue? [y/N] "));
-        std::io::stderr().flush()?;
-        let mut answer = String::new();
-        std::io::stdin().read_line(&mut answer)?;
-        Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+    fn what(&self) -> &'static str {
+        let is_narrow = !self.filter.matches.is_empty() || self.filter.unused_for.is_some();
+        match self.filter.reach {
+            Reach::Garbage => "what nothing leads to any more; the build cache stays",
+            _ if is_narrow => "everything in the cache that fits the filter",
+            _ if self.filter.space != Space::default() => {
+                "what of the cache was not used for longest"
+            }
+            Reach::Unshared => "the build cache and the cache mounts, but not the layers of images",
+            Reach::All => "all of the build cache and the cache mounts",
+        }
     }
 }
 
-fn summary(pruned: &Pruned) -> String {
+/// Asks on standard error; the answer may come from a pipe.
+pub(super) fn confirmed(what: &str) -> std::io::Result<bool> {
+    ui::error(&format!(
+        "WARNING! This will remove {what}.\nAre you sure you want to continue? [y/N] "
+    ));
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    let is_answered = std::io::stdin().read_line(&mut answer)? > 0;
+    let is_yes = matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes");
+    if !is_yes {
+        let why = if is_answered { "" } else { ": there was no answer (`--force` does not ask)" };
+        ui::error(&format!("\nnothing was removed{why}\n"));
+    }
+    Ok(is_yes)
+}
+
+/// `mybuild container prune`: a container is removed when its command ends.
+pub(super) fn no_containers() -> anyhow::Result<Exit> {
+    ui::error("no container is kept: each is removed when its command ends\n");
+    ui::data(b"Total reclaimed space: 0B\n")?;
+    Ok(Exit::Success)
+}
+
+/// What `--filter` says of the cache.
+pub(super) fn filter(command: &str, texts: &[String]) -> Result<PruneFilter, UsageError> {
+    let mut filter = PruneFilter::default();
+    for text in texts {
+        match text.split_once('=') {
+            Some(("until", time)) => filter.unused_for = Some(since(text, time)?),
+            _ => filter.matches.push(
+                engine::gc::filter(text)
+                    .map_err(|why| UsageError::new(format!("`--filter` of {command}: {why}")))?,
+            ),
+        }
+    }
+    Ok(filter)
+}
+
+/// How long ago the time of an `until=` was.
+pub(super) fn since(filter: &str, time: &str) -> Result<Duration, UsageError> {
+    until(time, jiff::Timestamp::now()).ok_or_else(|| {
+        UsageError::new(format!("`--filter {filter}`: neither a duration nor a time"))
+            .with_hint("write 24h, 1h30m or 2024-05-01")
+    })
+}
+
+pub(super) fn summary(pruned: &Pruned) -> String {
     let mut text = format!(
         "removed: {} steps, {} layers, {} blobs, {} cache mounts\nTotal reclaimed space: {}\n",
         pruned.steps,
@@ -91,9 +138,30 @@ fn summary(pruned: &Pruned) -> String {
     text
 }
 
+/// How wide a description is shown.
+const DESCRIPTION: usize = 60;
+
+/// Parts of the cache as a table.
+pub(super) fn listed(items: &[CacheItem]) -> String {
+    let now = jiff::Timestamp::now().as_second();
+    let mut rows = vec!["ID\tTYPE\tSIZE\tLAST USED\tIN USE\tDESCRIPTION".to_owned()];
+    rows.extend(items.iter().map(|item| {
+        let kind = match item.kind {
+            ItemKind::Layer => "regular",
+            ItemKind::Tar => "tar",
+            ItemKind::Mount => "exec.cachemount",
+        };
+        let in_use = if item.is_in_use { "yes" } else { "" };
+        let description = shorten(&item.description.replace(['\n', '\t'], " "), DESCRIPTION);
+        let (size, used) = (size(item.bytes), age(now - item.used));
+        format!("{}\t{kind}\t{size}\t{used}\t{in_use}\t{description}", item.id)
+    }));
+    align(&rows)
+}
+
 /// How long ago: a duration as Go writes them, seconds since 1970, or a time.
 fn until(text: &str, now: jiff::Timestamp) -> Option<Duration> {
-    if let Some(duration) = duration(text) {
+    if let Some(duration) = units::duration(text) {
         return Some(duration);
     }
     let utc = jiff::tz::TimeZone::UTC;
@@ -105,29 +173,6 @@ fn until(text: &str, now: jiff::Timestamp) -> Option<Duration> {
         }),
     };
     u64::try_from(now.as_second() - time?.as_second()).ok().map(Duration::from_secs)
-}
-
-/// `1h30m`, `1.5h`, `90s`, `2d`.
-fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        let unit_end = rest[digits..].find(|c: char| c.is_ascii_digit() || c == '.');
-        let unit = &rest[digits..unit_end.map_or(rest.len(), |end| digits + end)];
-        seconds += number
-            * match unit {
-                "ms" => 0.001,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                "d" => 86_400.0,
-                _ => return None,
-            };
-        rest = &rest[digits + unit.len()..];
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok())?
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The commands on images, by the real program against a store of their own.
 
 mod archives;
+mod prune;
 mod pull;
 mod registry;
 mod run;
@@ -230,7 +231,7 @@ fn privileged_wrong_words_are_told_by_name() {
         (&["load", "-i", "nosuch"], 1, "failed to open `nosuch`"),
         (&["pull", "--all-tags", "x"], 2, "`--all-tags` is not supported"),
         (&["pull", "UPPER"], 2, "must be lowercase"),
-        (&["prune"], 2, "say `--force`"),
+        (&["prune"], 1, "nothing was removed: there was no answer"),
         (&["prune", "-f", "--filter", "until=soon"], 2, "neither a duration nor a time"),
         (&["du", "--format", "xml"], 2, "`--format xml` is not supported"),
         (&["run", "-d", "small:1"], 2, "`--detach` is not supported"),

@@ -10,7 +10,7 @@ use super::look::{self, Change, Held, Seen};
 use super::walk::Entered;
 use super::{Entry, EntryKind, LayerError, LayerSink, Warning};
 use crate::layer::{Content, name};
-use crate::stamp::{DirectoryStamp, TreeStamp};
+use crate::stamp::{DirectoryStamp, EntryStamp, TreeStamp};
 
 /// Gives changes to a sink, in the order in which they were seen.
 pub(super) struct ChangeWriter<'a> {
@@ -93,7 +93,7 @@ impl<'a> ChangeWriter<'a> {
         }
     }
 
-    fn stamp(&mut self, path: &[u8], stamp: &blake3::Hash) {
+    fn stamp(&mut self, path: &[u8], stamp: &EntryStamp) {
         let parent = self.levels.last_mut().expect("the root stays");
         parent.stamp.add(name::split(path).1, stamp);
     }

@@ -15,7 +15,7 @@ use super::{DiffOptions, Entry, EntryKind, LayerError, Warning};
 use crate::layer::lower::Found;
 use crate::layer::name::{self, Meaning, to_path};
 use crate::layer::read;
-use crate::stamp::entry_stamp;
+use crate::stamp::{EntryStamp, entry_stamp};
 
 /// Files up to this size in bytes are read when they are looked at, as long as a batch holds no more
 /// than [`HELD_MAX`].
@@ -30,7 +30,7 @@ pub(super) enum Seen {
     Name {
         path: Vec<u8>,
         /// Of what it stands for, see [`crate::stamp`].
-        stamp: blake3::Hash,
+        stamp: EntryStamp,
         change: Change,
     },
 }

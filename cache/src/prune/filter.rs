@@ -1,0 +1,156 @@
+//! What a prune is asked to take.
+
+use std::time::Duration;
+
+use super::ago;
+use super::units::{CacheItem, ItemKind};
+
+/// What prune takes. By default only what nothing leads to any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PruneFilter {
+    /// From what it takes.
+    pub reach: Reach,
+    /// Of that, only what all of these fit.
+    pub matches: Vec<Match>,
+    /// Of that, only what was not used for this long.
+    pub unused_for: Option<Duration>,
+    /// Of that, the longest unused first, and no more than it takes to keep to these limits. Without
+    /// limits, all of it.
+    pub space: Space,
+}
+
+/// From what prune takes. Each takes what the one before it takes, and none of them named images.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// What nothing leads to any more, and tars that a layer's tree gives back.
+    #[default]
+    Garbage,
+    /// The cache, except for the layers of named images.
+    Unshared,
+    /// All of the cache.
+    All,
+}
+
+/// One property of parts of the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Match {
+    /// The part has the property, or has it not.
+    pub wanted: bool,
+    /// The property.
+    pub property: Property,
+}
+
+/// What parts of the cache are chosen by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Property {
+    /// Its id starts with this.
+    Id(String),
+    /// It is a cache mount.
+    Mount,
+    /// It is a layer, or a layer's tar.
+    Layer,
+    /// Its description has this in it.
+    Description(String),
+    /// A named image has it, too.
+    Shared,
+    /// A session that runs says that it needs it.
+    InUse,
+    /// None has it: a kind that this store does not have.
+    Never,
+}
+
+impl Match {
+    /// Whether a part of the cache fits.
+    pub fn fits(&self, item: &CacheItem) -> bool {
+        let has = match &self.property {
+            Property::Id(id) => item.id.starts_with(id),
+            Property::Mount => item.kind == ItemKind::Mount,
+            Property::Layer => item.kind != ItemKind::Mount,
+            Property::Description(text) => item.description.contains(text),
+            Property::Shared => item.is_shared,
+            Property::InUse => item.is_in_use,
+            Property::Never => false,
+        };
+        has == self.wanted
+    }
+}
+
+/// How much room the cache may take. All in bytes, and named as BuildKit names them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Space {
+    /// The cache may always have this much, whatever the others say.
+    pub reserved: Option<u64>,
+    /// It may have no more than this.
+    pub max_used: Option<u64>,
+    /// It may have no more than leaves this much free on the disk.
+    pub min_free: Option<u64>,
+}
+
+impl PruneFilter {
+    /// What was last used before this may go, in seconds since 1970.
+    pub(super) fn before(&self) -> i64 {
+        match (self.unused_for, self.reach) {
+            (Some(unused_for), _) => ago(unused_for),
+            (None, Reach::Garbage) => i64::MIN,
+            (None, _) => i64::MAX,
+        }
+    }
+
+    /// The same for what takes next to no room: records without layers, what registries said, logs.
+    /// It goes with a prune of everything, and with age.
+    pub(super) fn facts_before(&self) -> i64 {
+        let takes_everything = self.reach == Reach::All && self.space == Space::default();
+        match self.unused_for {
+            _ if !self.matches.is_empty() => i64::MIN,
+            Some(unused_for) => ago(unused_for),
+            None if takes_everything => i64::MAX,
+            None => i64::MIN,
+        }
+    }
+
+    /// Whether it may take this part of the cache.
+    pub(super) fn takes(&self, item: &CacheItem) -> bool {
+        let is_in_reach = match (self.reach, item.kind) {
+            (_, ItemKind::Tar) => true,
+            (Reach::Garbage, _) => false,
+            (Reach::Unshared, _) => !item.is_shared && item.used < self.before(),
+            (Reach::All, _) => item.used < self.before(),
+        };
+        is_in_reach && !item.is_in_use && self.matches.iter().all(|wanted| wanted.fits(item))
+    }
+}
+
+impl Space {
+    /// How much may stay of `used` bytes on a disk that has `free`; nothing where there is no limit.
+    pub(super) fn limit(&self, used: u64, free: u64) -> Option<u64> {
+        let by_disk = self.min_free.map(|wanted| used.saturating_sub(wanted.saturating_sub(free)));
+        let most = [self.max_used, by_disk].into_iter().flatten().min();
+        match (most, self.reserved) {
+            (None, None) => None,
+            (most, reserved) => Some(most.unwrap_or(0).max(reserved.unwrap_or(0))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_the_strictest_but_never_below_the_reserve() {
+        let space = |reserved, max_used, min_free| Space { reserved, max_used, min_free };
+        for (space, used, free, expected) in [
+            (space(None, None, None), 100, 0, None),
+            (space(Some(10), None, None), 100, 0, Some(10)),
+            (space(None, Some(60), None), 100, 0, Some(60)),
+            (space(None, None, Some(30)), 100, 30, Some(100)),
+            (space(None, None, Some(30)), 100, 10, Some(80)),
+            (space(None, None, Some(300)), 100, 10, Some(0)),
+            (space(None, Some(60), Some(30)), 100, 10, Some(60)),
+            (space(None, Some(90), Some(30)), 100, 10, Some(80)),
+            (space(Some(70), Some(60), Some(300)), 100, 10, Some(70)),
+        ] {
+            assert_eq!(space.limit(used, free), expected, "{space:?} of {used}, {free} free");
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What a prune takes or leaves, each with its size and its last use.
+
+use std::collections::{BTreeSet, HashMap};
+
+use oci::{Digest, media_type};
+
+use super::everything::Everything;
+use crate::bucket::Bucket;
+use crate::lease::Holds;
+use crate::snapshot::{LayerId, LayerRow};
+use crate::usage::Sizes;
+
+/// One thing that may go by itself.
+pub(super) struct Unit {
+    pub(super) what: What,
+    pub(super) item: CacheItem,
+    /// How many layers it stands on.
+    pub(super) depth: usize,
+}
+
+pub(super) enum What {
+    /// The plain tar of a layer whose tree gives it back.
+    Tar(Digest),
+    /// A layer: its tree, and its blobs that no image has.
+    Layer(LayerId),
+    /// A cache mount, by its number.
+    Mount(usize),
+}
+
+impl Unit {
+    pub(super) fn is_tar(&self) -> bool {
+        matches!(self.what, What::Tar(_))
+    }
+}
+
+/// A part of the cache, as users see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheItem {
+    /// The layer's id, or the cache mount's directory.
+    pub id: String,
+    /// What it is.
+    pub kind: ItemKind,
+    /// The step that made the layer, or the mount's id.
+    pub description: String,
+    /// Room it takes on disk, in bytes, without what named images take in any case.
+    pub bytes: u64,
+    /// When it was last used, in seconds since 1970.
+    pub used: i64,
+    /// A named image has it, too.
+    pub is_shared: bool,
+    /// A session that runs says that it needs it.
+    pub is_in_use: bool,
+}
+
+/// Kinds of parts of the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ItemKind {
+    /// The result of a step, or a layer of an image that a build started from.
+    Layer,
+    /// The tar of such a layer, which its tree gives back.
+    Tar,
+    /// A cache mount.
+    Mount,
+}
+
+impl Everything<'_> {
+    /// Everything there is.
+    pub(super) fn units(&self, sizes: &Sizes, held: &[Holds]) -> Vec<Unit> {
+        let is_held = |name: &str| held.iter().any(|holds| holds.contains(name));
+        let mut units = Vec::new();
+        self.layer_units(sizes, &is_held, &mut units);
+        let mounts = sizes.mounts().iter().enumerate();
+        units.extend(mounts.map(|(number, (slot, bytes))| {
+            let item = CacheItem {
+                id: slot.name(),
+                kind: ItemKind::Mount,
+                description: slot.id(),
+                bytes: *bytes,
+                used: slot.used,
+                is_shared: false,
+                is_in_use: slot.is_in_use(),
+            };
+            Unit { what: What::Mount(number), item, depth: 0 }
+        }));
+        units
+    }
+
+    fn layer_units(&self, sizes: &Sizes, is_held: &dyn Fn(&str) -> bool, units: &mut Vec<Unit>) {
+        let facts = self.facts();
+        for ((key, row_of), row) in &self.layers {
+            let id = LayerId::from_key(key);
+            let of_layer = facts.get(&&id);
+            let item = CacheItem {
+                id: id.as_str().to_owned(),
+                kind: ItemKind::Layer,
+                description: of_layer.map_or("", |facts| facts.name).to_owned(),
+                bytes: 0,
+                used: of_layer.map_or(row_of.used, |facts| facts.used.max(row_of.used)),
+                is_shared: false,
+                is_in_use: is_held(id.as_str()),
+            };
+            let is_own = |digest: &Digest| !self.is_in_image(digest);
+            let tar = self.tar_of(row).filter(|tar| is_own(tar) && !is_held(tar.as_str()));
+            if let Some(tar) = &tar {
+                let (kind, bytes) = (ItemKind::Tar, self.blob_size(tar));
+                let item = CacheItem { kind, bytes, is_in_use: false, ..item.clone() };
+                units.push(Unit { what: What::Tar(tar.clone()), item, depth: 0 });
+            }
+            let forms = row.diff_id.iter().flat_map(|diff_id| self.forms_of(diff_id));
+            let blobs: BTreeSet<&Digest> = forms.map(|form| &form.digest).collect();
+            let tree = row.own_directory().map_or(0, |directory| sizes.tree(directory));
+            let own =
+                blobs.iter().filter(|digest| is_own(digest) && Some(**digest) != tar.as_ref());
+            let bytes = tree + own.map(|digest| self.blob_size(digest)).sum::<u64>();
+            let is_shared = blobs.iter().any(|digest| self.is_in_image(digest));
+            let depth = of_layer.map_or(0, |facts| facts.depth);
+            let item = CacheItem { bytes, is_shared, ..item };
+            units.push(Unit { what: What::Layer(id), item, depth });
+        }
+    }
+
+    /// The plain tar of a layer whose tree is there and gives it back.
+    fn tar_of(&self, row: &LayerRow) -> Option<Digest> {
+        let diff_id = row.diff_id.as_ref().filter(|_| row.gives_tar)?;
+        let is_plain = |form: &&oci::Descriptor| {
+            form.media_type == media_type::LAYER && form.digest == diff_id.0
+        };
+        let tar = self.forms_of(diff_id).find(is_plain)?;
+        let tree = Bucket::Layers.path(self.root).join(row.own_directory()?.as_str()).join("fs");
+        tree.is_dir().then(|| tar.digest.clone())
+    }
+
+    /// What records say of the layers, and layers of those that they lie over.
+    fn facts(&self) -> HashMap<&LayerId, Facts<'_>> {
+        let mut facts: HashMap<&LayerId, Facts<'_>> = HashMap::new();
+        for ((_, row), record) in &self.records {
+            let Some(record) = record else { continue };
+            for stack in &record.outputs {
+                for (depth, layer) in stack.iter().enumerate() {
+                    let known = facts.entry(layer).or_default();
+                    known.used = row.used.max(known.used);
+                    known.depth = depth.max(known.depth);
+                    if depth + 1 == stack.len() && !record.name.is_empty() {
+                        known.name = &record.name;
+                    }
+                }
+            }
+        }
+        for ((key, row), layer) in &self.layers {
+            let Some(over) = layer.over() else { continue };
+            let own = facts.get(&&LayerId::from_key(key)).map_or(0, |facts| facts.used);
+            let known = facts.entry(over).or_default();
+            known.used = known.used.max(own).max(row.used);
+        }
+        facts
+    }
+}
+
+#[derive(Default)]
+struct Facts<'a> {
+    /// When it was last used, by a record or by a layer that lies over it.
+    used: i64,
+    /// How many layers it stands on in the results that have it.
+    depth: usize,
+    /// The step that made it.
+    name: &'a str,
+}

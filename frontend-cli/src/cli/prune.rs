@@ -1,0 +1,86 @@
+//! The flags of the commands that free room: Docker's and buildx's.
+
+/// `mybuild prune`, `mybuild builder prune`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PruneArgs {
+    /// Remove all of the cache
+    #[arg(long, short = 'a')]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// `until=24h`, `until=TIME`: what was not used since; `id=`, `type=regular`,
+    /// `type=exec.cachemount`, `description~=`, `shared`, `private`, `inuse`
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Room that the cache may always have
+    #[arg(long = "reserved-space", alias = "keep-storage", value_name = "SIZE")]
+    pub reserved_space: Option<String>,
+    /// Remove the longest unused until the cache has no more than this
+    #[arg(long = "max-used-space", value_name = "SIZE")]
+    pub max_used_space: Option<String>,
+    /// Remove the longest unused until this much is free on the disk
+    #[arg(long = "min-free-space", value_name = "SIZE")]
+    pub min_free_space: Option<String>,
+    /// List what was removed
+    #[arg(long)]
+    pub verbose: bool,
+}
+
+/// `mybuild image prune`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ImagePruneArgs {
+    /// Remove all images that no container uses, not only what those without a name have left
+    #[arg(long, short = 'a')]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// `until=24h`, `until=TIME`: images made before; `label=NAME[=VALUE]`, `label!=NAME[=VALUE]`
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+}
+
+/// `mybuild system prune`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct SystemPruneArgs {
+    /// Also remove images that no container uses, and all of the cache
+    #[arg(long, short = 'a')]
+    pub all: bool,
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Also remove anonymous volumes: they go with their container, so there are none
+    #[arg(long)]
+    pub volumes: bool,
+    /// `until=24h`, `until=TIME`: what was not used since, and images made before; `label=NAME[=VALUE]`,
+    /// `label!=NAME[=VALUE]`: of images
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+}
+
+/// `mybuild container prune`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct ContainerPruneArgs {
+    /// Do not ask
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Which: there are none
+    #[arg(long = "filter", value_name = "FILTER", hide = true)]
+    pub filters: Vec<String>,
+}
+
+/// `mybuild du`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DuArgs {
+    /// Show each part, each image, and all that is in the cache
+    #[arg(long, short = 'v')]
+    pub verbose: bool,
+    /// List what of the cache fits: `until=24h`, `id=`, `type=regular`, `type=exec.cachemount`,
+    /// `description~=`, `shared`, `private`, `inuse`
+    #[arg(long = "filter", value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// `json`: numbers of bytes
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+}

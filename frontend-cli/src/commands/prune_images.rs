@@ -1,0 +1,138 @@
+//! `mybuild image prune`, `mybuild system prune`
+
+use engine::images::ListedImage;
+use engine::{Engine, EngineOptions, PruneFilter, Pruned, Reach};
+
+use super::image::tell_warnings;
+use super::prune::{confirmed, since, summary};
+use crate::cli::{ImagePruneArgs, SystemPruneArgs};
+use crate::docker_units::size;
+use crate::error::UsageError;
+use crate::exit::Exit;
+use crate::ui;
+
+/// What `mybuild image prune` or `mybuild system prune` has to do.
+pub(super) struct PruneImages {
+    /// Images with names go, too, if no container uses them.
+    all: bool,
+    force: bool,
+    filters: Vec<Filter>,
+    /// What of the cache goes; nothing for images alone.
+    cache: Option<PruneFilter>,
+}
+
+enum Filter {
+    /// Made before this, in seconds since 1970.
+    MadeBefore(i64),
+    /// With the label, or without.
+    Label { wanted: bool, name: String, value: Option<String> },
+}
+
+impl PruneImages {
+    pub(super) fn of_images(args: &ImagePruneArgs) -> Result<Self, UsageError> {
+        let (filters, _) = filters(&args.filters)?;
+        Ok(Self { all: args.all, force: args.force, filters, cache: None })
+    }
+
+    /// Of `--volumes` there are none: a container's go with it.
+    pub(super) fn of_system(args: &SystemPruneArgs) -> Result<Self, UsageError> {
+        let (filters, mut cache) = filters(&args.filters)?;
+        cache.reach = if args.all { Reach::All } else { Reach::Unshared };
+        // As for Docker: labels are those of images, and the cache has none.
+        let takes_cache = !filters.iter().any(|filter| matches!(filter, Filter::Label { .. }));
+        let cache = Some(cache).filter(|_| takes_cache);
+        Ok(Self { all: args.all, force: args.force, filters, cache })
+    }
+
+    pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
+        if !self.force && !confirmed(self.what())? {
+            return Ok(Exit::Failed);
+        }
+        let engine = Engine::open(options)?;
+        let takes =
+            |image: &ListedImage| self.all && self.filters.iter().all(|filter| filter.takes(image));
+        let (removed, mut pruned) = engine.prune_images(takes).await?;
+        if let Some(filter) = self.cache {
+            let Pruned { freed, .. } = pruned;
+            pruned = engine.prune(filter).await?;
+            pruned.freed += freed;
+        }
+        let mut text = String::new();
+        for removed in &removed {
+            removed.untagged.iter().for_each(|name| text.push_str(&format!("untagged: {name}\n")));
+            removed.deleted.iter().for_each(|id| text.push_str(&format!("deleted: {id}\n")));
+        }
+        if !text.is_empty() {
+            text = format!("Deleted Images:\n{text}\n");
+        }
+        if self.all || !removed.is_empty() {
+            text.push_str(&format!("Total reclaimed space: {}\n", size(pruned.freed)));
+        } else {
+            text.push_str(&summary(&pruned));
+        }
+        ui::data(text.as_bytes())?;
+        tell_warnings(&engine);
+        Ok(Exit::Success)
+    }
+
+    fn what(&self) -> &'static str {
+        match (self.all, &self.cache) {
+            (false, None) => "what images without a name have left",
+            (true, None) => "all images that no container uses",
+            (false, Some(_)) => {
+                "the build cache, the cache mounts, and what images without a name have left"
+            }
+            (true, Some(_)) => {
+                "all images that no container uses, all of the build cache, and the cache mounts"
+            }
+        }
+    }
+}
+
+fn filters(texts: &[String]) -> Result<(Vec<Filter>, PruneFilter), UsageError> {
+    let (mut filters, mut cache) = (Vec::new(), PruneFilter::default());
+    for text in texts {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        match name {
+            "until" => {
+                let ago = since(text, value)?;
+                let now = jiff::Timestamp::now().as_second();
+                filters.push(Filter::MadeBefore(now.saturating_sub_unsigned(ago.as_secs())));
+                cache.unused_for = Some(ago);
+            }
+            "label" | "label!" if !value.is_empty() => {
+                let (name, value) = match value.split_once('=') {
+                    Some((name, value)) => (name, Some(value.to_owned())),
+                    None => (value, None),
+                };
+                let wanted = !text.starts_with("label!");
+                filters.push(Filter::Label { wanted, name: name.to_owned(), value });
+            }
+            _ => {
+                return Err(UsageError::new(format!(
+                    "`--filter {text}` is not a filter of images"
+                ))
+                .with_hint("filters are until=, label= and label!="));
+            }
+        }
+    }
+    Ok((filters, cache))
+}
+
+impl Filter {
+    fn takes(&self, image: &ListedImage) -> bool {
+        match self {
+            Self::MadeBefore(time) => {
+                let made = image.created.as_ref();
+                let made = made.and_then(|time| time.parse::<jiff::Timestamp>().ok());
+                made.is_some_and(|made| made.as_second() < *time)
+            }
+            Self::Label { wanted, name, value } => {
+                let found = image.labels.get(name);
+                let has =
+                    found.is_some_and(|found| value.as_ref().is_none_or(|value| value == found));
+                has == *wanted
+            }
+        }
+    }
+}
