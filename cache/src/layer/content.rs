@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, ErrorKind, Read, Write};
+use std::ops::Range;
 use std::os::fd::AsFd;
 
-use rustix::fs::{Mode, OFlags, copy_file_range, ioctl_ficlone, openat};
+use rustix::fs::{Mode, OFlags, SeekFrom, copy_file_range, ftruncate, ioctl_ficlone, openat, seek};
 use rustix::io::Errno;
 
 use super::Content;
@@ -17,6 +18,16 @@ pub(super) struct Copier {
     buffer: Vec<u8>,
     can_clone: bool,
     can_copy: bool,
+    holes: Holes,
+}
+
+/// What becomes of the holes of a large file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Holes {
+    /// Zeros, as they are in a layer's archive: a tree is the same wherever it comes from.
+    Filled,
+    /// Holes.
+    Kept,
 }
 
 /// Why content could not be copied.
@@ -43,8 +54,8 @@ impl From<Errno> for CopyError {
 }
 
 impl Copier {
-    pub(super) fn new() -> Self {
-        Self { buffer: Vec::new(), can_clone: true, can_copy: true }
+    pub(super) fn new(holes: Holes) -> Self {
+        Self { buffer: Vec::new(), can_clone: true, can_copy: true, holes }
     }
 
     /// Writes exactly `size` bytes of `content` to the empty file `to`.
@@ -80,9 +91,38 @@ impl Copier {
                 Err(_) => self.can_clone = false,
             }
         }
-        let mut done = 0;
-        while self.can_copy && done < size {
-            let length = usize::try_from((size - done).min(1 << 30)).expect("a GiB fits");
+        if self.holes == Holes::Kept && has_holes(from)? {
+            self.copy_extents(from, size, to)?;
+        } else {
+            self.copy_range(from, 0..size, to)?;
+        }
+        check_length(from, size)
+    }
+
+    /// Copies what is data and leaves out what is not.
+    fn copy_extents(&mut self, from: &File, size: u64, to: &File) -> Result<(), CopyError> {
+        // The position is the caller's.
+        let position = seek(from, SeekFrom::Current(0)).map_err(read_error)?;
+        let mut at = 0;
+        while at < size {
+            let data = match seek(from, SeekFrom::Data(at)) {
+                // A hole up to the end.
+                Err(Errno::NXIO) => break,
+                data => data.map_err(read_error)?,
+            };
+            let hole = seek(from, SeekFrom::Hole(data)).map_err(read_error)?;
+            self.copy_range(from, data.min(size)..hole.min(size), to)?;
+            at = hole;
+        }
+        ftruncate(to, size)?;
+        seek(from, SeekFrom::Start(position)).map_err(read_error)?;
+        Ok(())
+    }
+
+    fn copy_range(&mut self, from: &File, range: Range<u64>, to: &File) -> Result<(), CopyError> {
+        let Range { start: mut done, end } = range;
+        while self.can_copy && done < end {
+            let length = usize::try_from((end - done).min(1 << 30)).expect("a GiB fits");
             // Explicit offsets leave the caller's file position alone.
             let (mut at, mut to_at) = (done, done);
             match copy_file_range(from, Some(&mut at), to, Some(&mut to_at), length) {
@@ -95,8 +135,7 @@ impl Copier {
                 Err(_) => self.can_copy = false,
             }
         }
-        self.copy_rest(from, done, size, to)?;
-        check_length(from, size)
+        self.copy_rest(from, done, end, to)
     }
 
     /// One read and one write for the most common kind of file. Asks for one byte more than
@@ -127,13 +166,13 @@ impl Copier {
         &mut self,
         from: &File,
         mut done: u64,
-        size: u64,
+        end: u64,
         to: &File,
     ) -> Result<(), CopyError> {
         use std::os::unix::fs::FileExt;
         self.buffer.resize(SMALL as usize + 1, 0);
-        while done < size {
-            let length = self.buffer.len().min(usize::try_from(size - done).unwrap_or(usize::MAX));
+        while done < end {
+            let length = self.buffer.len().min(usize::try_from(end - done).unwrap_or(usize::MAX));
             match from.read_at(&mut self.buffer[..length], done) {
                 Ok(0) => return Err(CopyError::Size),
                 Ok(read) => {
@@ -171,6 +210,17 @@ pub(super) fn drain(
         reader.consume(length);
         left -= length as u64;
     }
+}
+
+fn read_error(errno: Errno) -> CopyError {
+    CopyError::Read(errno.into())
+}
+
+/// Whether the file takes less room than its length. A file system that compresses says so, too.
+fn has_holes(file: &File) -> Result<bool, CopyError> {
+    let stat = rustix::fs::fstat(file).map_err(read_error)?;
+    // In units of 512 bytes, whatever the file system's own.
+    Ok(stat.st_blocks.saturating_mul(512) < stat.st_size)
 }
 
 fn check_length(file: &File, size: u64) -> Result<(), CopyError> {

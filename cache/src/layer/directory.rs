@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
 
 use super::beneath::{self, Beneath, DIRECTORY, Leaving, Missing, Obstacle};
-use super::content::{Copier, CopyError};
+use super::content::{Copier, CopyError, Holes};
 use super::name::{self, to_path};
 use super::remove::remove;
 use super::{Content, Entry, EntryKind, LayerError, LayerSink, Lower, Time, read};
@@ -157,6 +157,10 @@ impl DirectorySink {
     pub fn new(root: OwnedFd, options: DirectoryOptions) -> Result<Self, LayerError> {
         let beneath = Beneath::new(root).map_err(LayerError::at("open", b"/"))?;
         let owner = Owner::current(options.ignore_owner);
+        let holes = match options.flavor {
+            Flavor::Plain => Holes::Kept,
+            _ => Holes::Filled,
+        };
         Ok(Self {
             beneath,
             context: Context {
@@ -166,7 +170,7 @@ impl DirectorySink {
                 warnings: Vec::new(),
                 more_warnings: 0,
             },
-            copier: Copier::new(),
+            copier: Copier::new(holes),
             replaced: None,
             links: Vec::new(),
             root_time: None,

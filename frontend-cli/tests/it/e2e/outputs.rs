@@ -1,5 +1,6 @@
 //! The forms in which a build's result leaves.
 
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -149,4 +150,31 @@ fn sh(directory: &Path, script: &str) -> String {
     let output = output.expect("sh runs");
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("text")
+}
+
+/// A large disk image with little in it is a small file.
+#[test]
+fn privileged_holes_stay_holes_in_files_that_leave() {
+    let Some(builder) = Builder::new() else { return };
+    let dockerfile = "FROM busybox AS made\n\
+        RUN mkdir /tree && truncate -s 64M /tree/hole && for at in 0 30 63; do \
+        echo $at | dd of=/tree/sparse bs=1M seek=$at conv=notrunc 2>/dev/null; done; \
+        truncate -s 64M /tree/sparse; head -c 1000000 /dev/urandom >/tree/full\n\
+        FROM made\n";
+    builder.build(dockerfile, &["-o", "type=local,dest=out"]).success();
+    let metadata = |name: &str| {
+        std::fs::metadata(builder.path("out/tree").join(name)).expect("it has come out")
+    };
+    for (name, most) in [("hole", 1 << 16), ("sparse", 1 << 20)] {
+        let metadata = metadata(name);
+        assert_eq!(metadata.len(), 64 << 20, "{name}");
+        assert!(metadata.blocks() * 512 <= most, "{name}: {} blocks", metadata.blocks());
+    }
+    assert_eq!(metadata("full").len(), 1_000_000);
+    let file = std::fs::File::open(builder.path("out/tree/sparse")).expect("it has come out");
+    for at in [0_u64, 30, 63] {
+        let mut bytes = [0; 5];
+        file.read_exact_at(&mut bytes, at << 20).expect("within the file");
+        assert_eq!(String::from_utf8_lossy(&bytes).trim_end_matches('\0'), format!("{at}\n"));
+    }
 }
