@@ -176,6 +176,22 @@ pub enum LayerError {
         /// What the system said.
         source: io::Error,
     },
+    /// An entry belongs to somebody whom the caller's user namespace does not have.
+    #[error(
+        "`{}` belongs to {kind} {id}, and this user has no such id: `/etc/sub{file}` says which ones it \
+         has",
+        path.display()
+    )]
+    Owner {
+        /// The entry's path within the layer.
+        path: PathBuf,
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id.
+        id: u32,
+        /// `uid` or `gid`.
+        file: &'static str,
+    },
     /// An entry has a name no file can have: more than 4096 bytes.
     #[error("`{}…` is longer than a path can be", String::from_utf8_lossy(&path[..path.len().min(64)]))]
     PathTooLong {

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::identity::UserError;
 use crate::layer_directories::LayerDirectories;
 use crate::overlay::{OverlayError, mount};
 
@@ -12,6 +13,8 @@ use crate::overlay::{OverlayError, mount};
 pub struct Host {
     rootless: bool,
     single_id: bool,
+    /// How many ids there are, from 0 on.
+    ids: u64,
     /// What was mounted on it before.
     pub(crate) layer_directories: Arc<LayerDirectories>,
 }
@@ -22,8 +25,9 @@ impl Host {
     pub fn probe() -> Self {
         let maps = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         let rootless = !is_identity(&maps);
-        let single_id = rootless && mapped_ids(&maps) == 1;
-        Self { rootless, single_id, layer_directories: Arc::default() }
+        let ids = mapped_ids(&maps);
+        let single_id = rootless && ids == 1;
+        Self { rootless, single_id, ids, layer_directories: Arc::default() }
     }
 
     /// Whether this process is root only in a user namespace.
@@ -35,6 +39,23 @@ impl Host {
     /// pretended.
     pub fn single_id(&self) -> bool {
         self.single_id
+    }
+
+    /// Fails if nobody can be this user or in one of these groups here. With one id alone everybody is
+    /// root.
+    pub(crate) fn check_ids(
+        &self,
+        user: u32,
+        groups: impl IntoIterator<Item = u32>,
+    ) -> Result<(), UserError> {
+        let is_missing = |id: u32| !self.single_id && u64::from(id) >= self.ids;
+        if is_missing(user) {
+            return Err(UserError::Unmapped { kind: "user", id: user, file: "uid" });
+        }
+        match groups.into_iter().find(|id| is_missing(*id)) {
+            Some(id) => Err(UserError::Unmapped { kind: "group", id, file: "gid" }),
+            None => Ok(()),
+        }
     }
 
     /// Whether overlay mounts keep their marks in `user.overlay.*` attributes instead of

@@ -48,6 +48,16 @@ pub enum UserError {
         /// As asked for.
         id: String,
     },
+    /// The caller's user namespace does not have the id.
+    #[error("this user has no {kind} id {id}: `/etc/sub{file}` says which ones it has")]
+    Unmapped {
+        /// `user` or `group`.
+        kind: &'static str,
+        /// The id.
+        id: u32,
+        /// `uid` or `gid`.
+        file: &'static str,
+    },
     /// The root's file does not read.
     #[error("failed to read `{file}` of the image")]
     Read {

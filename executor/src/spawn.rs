@@ -130,6 +130,7 @@ impl Executor {
         let mut parcel = Parcel::default();
         let root = self.open_root(&process)?;
         let user = resolve_user(root.as_fd(), &process.user)?;
+        self.host.check_ids(user.uid, user.groups.iter().copied().chain([user.gid]))?;
         let lease = self.networks.lease(process.network, process.security == Security::Sandbox)?;
         // What may be done to the network, or comes from outside, may come before any socket.
         let on_demand = lease.service().is_some()
@@ -243,6 +244,7 @@ impl Executor {
         let source = match source {
             MountSource::Tmpfs { size } => JobSource::Tmpfs { size },
             MountSource::File { content, mode, uid, gid } => {
+                self.check_owner(&target, uid, gid)?;
                 JobSource::File { content: parcel.blob(&content.0), mode, uid, gid }
             }
             MountSource::Bind(source) => {
@@ -276,6 +278,13 @@ impl Executor {
             }
         };
         Ok(JobMount { target, source, readonly })
+    }
+
+    fn check_owner(&self, target: &str, uid: u32, gid: u32) -> Result<(), SpawnError> {
+        self.host.check_ids(uid, [gid]).map_err(|error| SpawnError::Mount {
+            target: target.to_owned(),
+            source: io::Error::other(error),
+        })
     }
 
     /// An init in a control group with these limits.

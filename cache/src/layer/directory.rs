@@ -18,6 +18,7 @@ use super::name::{self, to_path};
 use super::remove::remove;
 use super::{Content, Entry, EntryKind, LayerError, LayerSink, Lower, Time, read};
 
+mod ids;
 mod metadata;
 mod replaced;
 
@@ -438,6 +439,12 @@ impl DirectorySink {
 
 impl LayerSink for DirectorySink {
     fn entry(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), LayerError> {
+        self.put(entry, content).map_err(|error| ids::explained(entry, error))
+    }
+}
+
+impl DirectorySink {
+    fn put(&mut self, entry: &Entry, content: Content<'_>) -> Result<(), LayerError> {
         let path = name::clean(&entry.path)?;
         let at = |action| LayerError::at(action, &path);
         if path.is_empty() {
@@ -492,9 +499,7 @@ impl LayerSink for DirectorySink {
         }
         Ok(())
     }
-}
 
-impl DirectorySink {
     fn leave_and_empty(&mut self, path: &[u8]) -> Result<(), LayerError> {
         self.beneath.enter(path, &mut self.context)?;
         self.opaque().map_err(LayerError::at("empty", path))

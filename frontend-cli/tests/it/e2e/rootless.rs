@@ -3,12 +3,13 @@
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::builder::{Builder, debian_directory};
 use super::examples::EXAMPLES;
 use super::skip;
 
-/// What the names of such users begin with; the test's process follows.
+/// What the names of such users begin with; the test's process and a number follow.
 const PREFIX: &str = "mybuild-e2e-";
 
 /// A user of the machine, for the time of a test.
@@ -21,7 +22,9 @@ struct User {
 impl User {
     fn new() -> Self {
         remove_forgotten();
-        let name = format!("{PREFIX}{}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{PREFIX}{}-{number}", std::process::id());
         let home = PathBuf::from("/home").join(&name);
         run("useradd", &["--create-home", "--user-group", "--shell", "/bin/sh", &name]);
         let user = Self { id: run("id", &["-u", &name]).parse().expect("a number"), name, home };
@@ -44,7 +47,8 @@ impl Drop for User {
 fn remove_forgotten() {
     let accounts = std::fs::read_to_string("/etc/passwd").expect("a text file");
     for name in accounts.lines().filter_map(|line| line.split(':').next()) {
-        let Some(pid) = name.strip_prefix(PREFIX) else { continue };
+        let Some(rest) = name.strip_prefix(PREFIX) else { continue };
+        let pid = rest.split('-').next().expect("there is always one");
         if !Path::new("/proc").join(pid).exists() {
             run("userdel", &["--remove", name]);
         }
@@ -81,4 +85,39 @@ fn privileged_an_ordinary_user_builds_and_runs_every_example() {
         builder.assert_nothing_left();
     }
     drop(user);
+}
+
+/// An owner whom the user's range does not have is told by name and number, and where to look.
+#[test]
+fn privileged_an_owner_outside_of_the_users_range_is_named() {
+    if !rustix::process::geteuid().is_root() {
+        skip("only root can become another user");
+        return;
+    }
+    let user = User::new();
+    let builder = Builder::for_user(&user.home, user.id);
+    builder.copy_busybox("context/busybox");
+    let base = "FROM scratch\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"true\"]\n";
+    for (lines, wanted) in [
+        (
+            "COPY --chown=9999999 busybox /owned\nRUN [\"/bin/busybox\", \"true\"]\n",
+            "`owned` belongs to user 9999999, and this user has no such id: `/etc/subuid`",
+        ),
+        (
+            "COPY --chown=0:9999999 busybox /owned\nRUN [\"/bin/busybox\", \"true\"]\n",
+            "`owned` belongs to group 9999999, and this user has no such id: `/etc/subgid`",
+        ),
+        (
+            "USER 9999999\nRUN [\"/bin/busybox\", \"true\"]\n",
+            "this user has no user id 9999999: `/etc/subuid`",
+        ),
+        (
+            "RUN --mount=type=cache,target=/c,uid=9999999 [\"/bin/busybox\", \"true\"]\n",
+            "belongs to user 9999999, and this user has no such id: `/etc/subuid`",
+        ),
+    ] {
+        let outcome = builder.build(&format!("{base}{lines}"), &[]);
+        assert_eq!(outcome.code, Some(1), "{lines}: {}", outcome.stderr);
+        assert!(outcome.stderr.contains(wanted), "{lines}: {}", outcome.stderr);
+    }
 }
