@@ -95,7 +95,10 @@ pub(crate) fn prepare(
                 shm_size = *size;
                 continue;
             }
-            MountKind::Tmpfs { size } => (MountSource::Tmpfs { size: *size }, mount.readonly),
+            MountKind::Tmpfs { size } => {
+                let options = executor::Tmpfs { size: *size, ..Default::default() };
+                (MountSource::Tmpfs(options), mount.readonly)
+            }
             MountKind::Secret { id, uid, gid, mode, optional } => {
                 let Some(content) = secret(surroundings.secrets, id, *optional)? else { continue };
                 let content = executor::Secret(content);

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache::{Claim, NewLayer};
-use executor::{NetworkUsed, Running, SpawnError};
+use executor::{Executor, NetworkUsed, Running, SpawnError};
 use oci::{Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +25,7 @@ use crate::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
 use crate::worker::blocking;
 
-pub use executor::{ExitStatus, PortForward, Protocol};
+pub use executor::{ExitStatus, PortForward, Propagation, Protocol, Tmpfs as TmpfsOptions};
 pub use signal::number as signal_number;
 
 /// What to run, and how it differs from what the image says.
@@ -45,6 +45,8 @@ pub struct RunRequest {
     pub env: Vec<(String, String)>,
     /// Working directory, absolute; made if missing.
     pub workdir: Option<String>,
+    /// Whether process 1 is ours, which reaps, and not the command.
+    pub init: bool,
     /// User, as in [`executor::Process::user`].
     pub user: Option<String>,
     /// Host name; `None` for one at random.
@@ -78,7 +80,7 @@ pub struct RunRequest {
     pub streams: Streams,
 }
 
-/// A file or directory of the host in a container.
+/// A file or directory of the host in a container, with all that is mounted beneath it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bind {
     /// Its path on the host; a missing directory is made.
@@ -87,6 +89,8 @@ pub struct Bind {
     pub target: String,
     /// Whether the container may not write to it.
     pub readonly: bool,
+    /// Whether later mounts beneath it are seen on the other side.
+    pub propagation: Propagation,
 }
 
 /// An empty directory in memory.
@@ -94,8 +98,8 @@ pub struct Bind {
 pub struct Tmpfs {
     /// Its absolute path in the container.
     pub target: String,
-    /// Its limit in bytes, 0 for none of its own.
-    pub size: u64,
+    /// Its limits, its owner and mode.
+    pub options: TmpfsOptions,
     /// Whether the container may not write to it.
     pub readonly: bool,
 }
@@ -214,13 +218,12 @@ impl Engine {
         let machine = self.machine.clone();
         let store = self.store.clone();
         let started = blocking(move || {
+            let executor = machine.executor()?;
+            check_ports(executor, &request)?;
             let prepared = process::prepare(&machine, &store, &request, &image)?;
             let process::Prepared { process, scratch } = prepared;
-            let executor = machine.executor()?;
             let running = executor.spawn(process).map_err(RunError::Spawn);
-            Ok(running
-                .and_then(|running| check_ports(running, &request))
-                .map(|running| (running, scratch)))
+            Ok(running.map(|running| (running, scratch)))
         });
         let (mut running, scratch) = started.await??;
         let terminal = running.terminal();
@@ -256,19 +259,19 @@ impl Engine {
     }
 }
 
-/// Without a user-mode network the container has the host's, where ports cannot be led elsewhere.
-fn check_ports(running: Running, request: &RunRequest) -> Result<Running, RunError> {
-    let moved = request.ports.iter().find(|port| port.host != port.container);
-    match moved {
-        Some(port) if running.network() == NetworkUsed::Host => Err(BuildError::Refused {
-            message: format!(
-                "port {} cannot be led to port {}: there is no user-mode network",
-                port.host, port.container
-            ),
-            hint: Some("install pasta or slirp4netns".to_owned()),
-        }
-        .into()),
-        _ => Ok(running),
+/// Without a network of its own a container has the host's, where its ports are open as it opens
+/// them.
+fn check_ports(executor: &Executor, request: &RunRequest) -> Result<(), BuildError> {
+    let (NetworkMode::Default, Err(why)) = (request.network, executor.network_helper()) else {
+        return Ok(());
+    };
+    let differs = |port: &&PortForward| port.host != port.container || port.address.is_some();
+    match request.ports.iter().find(differs) {
+        Some(port) => Err(BuildError::Refused {
+            message: format!("port {} cannot be published: {why}", port.container),
+            hint: Some(why.hint()),
+        }),
+        None => Ok(()),
     }
 }
 

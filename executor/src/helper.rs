@@ -18,6 +18,8 @@ use crate::search_path::find_program;
 
 /// Where a helper finds the namespace it serves.
 pub(crate) const HELPER_NAMESPACE: &str = "/tmp/network";
+/// What interfaces of user-mode networks are made of.
+const TUNNELS: &str = "/dev/net/tun";
 /// On which descriptor a helper says that it is ready.
 pub(crate) const HELPER_READY_FD: i32 = 3;
 
@@ -28,14 +30,54 @@ pub(crate) enum Helper {
     Slirp4netns(PathBuf),
 }
 
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoHelper {
+    /// Neither is installed.
+    #[error("neither `pasta` nor `slirp4netns` is installed")]
+    NotInstalled,
+    /// The device that both need cannot be opened; on some machines only root may.
+    #[error("`{program}` needs `{TUNNELS}`, which cannot be opened ({why})")]
+    NoDevice {
+        /// What is installed.
+        program: &'static str,
+        /// What the kernel says.
+        why: String,
+    },
+}
+
+impl NoHelper {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NotInstalled => "install `pasta` (package `passt`) or `slirp4netns`".to_owned(),
+            Self::NoDevice { .. } => {
+                format!("let this user read and write `{TUNNELS}`, or run as root")
+            }
+        }
+    }
+}
+
 impl Helper {
     /// The one to use on this machine.
-    pub(crate) fn find() -> Option<Self> {
-        if !can_make_interfaces() {
-            return None;
-        }
+    pub(crate) fn find() -> Result<Self, NoHelper> {
         let pasta = find_program("pasta").map(Self::Pasta);
-        pasta.or_else(|| find_program("slirp4netns").map(Self::Slirp4netns))
+        let helper = pasta.or_else(|| find_program("slirp4netns").map(Self::Slirp4netns));
+        let helper = helper.ok_or(NoHelper::NotInstalled)?;
+        match File::options().read(true).write(true).open(TUNNELS) {
+            Ok(_) => Ok(helper),
+            Err(error) => {
+                let why = error.to_string();
+                Err(NoHelper::NoDevice { program: helper.name(), why })
+            }
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Pasta(_) => "pasta",
+            Self::Slirp4netns(_) => "slirp4netns",
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -105,9 +147,4 @@ fn last_line(output: &mut File) -> String {
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines().filter(|line| !line.contains("syslog"));
     lines.next_back().unwrap_or("it ended at once").trim().to_owned()
-}
-
-/// Both need this device; on some machines only root may open it.
-fn can_make_interfaces() -> bool {
-    File::options().read(true).write(true).open("/dev/net/tun").is_ok()
 }

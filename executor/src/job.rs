@@ -11,6 +11,8 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use crate::process::{Role, Tmpfs};
+
 /// Index into the descriptors sent with the job.
 pub(crate) type FdIndex = usize;
 /// A range of the bytes behind the JSON.
@@ -25,6 +27,7 @@ pub(crate) struct Job {
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
     pub(crate) hostname: String,
+    pub(crate) role: Role,
     /// A mount attached nowhere.
     pub(crate) root: FdIndex,
     pub(crate) readonly_root: bool,
@@ -58,9 +61,7 @@ pub(crate) enum JobSource {
         whole: FdIndex,
         selector: String,
     },
-    Tmpfs {
-        size: u64,
-    },
+    Tmpfs(Tmpfs),
     File {
         content: Blob,
         mode: u32,

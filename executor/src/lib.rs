@@ -28,6 +28,7 @@ mod demand;
 mod error;
 mod helper;
 mod host;
+mod host_tree;
 mod identity;
 mod init;
 mod inits;
@@ -50,12 +51,14 @@ mod userns;
 mod zygote;
 
 pub use error::SpawnError;
+pub use helper::NoHelper;
 pub use host::Host;
 pub use identity::{User, UserError, resolve_owner, resolve_user};
 pub use overlay::{MAX_LAYERS, OverlayError, open_overlay};
 pub use process::{
-    BindSource, ExitStatus, Limits, Mount, MountSource, Network, NetworkUsed, PortForward, Process,
-    Protocol, Rlimit, Root, Scratch, Secret, Security, Stdio,
+    BindSource, ExitStatus, FirstProcess, Limits, Mount, MountSource, Network, NetworkUsed,
+    PortForward, Process, Propagation, Protocol, Rlimit, Role, Root, Scratch, Secret, Security,
+    Stdio, Tmpfs,
 };
 pub use running::Running;
 pub use spawn::Executor;

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::demand::Service;
 use crate::error::SpawnError;
-use crate::helper::Helper;
+use crate::helper::{Helper, NoHelper};
 use crate::inits::Inits;
 use crate::process::{Network, NetworkUsed};
 use crate::sys::{self, Unshare};
@@ -20,7 +20,7 @@ use crate::sys::{self, Unshare};
 /// Network namespaces, made when they are needed and kept for the next step.
 #[derive(Debug)]
 pub(crate) struct NetworkPool {
-    helper: Option<Helper>,
+    helper: Result<Helper, NoHelper>,
     inits: Arc<Inits>,
     idle: Mutex<Vec<Namespace>>,
 }
@@ -48,13 +48,13 @@ impl NetworkPool {
         Self { helper: Helper::find(), inits, idle: Mutex::default() }
     }
 
-    pub(crate) fn helper(&self) -> Option<&Helper> {
+    pub(crate) fn helper(&self) -> Result<&Helper, &NoHelper> {
         self.helper.as_ref()
     }
 
     /// Makes sure that `count` steps can have their network at once without waiting.
     pub(crate) fn prepare(&self, count: usize) {
-        let Some(helper) = &self.helper else { return };
+        let Ok(helper) = &self.helper else { return };
         while self.idle_count(helper.used()) < count {
             match self.make(helper.used(), Some(helper)) {
                 Ok(namespace) => self.put_back(namespace),
@@ -73,13 +73,11 @@ impl NetworkPool {
         let (namespace, warning) = match (network, &self.helper) {
             (Network::Host, _) => (None, None),
             (Network::None, _) => (Some(self.take_or_make(NetworkUsed::None, None)?), None),
-            (Network::Default, Some(helper)) => {
+            (Network::Default, Ok(helper)) => {
                 (Some(self.take_or_make(helper.used(), Some(helper))?), None)
             }
-            (Network::Default, None) => {
-                let warning = "the host's network is used: neither `pasta` nor `slirp4netns` can \
-                               be used here";
-                (None, Some(warning.to_owned()))
+            (Network::Default, Err(why)) => {
+                (None, Some(format!("the host's network is used: {why}")))
             }
         };
         Ok(Lease { namespace, pool: Arc::clone(self), reusable, warning })

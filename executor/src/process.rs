@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// One process to run, with everything it may see.
 ///
 /// [`Process::new`] gives Docker's defaults; the fields say how to differ.
@@ -22,9 +24,11 @@ pub struct Process {
     pub root: Root,
     /// Further mounts, made in this order.
     pub mounts: Vec<Mount>,
+    /// Whether it is a step of a build or somebody's container.
+    pub role: Role,
     /// What of the network it sees.
     pub network: Network,
-    /// Ports of the host led into the sandbox; refused with [`Network::Host`].
+    /// Ports of the host led into the sandbox; refused with [`Network::Host`] and [`Network::None`].
     pub ports: Vec<PortForward>,
     /// Host name; the default is constant, so that it cannot make results differ.
     pub hostname: String,
@@ -56,6 +60,7 @@ impl Process {
             user: String::new(),
             root,
             mounts: Vec::new(),
+            role: Role::Step,
             network: Network::Default,
             ports: Vec::new(),
             hostname: "buildkitsandbox".to_owned(),
@@ -69,6 +74,39 @@ impl Process {
             limits: Limits::default(),
         }
     }
+}
+
+/// What a process is started for. It decides what its sandbox has that is not said elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// A step of a build, with what BuildKit gives it: process 1 is ours, `/etc/hosts` and
+    /// `/etc/resolv.conf` are read-only.
+    Step,
+    /// A container, with what `docker run` gives it: `/etc/hostname`, `/etc/hosts` and
+    /// `/etc/resolv.conf` can be written, and in a network of its own every port can be listened on
+    /// and every group may ping.
+    Container {
+        /// What its process 1 is.
+        first: FirstProcess,
+    },
+}
+
+impl Role {
+    pub(crate) fn first(self) -> FirstProcess {
+        match self {
+            Self::Step => FirstProcess::Init,
+            Self::Container { first } => first,
+        }
+    }
+}
+
+/// Who is process 1 of a sandbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FirstProcess {
+    /// The command: it reaps its orphans or not, and ignores the signals it has no handler for.
+    Command,
+    /// Ours, which reaps. Its `/proc/1/fd` shows the command's streams.
+    Init,
 }
 
 /// Where the root file system comes from.
@@ -95,7 +133,7 @@ pub enum Root {
 #[derive(Debug)]
 pub struct Mount {
     /// Absolute path in the sandbox. Missing directories (and the file, for a file) are made, and
-    /// removed again when the process has ended.
+    /// removed again when the process has ended; they stay where the command is process 1.
     pub target: String,
     /// What is mounted there.
     pub source: MountSource,
@@ -117,11 +155,16 @@ pub enum MountSource {
         /// Path inside the merged tree; `""` or `/` is its root.
         selector: String,
     },
-    /// An empty file system in memory.
-    Tmpfs {
-        /// Limit in bytes; 0 is the kernel's default, half of the memory.
-        size: u64,
+    /// A file or directory of the host with all that is mounted beneath it; read-only means all of
+    /// it.
+    HostTree {
+        /// It, open.
+        source: OwnedFd,
+        /// Whether later mounts beneath it are seen.
+        propagation: Propagation,
     },
+    /// An empty file system in memory.
+    Tmpfs(Tmpfs),
     /// A file in memory that never touches the disk.
     File {
         /// Its bytes.
@@ -135,6 +178,35 @@ pub enum MountSource {
     },
     /// A listening unix socket of the host; the caller sets its owner and mode.
     Socket(PathBuf),
+}
+
+/// Whether what is mounted beneath a [`MountSource::HostTree`] later is seen on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Propagation {
+    /// Nothing is.
+    #[default]
+    Private,
+    /// The sandbox sees what the host mounts.
+    Slave,
+    /// Each sees what the other mounts.
+    Shared,
+}
+
+/// An empty file system in memory, by the options of the kernel's `tmpfs`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// Limit in bytes; 0 is the kernel's default, half of the memory.
+    pub size: u64,
+    /// Limit in inodes; the default is the kernel's.
+    pub inodes: Option<u64>,
+    /// Permissions of its top; the default is 1777.
+    pub mode: Option<u32>,
+    /// Owner of its top; the default is root.
+    pub uid: Option<u32>,
+    /// Group of its top; the default is root.
+    pub gid: Option<u32>,
+    /// Whether its programs cannot be executed.
+    pub noexec: bool,
 }
 
 /// The source of a bind mount.
@@ -198,8 +270,8 @@ pub enum NetworkUsed {
 /// A port of the host led to one in the sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortForward {
-    /// Address to listen on.
-    pub address: IpAddr,
+    /// Address to listen on; `None` is every one of the host's, of either version.
+    pub address: Option<IpAddr>,
     /// Port to listen on; 0 lets the kernel choose ([`Running::ports`](crate::Running::ports)).
     pub host: u16,
     /// Port in the sandbox.
@@ -279,7 +351,7 @@ pub enum Stdio {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// By itself, with this code.
     Exited(i32),

@@ -12,7 +12,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use crate::cgroup::Hierarchies;
 use crate::control::{MAX_FDS, Order, Report};
 use crate::error::SpawnError;
-use crate::helper::Helper;
+use crate::helper::{Helper, NoHelper};
 use crate::host::Host;
 use crate::identity::{User, resolve_user};
 use crate::inits::{Init, Inits};
@@ -22,13 +22,14 @@ use crate::job::{
 use crate::names;
 use crate::network::{Lease, NetworkPool};
 use crate::overlay;
-use crate::port::Forward;
+use crate::port::{self, Forward};
 use crate::process::{
-    BindSource, Limits, Mount, MountSource, Network, Process, Rlimit, Root, Security, Stdio,
+    BindSource, Limits, Mount, MountSource, Network, PortForward, Process, Rlimit, Role, Root,
+    Security, Stdio,
 };
 use crate::running::{Running, Streams};
 use crate::seccomp::{self, Identities, Sockets};
-use crate::{cgroup, demand, rlimit, sys};
+use crate::{cgroup, demand, host_tree, rlimit, sys};
 
 /// Runs processes, and keeps ready what they need.
 #[derive(Debug)]
@@ -94,8 +95,8 @@ impl Executor {
         self.hierarchies.limits()
     }
 
-    /// The program that [`Network::Default`] goes through, if there is one.
-    pub fn network_helper(&self) -> Option<&Path> {
+    /// The program that [`Network::Default`] goes through, or why there is none.
+    pub fn network_helper(&self) -> Result<&Path, &NoHelper> {
         self.networks.helper().map(Helper::path)
     }
 
@@ -131,7 +132,9 @@ impl Executor {
         let root = self.open_root(&process)?;
         let user = resolve_user(root.as_fd(), &process.user)?;
         self.host.check_ids(user.uid, user.groups.iter().copied().chain([user.gid]))?;
-        let lease = self.networks.lease(process.network, process.security == Security::Sandbox)?;
+        // A step without the right to change its network leaves nothing in it.
+        let reusable = process.security == Security::Sandbox && process.role == Role::Step;
+        let lease = self.networks.lease(process.network, reusable)?;
         // What may be done to the network, or comes from outside, may come before any socket.
         let on_demand = lease.service().is_some()
             && process.security == Security::Sandbox
@@ -175,6 +178,7 @@ impl Executor {
             gid: if self.host.single_id() { 0 } else { user.gid },
             groups: user.groups,
             hostname: process.hostname,
+            role: process.role,
             root,
             readonly_root: process.readonly_root,
             mounts,
@@ -188,6 +192,8 @@ impl Executor {
             identities: self.identities(),
             show_control_group: self.unified_control_groups,
         };
+        // One that is taken ends this before the process has done anything.
+        let ports = forward(&process.ports, &lease)?;
         let init = self.take_init(&process.limits, process.cgroup_parent.as_deref())?;
         let mut along = start(&init, &job, parcel)?.into_iter();
         // The next step's init comes into being while this one's command runs.
@@ -196,7 +202,6 @@ impl Executor {
             self.listen(&lease, along.next())?;
         }
         let streams = streams.with_terminal(along.next());
-        let ports = forward(&process.ports, &lease)?;
         Ok(Running::new(init, lease, ports, streams, warnings))
     }
 
@@ -242,7 +247,19 @@ impl Executor {
             if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
         let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | read_only;
         let source = match source {
-            MountSource::Tmpfs { size } => JobSource::Tmpfs { size },
+            MountSource::Tmpfs(options) => {
+                self.check_owner(&target, options.uid.unwrap_or(0), options.gid.unwrap_or(0))?;
+                JobSource::Tmpfs(options)
+            }
+            MountSource::HostTree { source, propagation } => {
+                let mounted = host_tree::clone(source.as_fd(), propagation, attributes);
+                let mounted = mounted.map_err(|error| SpawnError::MountSource {
+                    origin: host_tree::name(source.as_fd()),
+                    target: target.clone(),
+                    source: error,
+                })?;
+                JobSource::Detached(parcel.add(mounted))
+            }
             MountSource::File { content, mode, uid, gid } => {
                 self.check_owner(&target, uid, gid)?;
                 JobSource::File { content: parcel.blob(&content.0), mode, uid, gid }
@@ -349,15 +366,17 @@ fn validate(process: &Process) -> Result<(), SpawnError> {
             return Err(SpawnError::Rlimit { name: limit.name.clone(), source });
         }
     }
+    let refused = match process.network {
+        Network::Default => return Ok(()),
+        Network::None => "the process has no network",
+        Network::Host => "the process has the host's network",
+    };
     match process.ports.first() {
-        Some(port) if process.network == Network::Host => Err(SpawnError::Port {
+        Some(port) => Err(SpawnError::Port {
             port: port.host,
-            source: io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the process has the host's network",
-            ),
+            source: io::Error::new(io::ErrorKind::InvalidInput, refused),
         }),
-        _ => Ok(()),
+        None => Ok(()),
     }
 }
 
@@ -461,17 +480,10 @@ fn start(init: &Init, job: &Job, parcel: Parcel) -> Result<Vec<OwnedFd>, SpawnEr
     }
 }
 
-fn forward(
-    ports: &[crate::process::PortForward],
-    lease: &Lease,
-) -> Result<Vec<Forward>, SpawnError> {
-    let mut forwards = Vec::new();
-    if let Some(namespace) = lease.fd() {
-        for port in ports {
-            let forward = Forward::start(port, namespace)
-                .map_err(|source| SpawnError::Port { port: port.host, source })?;
-            forwards.push(forward);
-        }
-    }
-    Ok(forwards)
+fn forward(ports: &[PortForward], lease: &Lease) -> Result<Vec<Forward>, SpawnError> {
+    let Some((namespace, first)) = lease.fd().zip(ports.first()) else { return Ok(Vec::new()) };
+    let failed = |port: &PortForward, source| SpawnError::Port { port: port.host, source };
+    let own = port::own_addresses(namespace).map_err(|error| failed(first, error))?;
+    let start = |port| Forward::start(port, namespace, &own).map_err(|error| failed(port, error));
+    ports.iter().map(start).collect()
 }

@@ -261,6 +261,8 @@ pub(crate) fn mount_setattr(
 pub(crate) enum Unshare {
     Network,
     ControlGroup,
+    /// That of the processes forked from now on, the first of which is its process 1.
+    Processes,
     /// The file-system view of this thread and its mounts.
     Mounts,
     UserAndMounts,
@@ -271,6 +273,7 @@ pub(crate) fn unshare(what: Unshare) -> io::Result<()> {
     let flags = match what {
         Unshare::Network => libc::CLONE_NEWNET,
         Unshare::ControlGroup => libc::CLONE_NEWCGROUP,
+        Unshare::Processes => libc::CLONE_NEWPID,
         Unshare::Mounts => libc::CLONE_FS | libc::CLONE_NEWNS,
         Unshare::UserAndMounts => libc::CLONE_NEWUSER | libc::CLONE_NEWNS,
     };

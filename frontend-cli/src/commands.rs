@@ -63,6 +63,11 @@ impl Command {
         &self.global
     }
 
+    /// Whether it is `run`, whose exit codes are Docker's.
+    pub fn is_run(&self) -> bool {
+        matches!(&self.action, Action::Image(command) if matches!(**command, ImageCommand::Run(_)))
+    }
+
     /// Whether the command opens the store, which takes a user namespace where we are not root.
     pub fn needs_store(&self) -> bool {
         !matches!(self.action, Action::Completions(_) | Action::Man(_))

@@ -24,6 +24,16 @@ impl From<Exit> for ExitCode {
 }
 
 impl Exit {
+    /// The same for `run`, where any other code is the container's: what goes wrong before it starts is
+    /// 125, as for `docker run`.
+    #[must_use]
+    pub fn of_run(self) -> Self {
+        match self {
+            Self::Failed | Self::Usage => Self::Code(125),
+            other => other,
+        }
+    }
+
     /// The number.
     pub fn code(self) -> u8 {
         match self {

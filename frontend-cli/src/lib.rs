@@ -49,12 +49,17 @@ pub type Work = Pin<Box<dyn Future<Output = Exit>>>;
 /// printed when this gives an [`Exit`].
 pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
     let environment = Environment::of_process();
-    let cli = read(argv.into_iter().collect()).map_err(|error| match error {
+    let argv: Vec<OsString> = argv.into_iter().collect();
+    let exit = |exit: Exit| match spelling::is_run(&Cli::command(), &argv) {
+        true => exit.of_run(),
+        false => exit,
+    };
+    let cli = read(argv.clone()).map_err(|error| match error {
         ReadError::Usage(error) => error::report(&error.into(), false),
-        ReadError::Syntax(error) => exit::of_clap(&error),
+        ReadError::Syntax(error) => exit(exit::of_clap(&error)),
     })?;
     let debug = cli.global.debug;
-    Command::new(cli, &environment).map_err(|error| error::report(&error, debug))
+    Command::new(cli, &environment).map_err(|error| exit(error::report(&error, debug)))
 }
 
 /// Why the words of a command line cannot be read.
@@ -79,6 +84,12 @@ pub fn read(argv: Vec<OsString>) -> Result<Cli, ReadError> {
 /// Does what was asked. `block_on` runs async work to its end; it is called at most once, after
 /// the process has its user namespace, since entering one needs a single thread.
 pub fn run(command: Command, block_on: impl FnOnce(Work) -> io::Result<Exit>) -> Exit {
+    let is_run = command.is_run();
+    let exit = run_to_the_end(command, block_on);
+    if is_run { exit.of_run() } else { exit }
+}
+
+fn run_to_the_end(command: Command, block_on: impl FnOnce(Work) -> io::Result<Exit>) -> Exit {
     let debug = command.global().debug;
     let mut notice = None;
     if command.needs_store() {

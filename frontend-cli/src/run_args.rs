@@ -37,6 +37,10 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         return Err(UsageError::new("`--publish` and `--network=host` do not go together")
             .with_hint("with the host's network, ports of the container are the host's anyway"));
     }
+    if network == NetworkMode::None && !ports.is_empty() {
+        return Err(UsageError::new("`--publish` and `--network=none` do not go together")
+            .with_hint("a container without a network cannot be reached; leave one of them out"));
+    }
     let request = RunRequest {
         image: image.clone(),
         platform: platform(args.platform.as_deref(), environment)?,
@@ -48,6 +52,7 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         }),
         env: variables::resolve(&args.env_files, &args.env, environment)?,
         workdir: args.workdir.as_deref().map(absolute).transpose()?,
+        init: args.init,
         user: args.user.clone(),
         hostname: args.hostname.as_deref().map(build_args::hostname).transpose()?,
         network,

@@ -69,6 +69,13 @@ pub fn normalize(
     Ok(argv)
 }
 
+/// Whether a command line is one of `run`, right or wrong.
+pub fn is_run(command: &clap::Command, argv: &[OsString]) -> bool {
+    with_command(command, argv.to_vec()).is_ok_and(|argv| {
+        argv.get(command_position(command, &argv)).is_some_and(|word| word == "run")
+    })
+}
+
 /// The first word from `at` on that is neither a flag nor a flag's value.
 fn end_of_flags(commands: &[&clap::Command], argv: &[OsString], mut at: usize) -> usize {
     let flags = || commands.iter().flat_map(|command| command.get_arguments());

@@ -1,11 +1,15 @@
 //! From a request and an image to a process: Docker's rules for what the image says and what the
 //! user says.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cache::layer::Lower;
 use cache::{NewLayer, Store};
-use executor::{BindSource, Limits, Mount, MountSource, Network, Process, Rlimit, Root, Stdio};
+use executor::{
+    BindSource, FirstProcess, Limits, Mount, MountSource, Network, Process, Rlimit, Role, Root,
+    Stdio,
+};
 use llb::{FileAction, FileActionKind, FileInput, FileOp, MkdirOp};
 use oci::ContainerConfig;
 
@@ -58,6 +62,8 @@ pub(super) fn prepare(
     process.cwd = cwd;
     process.user = request.user.clone().unwrap_or_else(|| config.user.clone());
     process.mounts = mounts;
+    let first = if request.init { FirstProcess::Init } else { FirstProcess::Command };
+    process.role = Role::Container { first };
     process.network = match request.network {
         NetworkMode::Default => Network::Default,
         NetworkMode::None => Network::None,
@@ -157,11 +163,12 @@ fn mounts(
 ) -> Result<Vec<Mount>, BuildError> {
     let mut mounts = Vec::new();
     for bind in &request.binds {
-        let source = MountSource::Bind(open_bind(bind)?);
+        let (source, propagation) = (open_bind(bind)?, bind.propagation);
+        let source = MountSource::HostTree { source, propagation };
         mounts.push(Mount { target: bind.target.clone(), source, readonly: bind.readonly });
     }
     for tmpfs in &request.tmpfs {
-        let source = MountSource::Tmpfs { size: tmpfs.size };
+        let source = MountSource::Tmpfs(tmpfs.options);
         mounts.push(Mount { target: tmpfs.target.clone(), source, readonly: tmpfs.readonly });
     }
     for target in config.volumes.keys().chain(&request.volumes) {
@@ -187,7 +194,7 @@ fn mounts(
 }
 
 /// Opens what is bound; a directory that is missing is made, as by Docker.
-fn open_bind(bind: &Bind) -> Result<BindSource, BuildError> {
+fn open_bind(bind: &Bind) -> Result<OwnedFd, BuildError> {
     let failed = |e: std::io::Error| BuildError::Input {
         message: format!("failed to open `{}`, which is to be mounted: {e}", bind.source.display()),
         hint: None,
@@ -197,7 +204,7 @@ fn open_bind(bind: &Bind) -> Result<BindSource, BuildError> {
     }
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let opened = rustix::fs::open(&bind.source, flags, rustix::fs::Mode::empty());
-    opened.map(BindSource::Fd).map_err(|errno| failed(errno.into()))
+    opened.map_err(|errno| failed(errno.into()))
 }
 
 /// An absolute path without `.`, `..` and doubled slashes.

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, openat, openat2};
@@ -10,6 +11,7 @@ use rustix::process::{DumpableBehavior, Pid, Rlimit, setrlimit};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::Winsize;
 use rustix::thread::{CapabilitySet, CapabilitySets};
+use serde::{Deserialize, Serialize};
 
 use super::mounts::{Tree, attach, bind};
 use crate::capability;
@@ -23,6 +25,8 @@ use crate::sys;
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Open files, when the caller says nothing: the same on every machine that allows it.
 const OPEN_FILES: (u64, u64) = (1024, 1 << 20);
+/// The number of the one descriptor beside the streams that stays open until the program runs.
+const REPORT: i32 = 3;
 /// The step dies before the builder when memory runs out.
 const OOM_SCORE: &str = "500";
 
@@ -73,11 +77,24 @@ impl Streams {
         attach(mounted.as_fd(), &tree.root, "dev/console")?;
         Ok(Self { input, output, error: console, terminal: Some(terminal) })
     }
+}
 
-    /// Closes the command's ends and keeps the caller's end of a terminal.
-    pub(super) fn into_terminal(self) -> Option<OwnedFd> {
-        self.terminal
-    }
+/// What the command's process tells the init before it runs.
+#[derive(Debug, Serialize, Deserialize)]
+enum Word {
+    /// With it comes the listener to its call filter.
+    Listener,
+    /// With it comes the other end of its terminal.
+    Terminal,
+    /// It does not run.
+    Failed(Failure),
+}
+
+/// A command that runs.
+pub(super) struct Started {
+    pub(super) pid: Pid,
+    pub(super) listener: Option<OwnedFd>,
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 /// Everything the command needs that would have to be allocated.
@@ -88,31 +105,46 @@ struct Prepared {
     listened: bool,
 }
 
-/// Starts the command, and gives back the listener to its call filter if there is to be one; the
-/// failure is the child's own where it is the child that fails.
+/// The command's process on its way.
+pub(super) struct Start<'a> {
+    job: &'a Job,
+    prepared: &'a Prepared,
+    /// To the init; whatever becomes of this process closes it.
+    report: ManuallyDrop<OwnedFd>,
+}
+
+/// What can never be: the child becomes the program or fails.
+pub(super) enum Never {}
+
+/// Starts the command: `become_it` runs in its process. The failure is the child's own where it is the
+/// child that fails.
 pub(super) fn start(
     received: &Received,
-    tree: &Tree,
-    streams: &Streams,
-) -> Result<(Pid, Option<OwnedFd>), Failure> {
+    become_it: impl FnOnce(&mut Start<'_>) -> Result<Never, Failure>,
+) -> Result<Started, Failure> {
     let prepared = prepare(received)?;
     let failed = Failure::setup::<io::Error>;
     let (report, report_end) = Channel::pair().map_err(failed("make a channel"))?;
-    let Some(child) = sys::fork().map_err(failed("start a process"))? else {
-        let failure = become_command(&received.job, &prepared, tree, streams, report_end.into());
-        sys::exit_now(failure)
+    let Some(pid) = sys::fork().map_err(failed("start a process"))? else {
+        let report = ManuallyDrop::new(report_end.into());
+        let mut start = Start { job: &received.job, prepared: &prepared, report };
+        let Err(failure) = become_it(&mut start);
+        // Short enough to go through at once; if it cannot, the exit code still tells.
+        let _ = start.tell(&Word::Failed(failure), &[]);
+        sys::exit_now(127)
     };
     drop(report_end);
-    let mut listener = None;
-    while let Some((failure, mut fds)) =
-        report.receive::<Option<Failure>>().map_err(failed("start the command"))?
+    let mut started = Started { pid, listener: None, terminal: None };
+    while let Some((word, mut fds)) =
+        report.receive::<Word>().map_err(failed("start the command"))?
     {
-        match failure {
-            None => listener = fds.pop(),
-            Some(failure) => return Err(failure),
+        match word {
+            Word::Listener => started.listener = fds.pop(),
+            Word::Terminal => started.terminal = fds.pop(),
+            Word::Failed(failure) => return Err(failure),
         }
     }
-    Ok((child, listener))
+    Ok(started)
 }
 
 fn prepare(received: &Received) -> Result<Prepared, Failure> {
@@ -139,42 +171,75 @@ fn prepare(received: &Received) -> Result<Prepared, Failure> {
     })
 }
 
-/// Runs in the child; comes back only if it fails, with the exit code.
-fn become_command(
-    job: &Job,
-    prepared: &Prepared,
-    tree: &Tree,
-    streams: &Streams,
-    report: OwnedFd,
-) -> i32 {
-    // The one descriptor that stays open until the program runs.
-    let mut report_at = sys::numbered(3);
-    let tell = |report: &OwnedFd, failure: &Failure| {
-        // Short enough to go through at once; if it cannot, the exit code still tells.
-        let _ = control::send(report.as_fd(), &Some(failure), &[]);
-        127
-    };
-    let cwd = match redirect(job, tree, streams, &report, &mut report_at) {
-        Ok(cwd) => cwd,
-        Err(failure) => return tell(&report, &failure),
-    };
-    // What the number named before is closed by now.
-    std::mem::forget(report);
-    let Err(failure) =
-        set_up(job, prepared, cwd, report_at.as_fd()).and_then(|()| execute(job, prepared));
-    tell(&report_at, &failure)
+impl Start<'_> {
+    /// Becomes the command in `tree`.
+    pub(super) fn command(&mut self, tree: &Tree, fds: &[OwnedFd]) -> Result<Never, Failure> {
+        // Not to be closed when this fails: by then everything may be.
+        let streams = ManuallyDrop::new(Streams::open(self.job, tree, fds)?);
+        if let Some(terminal) = &streams.terminal {
+            self.tell(&Word::Terminal, &[terminal.as_fd()])
+                .map_err(Failure::setup("pass the terminal on"))?;
+        }
+        let cwd = redirect(self.job, tree, &streams, &self.report)?;
+        // What the number named before is closed by now, or will be before the program runs.
+        self.report = sys::numbered(REPORT);
+        self.set_up(cwd)?;
+        execute(self.job, self.prepared)
+    }
+
+    fn tell(&self, word: &Word, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        control::send(self.report.as_fd(), word, fds)
+    }
+
+    /// Limits, directory, rights, identity: in the order in which each is still allowed.
+    fn set_up(&self, cwd: OwnedFd) -> Result<(), Failure> {
+        let job = self.job;
+        let setup = Failure::setup::<Errno>;
+        sys::join_new_keyring();
+        limits(job)?;
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        let entered =
+            rustix::process::fchdir(&cwd).and_then(|()| rustix::process::getcwd(Vec::new()));
+        drop(cwd);
+        // The kernel names a directory outside the root without a leading slash.
+        let inside = entered.and_then(|name| match name.to_bytes().first() {
+            Some(b'/') => Ok(()),
+            _ => Err(Errno::XDEV),
+        });
+        inside.map_err(|error| Failure::new(Step::WorkingDirectory, &*job.cwd, error))?;
+        sys::close_from(REPORT as u32 + 1)
+            .map_err(Failure::setup("close what the command is not to have"))?;
+        let sandboxed = matches!(job.security, JobSecurity::Sandbox { .. });
+        if sandboxed {
+            capability::bound_to_default().map_err(setup("drop capabilities"))?;
+        }
+        // Before the identity changes, since only a privileged process may filter without giving up
+        // set-user-id programs. What follows is on the list.
+        if let Some(filter) = &self.prepared.filter {
+            self.install(filter).map_err(Failure::setup("install the call filter"))?;
+        }
+        if job.identities != JobIdentities::Single {
+            identity(job).map_err(setup("change the user"))?;
+        }
+        capabilities(job, sandboxed).map_err(setup("set capabilities"))
+    }
+
+    /// Installs the filter and sends its listener on.
+    fn install(&self, filter: &[u64]) -> io::Result<()> {
+        match sys::install_filter(filter, self.prepared.listened)? {
+            Some(listener) => self.tell(&Word::Listener, &[listener.as_fd()]),
+            None => Ok(()),
+        }
+    }
 }
 
-/// What can never be: the child becomes the program or fails.
-enum Never {}
-
-/// Gives the command its streams and leaves it no other descriptor; gives back its directory.
+/// Gives the command its streams; gives back its directory. From then on the report has the number
+/// [`REPORT`].
 fn redirect(
     job: &Job,
     tree: &Tree,
     streams: &Streams,
     report: &OwnedFd,
-    report_at: &mut OwnedFd,
 ) -> Result<OwnedFd, Failure> {
     let setup = Failure::setup::<Errno>;
     sys::default_signals();
@@ -193,7 +258,7 @@ fn redirect(
         give_away(stream.as_fd(), job);
     }
     // Above everything that is still to be copied from.
-    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, 4);
+    let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, REPORT + 1);
     let copies = || -> rustix::io::Result<_> {
         Ok((
             [high(streams[0].as_fd())?, high(streams[1].as_fd())?, high(streams[2].as_fd())?],
@@ -201,14 +266,17 @@ fn redirect(
             high(cwd.as_fd())?,
         ))
     };
-    let (copies, report, cwd) = copies().map_err(setup("open the command's streams"))?;
+    let (copies, report, high_cwd) = copies().map_err(setup("open the command's streams"))?;
+    // Its number may be one of those that are named anew.
+    std::mem::forget(cwd);
     for (number, copy) in (0..).zip(&copies) {
         let mut at = sys::numbered(number);
         dup2(copy, &mut at).map_err(setup("open the command's streams"))?;
     }
-    rustix::io::dup3(&report, report_at, rustix::io::DupFlags::CLOEXEC)
+    let mut report_at = sys::numbered(REPORT);
+    rustix::io::dup3(&report, &mut report_at, rustix::io::DupFlags::CLOEXEC)
         .map_err(setup("open the command's streams"))?;
-    Ok(cwd)
+    Ok(high_cwd)
 }
 
 /// Writes the score through the `/proc` that we mounted; not being allowed to is no failure.
@@ -238,50 +306,6 @@ fn working_directory(job: &Job, root: BorrowedFd<'_>) -> Result<OwnedFd, Failure
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     openat2(root, path, flags, Mode::empty(), resolve)
         .map_err(|error| Failure::new(Step::WorkingDirectory, path, error))
-}
-
-/// Limits, directory, rights, identity: in the order in which each is still allowed.
-fn set_up(
-    job: &Job,
-    prepared: &Prepared,
-    cwd: OwnedFd,
-    report: BorrowedFd<'_>,
-) -> Result<(), Failure> {
-    let setup = Failure::setup::<Errno>;
-    sys::join_new_keyring();
-    limits(job)?;
-    rustix::process::umask(Mode::from_raw_mode(0o022));
-    let entered = rustix::process::fchdir(&cwd).and_then(|()| rustix::process::getcwd(Vec::new()));
-    drop(cwd);
-    // The kernel names a directory outside the root without a leading slash.
-    let inside = entered.and_then(|name| match name.to_bytes().first() {
-        Some(b'/') => Ok(()),
-        _ => Err(Errno::XDEV),
-    });
-    inside.map_err(|error| Failure::new(Step::WorkingDirectory, &*job.cwd, error))?;
-    sys::close_from(4).map_err(Failure::setup("close what the command is not to have"))?;
-    let sandboxed = matches!(job.security, JobSecurity::Sandbox { .. });
-    if sandboxed {
-        capability::bound_to_default().map_err(setup("drop capabilities"))?;
-    }
-    // Before the identity changes, since only a privileged process may filter without giving up
-    // set-user-id programs. What follows is on the list.
-    if let Some(filter) = &prepared.filter {
-        install(filter, prepared.listened, report)
-            .map_err(Failure::setup("install the call filter"))?;
-    }
-    if job.identities != JobIdentities::Single {
-        identity(job).map_err(setup("change the user"))?;
-    }
-    capabilities(job, sandboxed).map_err(setup("set capabilities"))
-}
-
-/// Installs the filter and sends its listener on.
-fn install(filter: &[u64], listened: bool, report: BorrowedFd<'_>) -> io::Result<()> {
-    match sys::install_filter(filter, listened)? {
-        Some(listener) => control::send(report, &None::<Failure>, &[listener.as_fd()]),
-        None => Ok(()),
-    }
 }
 
 fn identity(job: &Job) -> rustix::io::Result<()> {

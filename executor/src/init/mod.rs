@@ -1,5 +1,6 @@
 //! The first process of every sandbox: it builds the file tree, starts the command, reaps what the
-//! command leaves behind and ends with it.
+//! command leaves behind and ends with it. The command of a container may be process 1 of a process
+//! namespace of its own below; then this one only watches over it.
 //!
 //! It is this very program, executed as nobody can change it ([`crate::run_init_if_asked`]) and forked
 //! from there ([`crate::zygote`]), alone in its namespaces and with one thread. When the parent dies it
@@ -7,14 +8,17 @@
 
 mod command;
 mod dev;
+mod first;
 mod helper;
 mod masks;
 mod mounts;
+mod network;
 mod place;
 pub(crate) mod zygote;
 
 pub(crate) use mounts::file_system;
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -28,8 +32,9 @@ use rustix::process::{
 use crate::control::{Channel, Order, Report};
 use crate::error::Failure;
 use crate::job;
-use crate::process::ExitStatus;
-use crate::sys;
+use crate::process::{ExitStatus, FirstProcess};
+use crate::sys::{self, Unshare};
+use command::Started;
 
 /// Ends when the parent says so or is gone.
 pub(crate) fn main(channel: Channel) -> ! {
@@ -72,14 +77,31 @@ fn serve(channel: &Channel) -> Result<(), Failure> {
 fn run(channel: &Channel, mut fds: Vec<OwnedFd>) -> Result<(), Failure> {
     let description = fds.remove(0);
     let received = job::read(description).map_err(Failure::setup("read the sandbox's job"))?;
-    let mut tree = mounts::build(&received, &fds)?;
-    let streams = command::Streams::open(&received.job, &tree, &fds)?;
     let children = sys::child_signal().map_err(Failure::setup("watch for children"))?;
-    let (command, listener) = command::start(&received, &tree, &streams)?;
+    let (mut tree, started) = match received.job.role.first() {
+        FirstProcess::Init => {
+            let tree = mounts::build(&received, &fds)?;
+            let started = command::start(&received, |start| start.command(&tree, &fds))?;
+            if !first::is_command(started.pid) {
+                return Err(Failure::setup("start the command")(Errno::SRCH));
+            }
+            (Some(tree), started)
+        }
+        FirstProcess::Command => {
+            sys::unshare(Unshare::Processes).map_err(Failure::setup("make a process namespace"))?;
+            // Its `/proc` is that of whoever mounts it: the command's process has to.
+            let started = command::start(&received, |start| {
+                // Not to be closed when the command does not start: by then everything may be.
+                let tree = ManuallyDrop::new(mounts::build(&received, &fds)?);
+                start.command(&tree, &fds)
+            })?;
+            (None, started)
+        }
+    };
     // The contents of secrets and every way to the host go before the command does anything.
     drop(received);
     drop(fds);
-    let terminal = streams.into_terminal();
+    let Started { pid: command, listener, terminal } = started;
     let along: Vec<_> = listener.iter().chain(&terminal).map(AsFd::as_fd).collect();
     channel
         .send(&Report::Started, &along)
@@ -89,7 +111,9 @@ fn run(channel: &Channel, mut fds: Vec<OwnedFd>) -> Result<(), Failure> {
     drop(terminal);
     let Some(status) = watch(channel, &children, command)? else { return Ok(()) };
     end_everything();
-    tree.remove_places();
+    if let Some(tree) = &mut tree {
+        tree.remove_places();
+    }
     channel
         .send(&Report::Exited(status), &[])
         .map_err(Failure::setup("report the end of the command"))

@@ -13,11 +13,11 @@ use rustix::mount::{
     open_tree, unmount,
 };
 
-use super::dev;
-use super::masks;
 use super::place::{Kind, Places};
+use super::{dev, first, masks, network};
 use crate::error::{Failure, Step};
 use crate::job::{Job, JobIdentities, JobSecurity, JobSource, Received};
+use crate::process::{FirstProcess, Role, Tmpfs};
 use crate::sys::{self, Unshare};
 
 pub(super) const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -44,13 +44,22 @@ pub(super) fn build(received: &Received, fds: &[OwnedFd]) -> Result<Tree, Failur
     enter_namespaces(job, fds)?;
     let mut builder = Builder::start(job, &fds[job.root])?;
     let proc = builder.system("proc", "proc", &[], PLAIN)?;
+    if job.role.first() == FirstProcess::Init {
+        first::show_streams(&builder, &proc)?;
+    }
+    if matches!(job.role, Role::Container { .. }) && job.network.is_some() {
+        network::open(job, &proc)?;
+    }
     builder.sysfs()?;
     let terminals = dev::build(&mut builder)?;
     if matches!(job.security, JobSecurity::Sandbox { .. }) {
         masks::hide(&mut builder)?;
     }
-    builder.text_file("resolv.conf", received, &job.resolv_conf, "/etc/resolv.conf")?;
-    builder.text_file("hosts", received, &job.hosts, "/etc/hosts")?;
+    builder.text_file("resolv.conf", received.blob(&job.resolv_conf))?;
+    builder.text_file("hosts", received.blob(&job.hosts))?;
+    if matches!(job.role, Role::Container { .. }) {
+        builder.text_file("hostname", Ok(format!("{}\n", job.hostname).as_bytes()))?;
+    }
     builder.further_mounts(received, fds)?;
     builder.enter()?;
     let Builder { root, places, .. } = builder;
@@ -200,19 +209,15 @@ impl<'a> Builder<'a> {
         bind(part.as_fd(), "", false, NO_DEV | read_only)
     }
 
-    /// A small read-only file such as `/etc/hosts`.
-    fn text_file(
-        &mut self,
-        name: &str,
-        received: &Received,
-        content: &std::ops::Range<usize>,
-        target: &str,
-    ) -> Result<(), Failure> {
-        let content = received.blob(content).map_err(Failure::mount(target))?;
-        let mounted = self
-            .memory_file(name, content, 0o644, 0, 0, PLAIN | READ_ONLY)
-            .map_err(Failure::mount(target))?;
-        self.place(mounted.as_fd(), target)
+    /// A small file of `/etc`, which a container may write to as far as its root.
+    fn text_file(&mut self, name: &str, content: std::io::Result<&[u8]>) -> Result<(), Failure> {
+        let target = format!("/etc/{name}");
+        let writable = matches!(self.job.role, Role::Container { .. }) && !self.job.readonly_root;
+        let attributes = if writable { PLAIN } else { PLAIN | READ_ONLY };
+        let mounted = content
+            .and_then(|content| self.memory_file(name, content, 0o644, 0, 0, attributes))
+            .map_err(Failure::mount(&target))?;
+        self.place(mounted.as_fd(), &target)
     }
 
     /// A file in memory as a mount of its own.
@@ -249,15 +254,9 @@ impl<'a> Builder<'a> {
                     })?;
                     self.place(part.as_fd(), &mount.target)?;
                 }
-                JobSource::Tmpfs { size } => {
-                    let size = size.to_string();
-                    let attributes = NO_SUID | NO_DEV | read_only;
-                    let options: &[_] = match size.as_str() {
-                        "0" => &[],
-                        size => &[("size", size)],
-                    };
-                    let mounted = file_system("tmpfs", options, &[], attributes)
-                        .map_err(|error| failed(error.into()))?;
+                JobSource::Tmpfs(options) => {
+                    let mounted =
+                        tmpfs(options, read_only).map_err(|error| failed(error.into()))?;
                     self.place(mounted.as_fd(), &mount.target)?;
                 }
                 JobSource::File { content, mode, uid, gid } => {
@@ -299,6 +298,22 @@ impl<'a> Builder<'a> {
             false => Err(Errno::XDEV),
         }
     }
+}
+
+/// An empty file system in memory as it was asked for.
+fn tmpfs(options: &Tmpfs, read_only: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+    let limit = (options.size > 0).then_some(options.size);
+    let given = [
+        ("size", limit.map(|bytes| bytes.to_string())),
+        ("nr_inodes", options.inodes.map(|count| count.to_string())),
+        ("mode", options.mode.map(|mode| format!("{mode:o}"))),
+        ("uid", options.uid.map(|id| id.to_string())),
+        ("gid", options.gid.map(|id| id.to_string())),
+    ];
+    let given: Vec<(&str, &str)> =
+        given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
+    let noexec = if options.noexec { NO_EXEC } else { MountAttrFlags::empty() };
+    file_system("tmpfs", &given, &[], NO_SUID | NO_DEV | noexec | read_only)
 }
 
 /// A new file system, attached nowhere, with its kind as the device that `mount` and `df` show.

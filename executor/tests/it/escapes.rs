@@ -216,7 +216,7 @@ fn the_init_cannot_be_reached(fixture: &Fixture) {
     let before = fs::read(&own).unwrap();
     let script = "(echo x > /proc/1/exe) 2>/dev/null && echo WROTE; \
                   for p in /proc/[0-9]*; do (echo x > $p/exe) 2>/dev/null; done; \
-                  for f in /proc/1/fd/* /proc/1/cwd /proc/1/root; do readlink $f; cat $f; ls $f/; done \
+                  for f in /proc/1/fd/[3-9]* /proc/1/task/1/fd/* /proc/1/cwd /proc/1/root; do readlink $f; cat $f; ls $f/; done \
                   2>/dev/null; \
                   cat /proc/1/maps /proc/1/mem 2>/dev/null; kill -9 1; kill -STOP 1; echo alive";
     assert_eq!(fixture.output(script), "alive\n");

@@ -12,9 +12,9 @@ use tempfile::TempDir;
 const BUSYBOX: &str = "/bin/busybox";
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000::/home/app:/bin/sh\n";
 const GROUP: &str = "root:x:0:\napp:x:1000:\nextra:x:3000:app\n";
-const APPLETS: &str = "cat chmod chown chroot cp dd echo env false find grep head hostname id ip kill \
+const APPLETS: &str = "cat chmod chown chroot cp cut dd echo env false find grep head hostname id ip kill \
                        ln ls mkdir mknod mount mv nc nohup nproc ps pwd readlink rm rmdir sed setsid \
-                       sh sleep sort stat stty sync tail test touch true tty umount uname wc";
+                       sh sleep sort stat stty sync tail test touch tr true tty umount uname wc";
 
 /// One test's root, directories and executor.
 pub(crate) struct Fixture {

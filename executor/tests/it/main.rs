@@ -16,6 +16,7 @@ mod limits;
 mod masks;
 mod mounts;
 mod network;
+mod roles;
 mod rootless;
 mod stdio;
 mod syscalls;
@@ -44,6 +45,7 @@ fn main() {
         masks::TESTS,
         mounts::TESTS,
         network::TESTS,
+        roles::TESTS,
         stdio::TESTS,
         syscalls::TESTS,
     ];

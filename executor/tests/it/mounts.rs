@@ -5,7 +5,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use executor::{BindSource, Mount, MountSource, Process, Root, Scratch, Secret, open_overlay};
+use executor::{
+    BindSource, Mount, MountSource, Process, Root, Scratch, Secret, Tmpfs, open_overlay,
+};
 
 use crate::Test;
 use crate::fixture::{Fixture, listing};
@@ -155,7 +157,7 @@ fn secrets_are_files_in_memory(fixture: &Fixture) {
     assert_eq!(fixture.output_of(process), "hush-hush\n400 0:0\n tmpfs ro\nro\n");
     assert!(!fixture.upper().join("run").exists(), "{:?}", listing(&fixture.upper()));
     // The command cannot look into the process that put it there.
-    let spy = "cat /proc/1/mem /proc/1/environ /proc/1/fd/* 2>/dev/null | grep -c hush-hush";
+    let spy = "cat /proc/1/mem /proc/1/environ /proc/1/task/1/fd/* 2>/dev/null | grep -c hush-hush";
     let process = with_mounts(fixture.shell(spy), vec![secret("/s", "hush-hush\n", 0o400)]);
     assert_eq!(fixture.run(process).stdout, "0\n");
 }
@@ -163,7 +165,7 @@ fn secrets_are_files_in_memory(fixture: &Fixture) {
 fn tmpfs_and_readonly_root(fixture: &Fixture) {
     let mounts = vec![Mount {
         target: "/scratch".to_owned(),
-        source: MountSource::Tmpfs { size: 64 << 10 },
+        source: MountSource::Tmpfs(Tmpfs { size: 64 << 10, ..Tmpfs::default() }),
         readonly: false,
     }];
     let script = "echo x > /scratch/x && cat /scratch/x; \

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 
-use executor::{Network, NetworkUsed, PortForward, Protocol};
+use executor::{Network, NetworkUsed, PortForward, Process, Protocol, Running};
 
 use crate::fixture::Fixture;
 use crate::leftovers::children;
@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("privileged_the_default_network_is_ones_own_or_says_so", the_default_network),
     ("privileged_a_network_is_served_when_asked_for", a_network_is_served_when_asked_for),
     ("privileged_a_port_leads_into_the_sandbox", a_port_leads_into_the_sandbox),
+    ("privileged_a_port_is_open_at_every_address", a_port_is_open_at_every_address),
 ];
 
 fn no_network_is_a_loopback(fixture: &Fixture) {
@@ -42,7 +43,7 @@ fn the_default_network(fixture: &Fixture) {
         process
     };
     let mut running = fixture.spawn(process());
-    if fixture.executor.network_helper().is_none() {
+    if fixture.executor.network_helper().is_err() {
         say("no helper here: the step has the host's network");
         assert_eq!(running.network(), NetworkUsed::Host);
         assert_eq!(running.warnings().len(), 1);
@@ -63,7 +64,7 @@ fn the_default_network(fixture: &Fixture) {
 
 /// A helper costs as much as a small step: whoever opens no socket has none.
 fn a_network_is_served_when_asked_for(fixture: &Fixture) {
-    if fixture.executor.network_helper().is_none() {
+    if fixture.executor.network_helper().is_err() {
         say("no helper here: the step has the host's network");
         return;
     }
@@ -94,36 +95,67 @@ fn helpers() -> usize {
     below.filter(|stat| ["(pas", "(slirp"].iter().any(|name| stat.contains(name))).count()
 }
 
-fn a_port_leads_into_the_sandbox(fixture: &Fixture) {
+/// Says `up` when it listens, and answers one client.
+fn server(fixture: &Fixture, address: Option<IpAddr>) -> Process {
     let mut process = fixture.shell(
         "nc -l -p 8080 -e cat & while ! grep -q ':1F90 ' /proc/net/tcp*; do :; done; echo up; wait",
     );
-    process.ports.push(PortForward {
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        host: 0,
-        container: 8080,
-        protocol: Protocol::Tcp,
-    });
+    process.network = Network::Default;
+    let protocol = Protocol::Tcp;
+    process.ports.push(PortForward { address, host: 0, container: 8080, protocol });
+    process
+}
+
+fn start(fixture: &Fixture, process: Process) -> Running {
     let mut running = fixture.spawn(process);
     let mut line = String::new();
     BufReader::new(File::from(running.stdout().unwrap())).read_line(&mut line).unwrap();
     assert_eq!(line, "up\n");
-    let mut client = TcpStream::connect(running.ports()[0]).unwrap();
-    client.write_all(b"echo\n").unwrap();
-    client.shutdown(std::net::Shutdown::Write).unwrap();
+    running
+}
+
+/// What comes back from a server that sends back what it gets.
+fn answer(address: SocketAddr) -> String {
+    let mut client = TcpStream::connect(address).unwrap();
+    // A connection that leads nowhere ends before or while it is written to.
+    let _ = client.write_all(b"echo\n");
+    let _ = client.shutdown(Shutdown::Write);
     let mut answer = String::new();
-    client.read_to_string(&mut answer).unwrap();
-    assert_eq!(answer, "echo\n");
+    let _ = client.read_to_string(&mut answer);
+    answer
+}
+
+fn a_port_leads_into_the_sandbox(fixture: &Fixture) {
+    for network in [Network::Host, Network::None] {
+        let mut process = server(fixture, None);
+        process.network = network;
+        let refusal = fixture.refusal(process);
+        assert!(refusal.contains("the process has"), "{refusal}");
+    }
+    if fixture.executor.network_helper().is_err() {
+        say("no helper here: no port can lead anywhere");
+        return;
+    }
+    let v4 = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let running = start(fixture, server(fixture, Some(v4)));
     let address = running.ports()[0];
+    assert_eq!(address.ip(), v4);
+    assert_eq!(answer(address), "echo\n");
     drop(running);
     assert!(TcpStream::connect(address).is_err(), "the port closes with the sandbox");
-    let mut process = fixture.shell("true");
-    process.network = Network::Host;
-    process.ports.push(PortForward {
-        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        host: 1,
-        container: 1,
-        protocol: Protocol::Udp,
-    });
-    assert!(fixture.refusal(process).contains("the process has the host's network"));
+}
+
+fn a_port_is_open_at_every_address(fixture: &Fixture) {
+    if fixture.executor.network_helper().is_err() {
+        say("no helper here: no port can lead anywhere");
+        return;
+    }
+    for from in [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+        if TcpListener::bind((from, 0)).is_err() {
+            say("this machine has no IPv6");
+            continue;
+        }
+        let running = start(fixture, server(fixture, None));
+        assert_eq!(answer(SocketAddr::new(from, running.ports()[0].port())), "echo\n", "{from}");
+    }
 }

@@ -17,8 +17,8 @@ pub struct RunArgs {
     /// Throw the container away when it ends: always so
     #[arg(long)]
     pub rm: bool,
-    /// Have an init that forwards signals and reaps processes: always so
-    #[arg(long, hide = true)]
+    /// Have an init as process 1, which reaps processes; without it the command is process 1
+    #[arg(long)]
     pub init: bool,
 
     /// Environment variable; without `=VALUE` that of this environment
@@ -43,10 +43,11 @@ pub struct RunArgs {
     #[arg(long = "stop-signal", value_name = "SIGNAL", help_heading = PROCESS)]
     pub stop_signal: Option<String>,
 
-    /// Directory or file of the host at a place in the container; `:ro` read-only
-    #[arg(long = "volume", short = 'v', value_name = "SOURCE:TARGET[:ro]", help_heading = FILES)]
+    /// Directory or file of the host at a place in the container, with what is mounted in it; `:ro`
+    /// read-only
+    #[arg(long = "volume", short = 'v', value_name = "SOURCE:TARGET[:OPTIONS]", help_heading = FILES)]
     pub volumes: Vec<String>,
-    /// Empty directory in memory (`/tmp:size=64m`)
+    /// Empty directory in memory (`/tmp:size=64m,mode=1777,exec`)
     #[arg(long = "tmpfs", value_name = "DIR[:OPTIONS]", help_heading = FILES)]
     pub tmpfs: Vec<String>,
     /// Make the root file system read-only

@@ -2,11 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use engine::run::{Container, ExitStatus, RunError, Streams};
+use engine::run::{Container, ExitStatus, PortForward, RunError, Streams};
 use engine::{BuildError, Engine, EngineOptions, Event, Progress};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -122,7 +123,7 @@ async fn attend(
     }
     for (asked, address) in command.request.ports.iter().zip(container.ports()) {
         if asked.host == 0 {
-            ui::error(&format!("port {} is at {address}\n", asked.container));
+            ui::error(&format!("port {} is at {}\n", asked.container, shown(asked, address)));
         }
     }
     let raw = if command.tty && command.interactive { RawMode::enter()? } else { None };
@@ -136,6 +137,14 @@ async fn attend(
     drop(raw);
     container.remove().await;
     Ok(ended?)
+}
+
+/// Where a port is open: at one address, or at all of them.
+fn shown(asked: &PortForward, open: &SocketAddr) -> String {
+    match (asked.address, open) {
+        (None, SocketAddr::V6(_)) => format!("0.0.0.0:{0} and [::]:{0}", open.port()),
+        _ => open.to_string(),
+    }
 }
 
 /// Waits for the end, passing signals on. The second one that asks to end it kills it.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use engine::run::{Bind, Tmpfs};
+use engine::run::{Bind, Propagation, Tmpfs, TmpfsOptions};
 
 use crate::build_args::quantity;
 use crate::error::UsageError;
@@ -45,19 +45,12 @@ fn volume(text: &str, mounts: &mut Mounts) -> Result<(), UsageError> {
         }
         [source, target] => (*source, *target, ""),
         [source, target, options] => (*source, *target, *options),
-        _ => return Err(invalid("want SOURCE:TARGET or SOURCE:TARGET:ro")),
+        _ => return Err(invalid("want SOURCE:TARGET or SOURCE:TARGET:OPTIONS")),
     };
-    let mut readonly = false;
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option {
-            "ro" | "readonly" => readonly = true,
-            "rw" => readonly = false,
-            other => {
-                return Err(invalid(&format!("option `{other}` is not supported"))
-                    .with_hint("options are ro and rw"));
-            }
-        }
-    }
+    let (readonly, propagation) = bind_options(options).map_err(|word| {
+        invalid(&format!("option `{word}` is not supported"))
+            .with_hint("options are ro, rw, private, slave and shared")
+    })?;
     let target = target_of(target).map_err(|why| invalid(&why))?;
     let source = source_of(source).map_err(|error| {
         error.unwrap_or_else(|| {
@@ -65,8 +58,29 @@ fn volume(text: &str, mounts: &mut Mounts) -> Result<(), UsageError> {
                 .with_hint(format!("for a directory write `./{source}`"))
         })
     })?;
-    mounts.binds.push(Bind { source, target, readonly });
+    mounts.binds.push(Bind { source, target, readonly, propagation });
     Ok(())
+}
+
+/// Whether it is read-only, and what it shares; or the word that has no meaning here.
+fn bind_options(options: &str) -> Result<(bool, Propagation), &str> {
+    let (mut readonly, mut propagation) = (false, Propagation::Private);
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        match option {
+            "ro" | "readonly" => readonly = true,
+            "rw" => readonly = false,
+            // Files that are mounted in a directory always share as it does.
+            "private" | "rprivate" => propagation = Propagation::Private,
+            "slave" | "rslave" => propagation = Propagation::Slave,
+            "shared" | "rshared" => propagation = Propagation::Shared,
+            // A container has the security label of its caller, so that nothing needs another one.
+            "z" | "Z" => {}
+            // How exact Docker Desktop's file sharing is; ours is the directory itself.
+            "default" | "consistent" | "cached" | "delegated" => {}
+            other => return Err(other),
+        }
+    }
+    Ok((readonly, propagation))
 }
 
 /// A path of the host, absolute; `None` for the name of a volume.
@@ -93,19 +107,38 @@ fn tmpfs_of(text: &str) -> Result<Tmpfs, UsageError> {
     let invalid = |why: &str| UsageError::new(format!("`--tmpfs {text}`: {why}"));
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     let target = target_of(target).map_err(|why| invalid(&why))?;
-    let mut tmpfs = Tmpfs { target, size: 0, readonly: false };
+    // Docker's: a program in it can be run only if that is asked for.
+    let mut options_of = TmpfsOptions { noexec: true, ..TmpfsOptions::default() };
+    let mut readonly = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
-        match option.split_once('=') {
-            Some(("size", size)) => tmpfs.size = quantity::bytes("--tmpfs", size)?,
-            None if option == "ro" => tmpfs.readonly = true,
-            None if option == "rw" => tmpfs.readonly = false,
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        let number = |radix| {
+            let not_one = |_| invalid(&format!("`{value}` is not a number for `{name}`"));
+            u32::from_str_radix(value, radix).map_err(not_one)
+        };
+        match (name, option.contains('=')) {
+            ("size", true) => options_of.size = quantity::bytes("--tmpfs", value)?,
+            ("nr_inodes", true) => options_of.inodes = Some(quantity::bytes("--tmpfs", value)?),
+            ("mode", true) => match number(8)? {
+                mode @ ..=0o7777 => options_of.mode = Some(mode),
+                _ => return Err(invalid(&format!("`{value}` is not a mode"))),
+            },
+            ("uid", true) => options_of.uid = Some(number(10)?),
+            ("gid", true) => options_of.gid = Some(number(10)?),
+            ("exec", false) => options_of.noexec = false,
+            ("noexec", false) => options_of.noexec = true,
+            ("ro", false) => readonly = true,
+            ("rw", false) => readonly = false,
+            // Always so.
+            ("nosuid" | "nodev", false) => {}
             _ => {
-                return Err(invalid(&format!("option `{option}` is not supported"))
-                    .with_hint("options are size=, ro and rw"));
+                return Err(invalid(&format!("option `{option}` is not supported")).with_hint(
+                    "options are size=, nr_inodes=, mode=, uid=, gid=, exec, noexec, ro and rw",
+                ));
             }
         }
     }
-    Ok(tmpfs)
+    Ok(Tmpfs { target, options: options_of, readonly })
 }
 
 #[cfg(test)]
@@ -114,15 +147,24 @@ mod tests {
 
     #[test]
     fn volumes_are_binds_or_nameless() {
-        let bind = |source: &str, target: &str, readonly| Bind {
+        use Propagation::{Private, Shared, Slave};
+        let bind = |source: &str, target: &str, readonly, propagation| Bind {
             source: source.into(),
             target: target.to_owned(),
             readonly,
+            propagation,
         };
         for (text, wanted) in [
-            ("/a:/b", bind("/a", "/b", false)),
-            ("/a:/b:ro", bind("/a", "/b", true)),
-            ("/a/:/b/:rw", bind("/a", "/b", false)),
+            ("/a:/b", bind("/a", "/b", false, Private)),
+            ("/a:/b:ro", bind("/a", "/b", true, Private)),
+            ("/a/:/b/:rw", bind("/a", "/b", false, Private)),
+            ("/a:/b:z", bind("/a", "/b", false, Private)),
+            ("/a:/b:ro,Z", bind("/a", "/b", true, Private)),
+            ("/a:/b:cached", bind("/a", "/b", false, Private)),
+            ("/a:/b:delegated,ro", bind("/a", "/b", true, Private)),
+            ("/a:/b:rprivate", bind("/a", "/b", false, Private)),
+            ("/a:/b:ro,rslave", bind("/a", "/b", true, Slave)),
+            ("/a:/b:rshared", bind("/a", "/b", false, Shared)),
         ] {
             let mounts = resolve(&[text.to_owned()], &[]).unwrap();
             assert_eq!(mounts.binds, [wanted], "{text}");
@@ -138,11 +180,15 @@ mod tests {
             (&["name:/b"][..], &[][..], "would be a named volume"),
             (&["/a:b"], &[], "must be absolute"),
             (&["/a:/"], &[], "cannot be `/`"),
-            (&["/a:/b:z"], &[], "option `z` is not supported"),
+            (&["/a:/b:nocopy"], &[], "option `nocopy` is not supported"),
             (&["/a:/b:ro:x"], &[], "want SOURCE:TARGET"),
             (&["/a:/b", "/c:/b"], &[], "`/b` is mounted twice"),
             (&["/a:/b"], &["/b"], "`/b` is mounted twice"),
-            (&[], &["/b:mode=1777"], "option `mode=1777` is not supported"),
+            (&[], &["/b:suid"], "option `suid` is not supported"),
+            (&[], &["/b:size"], "option `size` is not supported"),
+            (&[], &["/b:mode=8"], "`8` is not a number for `mode`"),
+            (&[], &["/b:mode=10000"], "`10000` is not a mode"),
+            (&[], &["/b:uid=root"], "`root` is not a number for `uid`"),
             (&[], &["/b:size=x"], "is not a size"),
         ] {
             let own =
@@ -153,8 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn directories_in_memory_have_a_size() {
-        let tmpfs = resolve(&[], &["/run:size=64k,ro".to_owned()]).unwrap().tmpfs;
-        assert_eq!(tmpfs, [Tmpfs { target: "/run".to_owned(), size: 65536, readonly: true }]);
+    fn directories_in_memory_have_options() {
+        let plain = TmpfsOptions { noexec: true, ..TmpfsOptions::default() };
+        for (text, options, readonly) in [
+            ("/run", plain, false),
+            ("/run:size=64k,ro", TmpfsOptions { size: 65536, ..plain }, true),
+            ("/run:exec,nosuid,nodev", TmpfsOptions { noexec: false, ..plain }, false),
+            (
+                "/run:mode=0750,uid=7,gid=8,nr_inodes=1k",
+                TmpfsOptions {
+                    mode: Some(0o750),
+                    uid: Some(7),
+                    gid: Some(8),
+                    inodes: Some(1024),
+                    ..plain
+                },
+                false,
+            ),
+        ] {
+            let tmpfs = resolve(&[], &[text.to_owned()]).unwrap().tmpfs;
+            assert_eq!(tmpfs, [Tmpfs { target: "/run".to_owned(), options, readonly }], "{text}");
+        }
     }
 }

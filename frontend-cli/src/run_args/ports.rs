@@ -37,9 +37,10 @@ fn publish(text: &str) -> Result<Vec<PortForward>, UsageError> {
     let address =
         address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
     let address = match address {
-        "" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        text => text.parse().map_err(|_| invalid(format!("`{text}` is not an address")))?,
+        // Every address of this machine, of either version.
+        "" => None,
+        "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        text => Some(text.parse().map_err(|_| invalid(format!("`{text}` is not an address")))?),
     };
     let container =
         range(container).ok_or_else(|| invalid(format!("`{container}` is not a port")))?;
@@ -72,18 +73,20 @@ mod tests {
 
     #[test]
     fn ports_are_written_as_for_docker() {
-        let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let any = None;
+        let local = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let v4 = Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         for (text, address, pairs, protocol) in [
             ("80", any, &[(0, 80)][..], Protocol::Tcp),
             ("8080:80", any, &[(8080, 80)], Protocol::Tcp),
+            ("0.0.0.0:8080:80", v4, &[(8080, 80)], Protocol::Tcp),
             ("127.0.0.1:8080:80", local, &[(8080, 80)], Protocol::Tcp),
             ("localhost::80", local, &[(0, 80)], Protocol::Tcp),
             ("53:53/udp", any, &[(53, 53)], Protocol::Udp),
             ("8000-8001:90-91", any, &[(8000, 90), (8001, 91)], Protocol::Tcp),
             (
                 "[::1]:8080:80",
-                IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+                Some(IpAddr::V6(std::net::Ipv6Addr::LOCALHOST)),
                 &[(8080, 80)],
                 Protocol::Tcp,
             ),

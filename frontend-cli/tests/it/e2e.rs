@@ -14,6 +14,7 @@ mod interrupts;
 mod mistakes;
 mod outcome;
 mod outputs;
+mod process_one;
 mod rootless;
 mod runc;
 mod secrets;

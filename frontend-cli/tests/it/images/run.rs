@@ -1,7 +1,7 @@
 //! `mybuild run`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Stdio};
 
@@ -24,7 +24,10 @@ fn privileged_a_container_does_what_docker_says() {
         (&["--entrypoint", "", "app:1", "pwd"], 0, "/\n"),
         (&["app:1", "nosuch"], 127, ""),
         (&["app:1", "/bin/script"], 126, ""),
-        (&["app:1", "sh", "-c", "kill -9 $$"], 137, ""),
+        (&["--init", "app:1", "sh", "-c", "kill -9 $$"], 137, ""),
+        // Who is process 1, and that it is the log's.
+        (&["app:1", "sh", "-c", "echo $$; echo logged >/proc/1/fd/1"], 0, "1\nlogged\n"),
+        (&["--init", "app:1", "sh", "-c", "echo $$; echo logged >/proc/1/fd/1"], 0, "2\nlogged\n"),
         // Words after the image are the command's.
         (&["app:1", "sh", "-c", "echo $0 $1", "--rm=false", "-i"], 0, "--rm=false -i\n"),
         // Environment.
@@ -59,7 +62,42 @@ fn privileged_a_container_does_what_docker_says() {
         ),
         (&["--ulimit", "nofile=99:99", "app:1", "sh", "-c", "ulimit -n"], 0, "99\n"),
         (&["--network", "none", "app:1", "sh", "-c", "ls /sys/class/net"], 0, "lo\n"),
+        (&["app:1", "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start"], 0, "0\n"),
+        (&["--hostname", "box", "app:1", "cat", "/etc/hostname"], 0, "box\n"),
+        (&["app:1", "sh", "-c", "echo more >>/etc/hosts && grep more /etc/hosts"], 0, "more\n"),
+        (&["--read-only", "app:1", "sh", "-c", "echo more >>/etc/hosts"], 1, ""),
         // Files.
+        (&["-v", "/dev:/mnt:ro,z", "app:1", "ls", "/mnt/pts/ptmx"], 0, "/mnt/pts/ptmx\n"),
+        (
+            &["--tmpfs", "/mem:mode=0750,size=1m", "app:1", "busybox", "stat", "-c", "%a", "/mem"],
+            0,
+            "750\n",
+        ),
+        (&["--tmpfs", "/mem", "app:1", "sh", "-c", "echo exit 7 >/mem/x; sh -c '. /mem/x'"], 7, ""),
+        (
+            &[
+                "--tmpfs",
+                "/mem",
+                "app:1",
+                "sh",
+                "-c",
+                "busybox cp /bin/busybox /mem/echo; /mem/echo runs",
+            ],
+            126,
+            "",
+        ),
+        (
+            &[
+                "--tmpfs",
+                "/mem:exec",
+                "app:1",
+                "sh",
+                "-c",
+                "busybox cp /bin/busybox /mem/echo; /mem/echo runs",
+            ],
+            0,
+            "runs\n",
+        ),
         (
             &["--shm-size", "1m", "app:1", "grep", "-c", "/dev/shm.*size=1024k", "/proc/mounts"],
             0,
@@ -215,43 +253,94 @@ fn privileged_a_name_is_taken_while_its_container_runs() {
     world.ok(&["run", "--name", "web", "app:1"]);
 }
 
-/// A web server in a container without network can be reached through its port all the same.
 #[test]
-fn privileged_a_published_port_is_answered() {
+fn privileged_wrong_usage_of_run_is_125() {
     let Some(world) = World::with_busybox() else { return };
-    check_port(&world, "none");
-}
-
-#[test]
-#[expect(clippy::print_stderr, reason = "a skipped test says so")]
-fn privileged_a_published_port_is_answered_with_a_network() {
-    let Some(world) = World::with_busybox() else { return };
-    let tried = world.run(&["run", "-p", "127.0.0.1::8000", "app:1"], "");
-    if stderr(&tried).contains("there is no user-mode network") {
-        eprintln!("SKIPPED: neither pasta nor slirp4netns can be used here");
-        return;
+    for (words, wanted) in [
+        (&["run"][..], "required arguments"),
+        (&["run", "--nosuch", "app:1"], "--nosuch"),
+        (&["container", "run", "--nosuch", "app:1"], "--nosuch"),
+        (&["run", "-v", "name:/x", "app:1"], "would be a named volume"),
+        (&["run", "-p", "80", "--network=none", "app:1"], "do not go together"),
+        (&["run", "-p", "80", "--network=host", "app:1"], "do not go together"),
+        (&["run", "-it", "app:1"], "standard input"),
+    ] {
+        let told = world.fails(words, 125);
+        assert!(told.contains(wanted), "{words:?}: {told}");
     }
-    check_port(&world, "default");
+    world.fails(&["images", "--nosuch"], 2);
 }
 
-fn check_port(world: &World, network: &str) {
-    let serve = "echo hello >/tmp/index.html; httpd -p 8000 -h /tmp && echo ready; cat";
-    let flags = ["-i", "--network", network, "-p", "127.0.0.1::8000"];
-    let (mut child, _output) = start(world, &[&flags[..], &["app:1", "sh", "-c", serve]].concat());
-    let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
-    let mut line = String::new();
-    // Which port the kernel has chosen.
-    told.read_line(&mut line).expect("it writes");
-    let address = line.strip_prefix("port 8000 is at ").expect("the port is told").trim_end();
-    let address: SocketAddr = address.parse().expect("an address");
-    let mut stream = TcpStream::connect(address).expect("the port is open");
-    stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n").expect("it reads");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    assert!(answer.starts_with("HTTP/1.") && answer.ends_with("hello\n"), "{answer}");
-    drop(child.stdin.take());
-    assert_eq!(child.wait().expect("it ends").code(), Some(0));
-    assert!(TcpStream::connect(address).is_err(), "the port is closed");
+/// A web server that a port leads to, with its words for where it listens.
+struct Served {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Served {
+    /// `None`, and a word about it, where no port can lead into a container.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    fn start(world: &World, port: &str, listen: &str) -> Option<Self> {
+        let tried = world.run(&["run", "-p", "127.0.0.1::8000", "app:1"], "");
+        if stderr(&tried).contains("cannot be published") {
+            eprintln!("SKIPPED: {}", stderr(&tried));
+            return None;
+        }
+        let serve =
+            format!("echo hello >/tmp/index.html; httpd -p {listen} -h /tmp && echo ready; cat");
+        let (mut child, _output) = start(world, &["-i", "-p", port, "app:1", "sh", "-c", &serve]);
+        let mut told = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        // Which port the kernel has chosen.
+        told.read_line(&mut line).expect("it writes");
+        let address = line.strip_prefix("port 8000 is at ").expect("the port is told");
+        let address = address.split_whitespace().next().expect("an address");
+        Some(Self { child, address: address.parse().expect("an address") })
+    }
+
+    /// What it answers, if anything.
+    fn answer(&self, from: IpAddr) -> String {
+        let address = SocketAddr::new(from, self.address.port());
+        let mut stream = TcpStream::connect(address).expect("the port is open");
+        // A connection that leads nowhere may end before or while it is written to.
+        let _ = stream.write_all(b"GET /index.html HTTP/1.0\r\n\r\n");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer
+    }
+
+    fn stop(mut self) {
+        drop(self.child.stdin.take());
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0));
+        assert!(TcpStream::connect(self.address).is_err(), "the port is closed");
+    }
+}
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+#[test]
+fn privileged_a_published_port_is_answered_at_every_address() {
+    let Some(world) = World::with_busybox() else { return };
+    let Some(served) = Served::start(&world, "8000", "8000") else { return };
+    let mut addresses = vec![LOCAL];
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+        addresses.push(Ipv6Addr::LOCALHOST.into());
+    }
+    for address in addresses {
+        let answer = served.answer(address);
+        assert!(answer.starts_with("HTTP/1.") && answer.ends_with("hello\n"), "{answer}");
+    }
+    served.stop();
+    world.assert_nothing_left();
+}
+
+#[test]
+fn privileged_a_port_does_not_open_what_listens_on_the_loopback() {
+    let Some(world) = World::with_busybox() else { return };
+    let port = "127.0.0.1::8000";
+    let Some(served) = Served::start(&world, port, "127.0.0.1:8000") else { return };
+    assert_eq!(served.answer(LOCAL), "");
+    served.stop();
     world.assert_nothing_left();
 }
 
