@@ -1,5 +1,6 @@
 //! What a build tells while it runs.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Receives events. Called from many threads; must return at once.
@@ -55,6 +56,8 @@ pub enum Event {
         /// Its number.
         step: StepId,
     },
+    /// A step's process was stopped because the build was. Its [`Event::StepCanceled`] follows.
+    StepStopped(StoppedStep),
     /// Output of a step's process, or of the builder on its behalf.
     Log {
         /// The step.
@@ -91,6 +94,19 @@ pub enum Event {
     },
     /// Something doubtful in the Dockerfile.
     Lint(parser::Diagnostic),
+}
+
+/// What a step had written when it was stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoppedStep {
+    /// Its number.
+    pub step: StepId,
+    /// What the user sees: `[build 2/5] RUN make`.
+    pub name: String,
+    /// Its last lines.
+    pub log_tail: Vec<String>,
+    /// The file with all of them.
+    pub log_path: Option<PathBuf>,
 }
 
 /// Standard output or standard error.

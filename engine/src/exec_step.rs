@@ -12,6 +12,7 @@ use solver::Executed;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
+use crate::event::StoppedStep;
 use crate::exec_op::{self, Surroundings};
 use crate::file_layer::{self, FileLayer, file_error};
 use crate::file_op;
@@ -48,6 +49,9 @@ impl BuildWorker {
         verified?;
         let ended = ended?;
         if run.cancel.is_cancelled() {
+            let name = self.definition.vertex(run.vertex).metadata.name.clone();
+            let Ended { tail: log_tail, log_path, .. } = ended;
+            self.steps.stopped(StoppedStep { step, name, log_tail, log_path });
             return Err(BuildError::Canceled);
         }
         let code = ended.status.code();

@@ -48,7 +48,7 @@ pub use cache::{
 };
 pub use config::Config;
 pub use error::{BuildError, StepFailure};
-pub use event::{Event, Progress, StepId, Stream};
+pub use event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use executor::{enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
 pub use plan::{GraphFormat, Plan};

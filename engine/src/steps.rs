@@ -12,7 +12,7 @@ use executor::ExitStatus;
 use llb::{Definition, VertexId};
 
 use crate::error::BuildError;
-use crate::event::{Event, Progress, StepId, Stream};
+use crate::event::{Event, Progress, StepId, StoppedStep, Stream};
 
 /// Lines of a step's output that an error message repeats.
 const TAIL_LINES: usize = 50;
@@ -115,6 +115,13 @@ impl Steps {
         }
     }
 
+    /// Its process was stopped; one that had written nothing has nothing to show.
+    pub(crate) fn stopped(&self, stopped: StoppedStep) {
+        if !stopped.log_tail.is_empty() {
+            self.event(Event::StepStopped(stopped));
+        }
+    }
+
     /// The build starts anew: what has ended may run again.
     pub(crate) fn start_again(&self) {
         let mut by_vertex = self.by_vertex.lock().expect("no panic while held");
@@ -190,6 +197,8 @@ pub(crate) struct StepLog {
     file: Option<LogWriter>,
     tail: VecDeque<Vec<u8>>,
     partial: Vec<u8>,
+    /// Something of the partial line was left out.
+    is_cut: bool,
 }
 
 impl StepLog {
@@ -206,6 +215,7 @@ impl StepLog {
             file: None,
             tail: VecDeque::new(),
             partial: Vec::new(),
+            is_cut: false,
         }
     }
 
@@ -223,6 +233,8 @@ impl StepLog {
                 self.end_line();
             } else if self.partial.len() < TAIL_LINE_BYTES {
                 self.partial.push(*byte);
+            } else {
+                self.is_cut = true;
             }
         }
         self.steps.event(Event::Log { step: self.step, stream, data: data.to_vec() });
@@ -231,6 +243,9 @@ impl StepLog {
     fn end_line(&mut self) {
         if self.tail.len() == TAIL_LINES {
             self.tail.pop_front();
+        }
+        if std::mem::take(&mut self.is_cut) {
+            self.partial.extend_from_slice("…".as_bytes());
         }
         self.tail.push_back(std::mem::take(&mut self.partial));
     }
@@ -400,6 +415,6 @@ mod tests {
         let (tail, path) = log.finish();
         assert_eq!((tail.len(), path), (TAIL_LINES, None));
         assert_eq!(tail[0], "line 3");
-        assert_eq!(tail[TAIL_LINES - 1], "x".repeat(TAIL_LINE_BYTES));
+        assert_eq!(tail[TAIL_LINES - 1], "x".repeat(TAIL_LINE_BYTES) + "…");
     }
 }

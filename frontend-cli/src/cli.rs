@@ -27,7 +27,8 @@ pub use run::{RefusedRunArgs, RunArgs};
     override_usage = "mybuild [build] [OPTIONS] CONTEXT\n       mybuild COMMAND …",
     after_help = "`mybuild build --help` shows the options of a build; `build` itself may be left out.",
     after_long_help = "`mybuild build --help` shows the options of a build; `build` itself may be left out.\n\n\
-        Exit codes: 0 success, 1 the build failed, 2 wrong usage, 130 interrupted.\n\n\
+        Exit codes: 0 success, 1 the build failed, 2 wrong usage, 130 interrupted, 141 nobody reads the \
+        progress; `run` ends with the command's, or with 125.\n\n\
         Environment: MYBUILD_ROOT (the store), MYBUILD_CONFIG (the configuration file), \
         SOURCE_DATE_EPOCH, DOCKER_DEFAULT_PLATFORM, BUILDKIT_PROGRESS, BUILDKIT_TTY_LOG_LINES, NO_COLOR; \
         HTTP_PROXY, HTTPS_PROXY, FTP_PROXY, NO_PROXY and ALL_PROXY (in either case) reach the steps, \

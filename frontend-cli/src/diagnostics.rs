@@ -5,10 +5,11 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
+use std::path::Path;
 
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
-use engine::{BuildError, StepFailure};
+use engine::{BuildError, StepFailure, StoppedStep};
 use parser::{Diagnostic, Severity};
 
 use crate::terminal::{expand_tabs, harmless};
@@ -123,28 +124,47 @@ fn range_of_lines(text: &str, first: u32, last: u32) -> Range<usize> {
 
 /// A failed step: what it wrote last, the lines it came from, what went wrong, what to do.
 fn step_failure(failure: &StepFailure) -> String {
-    let mut out = String::new();
-    if !failure.log_tail.is_empty() {
-        let _ = writeln!(out, "{}:", harmless(&failure.name));
-        for line in &failure.log_tail {
-            // What a carriage return takes back on a terminal is not shown here, either.
-            let line = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
-            let _ = writeln!(out, "  {DIM}|{DIM:#} {}", expand_tabs(&harmless(line)).trim_end());
-        }
-        out.push('\n');
-    }
+    let mut out = log_tail(&failure.name, &failure.log_tail);
     if let (Some((name, text)), Some((first, last))) = (&failure.dockerfile, failure.lines) {
         out.push_str(&excerpt(name, text, first, last));
     }
     out.push_str(&message(&failure.message, None));
     if let Some(path) = &failure.log_path {
-        let path = harmless(&path.display().to_string());
-        let _ = write!(out, "\n{HINT}log{HINT:#}: {path}\n");
+        let _ = write!(out, "\n{}", log_path(path));
     }
     if let Some(hint) = &failure.hint {
         let _ = write!(out, "\n{HINT}hint{HINT:#}: {}\n", lines_of(hint));
     }
     out
+}
+
+/// What a step had written when the build was stopped, and where all of it is.
+pub fn stopped_step(step: &StoppedStep) -> String {
+    let mut out = log_tail(&step.name, &step.log_tail);
+    if let Some(path) = &step.log_path {
+        let _ = writeln!(out, "{}", log_path(path));
+    }
+    out
+}
+
+/// The last lines that a step wrote; nothing for none.
+fn log_tail(name: &str, lines: &[String]) -> String {
+    let mut out = String::new();
+    if lines.is_empty() {
+        return out;
+    }
+    let _ = writeln!(out, "{}:", harmless(name));
+    for line in lines {
+        // What a carriage return takes back on a terminal is not shown here, either.
+        let line = line.trim_end_matches('\r').rsplit('\r').next().unwrap_or_default();
+        let _ = writeln!(out, "  {DIM}|{DIM:#} {}", expand_tabs(&harmless(line)).trim_end());
+    }
+    out.push('\n');
+    out
+}
+
+fn log_path(path: &Path) -> String {
+    format!("{HINT}log{HINT:#}: {}\n", harmless(&path.display().to_string()))
 }
 
 /// Lines around the failing ones that an excerpt shows.

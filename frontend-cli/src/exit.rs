@@ -13,6 +13,8 @@ pub enum Exit {
     Usage,
     /// 130: interrupted.
     Interrupted,
+    /// 141: nobody reads what it shows any more; what a shell gives for a program that SIGPIPE ended.
+    Unread,
     /// What a program that was run on the user's behalf ended with.
     Code(u8),
 }
@@ -41,6 +43,7 @@ impl Exit {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::Interrupted => 130,
+            Self::Unread => 141,
             Self::Code(code) => code,
         }
     }

@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::{Event, Progress};
+use engine::{Event, Progress, StoppedStep};
+use tokio_util::sync::CancellationToken;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,15 +62,16 @@ pub trait Renderer: Send {
 
 /// Time between two frames: 12 a second look alive and cost nothing.
 const FRAME: Duration = Duration::from_millis(80);
-/// Events under way to the drawing thread. When the terminal stalls, so do the steps' outputs.
-const QUEUE: usize = 4096;
+/// Events under way to the drawing thread. When the terminal stalls, so do the steps' outputs. Each
+/// may be 64 KiB of output, and all of them are shown before a build that is stopped ends.
+const QUEUE: usize = 64;
 
 enum Message {
     Event(Duration, Event),
     Finish(Duration),
 }
 
-/// What was found in the Dockerfile, to be drawn when the build is over.
+/// What is to be drawn when the build is over.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// The Dockerfile's name and text.
@@ -78,6 +80,10 @@ pub struct Findings {
     pub diagnostics: Vec<parser::Diagnostic>,
     /// Other warnings, which a [`Renderer`] shows, too.
     pub warnings: Vec<String>,
+    /// What steps had written when the build was stopped.
+    pub stopped: Vec<StoppedStep>,
+    /// Nobody reads what is shown any more: the pipe is closed.
+    pub unread: bool,
 }
 
 /// Shows a build's progress until [`Display::finish`].
@@ -88,8 +94,11 @@ pub struct Display {
 }
 
 impl Display {
-    /// Starts showing in `mode` on standard error.
-    pub fn start(mode: Mode) -> Self {
+    /// Starts showing in `mode` on standard error. When nobody reads that any more `unread` is
+    /// cancelled.
+    pub fn start(mode: Mode, unread: &CancellationToken) -> Self {
+        let findings = Arc::<Mutex<Findings>>::default();
+        let out = Screen { findings: Arc::clone(&findings), unread: unread.clone() };
         let started = Instant::now();
         let renderer: Option<Box<dyn Renderer>> = match mode {
             Mode::Tree { log_lines } => Some(Box::new(tree::Tree::new(
@@ -106,11 +115,11 @@ impl Display {
             let (sender, receiver) = sync_channel(QUEUE);
             let thread = std::thread::Builder::new()
                 .name("progress".to_owned())
-                .spawn(move || show(renderer, &receiver, started))
+                .spawn(move || show(renderer, &receiver, started, &out))
                 .expect("a process that may build may start a thread");
             (sender, thread)
         });
-        Self { started, findings: Arc::default(), drawing }
+        Self { started, findings, drawing }
     }
 
     /// What the engine tells its events.
@@ -149,6 +158,7 @@ impl Progress for Sender {
         match &event {
             Event::Lint(diagnostic) => findings().diagnostics.push(diagnostic.clone()),
             Event::Warning { message } => findings().warnings.push(message.clone()),
+            Event::StepStopped(stopped) => findings().stopped.push(stopped.clone()),
             Event::Dockerfile { name, text } => {
                 findings().dockerfile = Some((name.clone(), Arc::clone(text)));
             }
@@ -162,7 +172,12 @@ impl Progress for Sender {
 }
 
 /// The drawing thread.
-fn show(mut renderer: Box<dyn Renderer>, messages: &Receiver<Message>, started: Instant) {
+fn show(
+    mut renderer: Box<dyn Renderer>,
+    messages: &Receiver<Message>,
+    started: Instant,
+    screen: &Screen,
+) {
     let mut last_frame: Option<Instant> = None;
     let mut out = Vec::new();
     loop {
@@ -182,7 +197,7 @@ fn show(mut renderer: Box<dyn Renderer>, messages: &Receiver<Message>, started: 
                 Message::Event(at, event) => renderer.event(at, event),
                 Message::Finish(at) => {
                     renderer.finish(at, &mut out);
-                    write(&mut out);
+                    screen.write(&mut out);
                     return;
                 }
             }
@@ -193,14 +208,27 @@ fn show(mut renderer: Box<dyn Renderer>, messages: &Receiver<Message>, started: 
             .is_none_or(|interval| last_frame.is_none_or(|last| last.elapsed() >= interval));
         if due {
             renderer.draw(started.elapsed(), &mut out);
-            write(&mut out);
+            screen.write(&mut out);
             last_frame = Some(Instant::now());
         }
     }
 }
 
-/// Writes a frame at once. A terminal that has gone away is no reason to stop a build.
-fn write(out: &mut Vec<u8>) {
-    let _ = io::stderr().lock().write_all(out);
-    out.clear();
+/// Where frames go.
+struct Screen {
+    findings: Arc<Mutex<Findings>>,
+    unread: CancellationToken,
+}
+
+impl Screen {
+    /// Writes a frame at once. A closed pipe is the end, as it is for every program that writes to
+    /// one; a terminal that has gone away, or a full disk, is no reason to stop a build.
+    fn write(&self, out: &mut Vec<u8>) {
+        let written = io::stderr().lock().write_all(out);
+        out.clear();
+        if written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+            self.findings.lock().unwrap_or_else(PoisonError::into_inner).unread = true;
+            self.unread.cancel();
+        }
+    }
 }

@@ -27,8 +27,8 @@ pub(super) async fn run(
     // Looking up images is quick: a tree that comes and goes would only flicker.
     let is_look = !matches!(build.action, Action::Build);
     let hides_tree = is_look && matches!(build.progress, Mode::Tree { .. });
-    let display = Display::start(if hides_tree { Mode::None } else { build.progress });
     let cancel = CancellationToken::new();
+    let display = Display::start(if hides_tree { Mode::None } else { build.progress }, &cancel);
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
     let engine = Engine::open(&options)?;
     match build.action {
@@ -62,7 +62,14 @@ async fn make(
     if for_people {
         ui::error(&warnings(&findings, debug || build.progress == Mode::Plain));
     }
-    let outcome = result?;
+    let outcome = match result {
+        Err(BuildError::Canceled) if findings.unread => return Ok(Exit::Unread),
+        Err(BuildError::Canceled) => {
+            findings.stopped.iter().for_each(|step| ui::error(&diagnostics::stopped_step(step)));
+            return Err(BuildError::Canceled.into());
+        }
+        ended => ended?,
+    };
     if let Some(path) = &build.metadata_file {
         let metadata = format!("{:#}\n", result_files::metadata(&outcome));
         result_files::write(path, metadata.as_bytes())?;

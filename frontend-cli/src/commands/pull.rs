@@ -1,7 +1,7 @@
 //! `mybuild pull`
 
-use engine::Engine;
 use engine::request::PullPolicy;
+use engine::{BuildError, Engine};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -38,14 +38,16 @@ impl Pull {
     }
 
     pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        let display = Display::start(self.progress);
         let cancel = CancellationToken::new();
+        let display = Display::start(self.progress, &cancel);
         interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
         let progress = display.progress();
         let pulled =
             engine.pull(&self.name, self.platform, PullPolicy::Always, progress, cancel).await;
-        display.finish();
-        let pulled = pulled?;
+        let pulled = match (pulled, display.finish().unread) {
+            (Err(BuildError::Canceled), true) => return Ok(Exit::Unread),
+            (pulled, _) => pulled?,
+        };
         if matches!(self.progress, Mode::Tree { .. } | Mode::Plain) {
             let status = match pulled.up_to_date {
                 true => format!("the image is up to date for {}", pulled.name.familiar()),

@@ -57,8 +57,9 @@ async fn start(
     engine: &Engine,
     signals: &mut Signals,
 ) -> Result<Container, RunError> {
-    let display = Arc::new(WhenNeeded { mode: command.progress, display: Mutex::default() });
     let cancel = CancellationToken::new();
+    let (mode, unread) = (command.progress, cancel.clone());
+    let display = Arc::new(WhenNeeded { mode, unread, display: Mutex::default() });
     let starting = engine.run(command.request.clone(), display.clone(), cancel.clone());
     tokio::pin!(starting);
     let started = loop {
@@ -80,6 +81,8 @@ async fn start(
 /// Shows progress only when there is something to show: a pull.
 struct WhenNeeded {
     mode: Mode,
+    /// Cancelled when nobody reads it.
+    unread: CancellationToken,
     display: Mutex<Option<Display>>,
 }
 
@@ -92,7 +95,10 @@ impl WhenNeeded {
 impl Progress for WhenNeeded {
     fn event(&self, event: Event) {
         let mut display = self.lock();
-        display.get_or_insert_with(|| Display::start(self.mode)).progress().event(event);
+        display
+            .get_or_insert_with(|| Display::start(self.mode, &self.unread))
+            .progress()
+            .event(event);
     }
 }
 

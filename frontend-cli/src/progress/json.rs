@@ -10,6 +10,7 @@
 //! | `step-cached` | |
 //! | `step-done` | `seconds` |
 //! | `step-failed` | `message` |
+//! | `step-stopped` | `tail` (its last lines), `log` (the file with all of them, or null); `step-canceled` follows |
 //! | `step-canceled` | |
 //! | `log` | `stream` (`stdout`, `stderr`), `text` (as written, bytes that are not UTF-8 replaced) |
 //! | `transfer` | `item`, `current`, `total` (bytes, or null), `done` |
@@ -70,6 +71,11 @@ enum Kind<'a> {
         step: u32,
         message: &'a str,
     },
+    StepStopped {
+        step: u32,
+        tail: &'a [String],
+        log: Option<String>,
+    },
     StepCanceled {
         step: u32,
     },
@@ -110,6 +116,11 @@ impl Renderer for Json {
                 Kind::StepDone { step: step.0, seconds: duration.as_secs_f64() }
             }
             Event::StepFailed { step, message } => Kind::StepFailed { step: step.0, message },
+            Event::StepStopped(stopped) => Kind::StepStopped {
+                step: stopped.step.0,
+                tail: &stopped.log_tail,
+                log: stopped.log_path.as_ref().map(|path| path.display().to_string()),
+            },
             Event::StepCanceled { step } => Kind::StepCanceled { step: step.0 },
             Event::Log { step, stream, data } => {
                 text = String::from_utf8_lossy(data);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::terminal;
 
-/// A line longer than this is cut: nobody reads it, and memory is bounded.
+/// A line longer than this is cut, and says so: nobody reads it, and memory is bounded.
 const LINE_MAX: usize = 16 << 10;
 
 /// Collects bytes until a line is whole. A lone carriage return starts the line anew, as on a
@@ -12,6 +12,8 @@ const LINE_MAX: usize = 16 << 10;
 #[derive(Debug, Default)]
 pub(crate) struct Lines {
     partial: Vec<u8>,
+    /// Bytes of it that were left out.
+    cut: usize,
     /// When the partial line began, and whether a carriage return is its last byte.
     since: Duration,
     returned: bool,
@@ -54,13 +56,16 @@ impl Lines {
         }
         if self.returned {
             self.partial.clear();
+            self.cut = 0;
             self.returned = false;
         }
         if self.partial.is_empty() {
             self.since = at;
         }
         let room = LINE_MAX.saturating_sub(self.partial.len());
-        self.partial.extend_from_slice(&text[..text.len().min(room)]);
+        let (kept, cut) = text.split_at(text.len().min(room));
+        self.partial.extend_from_slice(kept);
+        self.cut += cut.len();
     }
 
     /// What stands after the last line break, if anything.
@@ -76,7 +81,12 @@ impl Lines {
 
     fn take(&mut self, now: Duration) -> Line {
         let partial = std::mem::take(&mut self.partial);
-        Line { at: if partial.is_empty() { now } else { self.since }, text: readable(&partial) }
+        let mut text = readable(&partial);
+        match std::mem::take(&mut self.cut) {
+            0 => {}
+            cut => text.push_str(&format!("… ({cut} more bytes, which the step's log has)")),
+        }
+        Line { at: if partial.is_empty() { now } else { self.since }, text }
     }
 }
 
@@ -87,6 +97,22 @@ fn readable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_is_cut_says_so() {
+        let mut lines = Lines::default();
+        let whole = "x".repeat(LINE_MAX);
+        for (text, wanted) in [
+            (format!("{whole}\n"), whole.clone()),
+            (
+                format!("{whole}yz\nnext\n"),
+                format!("{whole}… (2 more bytes, which the step's log has)"),
+            ),
+            (format!("{whole}yz\rshort\n"), "short".to_owned()),
+        ] {
+            assert_eq!(lines.push(Duration::ZERO, text.as_bytes())[0].text, wanted);
+        }
+    }
 
     #[test]
     fn output_becomes_lines_however_it_arrives() {

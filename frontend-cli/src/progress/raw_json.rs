@@ -139,7 +139,8 @@ impl Renderer for RawJson {
                 });
                 self.write("warnings", entry);
             }
-            Event::Dockerfile { .. } => {}
+            // BuildKit has no message for them.
+            Event::StepStopped(_) | Event::Dockerfile { .. } => {}
         }
     }
 

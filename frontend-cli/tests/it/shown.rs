@@ -13,6 +13,7 @@ use frontend_cli::progress::raw_json::RawJson;
 use frontend_cli::progress::tree::Tree;
 use frontend_cli::progress::{Findings, Renderer};
 use frontend_cli::terminal::{Size, width};
+use tokio_util::sync::CancellationToken;
 
 use crate::screen::Screen;
 
@@ -378,7 +379,7 @@ fn raw_json_is_what_buildkit_clients_read() {
 #[test]
 fn a_display_gives_back_what_was_found_in_the_dockerfile() {
     use frontend_cli::progress::{Display, Mode};
-    let display = Display::start(Mode::None);
+    let display = Display::start(Mode::None, &CancellationToken::new());
     let progress = display.progress();
     progress.event(Event::Dockerfile { name: "Dockerfile".to_owned(), text: "from x\n".into() });
     let span = parser::Span::new(0..4);

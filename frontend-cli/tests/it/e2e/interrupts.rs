@@ -1,12 +1,14 @@
 //! A build that is stopped from outside.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::builder::Builder;
+use super::builder::{Builder, wait_for};
 use super::traces::{Watched, descendants};
 
 /// How soon the processes of a step are gone, in milliseconds.
@@ -71,4 +73,68 @@ fn privileged_a_killed_builder_leaves_nothing() {
     // Empty directories of control groups and of the store go with the next run.
     builder.build("FROM busybox\nRUN true\n", &[]).success();
     builder.assert_nothing_left();
+}
+
+/// A step that writes 60 lines, and then what `rest` writes, and does not end.
+fn writes(rest: &str) -> String {
+    format!(
+        "FROM busybox\nRUN for n in $(seq 60); do echo \"line $n\"; done; echo running; \
+         while :; do {rest}; done\n"
+    )
+}
+
+#[test]
+fn privileged_an_interrupted_step_shows_what_it_wrote() {
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/Dockerfile", writes("sleep 1000"));
+    let child = builder.spawn(&mut builder.command(&["build", "-q", "context"]));
+    // Nothing is shown meanwhile.
+    while !descendants(child.id()).iter().any(|process| process.is_called("sleep 1000")) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    send(&child, Signal::INT);
+    let output = child.wait_with_output().expect("an own child");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(told.contains("  | line 60\n  | running\n"), "{told}");
+    let log = told.lines().find_map(|line| line.strip_prefix("log: ")).expect(&told);
+    let log = fs::read_to_string(log).expect("the log is there");
+    assert!(log.starts_with("line 1\n") && log.ends_with("line 60\nrunning\n"), "{log}");
+    builder.assert_nothing_left();
+}
+
+#[test]
+fn privileged_a_step_that_writes_without_end_is_interrupted_at_once() {
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/Dockerfile", writes("echo more"));
+    let words = ["build", "--progress", "plain", "context"];
+    let mut child = builder.spawn(builder.command(&words).stdout(Stdio::null()));
+    let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    assert!(lines.any(|line| line.expect("text").ends_with(" more")), "the step writes");
+    let family = descendants(child.id());
+    let reader = thread::spawn(move || lines.map_while(Result::ok).last());
+    send(&child, Signal::INT);
+    // What the step comes from ends with the builder, which shows first what was written.
+    for process in family.iter().filter(|process| !process.is_called("mybuild-init")) {
+        process.assert_ends_within(SOON);
+    }
+    assert_eq!(wait_for(&mut child, 60).code(), Some(130));
+    assert_eq!(reader.join().expect("no panic").as_deref(), Some("error: canceled"));
+    builder.assert_nothing_left();
+}
+
+#[test]
+fn privileged_a_build_ends_when_nobody_reads_what_it_shows() {
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/Dockerfile", writes("echo more; sleep 0.01"));
+    for progress in ["plain", "json", "rawjson"] {
+        let words = ["build", "--progress", progress, "context"];
+        let mut child = builder.spawn(builder.command(&words).stdout(Stdio::null()));
+        let mut reader = BufReader::new(child.stderr.take().expect("a pipe"));
+        let mut line = String::new();
+        reader.read_line(&mut line).expect("it writes");
+        drop(reader);
+        assert_eq!(wait_for(&mut child, 60).code(), Some(141), "{progress}");
+        builder.assert_nothing_left();
+    }
 }
