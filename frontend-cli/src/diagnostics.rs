@@ -11,6 +11,7 @@ use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 use engine::{BuildError, StepFailure, StoppedStep};
 use parser::{Diagnostic, Severity};
+use unicode_width::UnicodeWidthChar as _;
 
 use crate::terminal::{expand_tabs, harmless};
 
@@ -75,11 +76,12 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
         // It is about the whole file, or what was asked of it.
         0 => [title.element(Origin::path(harmless(name)))],
         _ => {
-            let place = AnnotationKind::Primary.span(span_in(text, diagnostic));
+            let span = clipped(text, span_in(text, diagnostic), columns.max(COLUMNS_MIN) - MARGINS);
+            let place = AnnotationKind::Primary.span(span);
             [title.element(Snippet::source(text).path(harmless(name)).annotation(place))]
         }
     };
-    let mut out = Renderer::styled().term_width(columns.max(40)).render(&report);
+    let mut out = Renderer::styled().term_width(columns.max(COLUMNS_MIN)).render(&report);
     out.push('\n');
     if let Some(hint) = &diagnostic.hint {
         let _ = write!(out, "\n{HINT}hint{HINT:#}: {}\n", lines_of(hint));
@@ -92,6 +94,24 @@ pub fn dockerfile_brief(diagnostic: &Diagnostic) -> String {
     let rule = diagnostic.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
     let message = harmless(&diagnostic.message);
     warning(&format!("{rule}{message} (line {})", diagnostic.lines.start))
+}
+
+/// Narrower than this no excerpt is drawn.
+const COLUMNS_MIN: usize = 40;
+/// Columns beside the code: the line's number, what stands for the code that is left out.
+const MARGINS: usize = 24;
+
+/// A span whose underline takes at most so many columns. The drawing shows the lines around what is
+/// underlined; an underline that fits nowhere would be wrapped, and with it what stands above.
+fn clipped(text: &str, span: Range<usize>, columns: usize) -> Range<usize> {
+    let last_line = text[..span.end].rfind('\n').map_or(0, |at| at + 1);
+    let from = span.start.max(last_line);
+    let mut width = 0;
+    let too_far = text[from..span.end].char_indices().find(|(_, c)| {
+        width += c.width().unwrap_or(0);
+        width > columns
+    });
+    span.start..too_far.map_or(span.end, |(at, _)| from + at)
 }
 
 /// The span, or the instruction's lines where it is empty, moved into `text` and onto the

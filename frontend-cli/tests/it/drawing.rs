@@ -92,6 +92,30 @@ fn a_wrong_dockerfile_is_shown_with_the_place_underlined() {
 }
 
 #[test]
+fn an_underline_is_no_wider_than_the_terminal() {
+    let long = format!("RUN echo {}", "word ".repeat(100));
+    let text = format!("FROM alpine\n{long}\nRUN a \\\n{long}end\nRUN short\n");
+    for (what, whole) in [
+        (long.trim_end(), "RUN echo"),
+        (&long[300..], "word"),
+        (
+            &text["FROM alpine\n".len() + long.len() + 1..text.len() - "\nRUN short\n".len()],
+            "RUN a",
+        ),
+        ("RUN short", "RUN short"),
+    ] {
+        let (span, lines) = place(&text, what);
+        let error = dockerfile_error(&text, vec![Diagnostic::error("wrong", span, lines)]);
+        for columns in [20, 80, 200] {
+            let shown = plain(&diagnostics::build_error(&error, columns));
+            let widest = shown.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(columns.max(40)), "{columns}: {shown}");
+            assert!(shown.contains(whole) && shown.contains('^'), "{shown}");
+        }
+    }
+}
+
+#[test]
 fn several_lines_and_several_errors_are_all_shown() {
     let (span, lines) = place(DOCKERFILE, "RUN make \\\n      all");
     let (cmd, cmd_lines) = place(DOCKERFILE, "CMD");
