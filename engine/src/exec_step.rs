@@ -94,7 +94,8 @@ impl BuildWorker {
                 Tree::Layers(layers) => layers.clone(),
                 Tree::Context(view) => self.snapshot(view, &run.cancel).await?,
             };
-            let directories = self.layers.mountable(&layers).await?;
+            let step = self.steps.id(run.vertex);
+            let directories = self.layers.mountable_for(step, &layers).await?;
             stacks.insert(number, Stack { layers, directories });
         }
         let inputs = self.definition.inputs(run.vertex);

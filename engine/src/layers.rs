@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{AssembledImage, AssembledLayer};
 use crate::error::BuildError;
+use crate::event::StepId;
 use crate::export::oci_type;
+use crate::extraction::Extraction;
 use crate::image_source::{Begun, ResolvedImage};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
@@ -172,11 +174,17 @@ impl Layers {
 
     /// Unpacks layers of `image` while their blobs arrive, if `wanted`. The trees count when the
     /// blobs turn out to be good: see [`Layers::directories`].
-    pub(crate) fn unpack_early(&self, image: &ResolvedImage, wanted: bool) -> Begun {
+    pub(crate) fn unpack_early(&self, image: &ResolvedImage, wanted: bool, step: StepId) -> Begun {
         let diff_ids = image.config.rootfs.diff_ids.clone();
         let mut largest: Vec<usize> = (0..diff_ids.len()).collect();
         largest.sort_by_key(|number| std::cmp::Reverse(image.manifest.layers[*number].size));
         largest.truncate(if wanted { EARLY_MAX } else { 0 });
+        let extractions: Vec<Extraction> = image
+            .manifest
+            .layers
+            .iter()
+            .map(|blob| Extraction::new(&self.steps, step, &blob.digest, blob.size))
+            .collect();
         let (shelf, early) = (self.shelf.clone(), self.early.clone());
         Arc::new(move |number, reader| {
             let diff_id = &diff_ids[number];
@@ -185,6 +193,7 @@ impl Layers {
                 return;
             }
             let (shelf, wanted) = (shelf.clone(), diff_id.clone());
+            let extraction = extractions[number].clone();
             // Another stage may have the same layer under way.
             let mut early = early.lock().expect("no panic while held");
             if early.len() >= EARLY_MAX {
@@ -192,8 +201,10 @@ impl Layers {
             }
             early.entry(diff_id.clone()).or_insert_with(|| {
                 tokio::task::spawn_blocking(move || {
-                    let reader = Stoppable::new(reader, &shelf.stop);
-                    shelf.unpack_stream(reader, Some(wanted)).ok()?.ok()
+                    let reader = extraction.reader(Stoppable::new(reader, &shelf.stop));
+                    let unpacked = shelf.unpack_stream(reader, Some(wanted)).ok()?.ok()?;
+                    extraction.done();
+                    Some(unpacked)
                 })
             });
         })
@@ -209,6 +220,23 @@ impl Layers {
     /// Directories of `layers`, in their order; those that exist only as blobs are unpacked, all
     /// at once.
     pub(crate) async fn directories(&self, layers: &[LayerId]) -> Result<Directories, BuildError> {
+        self.unpacked(layers, None).await
+    }
+
+    /// The same for `step`, which shows what is unpacked.
+    pub(crate) async fn directories_for(
+        &self,
+        step: StepId,
+        layers: &[LayerId],
+    ) -> Result<Directories, BuildError> {
+        self.unpacked(layers, Some(step)).await
+    }
+
+    async fn unpacked(
+        &self,
+        layers: &[LayerId],
+        step: Option<StepId>,
+    ) -> Result<Directories, BuildError> {
         if let Some(directories) = self.shelf.known_directories(layers)? {
             return Ok(directories);
         }
@@ -222,9 +250,13 @@ impl Layers {
             if let Some(early) = self.take_early(&id).await {
                 return Ok((id, early));
             }
-            let shelf = self.shelf.clone();
+            let (shelf, steps) = (self.shelf.clone(), self.steps.clone());
             // What failed there is tried again, where its error counts.
-            blocking(move || Ok((id.clone(), shelf.unpack(&id)?))).await
+            blocking(move || {
+                let shown = step.map(|step| (&steps, step));
+                Ok((id.clone(), shelf.unpack(&id, shown)?))
+            })
+            .await
         });
         let unpacked: HashMap<_, _> =
             futures_util::future::try_join_all(unpacked).await?.into_iter().collect();
@@ -235,7 +267,19 @@ impl Layers {
 
     /// What can be mounted in place of `layers`, the bottom one first.
     pub(crate) async fn mountable(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
-        let directories = self.directories(layers).await?;
+        self.stacked(self.directories(layers).await?).await
+    }
+
+    /// The same for `step`, which shows what is unpacked.
+    pub(crate) async fn mountable_for(
+        &self,
+        step: StepId,
+        layers: &[LayerId],
+    ) -> Result<Vec<PathBuf>, BuildError> {
+        self.stacked(self.directories_for(step, layers).await?).await
+    }
+
+    async fn stacked(&self, directories: Directories) -> Result<Vec<PathBuf>, BuildError> {
         let shelf = self.shelf.clone();
         blocking(move || shelf.mountable(directories)).await
     }
@@ -485,15 +529,30 @@ impl Shelf {
         Ok(Lower::new(roots, flavor))
     }
 
-    /// Unpacks a layer into a directory that nobody sees yet.
-    fn unpack(&self, id: &LayerId) -> Result<(NewLayer, Finished), BuildError> {
+    /// Unpacks a layer into a directory that nobody sees yet; `shown` by a step.
+    fn unpack(
+        &self,
+        id: &LayerId,
+        shown: Option<(&Arc<Steps>, StepId)>,
+    ) -> Result<(NewLayer, Finished), BuildError> {
         let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let blob = info.blobs.iter().find_map(|form| self.store.blob(&form.digest));
         let blob = blob.ok_or_else(|| self.lost(id))?;
         let file = blob.open().map_err(|e| failed(&e))?;
-        match self.unpack_stream(Stoppable::new(file, &self.stop), info.diff_id)? {
-            Ok(unpacked) => Ok(unpacked),
+        let size = file.metadata().map_err(|e| failed(&e))?.len();
+        let extraction =
+            shown.map(|(steps, step)| Extraction::new(steps, step, blob.digest(), size));
+        let file = Stoppable::new(file, &self.stop);
+        let unpacked = match &extraction {
+            Some(extraction) => self.unpack_stream(extraction.reader(file), info.diff_id)?,
+            None => self.unpack_stream(file, info.diff_id)?,
+        };
+        match unpacked {
+            Ok(unpacked) => {
+                extraction.iter().for_each(Extraction::done);
+                Ok(unpacked)
+            }
             Err(error) if self.is_damaged(&blob) => {
                 self.store.discard_blob(blob.digest());
                 self.lost(id);

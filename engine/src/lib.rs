@@ -15,6 +15,7 @@ mod build;
 mod exec_op;
 mod exec_step;
 mod export;
+mod extraction;
 mod file_layer;
 pub mod file_op;
 pub mod gc;

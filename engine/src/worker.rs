@@ -391,7 +391,7 @@ impl BuildWorker {
         let image = self.image(source).await?;
         let step = self.steps.id(vertex);
         let is_unpacked = !self.definition.dependents(vertex).is_empty();
-        let begun = self.layers.unpack_early(&image, is_unpacked);
+        let begun = self.layers.unpack_early(&image, is_unpacked, step);
         self.images.fetch_layers(&image, &self.steps, step, begun).await?;
         let diff_ids = &image.config.rootfs.diff_ids;
         let layers: Arc<[LayerId]> = diff_ids
@@ -400,7 +400,7 @@ impl BuildWorker {
             .map(|(diff_id, descriptor)| self.store.add_blob_layer(diff_id, descriptor))
             .collect();
         if is_unpacked {
-            self.layers.directories(&layers).await?;
+            self.layers.directories_for(step, &layers).await?;
         }
         Ok([Tree::Layers(layers)].into())
     }

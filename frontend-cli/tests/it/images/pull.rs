@@ -87,3 +87,28 @@ fn privileged_run_pulls_what_is_missing_unless_told_not_to() {
     world.fails(&["run", "-q", &registry.name("nosuch:1")], 125);
     world.assert_nothing_left();
 }
+
+/// What is unpacked is told by the step that waits for it, with its bytes.
+#[test]
+fn privileged_a_base_that_is_unpacked_says_so() {
+    let Some(world) = World::with_busybox() else { return };
+    let registry = Registry::start();
+    let manifest = world.ok(&["images", "--format", "{{.Digest}}", "app:1"]);
+    let top = oci::Descriptor::new("", manifest.trim_end().parse().expect("a digest"), 0);
+    registry.serve(&world.path("busybox"), "app", "1", &top);
+    std::fs::create_dir(world.path("context")).expect("made");
+    let (name, words) =
+        (registry.name("app:1"), ["build", "--progress=plain", "-f", "-", "context"]);
+    let dockerfile = format!("FROM {name}\nRUN true\n");
+    let build = |root| stderr(&world.with_root(root, &words, dockerfile.as_bytes()));
+    // From the store, and while it arrives.
+    let pulled = world.with_root("pulled", &["pull", "-q", &name], b"");
+    assert!(pulled.status.success(), "{}", stderr(&pulled));
+    for root in ["pulled", "fresh"] {
+        let told = build(root);
+        let line = told.lines().find(|line| line.contains("extracting sha256:")).expect(&told);
+        assert!(line.contains("MB / ") && line.ends_with("MB done"), "{line}");
+        let again = build(root);
+        assert!(!again.contains("extracting"), "{again}");
+    }
+}
