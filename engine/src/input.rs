@@ -208,11 +208,12 @@ fn ignore_patterns(
     for path in beside.into_iter().chain([inside]) {
         // In a context, no link leads out of it.
         let jail = if path.starts_with(context) { Some(context) } else { jail };
+        let shown = path.strip_prefix(context).unwrap_or(&path);
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() && is_dead(jail, &path) => {
-                return Err(dead_link(&path));
+                return Err(dead_link(&path, shown));
             }
-            Ok(_) => return patterns_in(&path, &read_text(jail, &path)?),
+            Ok(_) => return patterns_in(shown, &read_text(jail, &path)?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
                 return Err(input_error(
@@ -248,12 +249,12 @@ fn is_dead(jail: Option<&Path>, path: &Path) -> bool {
     opened.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
-fn dead_link(path: &Path) -> BuildError {
+fn dead_link(path: &Path, shown: &Path) -> BuildError {
     let target = std::fs::read_link(path).unwrap_or_default();
     input_error(
         format!(
             "`{}` is a link to `{}`, which is not in the context",
-            path.display(),
+            shown.display(),
             target.display()
         ),
         Some("copy the file there, or remove the link: nothing would be excluded".to_owned()),
