@@ -13,6 +13,7 @@ use url::Url;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, Credentials, CredentialsError};
+use crate::deadline::Deadline;
 use crate::endpoint::{self, Endpoint, Payload, Request};
 use crate::error::Cause;
 use crate::redirect;
@@ -34,12 +35,14 @@ pub(crate) struct Auth {
 struct State {
     method: Option<AuthMethod>,
     tokens: HashMap<String, Token>,
+    /// Who was not told the user's credentials.
+    withheld: Option<Withheld>,
 }
 
 #[derive(Clone)]
 enum AuthMethod {
     Basic(HeaderValue),
-    Bearer { realm: Url, service: Option<String> },
+    Bearer { realm: Url, service: Option<String>, may_know: bool },
 }
 
 struct Token {
@@ -62,27 +65,34 @@ impl Auth {
         endpoint: &Endpoint,
         credentials: &Credentials,
         scope: &Scope,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Option<HeaderValue>, Cause> {
         // Held while a token is fetched: requests that wait for it want the same one.
         let mut state = self.state.lock().await;
         match state.method.clone() {
             None => Ok(None),
             Some(AuthMethod::Basic(header)) => Ok(Some(header)),
-            Some(AuthMethod::Bearer { realm, service }) => {
+            Some(AuthMethod::Bearer { realm, service, may_know }) => {
                 if let Some(token) = state.tokens.get(&scope.actions)
                     && token.expires > Instant::now()
                 {
                     return Ok(Some(token.header.clone()));
                 }
-                let service =
-                    Service { endpoint, realm: &realm, service: service.as_deref(), deadline };
-                let token = service.token(credentials, scope).await?;
+                let service = service.as_deref();
+                let service = Service { endpoint, realm: &realm, service, may_know, deadline };
+                let (token, withheld) = service.token(credentials, scope).await?;
+                state.withheld = withheld;
                 let header = token.header.clone();
                 state.tokens.insert(scope.actions.clone(), token);
                 Ok(Some(header))
             }
         }
+    }
+
+    /// Why a request failed that was refused: maybe because there was no account in it.
+    pub(crate) async fn explain(&self, cause: Cause) -> Cause {
+        let withheld = self.state.lock().await.withheld.clone();
+        or_trouble(cause, withheld.map(Trouble::Withheld))
     }
 
     /// Learns from a 401 what the host wants, and forgets `used`, which it did not accept.
@@ -119,10 +129,9 @@ async fn pick_method(
         let realm = realm
             .ok_or_else(|| Cause::Protocol("a token service without a usable realm".to_owned()))?;
         redirect::check(response.url(), &realm)?;
-        return Ok(AuthMethod::Bearer {
-            realm,
-            service: bearer.parameter("service").map(str::to_owned),
-        });
+        let may_know = redirect::may_know_credentials(response.url(), &realm);
+        let service = bearer.parameter("service").map(str::to_owned);
+        return Ok(AuthMethod::Bearer { realm, service, may_know });
     }
     if find("basic").is_none() {
         return Err(Cause::Unauthorized("the registry names no way to authenticate".to_owned()));
@@ -143,18 +152,30 @@ struct Service<'a> {
     endpoint: &'a Endpoint,
     realm: &'a Url,
     service: Option<&'a str>,
-    deadline: Instant,
+    /// Whether it gets the user's credentials.
+    may_know: bool,
+    deadline: Deadline,
 }
 
 impl Service<'_> {
-    /// A token for `scope`. Credentials that cannot be read matter only when there is no token
-    /// without them: a broken helper is no reason to refuse a public image.
-    async fn token(&self, credentials: &Credentials, scope: &Scope) -> Result<Token, Cause> {
+    /// A token for `scope`, and whether the credentials were kept back. Those, and what cannot be
+    /// read, matter only when there is no token without them: a broken helper is no reason to refuse a
+    /// public image.
+    async fn token(
+        &self,
+        credentials: &Credentials,
+        scope: &Scope,
+    ) -> Result<(Token, Option<Withheld>), Cause> {
         let (credential, trouble) =
             match credentials.get(self.endpoint.registry(), &scope.path).await {
+                Ok(Some(_)) if !self.may_know => (None, Some(Trouble::Withheld(self.withheld()))),
                 Ok(credential) => (credential, None),
-                Err(trouble) => (None, Some(trouble)),
+                Err(error) => (None, Some(Trouble::Unreadable(error))),
             };
+        let withheld = match &trouble {
+            Some(Trouble::Withheld(withheld)) => Some(withheld.clone()),
+            _ => None,
+        };
         let answer = match &credential {
             Some(Credential::IdentityToken(token)) => self.exchange(token, scope).await,
             Some(Credential::Basic { username, password }) => {
@@ -162,7 +183,12 @@ impl Service<'_> {
             }
             None => self.get(scope, None).await,
         };
-        answer.map_err(|cause| or_trouble(cause, trouble))?.into_token()
+        let answer = answer.map_err(|cause| or_trouble(cause, trouble))?;
+        Ok((answer.into_token()?, withheld))
+    }
+
+    fn withheld(&self) -> Withheld {
+        Withheld(self.realm.host_str().unwrap_or_default().to_owned())
     }
 
     async fn get(
@@ -212,7 +238,7 @@ impl Service<'_> {
         if response.status() != StatusCode::OK {
             return Err(match endpoint::failure(response, self.deadline).await {
                 Cause::NotFound => Cause::Protocol("the token service does not exist".to_owned()),
-                Cause::Status { status: 400, detail } => Cause::Unauthorized(detail),
+                Cause::Status { status: 400, detail, .. } => Cause::Unauthorized(detail),
                 cause => cause,
             });
         }
@@ -228,9 +254,22 @@ impl Service<'_> {
     }
 }
 
-fn or_trouble(cause: Cause, trouble: Option<CredentialsError>) -> Cause {
+/// Why a token was asked for without the user's credentials.
+enum Trouble {
+    Unreadable(CredentialsError),
+    Withheld(Withheld),
+}
+
+/// The host that was not told them.
+#[derive(Clone)]
+struct Withheld(String);
+
+fn or_trouble(cause: Cause, trouble: Option<Trouble>) -> Cause {
     match (cause, trouble) {
-        (Cause::Unauthorized(_) | Cause::Denied(_), Some(trouble)) => Cause::Credentials(trouble),
+        (Cause::Unauthorized(_) | Cause::Denied(_), Some(trouble)) => match trouble {
+            Trouble::Unreadable(error) => Cause::Credentials(error),
+            Trouble::Withheld(Withheld(host)) => Cause::Withheld(host),
+        },
         (cause, _) => cause,
     }
 }

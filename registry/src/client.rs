@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::config::{Config, Limits};
 use crate::credentials::Credentials;
+use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error};
 
@@ -42,15 +41,15 @@ impl Client {
     }
 
     /// When a request for a small document has to be over.
-    pub(crate) fn request_deadline(&self) -> Instant {
-        Instant::now() + self.limits().request
+    pub(crate) fn request_deadline(&self) -> Deadline {
+        Deadline::after(self.limits().request)
     }
 
     /// When the transfer of `size` bytes has to be over.
-    pub(crate) fn transfer_deadline(&self, size: u64) -> Instant {
+    pub(crate) fn transfer_deadline(&self, size: u64) -> Deadline {
         let transfer = Duration::from_secs(size / self.limits().minimum_rate.max(1));
         // A day's cap keeps sums in range, whatever size a manifest claims.
-        Instant::now() + self.limits().request + transfer.min(Duration::from_secs(86_400))
+        Deadline::after(self.limits().request + transfer.min(Duration::from_secs(86_400)))
     }
 
     pub(crate) fn limits(&self) -> &Limits {

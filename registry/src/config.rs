@@ -57,13 +57,15 @@ pub struct Limits {
     /// Time for a manifest or token, with all attempts; blobs get this and their size over
     /// `minimum_rate`.
     pub request: Duration,
-    /// Bytes a second below which a blob is given up.
+    /// Bytes a second below which a blob is given up …
     pub minimum_rate: u64,
+    /// … when it comes no faster for this long.
+    pub slow: Duration,
     /// Attempts in a row that may fail without progress.
     pub attempts: u32,
     /// Delay after the first failure; it doubles with each further one.
     pub first_delay: Duration,
-    /// The longest delay, also when the server asks for more with `Retry-After`.
+    /// The longest delay. A server that asks for more with `Retry-After` is not asked again.
     pub longest_delay: Duration,
     /// Requests in flight to one host.
     pub connections: usize,
@@ -79,9 +81,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(10),
-            idle: Duration::from_secs(30),
-            request: Duration::from_secs(120),
-            minimum_rate: 16 << 10,
+            idle: Duration::from_secs(20),
+            request: Duration::from_secs(60),
+            minimum_rate: 4 << 10,
+            slow: Duration::from_secs(30),
             attempts: 5,
             first_delay: Duration::from_millis(250),
             longest_delay: Duration::from_secs(20),

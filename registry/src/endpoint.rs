@@ -12,13 +12,13 @@ use reqwest::header::{
 };
 use reqwest::{Method, Response, StatusCode};
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, mpsc};
-use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 use url::Url;
 
 use crate::auth::{Auth, Scope};
 use crate::config::{Config, HostConfig, KeyPair, Limits};
 use crate::credentials::Credentials;
+use crate::deadline::Deadline;
 use crate::error::{Cause, error_detail};
 use crate::push::BlobSource;
 use crate::redirect;
@@ -163,7 +163,7 @@ impl Endpoint {
         &self,
         path: &str,
         rest: &str,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Url, Cause> {
         let scheme = self.scheme(deadline).await?;
         let text = format!("{scheme}://{}/v2/{}{path}/{rest}", self.host, self.prefix);
@@ -178,7 +178,7 @@ impl Endpoint {
         Cause::Configuration(format!("`{}` is not a host", self.host))
     }
 
-    async fn scheme(&self, deadline: Instant) -> Result<&'static str, Cause> {
+    async fn scheme(&self, deadline: Deadline) -> Result<&'static str, Cause> {
         let plain: Url =
             format!("http://{}/v2/", self.host).parse().map_err(|_| self.not_a_host())?;
         let may_be_plain = self.settings.http.unwrap_or_else(|| redirect::is_loopback(&plain));
@@ -189,7 +189,7 @@ impl Endpoint {
     }
 
     /// Finds out whether a host that may speak plain HTTP does.
-    async fn probe(&self, url: Url, deadline: Instant) -> Result<&'static str, Cause> {
+    async fn probe(&self, url: Url, deadline: Deadline) -> Result<&'static str, Cause> {
         let request = Request::new(Method::GET, url);
         match self.send_once(&request, &request.url, None, deadline).await {
             Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
@@ -218,7 +218,7 @@ impl Endpoint {
         &self,
         request: &Request,
         scope: &Scope,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Response, Cause> {
         let used = self.auth.header(self, &self.credentials, scope, deadline).await?;
         let response = self.follow(request, used.as_ref(), deadline).await?;
@@ -230,7 +230,10 @@ impl Endpoint {
         drop(read_capped(response, ERROR_BODY_MAX, self.limits(), deadline).await);
         let header = self.auth.header(self, &self.credentials, scope, deadline).await?;
         let response = self.follow(request, header.as_ref(), deadline).await?;
-        success(response, deadline).await
+        match success(response, deadline).await {
+            Err(cause) => Err(self.auth.explain(cause).await),
+            response => response,
+        }
     }
 
     /// Whether `url` is at this very host, protocol and port: no other place gets credentials.
@@ -245,7 +248,7 @@ impl Endpoint {
         &self,
         request: &Request,
         authorization: Option<&HeaderValue>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Response, Cause> {
         let mut url = request.url.clone();
         for _ in 0..=redirect::REDIRECTS_MAX {
@@ -268,7 +271,7 @@ impl Endpoint {
         request: &Request,
         url: &Url,
         authorization: Option<&HeaderValue>,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Result<Response, Cause> {
         let http = self.http(url).await?;
         let mut builder =
@@ -278,21 +281,19 @@ impl Endpoint {
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization.clone());
         }
-        let mut patience = Instant::now() + self.limits().idle;
+        let mut patience = self.limits().idle;
         match &request.payload {
             Payload::Empty => {}
             Payload::Bytes(bytes) => builder = builder.body(bytes.clone()),
             Payload::Stream { source, size } => {
                 // The answer comes after the whole body.
-                patience = deadline;
+                patience = Duration::MAX;
                 builder =
                     builder.header(CONTENT_LENGTH, *size).body(stream_body(Arc::clone(source)));
             }
         }
-        match timeout_at(deadline.min(patience), builder.send()).await {
-            Ok(result) => result.map_err(Cause::from_reqwest),
-            Err(_) => Err(Cause::TimedOut("an answer")),
-        }
+        let answer = deadline.wait("an answer", patience, builder.send()).await?;
+        answer.map_err(Cause::from_reqwest)
     }
 
     /// The HTTP client for `url`. Reading the system's certificates takes milliseconds and may
@@ -398,7 +399,7 @@ fn stream_body(source: Arc<dyn BlobSource>) -> reqwest::Body {
     reqwest::Body::wrap_stream(chunks)
 }
 
-async fn success(response: Response, deadline: Instant) -> Result<Response, Cause> {
+async fn success(response: Response, deadline: Deadline) -> Result<Response, Cause> {
     if response.status().is_success() {
         Ok(response)
     } else {
@@ -407,7 +408,7 @@ async fn success(response: Response, deadline: Instant) -> Result<Response, Caus
 }
 
 /// What an answer that is no success means.
-pub(crate) async fn failure(response: Response, deadline: Instant) -> Cause {
+pub(crate) async fn failure(response: Response, deadline: Deadline) -> Cause {
     let status = response.status();
     let seconds = response
         .headers()
@@ -415,21 +416,23 @@ pub(crate) async fn failure(response: Response, deadline: Instant) -> Cause {
         .and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let retry_after = seconds.map(Duration::from_secs);
     // An error's words are worth a moment, no more.
-    let deadline = deadline.min(Instant::now() + Duration::from_secs(1));
+    let deadline = deadline.at_most(Duration::from_secs(1));
     let detail = error_detail(&read_start(response, ERROR_BODY_MAX, deadline).await);
     match status.as_u16() {
         404 => Cause::NotFound,
         401 => Cause::Unauthorized(detail),
         403 => Cause::Denied(detail),
         429 => Cause::TooManyRequests { retry_after, detail },
-        status => Cause::Status { status, detail },
+        status => Cause::Status { status, retry_after, detail },
     }
 }
 
 /// As much of a body as comes in time and fits.
-async fn read_start(mut response: Response, cap: u64, deadline: Instant) -> Vec<u8> {
+async fn read_start(mut response: Response, cap: u64, deadline: Deadline) -> Vec<u8> {
     let mut body = Vec::new();
-    while let Ok(Ok(Some(chunk))) = timeout_at(deadline, response.chunk()).await {
+    while let Ok(Ok(Some(chunk))) =
+        deadline.wait("an error's text", Duration::MAX, response.chunk()).await
+    {
         body.extend_from_slice(&chunk);
         if body.len() as u64 >= cap {
             body.truncate(cap as usize);
@@ -444,7 +447,7 @@ pub(crate) async fn read_capped(
     mut response: Response,
     cap: u64,
     limits: &Limits,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Vec<u8>, Cause> {
     if response.content_length().is_some_and(|length| length > cap) {
         return Err(Cause::TooLarge(cap));
@@ -463,10 +466,8 @@ pub(crate) async fn read_capped(
 pub(crate) async fn next_chunk(
     response: &mut Response,
     limits: &Limits,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Option<Bytes>, Cause> {
-    match timeout_at(deadline.min(Instant::now() + limits.idle), response.chunk()).await {
-        Ok(result) => result.map_err(Cause::from_reqwest),
-        Err(_) => Err(Cause::TimedOut("the next bytes")),
-    }
+    let chunk = deadline.wait("the next bytes", limits.idle, response.chunk()).await?;
+    chunk.map_err(Cause::from_reqwest)
 }

@@ -93,7 +93,7 @@ pub enum Cause {
     #[error("access denied{}", suffix(.0))]
     Denied(String),
     /// Status 429 after all attempts.
-    #[error("too many requests{}", suffix(.detail))]
+    #[error("too many requests{}{}", suffix(.detail), wait(.retry_after))]
     TooManyRequests {
         /// What the registry asked to wait.
         retry_after: Option<Duration>,
@@ -120,10 +120,12 @@ pub enum Cause {
     #[error("the answer is larger than {0} bytes")]
     TooLarge(u64),
     /// Any other status.
-    #[error("the registry answered with status {status}{}", suffix(.detail))]
+    #[error("the registry answered with status {status}{}{}", suffix(.detail), wait(.retry_after))]
     Status {
         /// HTTP status code.
         status: u16,
+        /// What the registry asked to wait.
+        retry_after: Option<Duration>,
         /// The registry's words.
         detail: String,
     },
@@ -136,9 +138,27 @@ pub enum Cause {
     /// The connection broke.
     #[error("the connection broke")]
     Transport(#[source] reqwest::Error),
-    /// A deadline passed.
-    #[error("timed out while waiting for {0}")]
-    TimedOut(&'static str),
+    /// Nothing came for too long.
+    #[error("timed out after {} seconds while waiting for {what}", seconds(*.patience))]
+    TimedOut {
+        /// What was waited for.
+        what: &'static str,
+        /// How long.
+        patience: Duration,
+    },
+    /// It would take for ever.
+    #[error(
+        "the content comes at {rate} bytes a second, less than the {minimum} that are waited for"
+    )]
+    TooSlow {
+        /// Bytes a second of late.
+        rate: u64,
+        /// The fewest that are good enough.
+        minimum: u64,
+    },
+    /// The operation has taken longer than it may with all its attempts.
+    #[error("not done within {} seconds", seconds(*.0))]
+    Deadline(Duration),
     /// The manifest cannot be trusted.
     #[error("invalid manifest")]
     Manifest(#[from] InvalidManifest),
@@ -153,6 +173,11 @@ pub enum Cause {
         /// Why not.
         reason: &'static str,
     },
+    /// A token service that the registry's credentials are not for.
+    #[error(
+        "the credentials were not sent to `{0}`: it is neither the registry's host nor on its site"
+    )]
+    Withheld(String),
     /// Credentials are configured but cannot be read.
     #[error("failed to read credentials")]
     Credentials(#[from] crate::CredentialsError),
@@ -169,12 +194,16 @@ impl Cause {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound => ErrorKind::NotFound,
-            Self::Unauthorized(_) => ErrorKind::Unauthorized,
+            Self::Unauthorized(_) | Self::Withheld(_) => ErrorKind::Unauthorized,
             Self::Denied(_) => ErrorKind::Denied,
             Self::TooManyRequests { .. } => ErrorKind::TooManyRequests,
             Self::DigestMismatch { .. } => ErrorKind::DigestMismatch,
             Self::Status { status, .. } if *status >= 500 => ErrorKind::Unavailable,
-            Self::Connect(_) | Self::Transport(_) | Self::TimedOut(_) => ErrorKind::Unavailable,
+            Self::Connect(_)
+            | Self::Transport(_)
+            | Self::TimedOut { .. }
+            | Self::TooSlow { .. }
+            | Self::Deadline(_) => ErrorKind::Unavailable,
             Self::Untrusted(_) => ErrorKind::Untrusted,
             Self::SizeMismatch { .. }
             | Self::TooLarge(_)
@@ -194,8 +223,6 @@ impl Cause {
             Self::Untrusted(reason)
         } else if error.is_connect() {
             Self::Connect(error)
-        } else if error.is_timeout() {
-            Self::TimedOut("an answer")
         } else {
             Self::Transport(error)
         }
@@ -216,6 +243,15 @@ fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<rustls
             .or_else(|| error.source());
     }
     None
+}
+
+fn wait(retry_after: &Option<Duration>) -> String {
+    let text = |asked: &Duration| format!(" (it asks to wait for {} seconds)", seconds(*asked));
+    retry_after.as_ref().map(text).unwrap_or_default()
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs_f64().ceil() as u64
 }
 
 fn suffix(detail: &str) -> String {

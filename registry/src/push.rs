@@ -7,12 +7,12 @@ use oci::reference::DEFAULT_TAG;
 use oci::{Descriptor, Digest, Reference};
 use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode};
-use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use url::Url;
 
 use crate::auth::Scope;
 use crate::client::{Attempts, Client};
+use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Payload, Request};
 use crate::error::{Cause, Error};
 use crate::redirect;
@@ -87,7 +87,7 @@ async fn put_manifest(
     reference: &Reference,
     descriptor: &Descriptor,
     bytes: Bytes,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<(), Cause> {
     let name = match (reference.tag(), reference.digest()) {
         (Some(tag), _) => tag,
@@ -135,7 +135,7 @@ struct Upload<'a> {
     descriptor: &'a Descriptor,
     mount: Option<&'a Reference>,
     source: Arc<dyn BlobSource>,
-    deadline: Instant,
+    deadline: Deadline,
 }
 
 impl Upload<'_> {

@@ -44,6 +44,31 @@ pub(crate) fn check(from: &Url, to: &Url) -> Result<(), Cause> {
     Ok(())
 }
 
+/// Whether a token service at `realm`, named by a registry that was reached at `registry`, is told the
+/// user's credentials: at the registry's own host, and over TLS on its site.
+pub(crate) fn may_know_credentials(registry: &Url, realm: &Url) -> bool {
+    let is_own = registry.host() == realm.host();
+    match realm.scheme() {
+        "https" => is_own || is_same_site(registry, realm),
+        // The user has said that plain HTTP is spoken there.
+        scheme => is_own && scheme == registry.scheme(),
+    }
+}
+
+/// Whether two hosts belong to the same owner, as far as their names tell.
+fn is_same_site(one: &Url, other: &Url) -> bool {
+    let (Some(Host::Domain(one)), Some(Host::Domain(other))) = (one.host(), other.host()) else {
+        return false;
+    };
+    let labels = one.rsplit('.').zip(other.rsplit('.'));
+    let common: Vec<&str> = labels.take_while(|(a, b)| a == b).map(|(label, _)| label).collect();
+    match common[..] {
+        // `example.co.uk` belongs to somebody, `co.uk` to everybody.
+        [country, second] => country.len() > 2 || second.len() > 3,
+        _ => common.len() > 2,
+    }
+}
+
 /// Whether the host is this machine by its name or number.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -80,7 +105,7 @@ fn without_query(url: &Url) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::check;
+    use super::{check, may_know_credentials};
 
     #[test]
     fn registries_cannot_send_us_anywhere() {
@@ -105,6 +130,30 @@ mod tests {
         ] {
             let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
             assert_eq!(check(&from, &to).is_ok(), allowed, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn credentials_stay_on_the_registry_s_site() {
+        for (registry, realm, allowed) in [
+            ("https://r.example/v2/", "https://r.example/token", true),
+            ("https://r.example:5000/v2/", "https://r.example/token", true),
+            ("https://registry-1.docker.io/v2/", "https://auth.docker.io/token", true),
+            ("https://registry.gitlab.com/v2/", "https://gitlab.com/jwt/auth", true),
+            ("https://registry.acme.co.uk/v2/", "https://login.acme.co.uk/token", true),
+            ("https://r.acme.co.uk/v2/", "https://r.other.co.uk/token", false),
+            ("https://r.example/v2/", "https://other.example/token", false),
+            ("https://r.acme.example/v2/", "https://r.acme.example.evil.test/token", false),
+            ("https://r.example/v2/", "http://r.example/token", false),
+            ("http://r.example/v2/", "http://r.example/token", true),
+            ("http://r.example/v2/", "https://r.example/token", true),
+            ("http://a.acme.example/v2/", "http://b.acme.example/token", false),
+            ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5001/token", true),
+            ("http://127.0.0.1:5000/v2/", "http://127.0.0.2:5000/token", false),
+            ("https://10.0.0.1/v2/", "https://10.0.0.2/token", false),
+        ] {
+            let (registry, realm) = (registry.parse().unwrap(), realm.parse().unwrap());
+            assert_eq!(may_know_credentials(&registry, &realm), allowed, "{registry} to {realm}");
         }
     }
 }

@@ -5,10 +5,10 @@ use oci::reference::DEFAULT_TAG;
 use oci::{Descriptor, Digest, Reference, manifest, media_type};
 use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response};
-use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
 use crate::client::{Attempts, Client};
+use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Request, read_capped};
 use crate::error::{Cause, Error};
 use crate::retry::Backoff;
@@ -58,7 +58,7 @@ impl Client {
 async fn resolve_at(
     endpoint: &Endpoint,
     reference: &Reference,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Descriptor, Cause> {
     match request(endpoint, Method::HEAD, reference, deadline).await {
         Ok(response) => {
@@ -77,7 +77,7 @@ async fn resolve_at(
 async fn manifest_at(
     endpoint: &Endpoint,
     reference: &Reference,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<(Descriptor, Bytes), Cause> {
     let mut backoff = Backoff::new(endpoint, deadline);
     loop {
@@ -97,7 +97,7 @@ async fn request(
     endpoint: &Endpoint,
     method: Method,
     reference: &Reference,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Response, Cause> {
     const ACCEPTED: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
         application/vnd.docker.distribution.manifest.list.v2+json, \
@@ -166,7 +166,7 @@ async fn read_manifest(
     response: Response,
     endpoint: &Endpoint,
     reference: &Reference,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<(Descriptor, Bytes), Cause> {
     let claimed = claimed_digest(response.headers())?;
     let content_type = header(response.headers(), CONTENT_TYPE.as_str()).map(str::to_owned);

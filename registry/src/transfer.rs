@@ -20,8 +20,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::Scope;
 use crate::client::{Attempts, Client};
+use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Request, next_chunk};
 use crate::error::{Cause, Error};
+use crate::pace::Pace;
 use crate::retry::Backoff;
 use crate::sink::{BlobSink, MemorySink};
 
@@ -247,7 +249,7 @@ struct Source {
     scope: Scope,
     digest: Digest,
     size: u64,
-    deadline: Instant,
+    deadline: Deadline,
 }
 
 impl Source {
@@ -255,7 +257,7 @@ impl Source {
         endpoint: &Arc<Endpoint>,
         repository: &Reference,
         descriptor: &Descriptor,
-        deadline: Instant,
+        deadline: Deadline,
     ) -> Self {
         Self {
             endpoint: Arc::clone(endpoint),
@@ -272,9 +274,10 @@ impl Source {
     async fn read(&self, range: Range<u64>, output: &mut Output<'_>) -> Result<u64, Cause> {
         let mut at = range.start;
         let mut backoff = Backoff::new(&self.endpoint, self.deadline);
+        let mut pace = Pace::new(self.endpoint.limits());
         while at < range.end {
             let before = at;
-            match self.read_once(&mut at, range.end, output).await {
+            match self.read_once(&mut at, range.end, output, &mut pace).await {
                 Ok(()) => return Ok(at),
                 Err(cause) => {
                     backoff.progressed(at - before);
@@ -290,9 +293,10 @@ impl Source {
         at: &mut u64,
         end: u64,
         output: &mut Output<'_>,
+        pace: &mut Pace<'_>,
     ) -> Result<(), Cause> {
         let _permit = self.endpoint.permit().await;
-        let mut response = self.open(*at, end).await?;
+        let mut response = pace.of(self.open(*at, end), |_| 0).await?;
         let is_whole = response.status() != StatusCode::PARTIAL_CONTENT;
         check_encoding(response.headers())?;
         let mut end = end;
@@ -307,7 +311,10 @@ impl Source {
             check_range(response.headers(), *at, end, self.size)?;
         }
         let limits = self.endpoint.limits();
-        while let Some(mut chunk) = next_chunk(&mut response, limits, self.deadline).await? {
+        let length = |chunk: &Option<Bytes>| chunk.as_ref().map_or(0, Bytes::len);
+        while let Some(mut chunk) =
+            pace.of(next_chunk(&mut response, limits, self.deadline), length).await?
+        {
             let skipped = skip.min(chunk.len() as u64);
             skip -= skipped;
             let mut rest = chunk.split_off(skipped as usize);

@@ -213,6 +213,34 @@ async fn a_token_service_is_trusted_only_where_it_is_safe() {
 }
 
 #[tokio::test]
+async fn a_token_service_elsewhere_is_not_told_who_the_user_is() {
+    for account in [None, Some(ALICE)] {
+        let service = Server::start(move |seen| token_service(seen, account)).await;
+        // The same machine by another name, which is all that a registry's word can be checked for.
+        let realm = format!("http://{}/token", service.host().replace("127.0.0.1", "localhost"));
+        let server = Protected::start(None, Some(realm)).await;
+        for credential in [alice(), Credential::IdentityToken("alice-refresh".into())] {
+            let client = with(Credentials::anonymous().with(server.host(), credential));
+            let pulled = client.manifest(&reference(server.host(), "app")).await;
+            match account {
+                // Whoever needs no account gets what there is for everybody.
+                None => assert!(pulled.is_ok()),
+                Some(_) => {
+                    let error = pulled.unwrap_err();
+                    assert_eq!(error.kind(), ErrorKind::Unauthorized);
+                    let text = error.cause().to_string();
+                    assert!(text.contains("were not sent to `localhost`"), "{text}");
+                }
+            }
+        }
+        for seen in service.seen() {
+            assert_eq!((seen.method.as_str(), seen.header("authorization")), ("GET", None));
+            assert!(!seen.target.contains("alice"), "{}", seen.target);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_takes_only_passwords_says_whose_it_wants() {
     let server =
         Server::start(|_| Reply::new(401, "").with("WWW-Authenticate", "Basic realm=\"here\""))

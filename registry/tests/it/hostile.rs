@@ -143,6 +143,8 @@ async fn r4_broken_digests_are_refused() {
         "sha256:../../x",
         "sha256:",
         "md5:d41d8cd98f00b204e9800998ecf8427e",
+        &format!("sha256:{}", "a".repeat(63)),
+        &format!("sha256:{}", "A".repeat(64)),
         &"sha256:A".repeat(9),
         "x",
     ] {
@@ -228,6 +230,40 @@ async fn r7_refusals_and_delays_are_bounded() {
 }
 
 #[tokio::test]
+async fn r7_a_registry_that_asks_for_too_long_a_pause_is_not_asked_again() {
+    let words = |status: u16| match status {
+        429 => "too many requests (it asks to wait for 1000000000 seconds)".to_owned(),
+        status => format!(
+            "the registry answered with status {status} (it asks to wait for 1000000000 seconds)"
+        ),
+    };
+    for status in [429, 503] {
+        let server =
+            hostile(move |_| Reply::new(status, "").with("Retry-After", "1000000000")).await;
+        let error = client().manifest(&reference(server.host(), "app:1")).await.unwrap_err();
+        assert_eq!(error.cause().to_string(), words(status));
+        assert_eq!(server.lines(), ["GET /v2/app/manifests/1"]);
+    }
+}
+
+#[tokio::test]
+async fn r7_a_dripping_body_meets_the_minimum_rate() {
+    let limits = registry::Limits { slow: Duration::from_millis(300), ..limits() };
+    let client = registry::Client::new(
+        registry::Config {
+            limits: registry::Limits { request: Duration::from_secs(60), ..limits },
+            ..registry::Config::default()
+        },
+        registry::Credentials::anonymous(),
+    );
+    let server = hostile(|_| Reply::drip(noise(5000), Duration::from_millis(20))).await;
+    let error = fetch(&client, server.host(), &noise(5000)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+    assert!(matches!(error.cause(), Cause::TooSlow { rate: 1..100, minimum: 4096 }), "{error:?}");
+    assert_eq!(server.seen().len(), 1);
+}
+
+#[tokio::test]
 async fn r7_a_401_storm_ends() {
     let host = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let realm = std::sync::Arc::clone(&host);
@@ -250,13 +286,9 @@ async fn r7_a_401_storm_ends() {
 
 #[tokio::test]
 async fn r7_a_slow_body_meets_the_deadline() {
-    // Each attempt brings a few bytes just before it stalls, so only the deadline ends it.
-    let limits = registry::Limits {
-        idle: Duration::from_millis(50),
-        request: Duration::from_millis(500),
-        attempts: 1000,
-        ..limits()
-    };
+    // Each attempt brings a byte before it breaks, so only the deadline ends it.
+    let limits =
+        registry::Limits { request: Duration::from_millis(500), attempts: 100_000, ..limits() };
     let client = registry::Client::new(
         registry::Config { limits, ..registry::Config::default() },
         registry::Credentials::anonymous(),
@@ -264,7 +296,7 @@ async fn r7_a_slow_body_meets_the_deadline() {
     let server = hostile(|seen| {
         let first = seen.range().map_or(0, |(first, _)| first);
         let range = format!("bytes {first}-4999/5000");
-        Reply::stall(5000 - first, &noise(5000)[first..first + 1])
+        Reply::cut(5000 - first, &noise(5000)[first..first + 1])
             .status(206)
             .with("Content-Range", range)
     })

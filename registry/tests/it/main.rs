@@ -19,7 +19,7 @@ use registry::{BlobSink, Client, Config, Credentials, Error, Limits, MemorySink}
 fn limits() -> Limits {
     Limits {
         connect: Duration::from_secs(2),
-        idle: Duration::from_millis(400),
+        idle: Duration::from_secs(1),
         request: Duration::from_secs(4),
         first_delay: Duration::from_millis(1),
         longest_delay: Duration::from_millis(5),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use oci::{Descriptor, Digest, media_type};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -51,6 +52,8 @@ enum Body {
     Cut { announced: usize, sent: Vec<u8> },
     /// Sends what it has and then nothing more.
     Stall { announced: usize, sent: Vec<u8> },
+    /// Sends a byte, waits, and so on.
+    Drip { sent: Vec<u8>, pause: Duration },
     /// Header lines for ever.
     EndlessHeaders,
 }
@@ -82,6 +85,10 @@ impl Reply {
 
     pub(crate) fn stall(announced: usize, sent: impl Into<Vec<u8>>) -> Self {
         Self { body: Body::Stall { announced, sent: sent.into() }, ..Self::new(200, "") }
+    }
+
+    pub(crate) fn drip(sent: Vec<u8>, pause: Duration) -> Self {
+        Self { body: Body::Drip { sent, pause }, ..Self::new(200, "") }
     }
 
     pub(crate) fn endless_headers() -> Self {
@@ -200,7 +207,7 @@ async fn write_reply(stream: &mut TcpStream, seen: &Seen, reply: Reply) -> Optio
         head += &format!("{name}: {value}\r\n");
     }
     let length = match &reply.body {
-        Body::Whole(body) => Some(body.len()),
+        Body::Whole(body) | Body::Drip { sent: body, .. } => Some(body.len()),
         Body::Cut { announced, .. } | Body::Stall { announced, .. } => Some(*announced),
         Body::UntilClose(_) => None,
         Body::EndlessHeaders => loop {
@@ -221,6 +228,13 @@ async fn write_reply(stream: &mut TcpStream, seen: &Seen, reply: Reply) -> Optio
             stream.write_all(&sent).await.ok()?;
             stream.shutdown().await.ok()?;
             None
+        }
+        Body::Drip { sent, pause } => {
+            for byte in sent {
+                stream.write_all(&[byte]).await.ok()?;
+                tokio::time::sleep(pause).await;
+            }
+            Some(KeepAlive)
         }
         Body::Stall { sent, .. } => {
             stream.write_all(&sent).await.ok()?;
