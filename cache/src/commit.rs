@@ -14,8 +14,8 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::time::Duration;
 
 use crate::blob::blob_path;
@@ -24,12 +24,15 @@ use crate::pending::Batch;
 use crate::record::Record;
 use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Inner, Store, StoreError};
+use crate::syncer::SyncError;
 use crate::warning::Warning;
 use crate::{image, snapshot, trash};
 
 /// How long finished work may stay uncommitted: alone, and when other processes may wait for it.
 const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVAL_SHARED: Duration = Duration::from_millis(100);
+/// How often it is looked whether the commit before has ended.
+const TURN: Duration = Duration::from_millis(2);
 /// New bytes that are worth a sync of their own while a step goes on.
 const GROWTH: u64 = 32 << 20;
 
@@ -55,8 +58,6 @@ pub enum CommitStep {
 pub(crate) struct Committer {
     /// Held during a commit: there is one at a time.
     commit: Mutex<()>,
-    /// Somebody brings data to the disk ahead of a commit.
-    writing_back: Arc<AtomicBool>,
     /// Free bytes of the file system when [`Store::write_back_growth`] last took note.
     free: AtomicU64,
     thread: Arc<(Mutex<Thread>, Condvar)>,
@@ -86,18 +87,7 @@ impl Store {
     /// Starts to bring what was written to the disk, in the background: the commit that needs it there
     /// has less to wait for. Does nothing while this goes on already.
     pub fn write_back(&self) {
-        // Not the store itself: this must not be what keeps the session from ending. And a descriptor
-        // of its own: the kernel tells each of them once of an error, and the commit has to hear of
-        // it, too.
-        let writing_back = self.inner.committer.writing_back.clone();
-        let Ok(directory) = File::open(self.root()) else { return };
-        if writing_back.swap(true, Ordering::Relaxed) {
-            return;
-        }
-        std::thread::spawn(move || {
-            let _ = rustix::fs::syncfs(&directory);
-            writing_back.store(false, Ordering::Relaxed);
-        });
+        self.inner.syncer.start(&self.inner.directory);
     }
 
     /// Does [`Self::write_back`] when the file system has got much fuller since the last call that saw
@@ -146,7 +136,7 @@ fn commit_later(inner: &Weak<Inner>, thread: &(Mutex<Thread>, Condvar), interval
     if let Some(inner) = inner.upgrade()
         && let Err(error) = inner.commit()
     {
-        inner.warn(Warning::CommitFailed { message: chain(&error) });
+        inner.warn_of_commit(&error);
     }
 }
 
@@ -160,7 +150,7 @@ impl Committer {
 impl Inner {
     /// Commits everything that is pending.
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
-        let _one_at_a_time = lock(&self.committer.commit);
+        let _one_at_a_time = self.lock_commit()?;
         let batch = {
             let stamps = std::mem::take(&mut *lock(&self.stamps));
             let mut pending = self.pending_mut();
@@ -181,12 +171,28 @@ impl Inner {
         }
     }
 
+    /// Waits for the commit that is under way; not for long when the program is to end.
+    fn lock_commit(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
+        loop {
+            match self.committer.commit.try_lock() {
+                Ok(guard) => return Ok(guard),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if self.syncer.stopper.is_over() => {
+                    return Err(StoreError::Stopped);
+                }
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN),
+            }
+        }
+    }
+
     fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         self.step(CommitStep::Started);
         let new_index = image::prepare(self, &batch.tags)?;
         if batch.has_data() || new_index.is_some() {
-            rustix::fs::syncfs(&self.directory)
-                .map_err(|error| StoreError::io("sync", self.root(), error.into()))?;
+            self.syncer.sync(&self.directory).map_err(|error| match error {
+                SyncError::Stopped => StoreError::Stopped,
+                SyncError::Io(error) => StoreError::io("sync", self.root(), error),
+            })?;
             self.step(CommitStep::Synced);
         }
         if !batch.blobs.is_empty() {
@@ -281,17 +287,32 @@ impl Inner {
         }
     }
 
+    /// What is not committed because the program ends is no fault.
+    fn warn_of_commit(&self, error: &StoreError) {
+        if !matches!(error, StoreError::Stopped) {
+            self.warn(Warning::CommitFailed { message: chain(error) });
+        }
+    }
+
     fn step(&self, step: CommitStep) {
         if let Some(observe) = &self.options.on_commit_step {
             observe(step);
         }
     }
 
+    /// Removes what the program had no time to commit; not whole trees, for which there is no time either.
+    /// Whether nothing is left.
+    fn is_given_up(&self) -> bool {
+        // Somebody who has the lock may be about to name what would be removed.
+        let Ok(_one_at_a_time) = self.committer.commit.try_lock() else { return false };
+        self.syncer.stopper.is_over() && trash::clear_files(self, self.lease.session())
+    }
+
     /// Commits what a build has left, as the last clone of the store goes.
     pub(crate) fn close(&mut self) {
         let uncommitted = self.commit().is_err();
         self.database.fold_log();
-        if uncommitted {
+        if uncommitted && !self.is_given_up() {
             // The next session clears up, as after a kill.
             self.lease.abandon();
         } else {

@@ -39,6 +39,7 @@ mod lock;
 mod pending;
 mod shared_memory;
 mod stamp;
+mod syncer;
 #[expect(unsafe_code, reason = "the one system call that rustix does not have")]
 mod sys;
 mod trash;
@@ -61,5 +62,6 @@ pub use snapshotter::{OverlayFlavor, Snapshotter};
 pub use stamp::TreeStamp;
 pub use stat_index::{Stat, StatIndex};
 pub use store::{OpenError, Options, Store, StoreError};
+pub use syncer::{Stopper, sync_if_asked};
 pub use usage::DiskUsage;
 pub use warning::Warning;

@@ -16,6 +16,7 @@ use crate::pending::Pending;
 use crate::prune::Looked;
 use crate::snapshot::LayerId;
 use crate::stamp::Stamps;
+use crate::syncer::{Stopper, Syncer};
 use crate::warning::Warning;
 
 /// Space kept for [`Store::prune`] on a full disk, in bytes.
@@ -127,6 +128,9 @@ pub enum StoreError {
         /// The caller's limit.
         cap: u64,
     },
+    /// The program ends before the disk has taken what was to be committed.
+    #[error("stopped before everything was on the disk")]
+    Stopped,
     /// The blob is not there, or not whole.
     #[error("blob {0} is missing or damaged")]
     NoBlob(oci::Digest),
@@ -150,6 +154,7 @@ pub(crate) struct Inner {
     pub(crate) stamps: Stamps,
     pub(crate) committer: Committer,
     pub(crate) looked: Looked,
+    pub(crate) syncer: Syncer,
     warnings: Mutex<Vec<Warning>>,
     /// Layers that this session has found whole; its lease keeps them so.
     seen: Mutex<HashSet<LayerId>>,
@@ -173,12 +178,13 @@ impl Store {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
                 directory,
-                options,
                 database,
                 pending: RwLock::default(),
                 stamps: Stamps::default(),
                 committer: Committer::default(),
                 looked: Looked::default(),
+                syncer: Syncer::default(),
+                options,
                 warnings: Mutex::default(),
                 seen: Mutex::default(),
                 checked: Mutex::default(),
@@ -195,6 +201,12 @@ impl Store {
     /// The root directory: an OCI image layout.
     pub fn root(&self) -> &Path {
         &self.inner.root
+    }
+
+    /// Says that the program is about to end: from then on no commit waits for the disk for more than a
+    /// moment. What is not committed by then the next session clears up, as after a kill.
+    pub fn stopper(&self) -> Stopper {
+        self.inner.syncer.stopper.clone()
     }
 
     /// What went wrong since the last call without making anything fail.

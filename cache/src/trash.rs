@@ -495,6 +495,24 @@ fn clear(store: &Weak<Inner>, session: &SessionId) -> Option<()> {
     Some(())
 }
 
+/// Removes the files of a session that is ending; whether nothing that was not committed is left.
+pub(crate) fn clear_files(store: &Inner, session: &SessionId) -> bool {
+    let directory = Bucket::Temporary.path(store.root());
+    for name in names_of(&directory, session) {
+        let path = directory.join(name);
+        let removed = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
+        if removed.is_err() {
+            return false;
+        }
+    }
+    let trees = names_of(&Bucket::Layers.path(store.root()), session);
+    if trees.is_empty() {
+        return true;
+    }
+    let known = known_directories(&store.database).unwrap_or_default();
+    trees.iter().all(|tree| known.contains(tree))
+}
+
 fn names_of(directory: &Path, session: &SessionId) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -4,6 +4,9 @@ use std::fs::File;
 use std::path::Path;
 
 use cache::layer::{DirectoryOptions, DirectorySink, ExtractOptions, Flavor, LayerError};
+use tokio_util::sync::CancellationToken;
+
+use crate::stop::Stoppable;
 
 /// Why a context's archive could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -15,9 +18,14 @@ pub(crate) enum ExtractError {
 }
 
 /// Unpacks a tar, plain or compressed, into the directory `target`. Nothing in it reaches out.
-pub(crate) fn extract(archive: File, target: &Path) -> Result<(), ExtractError> {
+pub(crate) fn extract(
+    archive: File,
+    target: &Path,
+    stop: &CancellationToken,
+) -> Result<(), ExtractError> {
     let root = File::open(target)?;
     let mut sink = DirectorySink::new(root.into(), DirectoryOptions::new(Flavor::Plain))?;
+    let archive = Stoppable::new(archive, stop);
     cache::layer::extract_archive(archive, &mut sink, &ExtractOptions::default())?;
     sink.finish()?;
     Ok(())

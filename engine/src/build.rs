@@ -127,6 +127,16 @@ impl Engine {
         Ok(Self { store, client, sandbox, machine, rules: rules.into() })
     }
 
+    /// Says that the program ends once `cancel` is cancelled: from then on nothing waits for the disk for more
+    /// than a moment. What the store could not commit by then has to be done again.
+    pub fn ends_with(&self, cancel: &CancellationToken) {
+        let (stopper, cancel) = (self.store.stopper(), cancel.clone());
+        tokio::spawn(async move {
+            cancel.cancelled().await;
+            stopper.stop();
+        });
+    }
+
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store
@@ -138,7 +148,8 @@ impl Engine {
         request: BuildRequest,
         progress: Arc<dyn Progress>,
     ) -> Result<Plan, BuildError> {
-        let mut session = self.session(request, progress).await?;
+        let never = CancellationToken::new();
+        let mut session = self.session(request, progress, &never).await?;
         let (definition, plans) = session.lower(Scope::Target).await?;
         session.tell_notes(&plans);
         let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
@@ -154,7 +165,8 @@ impl Engine {
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<parser::Diagnostic>, BuildError> {
         let scope = if request.target.is_some() { Scope::Target } else { Scope::AllStages };
-        let mut session = self.session(request, progress).await?;
+        let never = CancellationToken::new();
+        let mut session = self.session(request, progress, &never).await?;
         let (_, plans) = session.lower(scope).await?;
         session.tell_notes(&plans);
         Ok(plans.into_iter().flat_map(|plan| plan.lowered.warnings).collect())
@@ -167,7 +179,7 @@ impl Engine {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let session = until(&cancel, self.session(request, progress)).await?;
+        let session = until(&cancel, self.session(request, progress, &cancel)).await?;
         let steps = session.steps.clone();
         let built = self.build_session(session, &cancel).await;
         steps.close(built.is_ok());
@@ -182,10 +194,13 @@ impl Engine {
         &self,
         request: BuildRequest,
         progress: Arc<dyn Progress>,
+        cancel: &CancellationToken,
     ) -> Result<Session, BuildError> {
-        let store = self.store.clone();
-        let read =
-            blocking(move || Ok((input::read(&request, &store.temporary_directory())?, request)));
+        let (store, stop) = (self.store.clone(), cancel.clone());
+        let read = blocking(move || {
+            let input = input::read(&request, &store.temporary_directory(), &stop)?;
+            Ok((input, request))
+        });
         let (input, request) = read.await?;
         let images = Images::new(
             self.store.clone(),

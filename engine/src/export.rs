@@ -3,6 +3,7 @@
 mod files;
 mod forms;
 mod layout;
+mod replace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use crate::steps::Steps;
 use crate::worker::blocking;
 
 pub(crate) use forms::{Compressing, oci_type};
-pub(crate) use layout::{Archive, DockerEntry, OCI_LAYOUT, find_blobs, replace, to_tar};
+pub(crate) use layout::{Archive, DockerEntry, OCI_LAYOUT, find_blobs, to_tar};
 use layout::{Layout, LayoutKind};
+pub(crate) use replace::replace;
 
 /// What names stand for: the one image's manifest, or an index over all.
 pub(crate) fn target(

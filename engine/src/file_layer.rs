@@ -245,6 +245,7 @@ pub(crate) fn copy_out(
     view: &View,
     op: &FileOp,
     target: &Path,
+    is_stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), FileOpError> {
     let options = || DirectoryOptions {
         flavor: Flavor::Plain,
@@ -252,7 +253,7 @@ pub(crate) fn copy_out(
         lower: Lower::none(),
     };
     let inputs = [Some(view)];
-    let job = copy_job(machine, scratch, op, &inputs);
+    let job = copy_job(machine, scratch, op, &inputs, is_stopped);
     file_op::apply(&job, Target::Directory { path: target, options: &options, previous: None })?;
     Ok(())
 }
@@ -263,16 +264,9 @@ fn copy_job<'a>(
     scratch: &'a Path,
     op: &'a FileOp,
     inputs: &'a [Option<&'a View>],
+    is_stopped: &'a (dyn Fn() -> bool + Sync),
 ) -> Job<'a> {
-    Job {
-        op,
-        output: 0,
-        inputs,
-        default_time: now(),
-        scratch,
-        host: machine.host(),
-        is_stopped: &|| false,
-    }
+    Job { op, output: 0, inputs, default_time: now(), scratch, host: machine.host(), is_stopped }
 }
 
 /// Writes all files of `view` to `out` as a tar, with other times where there is a `time`.
@@ -282,10 +276,11 @@ pub(crate) fn write_all(
     view: &View,
     time: Option<i64>,
     out: impl Write + Send,
+    is_stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), FileOpError> {
     let op = copy_directory("/", None, time);
     let inputs = [Some(view)];
-    let job = copy_job(machine, scratch, &op, &inputs);
+    let job = copy_job(machine, scratch, &op, &inputs, is_stopped);
     let mut sink = TarSink::new(out);
     file_op::apply(&job, Target::Sink(&mut sink))?;
     sink.finish()?;

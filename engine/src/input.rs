@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use parser::ignore;
 use parser::lower::{MainContext, NamedContext};
+use tokio_util::sync::CancellationToken;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, chain};
 use crate::near::{NAMES_MAX, near_path};
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 
@@ -34,8 +35,12 @@ pub(crate) struct Input {
 }
 
 /// Reads the request's files.
-pub(crate) fn read(request: &BuildRequest, temporary: &Path) -> Result<Input, BuildError> {
-    let (directory, unpacked) = context_directory(&request.context, temporary)?;
+pub(crate) fn read(
+    request: &BuildRequest,
+    temporary: &Path,
+    stop: &CancellationToken,
+) -> Result<Input, BuildError> {
+    let (directory, unpacked) = context_directory(&request.context, temporary, stop)?;
     // What an archive holds is somebody else's: its links do not lead out of it.
     let jail = unpacked.as_ref().map(tempfile::TempDir::path);
     let (name, path, text) = dockerfile(&request.dockerfile, directory.as_deref(), jail)?;
@@ -64,12 +69,13 @@ pub(crate) fn read(request: &BuildRequest, temporary: &Path) -> Result<Input, Bu
 fn context_directory(
     source: &ContextSource,
     temporary: &Path,
+    stop: &CancellationToken,
 ) -> Result<(Option<PathBuf>, Option<tempfile::TempDir>), BuildError> {
     match source {
         ContextSource::Empty => Ok((None, None)),
         ContextSource::Directory(path) => Ok((Some(existing_directory("context", path)?), None)),
         ContextSource::Archive(path) => {
-            let unpacked = unpack(path, temporary)?;
+            let unpacked = unpack(path, temporary, stop)?;
             Ok((Some(unpacked.path().to_owned()), Some(unpacked)))
         }
     }
@@ -89,10 +95,14 @@ fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
     }
 }
 
-fn unpack(path: &Path, temporary: &Path) -> Result<tempfile::TempDir, BuildError> {
-    let failed = |error: &dyn std::fmt::Display| {
+fn unpack(
+    path: &Path,
+    temporary: &Path,
+    stop: &CancellationToken,
+) -> Result<tempfile::TempDir, BuildError> {
+    let failed = |error: &dyn std::error::Error| {
         input_error(
-            format!("failed to unpack the context `{}`: {error}", path.display()),
+            format!("failed to unpack the context `{}`: {}", path.display(), chain(error)),
             Some(
                 "a context is a directory or a tar archive; name a Dockerfile with `-f`".to_owned(),
             ),
@@ -103,7 +113,7 @@ fn unpack(path: &Path, temporary: &Path) -> Result<tempfile::TempDir, BuildError
         .tempdir_in(temporary)
         .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
     let file = File::open(path).map_err(|e| failed(&e))?;
-    crate::archive::extract(file, directory.path()).map_err(|e| failed(&e))?;
+    crate::archive::extract(file, directory.path(), stop).map_err(|e| failed(&e))?;
     Ok(directory)
 }
 

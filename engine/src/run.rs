@@ -209,7 +209,7 @@ impl Engine {
     ) -> Result<Container, RunError> {
         let claim = self.claim_name(request.name.as_deref())?;
         let image = tokio::select! {
-            image = self.image_to_run(&request, progress) => image?,
+            image = self.image_to_run(&request, progress, cancel.clone()) => image?,
             () = cancel.cancelled() => return Err(BuildError::Canceled.into()),
         };
         // It may run for long: what it needs is not to be in the way of everybody else's garbage.

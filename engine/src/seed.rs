@@ -17,7 +17,8 @@ pub(crate) fn fill(
 ) -> io::Result<()> {
     let view = tree::view_of_layers(machine.host(), lowers).map_err(io::Error::other)?;
     let op = file_layer::copy_directory(selector, None, None);
-    file_layer::copy_out(machine, scratch, &view, &op, target).map_err(io::Error::other)?;
+    file_layer::copy_out(machine, scratch, &view, &op, target, &|| false)
+        .map_err(io::Error::other)?;
     let resolved = view.resolve(selector.as_bytes(), true).map_err(io::Error::other)?;
     if let Some((stat, _)) = view.lstat(&resolved.path).map_err(io::Error::other)? {
         std::os::unix::fs::chown(target, Some(stat.uid), Some(stat.gid))?;

@@ -4,38 +4,56 @@ use std::io::{self, Read, Write};
 
 use tokio_util::sync::CancellationToken;
 
-/// Passes bytes on until the build is cancelled; then whoever reads or writes them fails.
-pub(crate) struct Stoppable<T> {
-    inner: T,
-    stop: CancellationToken,
+/// Says whether the build is cancelled.
+pub(crate) trait Stop {
+    fn is_stopped(&self) -> bool;
 }
 
-impl<T> Stoppable<T> {
-    pub(crate) fn new(inner: T, stop: &CancellationToken) -> Self {
+impl Stop for CancellationToken {
+    fn is_stopped(&self) -> bool {
+        self.is_cancelled()
+    }
+}
+
+impl Stop for &(dyn Fn() -> bool + Sync) {
+    fn is_stopped(&self) -> bool {
+        self()
+    }
+}
+
+/// Passes bytes on until the build is cancelled; then whoever reads or writes them fails.
+pub(crate) struct Stoppable<T, S = CancellationToken> {
+    inner: T,
+    stop: S,
+}
+
+impl<T, S: Stop + Clone> Stoppable<T, S> {
+    pub(crate) fn new(inner: T, stop: &S) -> Self {
         Self { inner, stop: stop.clone() }
     }
-
-    fn go_on(&self) -> io::Result<()> {
-        // Not `Interrupted`, which is tried again.
-        if self.stop.is_cancelled() { Err(io::Error::other("canceled")) } else { Ok(()) }
-    }
 }
 
-impl<T: Write> Write for Stoppable<T> {
+/// Fails once the build is cancelled.
+pub(crate) fn go_on(stop: &impl Stop) -> io::Result<()> {
+    // Not `Interrupted`, which is tried again.
+    if stop.is_stopped() { Err(io::Error::other("canceled")) } else { Ok(()) }
+}
+
+impl<T: Write, S: Stop> Write for Stoppable<T, S> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.go_on()?;
+        go_on(&self.stop)?;
         self.inner.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.go_on()?;
+        go_on(&self.stop)?;
         self.inner.flush()
     }
 }
 
-impl<T: Read> Read for Stoppable<T> {
+impl<T: Read, S: Stop> Read for Stoppable<T, S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.go_on()?;
+        go_on(&self.stop)?;
         self.inner.read(buffer)
     }
 }

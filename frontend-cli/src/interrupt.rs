@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use engine::{Event, Progress};
+use engine::{Engine, Event, Progress};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -26,6 +26,20 @@ pub(crate) fn cancel_on_signals(
         progress.event(Event::Warning { message });
     });
     Ok(())
+}
+
+/// The same for commands that show nothing meanwhile; gives what a signal cancels.
+pub(crate) fn cancel_on_signals_quietly(engine: &Engine) -> io::Result<CancellationToken> {
+    let cancel = CancellationToken::new();
+    engine.ends_with(&cancel);
+    cancel_on_signals(cancel.clone(), Arc::new(Silence))?;
+    Ok(cancel)
+}
+
+struct Silence;
+
+impl Progress for Silence {
+    fn event(&self, _: Event) {}
 }
 
 /// The second ends the program from within the handler: whatever the program does, it is heard. Steps

@@ -2,12 +2,17 @@
 //! beside this file.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use frontend_cli::exit::Exit;
+
+/// How long an interrupted program waits for its own threads.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     // The sandbox runs this very file as process 1 of a step: nothing may happen before.
     engine::run_init_if_asked();
+    engine::sync_if_asked();
     frontend_cli::panic::install_hook();
     // The hook has told about a panic; what is left is the exit code.
     std::panic::catch_unwind(run).unwrap_or(Exit::Usage).into()
@@ -21,6 +26,11 @@ fn run() -> Exit {
     frontend_cli::run(command, |work| {
         // One thread drives the build: it mostly waits. Heavy work has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(runtime.block_on(work))
+        let exit = runtime.block_on(work);
+        if exit == Exit::Interrupted {
+            // What has not heard of it by then ends with the program, as if that had been killed.
+            runtime.shutdown_timeout(PATIENCE);
+        }
+        Ok(exit)
     })
 }

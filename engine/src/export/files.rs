@@ -7,7 +7,8 @@ use oci::Platform;
 use tokio_util::sync::CancellationToken;
 
 use super::Export;
-use super::layout::{place, replace};
+use super::layout::place;
+use super::replace::replace;
 use crate::assemble::AssembledImage;
 use crate::error::{BuildError, chain};
 use crate::file_layer;
@@ -38,7 +39,8 @@ async fn write_directories(
         let target = if split { dest.join(folder(platform)) } else { dest.to_owned() };
         let (view, epoch) = (view(export, image).await?, image.epoch);
         let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
-        let write = blocking(move || write_files(&machine, &scratch, &view, epoch, &target));
+        let stop = export.stop.clone();
+        let write = blocking(move || write_files(&machine, &scratch, &view, epoch, &target, &stop));
         verified(export, image, write).await?;
     }
     Ok(())
@@ -93,6 +95,7 @@ fn write_files(
     view: &View,
     epoch: Option<i64>,
     target: &Path,
+    stop: &CancellationToken,
 ) -> Result<(), BuildError> {
     let failed = |e: &dyn std::error::Error| {
         BuildError::system(format!("failed to write `{}`", target.display()), e)
@@ -100,7 +103,8 @@ fn write_files(
     std::fs::create_dir_all(target).map_err(|e| failed(&e))?;
     // Root of this namespace is the caller.
     let op = file_layer::copy_directory("/", Some((0, 0)), epoch);
-    file_layer::copy_out(machine, scratch, view, &op, target).map_err(|e| failed(&e))
+    let is_stopped = || stop.is_cancelled();
+    file_layer::copy_out(machine, scratch, view, &op, target, &is_stopped).map_err(|e| failed(&e))
 }
 
 fn write_tar(
@@ -114,7 +118,8 @@ fn write_tar(
     let write = |out: &mut (dyn std::io::Write + Send)| {
         let out = Stoppable::new(out, stop);
         let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
-        file_layer::write_all(machine, scratch, view, epoch, &mut out)
+        let is_stopped = || stop.is_cancelled();
+        file_layer::write_all(machine, scratch, view, epoch, &mut out, &is_stopped)
             .map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
     };

@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::name_annotations;
+use super::replace::replace;
 use crate::assemble::AssembledImage;
 use crate::error::BuildError;
 use crate::request::Destination;
@@ -347,26 +348,4 @@ pub(crate) fn find_blobs<'a>(
         io::Error::new(io::ErrorKind::NotFound, format!("{digest} is not in the store"))
     };
     digests.into_iter().map(|digest| store.blob(digest).ok_or_else(|| missing(digest))).collect()
-}
-
-/// Writes a file that replaces `path` only when all of it is there. What is no regular file (a
-/// pipe, a terminal) is written in place; a link leads to what is replaced.
-pub(crate) fn replace(
-    path: &Path,
-    write: impl FnOnce(&mut File) -> io::Result<()>,
-) -> io::Result<()> {
-    // `/dev/stdout` is such a link: a name in /dev must never become a file.
-    let target = std::fs::canonicalize(path);
-    let path = target.as_deref().unwrap_or(path);
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        return write(&mut File::options().write(true).open(path)?);
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The umask applies, as to any file a user makes.
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let mut temporary =
-        tempfile::Builder::new().prefix(".mybuild-").permissions(mode).tempfile_in(folder)?;
-    write(temporary.as_file_mut())?;
-    temporary.persist(path).map_err(|e| e.error)?;
-    Ok(())
 }

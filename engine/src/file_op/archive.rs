@@ -10,6 +10,7 @@ use rustix::fs::{Mode, OFlags};
 use super::copy::{Copying, From, Rules};
 use super::plan::Plan;
 use super::{FileOpError, Intermediate, Job};
+use crate::stop::Stoppable;
 use crate::tree::{Kind, NodeId, Root, Selector, View, path};
 
 /// Bytes of a tar's header.
@@ -67,7 +68,7 @@ pub(super) fn unpack(
     };
     let mut sink = DirectorySink::new(target, options).map_err(failed)?;
     let options = ExtractOptions { owner: rules.owner, ..ExtractOptions::default() };
-    extract_archive(again, &mut sink, &options).map_err(failed)?;
+    extract_archive(Stoppable::new(again, &job.is_stopped), &mut sink, &options).map_err(failed)?;
     let finished = sink.finish().map_err(failed)?;
     archive.verify()?;
     plan.warnings.extend(finished.warnings.iter().map(ToString::to_string));

@@ -15,12 +15,14 @@ use cache::layer::compress::{Format, decompress};
 use oci::manifest::Document;
 use oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Reference, media_type};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use super::tarball::{self, Member, MemberKind};
 use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::worker::blocking;
+use crate::stop::Stoppable;
+use crate::worker::{blocking, until};
 
 const INDEX: &str = "index.json";
 const DOCKER_MANIFEST: &str = "manifest.json";
@@ -59,15 +61,23 @@ pub struct Loaded {
 
 impl Engine {
     /// Brings all images of an archive into the store under the names they have there.
-    pub async fn load(&self, source: ArchiveSource) -> Result<Vec<Loaded>, BuildError> {
-        let store = self.store.clone();
-        blocking(move || load(&store, &source)).await
+    ///
+    /// Cancelled, it leaves nothing in the store.
+    pub async fn load(
+        &self,
+        source: ArchiveSource,
+        cancel: CancellationToken,
+    ) -> Result<Vec<Loaded>, BuildError> {
+        let (store, stop) = (self.store.clone(), cancel.clone());
+        until(&cancel, blocking(move || load(&store, &source, &stop))).await
     }
 }
 
 /// What an archive holds.
 struct Contents<'a> {
     store: &'a Store,
+    /// Ends it early.
+    stop: &'a CancellationToken,
     /// The layout's directory; blobs are fetched from it when they are needed.
     directory: Option<&'a Path>,
     documents: HashMap<String, Vec<u8>>,
@@ -94,15 +104,19 @@ struct Ready {
     names: Vec<Reference>,
 }
 
-fn load(store: &Store, source: &ArchiveSource) -> Result<Vec<Loaded>, BuildError> {
+fn load(
+    store: &Store,
+    source: &ArchiveSource,
+    stop: &CancellationToken,
+) -> Result<Vec<Loaded>, BuildError> {
     let contents = match source {
-        ArchiveSource::Path(path) if path.is_dir() => Contents::of_directory(store, path)?,
+        ArchiveSource::Path(path) if path.is_dir() => Contents::of_directory(store, path, stop)?,
         ArchiveSource::Path(path) => {
             let file = File::open(path)
                 .map_err(|e| user_error(format!("failed to open `{}`: {e}", path.display())))?;
-            Contents::of_archive(store, file)?
+            Contents::of_archive(store, file, stop)?
         }
-        ArchiveSource::Stdin => Contents::of_archive(store, io::stdin())?,
+        ArchiveSource::Stdin => Contents::of_archive(store, io::stdin(), stop)?,
     };
     let ready = match contents.documents.get(INDEX) {
         Some(index) => contents.images_of_layout(index)?,
@@ -122,13 +136,17 @@ fn load(store: &Store, source: &ArchiveSource) -> Result<Vec<Loaded>, BuildError
 }
 
 impl<'a> Contents<'a> {
-    fn new(store: &'a Store, directory: Option<&'a Path>) -> Self {
+    fn new(store: &'a Store, directory: Option<&'a Path>, stop: &'a CancellationToken) -> Self {
         let (documents, files, links) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { store, directory, documents, files, links }
+        Self { store, stop, directory, documents, files, links }
     }
 
-    fn of_directory(store: &'a Store, directory: &'a Path) -> Result<Self, BuildError> {
-        let mut contents = Self::new(store, Some(directory));
+    fn of_directory(
+        store: &'a Store,
+        directory: &'a Path,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, BuildError> {
+        let mut contents = Self::new(store, Some(directory), stop);
         let path = directory.join(INDEX);
         let bytes = read_file(&path, DOCUMENT_MAX).map_err(|e| BuildError::Input {
             message: format!("`{}` is no OCI layout: {INDEX}: {e}", directory.display()),
@@ -138,12 +156,17 @@ impl<'a> Contents<'a> {
         Ok(contents)
     }
 
-    fn of_archive(store: &'a Store, input: impl Read + Send) -> Result<Self, BuildError> {
-        let mut contents = Self::new(store, None);
+    fn of_archive(
+        store: &'a Store,
+        input: impl Read + Send,
+        stop: &'a CancellationToken,
+    ) -> Result<Self, BuildError> {
+        let mut contents = Self::new(store, None, stop);
         let failed = |e: io::Error| BuildError::Input {
             message: format!("failed to read the archive: {e}"),
             hint: Some(READABLE.to_owned()),
         };
+        let input = Stoppable::new(input, stop);
         let input = Counted { reader: input, count: &std::sync::atomic::AtomicU64::new(0) };
         let count = input.count;
         let (_, reader) = decompress(BufReader::with_capacity(BUFFER, input)).map_err(failed)?;
@@ -223,7 +246,7 @@ impl<'a> Contents<'a> {
             Ok(found) if found.is_file() => {}
             _ => return Ok(false),
         }
-        let mut file = File::open(&path).map_err(|e| failed(&e))?;
+        let mut file = Stoppable::new(File::open(&path).map_err(|e| failed(&e))?, self.stop);
         let mut writer = self.store.blob_writer().map_err(|e| failed(&e))?;
         io::copy(&mut file, &mut writer).map_err(|e| failed(&e))?;
         writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(&e))?;
@@ -358,7 +381,7 @@ impl<'a> Contents<'a> {
         let mut layers = Vec::new();
         for (diff_id, path) in diff_ids.iter().zip(paths) {
             let (digest, length) = self.file(path)?;
-            let measured = size::of_blob(self.store, digest)
+            let measured = size::of_blob(self.store, digest, self.stop)
                 .map_err(|e| user_error(format!("failed to read layer `{path}`: {e}")))?;
             check_diff_id(digest, diff_id, &measured.diff_id)?;
             let kind = match measured.format {
@@ -394,9 +417,10 @@ impl<'a> Contents<'a> {
         }
         for (diff_id, layer) in variant.layers() {
             if self.store.layer_of_diff_id(diff_id).is_none() {
-                let measured = size::of_blob(self.store, &layer.digest).map_err(|e| {
-                    user_error(format!("failed to read layer {}: {e}", layer.digest))
-                })?;
+                let measured =
+                    size::of_blob(self.store, &layer.digest, self.stop).map_err(|e| {
+                        user_error(format!("failed to read layer {}: {e}", layer.digest))
+                    })?;
                 check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;
             }
             self.store.add_blob_layer(diff_id, layer);

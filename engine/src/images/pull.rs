@@ -43,7 +43,7 @@ impl Engine {
     ) -> Result<Pulled, BuildError> {
         let steps = Arc::new(Steps::new(progress));
         let pulled = tokio::select! {
-            pulled = self.pull_image(name, platform, policy, &steps) => pulled,
+            pulled = self.pull_image(name, platform, policy, &steps, &cancel) => pulled,
             () = cancel.cancelled() => Err(BuildError::Canceled),
         };
         for warning in self.store.take_warnings() {
@@ -58,6 +58,7 @@ impl Engine {
         platform: Option<Platform>,
         policy: PullPolicy,
         steps: &Arc<Steps>,
+        cancel: &CancellationToken,
     ) -> Result<Pulled, BuildError> {
         let images = Images::new(self.store.clone(), self.client.clone(), policy, BTreeMap::new());
         // Tag and digest: the digest counts, as in `FROM`.
@@ -85,7 +86,7 @@ impl Engine {
         let step = steps.internal(&format!("pulling {}", reference.familiar()));
         let fetched = images.fetch_layers(&image, steps, step.step, Arc::new(|_, _| {})).await;
         let fetched = match fetched {
-            Ok(()) => self.verify(&image).await,
+            Ok(()) => self.verify(&image, cancel).await,
             Err(error) => Err(error),
         };
         if let Err(error) = fetched {
@@ -109,8 +110,12 @@ impl Engine {
     }
 
     /// Holds the layers against what the config says of them, and makes them known.
-    async fn verify(&self, image: &ResolvedImage) -> Result<(), BuildError> {
-        let store = self.store.clone();
+    async fn verify(
+        &self,
+        image: &ResolvedImage,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
+        let (store, stop) = (self.store.clone(), cancel.clone());
         let (diff_ids, layers) =
             (image.config.rootfs.diff_ids.clone(), image.manifest.layers.clone());
         if diff_ids.len() != layers.len() {
@@ -124,7 +129,7 @@ impl Engine {
         blocking(move || {
             diff_ids.par_iter().zip(&layers).try_for_each(|(diff_id, layer)| {
                 if store.layer_of_diff_id(diff_id).is_none() {
-                    let measured = size::of_blob(&store, &layer.digest).map_err(|e| {
+                    let measured = size::of_blob(&store, &layer.digest, &stop).map_err(|e| {
                         BuildError::system(format!("failed to read layer {}", layer.digest), &e)
                     })?;
                     super::load::check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;

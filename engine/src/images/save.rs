@@ -15,7 +15,7 @@ use crate::export::{
     Archive, DockerEntry, OCI_LAYOUT, find_blobs, name_annotations, replace, to_tar,
 };
 use crate::request::Destination;
-use crate::worker::blocking;
+use crate::worker::{blocking, until};
 
 impl Engine {
     /// Writes images, each given by a name or id, to one archive. With `platform`, only their images
@@ -25,9 +25,11 @@ impl Engine {
         names: &[String],
         platform: Option<Platform>,
         dest: Destination,
+        cancel: CancellationToken,
     ) -> Result<(), BuildError> {
-        let (store, names) = (self.store.clone(), names.to_vec());
-        blocking(move || save(&store, &names, platform.as_ref(), &dest)).await
+        let (store, names, stop) = (self.store.clone(), names.to_vec(), cancel.clone());
+        let saving = blocking(move || save(&store, &names, platform.as_ref(), &dest, &stop));
+        until(&cancel, saving).await
     }
 }
 
@@ -42,6 +44,7 @@ fn save(
     names: &[String],
     platform: Option<&Platform>,
     dest: &Destination,
+    stop: &CancellationToken,
 ) -> Result<(), BuildError> {
     let mut chosen: Vec<Chosen> = Vec::new();
     for text in names.iter().flat_map(|text| tags(store, text)) {
@@ -63,7 +66,7 @@ fn save(
     ];
     let write = |mut out: Archive<'_>| {
         let blobs = find_blobs(store, &blobs)?;
-        to_tar(&mut out, &blobs, &documents, &CancellationToken::new())
+        to_tar(&mut out, &blobs, &documents, stop)
     };
     match dest {
         Destination::Path(path) => replace(path, |file| write(Archive::File(file)))

@@ -5,8 +5,10 @@ use std::io::{self, BufReader, Read};
 use cache::Store;
 use cache::layer::compress::{Format, decompress};
 use oci::{Descriptor, DiffId, Digest, Hasher};
+use tokio_util::sync::CancellationToken;
 
 use super::tarball::{self, MemberKind};
+use crate::stop::Stoppable;
 
 /// Bytes read at once.
 const BUFFER: usize = 256 << 10;
@@ -30,7 +32,7 @@ pub(crate) fn of_layer(store: &Store, diff_id: &DiffId, blob: &Descriptor) -> u6
     let plain = forms.iter().filter(|form| form.media_type == oci::media_type::LAYER);
     let found = plain.chain([blob]).chain(&forms).find(|form| store.has_blob(&form.digest));
     let Some(found) = found else { return blob.size };
-    match measure(store, &found.digest, false) {
+    match measure(store, &found.digest, false, &CancellationToken::new()) {
         Ok((size, _)) => {
             remember(store, diff_id, size);
             size
@@ -40,8 +42,12 @@ pub(crate) fn of_layer(store: &Store, diff_id: &DiffId, blob: &Descriptor) -> u6
 }
 
 /// Reads all of a layer, and keeps its size for [`of_layer`].
-pub(crate) fn of_blob(store: &Store, digest: &Digest) -> io::Result<Measured> {
-    let (size, measured) = measure(store, digest, true)?;
+pub(crate) fn of_blob(
+    store: &Store,
+    digest: &Digest,
+    stop: &CancellationToken,
+) -> io::Result<Measured> {
+    let (size, measured) = measure(store, digest, true, stop)?;
     let measured = measured.expect("it was hashed");
     remember(store, &measured.diff_id, size);
     Ok(measured)
@@ -56,8 +62,14 @@ fn setting(diff_id: &DiffId) -> String {
     format!("content size of {diff_id}")
 }
 
-fn measure(store: &Store, digest: &Digest, hash: bool) -> io::Result<(u64, Option<Measured>)> {
+fn measure(
+    store: &Store,
+    digest: &Digest,
+    hash: bool,
+    stop: &CancellationToken,
+) -> io::Result<(u64, Option<Measured>)> {
     let blob = store.blob(digest).ok_or(io::ErrorKind::NotFound)?.open()?;
+    let blob = Stoppable::new(blob, stop);
     let (format, reader) = decompress(BufReader::with_capacity(BUFFER, blob))?;
     let hasher = hash.then(|| Hasher::like(digest));
     let mut reader = Hashed { reader: BufReader::with_capacity(BUFFER, reader), hasher };

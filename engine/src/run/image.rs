@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cache::LayerId;
 use oci::{ContainerConfig, Reference};
+use tokio_util::sync::CancellationToken;
 
 use super::RunRequest;
 use crate::build::Engine;
@@ -30,6 +31,7 @@ impl Engine {
         &self,
         request: &RunRequest,
         progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
     ) -> Result<Image, BuildError> {
         let looked_up = matches!(request.pull, PullPolicy::Always | PullPolicy::Newer);
         let steps = Arc::new(Steps::new(progress.clone()));
@@ -43,8 +45,6 @@ impl Engine {
             message: format!("`{}`: {e}", request.image),
             hint: None,
         })?;
-        // What is stopped is stopped by whoever drops this future.
-        let cancel = tokio_util::sync::CancellationToken::new();
         // The store was looked into above.
         let policy = if looked_up { request.pull } else { PullPolicy::Always };
         self.pull(&reference, request.platform.clone(), policy, progress, cancel).await?;

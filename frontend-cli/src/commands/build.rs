@@ -31,6 +31,7 @@ pub(super) async fn run(
     let display = Display::start(if hides_tree { Mode::None } else { build.progress }, &cancel);
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
     let engine = Engine::open(&options)?;
+    engine.ends_with(&cancel);
     match build.action {
         Action::Build => make(build, &engine, display, cancel, debug).await,
         Action::Check { ignore_status } => {

@@ -9,7 +9,7 @@ use super::image::tell_warnings;
 use crate::cli::LoadArgs;
 use crate::error::UsageError;
 use crate::exit::Exit;
-use crate::ui;
+use crate::{interrupt, ui};
 
 /// What `mybuild load` has to do.
 pub(super) struct Load {
@@ -32,7 +32,8 @@ impl Load {
 
     pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
         let mut text = String::new();
-        for image in engine.load(self.source).await? {
+        let cancel = interrupt::cancel_on_signals_quietly(engine)?;
+        for image in engine.load(self.source, cancel).await? {
             for name in &image.names {
                 let line = if self.quiet {
                     format!("{name}\n")

@@ -41,6 +41,7 @@ impl Pull {
         let cancel = CancellationToken::new();
         let display = Display::start(self.progress, &cancel);
         interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
+        engine.ends_with(&cancel);
         let progress = display.progress();
         let pulled =
             engine.pull(&self.name, self.platform, PullPolicy::Always, progress, cancel).await;

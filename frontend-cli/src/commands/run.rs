@@ -60,6 +60,7 @@ async fn start(
     let cancel = CancellationToken::new();
     let (mode, unread) = (command.progress, cancel.clone());
     let display = Arc::new(WhenNeeded { mode, unread, display: Mutex::default() });
+    engine.ends_with(&cancel);
     let starting = engine.run(command.request.clone(), display.clone(), cancel.clone());
     tokio::pin!(starting);
     let started = loop {

@@ -9,6 +9,7 @@ use crate::cli::SaveArgs;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
+use crate::interrupt;
 
 /// What `mybuild save` has to do.
 pub(super) struct Save {
@@ -31,7 +32,8 @@ impl Save {
     }
 
     pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        engine.save(&self.images, self.platform, self.dest).await?;
+        let cancel = interrupt::cancel_on_signals_quietly(engine)?;
+        engine.save(&self.images, self.platform, self.dest, cancel).await?;
         tell_warnings(engine);
         Ok(Exit::Success)
     }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::builder::{Builder, wait_for};
 use super::traces::{Watched, descendants};
+use crate::crash_world::has_strace;
 
 /// How soon the processes of a step are gone, in milliseconds.
 const SOON: i64 = 500;
@@ -27,15 +28,18 @@ fn start(builder: &Builder) -> (Child, Vec<Watched>) {
     builder.write("context/Dockerfile", STAYS);
     let mut command = builder.command(&["build", "--progress", "json", "-t", "never", "context"]);
     let mut child = builder.spawn(command.stdout(Stdio::null()));
-    let stderr = child.stderr.as_mut().expect("a pipe");
-    let running = BufReader::new(stderr)
-        .lines()
-        .map_while(Result::ok)
-        .any(|line| line.contains(r#""text":"running"#));
-    assert!(running, "the step began");
+    wait_for_words(&mut child, r#""text":"running"#);
     let family = descendants(child.id());
     assert!(family.iter().any(|process| process.is_called("sleep 1000")), "{family:?}");
     (child, family)
+}
+
+/// Waits until the program says so.
+fn wait_for_words(child: &mut Child, words: &str) {
+    let stderr = child.stderr.as_mut().expect("a pipe");
+    let said =
+        BufReader::new(stderr).lines().map_while(Result::ok).any(|line| line.contains(words));
+    assert!(said, "it never says {words}");
 }
 
 fn send(child: &Child, signal: Signal) {
@@ -137,4 +141,67 @@ fn privileged_a_build_ends_when_nobody_reads_what_it_shows() {
         assert_eq!(wait_for(&mut child, 60).code(), Some(141), "{progress}");
         builder.assert_nothing_left();
     }
+}
+
+/// The files of a directory.
+fn names(directory: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).expect("a directory").flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn privileged_an_export_that_is_cut_off_leaves_no_file() {
+    let Some(builder) = Builder::bare() else { return };
+    let large = std::fs::File::create(builder.path("context/large")).expect("a file");
+    large.set_len(512 << 20).expect("a file");
+    let dockerfile = "FROM scratch\nCOPY large /\n";
+    builder.build(dockerfile, &["-t", "large"]).success();
+    builder.write("context/Dockerfile", dockerfile);
+    builder.make_directory("out");
+    for kind in ["oci", "docker"] {
+        for (signal, code) in [(Signal::INT, Some(130)), (Signal::KILL, None)] {
+            let output = format!("type={kind},dest=out/image.tar");
+            let words = ["build", "--progress", "json", "-o", &output, "context"];
+            let mut child = builder.spawn(builder.command(&words).stdout(Stdio::null()));
+            wait_for_words(&mut child, &format!("exporting to {kind} image format"));
+            send(&child, signal);
+            assert_eq!(child.wait().expect("an own child").code(), code);
+            assert_eq!(names(&builder.path("out")), [""; 0], "{kind}, {signal:?}");
+        }
+    }
+    builder.run(&["images"]).success();
+}
+
+/// What a slow disk has not taken by then is done again; the program does not wait for it.
+#[test]
+fn privileged_an_interrupt_does_not_wait_for_the_disk() {
+    const SLOW: Duration = Duration::from_secs(60);
+    if !has_strace() {
+        return;
+    }
+    let Some(builder) = Builder::bare() else { return };
+    builder.write("context/file", "content\n");
+    builder.write("context/Dockerfile", "FROM scratch\nCOPY file /\n");
+    let words = ["build", "--progress", "json", "-t", "never", "context"];
+    let ours = builder.command(&words);
+    let mut command = Command::new("strace");
+    // It watches from aside, so that the child is the program.
+    command.args(["-D", "-f", "-qq", "-e", "trace=syncfs", "-o", "/dev/null", "-e"]);
+    command.arg(format!("inject=syncfs:delay_enter={}s", SLOW.as_secs()));
+    command.arg(ours.get_program()).args(ours.get_args());
+    command.env_clear().envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(builder.path("")).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = builder.spawn(command.stderr(Stdio::piped()));
+    wait_for_words(&mut child, "naming to");
+    let begin = Instant::now();
+    send(&child, Signal::INT);
+    let status = child.wait().expect("an own child");
+    assert!(begin.elapsed() < SLOW / 4, "{:?}", begin.elapsed());
+    assert_eq!(status.code(), Some(130));
+    // What was not committed is made again.
+    builder.build_directory("context", &["-t", "again"]).success();
+    for bucket in ["tmp-v1", "leases-v1"] {
+        assert_eq!(names(&builder.store().join(bucket)), [""; 0]);
+    }
+    builder.run(&["fsck", "--full"]).success();
 }

@@ -1,5 +1,7 @@
 //! Images from a registry.
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::registry::Registry;
 use super::world::{Layout, World, config, host, small_layer, small_layout, stderr, stdout};
 
@@ -59,6 +61,80 @@ fn privileged_what_cannot_be_pulled_has_no_name() {
     registry.damage("small", &oci::Digest::of(&small_layer()));
     world.fails(&["pull", &registry.name("small:1")], 1);
     assert_eq!(world.ok(&["images", "-q"]), "");
+}
+
+/// Bytes without a pattern, so that no part of them stands for another.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 56) as u8
+    });
+    noise.take(length).collect()
+}
+
+/// What came is kept for the next time, and nothing else: no file, no lease, no name.
+#[test]
+fn privileged_an_interrupted_pull_goes_on_where_it_was() {
+    const CAME: usize = 3 << 20;
+    let Some(world) = World::new() else { return };
+    let registry = Registry::start();
+    let mut tar = tar::Builder::new(Vec::new());
+    for name in ["one", "two"] {
+        let content = noise(2 << 20);
+        let mut header = super::world::header(tar::EntryType::Regular, 0o644, 2 << 20);
+        tar.append_data(&mut header, name, content.as_slice()).expect("written");
+    }
+    let layer = tar.into_inner().expect("written");
+    let digest = oci::Digest::of(&layer);
+    let mut layout = Layout::new(&world.path("large"));
+    let image = layout.image(&layer, config(), &host());
+    registry.serve(&world.path("large"), "large", "1", &image);
+    registry.stall("large", &digest, Some(CAME));
+    let name = registry.name("large:1");
+    std::fs::write(world.path("Dockerfile"), format!("FROM {name}\nWORKDIR /new\n"))
+        .expect("written");
+    let store = world.path("store");
+    let names = |bucket: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(store.join(bucket)).expect("listed").flatten();
+        entries.map(|entry| entry.file_name().into_string().expect("UTF-8")).collect()
+    };
+    for words in [&["pull", &name][..], &["build", "-f", "Dockerfile", "."]] {
+        let mut child = world.spawn(words);
+        drop(child.stdin.take());
+        wait_until(|| {
+            let came = |name: &String| {
+                if name.starts_with("partial-") {
+                    return false;
+                }
+                let found = std::fs::metadata(store.join("tmp-v1").join(name));
+                found.is_ok_and(|found| found.is_file() && found.len() == CAME as u64)
+            };
+            names("tmp-v1").iter().any(came)
+        });
+        kill_process(Pid::from_child(&child), Signal::INT).expect("an own child");
+        let ended = child.wait_with_output().expect("it ends");
+        assert_eq!(ended.status.code(), Some(130), "{}", stderr(&ended));
+        assert_eq!(names("tmp-v1"), [format!("partial-{}", digest.hex())], "{words:?}");
+        assert_eq!(names("leases-v1"), [""; 0], "{words:?}");
+        assert_eq!(world.ok(&["images", "-q"]), "");
+        // The next one asks for the rest only, and gets none of it either.
+        registry.stall("large", &digest, Some(0));
+    }
+    registry.stall("large", &digest, None);
+    world.ok(&["pull", "-q", &name]);
+    let rest = format!("bytes={CAME}-{}", layer.len() - 1);
+    assert_eq!(registry.ranges(), [rest.clone(), rest]);
+    assert_eq!(names("tmp-v1"), [""; 0]);
+    assert_eq!(world.ok(&["fsck", "--full"]), "the store is whole\n");
+}
+
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < std::time::Duration::from_secs(120), "it never comes to that");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
 }
 
 #[test]

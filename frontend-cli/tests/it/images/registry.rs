@@ -12,11 +12,17 @@ use oci::Descriptor;
 
 /// Type and bytes by path.
 type Content = Arc<Mutex<HashMap<String, (String, Vec<u8>)>>>;
+/// How many bytes of a blob are sent before nothing more comes, by path.
+type Stalled = Arc<Mutex<HashMap<String, usize>>>;
+/// The ranges that were asked for.
+type Ranges = Arc<Mutex<Vec<String>>>;
 
 /// The server; dropped, it is gone.
 pub(super) struct Registry {
     address: SocketAddr,
     content: Content,
+    stalled: Stalled,
+    ranges: Ranges,
     closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -27,7 +33,9 @@ impl Registry {
         let address = listener.local_addr().expect("an address");
         let content = Content::default();
         let closed = Arc::new(AtomicBool::new(false));
-        let (served, stop) = (content.clone(), closed.clone());
+        let (stalled, ranges) = (Stalled::default(), Ranges::default());
+        let served = (content.clone(), stalled.clone(), ranges.clone());
+        let stop = closed.clone();
         let thread = std::thread::spawn(move || {
             for connection in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
@@ -36,11 +44,13 @@ impl Registry {
                 let served = served.clone();
                 std::thread::spawn(move || {
                     // A client may go away at any time.
-                    let _ = connection.and_then(|connection| answer(connection, &served));
+                    let (content, stalled, ranges) = served;
+                    let _ = connection
+                        .and_then(|connection| answer(connection, &content, &stalled, &ranges));
                 });
             }
         });
-        Self { address, content, closed, thread: Some(thread) }
+        Self { address, content, stalled, ranges, closed, thread: Some(thread) }
     }
 
     /// What names an image here: `127.0.0.1:PORT/small:1`.
@@ -72,6 +82,21 @@ impl Registry {
         }
     }
 
+    /// From now on sends so many bytes of a blob and then nothing more; without a number, all of it.
+    pub(super) fn stall(&self, repository: &str, digest: &oci::Digest, after: Option<usize>) {
+        let path = format!("/v2/{repository}/blobs/{digest}");
+        let mut stalled = self.stalled.lock().expect("no panic while held");
+        match after {
+            Some(after) => stalled.insert(path, after),
+            None => stalled.remove(&path),
+        };
+    }
+
+    /// The ranges that were asked for.
+    pub(super) fn ranges(&self) -> Vec<String> {
+        self.ranges.lock().expect("no panic while held").clone()
+    }
+
     /// Serves other bytes for a blob than it should have.
     pub(super) fn damage(&self, repository: &str, digest: &oci::Digest) {
         let mut content = self.content.lock().expect("no panic while held");
@@ -81,12 +106,21 @@ impl Registry {
     }
 }
 
-fn answer(connection: TcpStream, content: &Content) -> std::io::Result<()> {
+fn answer(
+    connection: TcpStream,
+    content: &Content,
+    stalled: &Stalled,
+    ranges: &Ranges,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
-    let mut line = String::new();
+    let (mut line, mut range) = (String::new(), None);
     while reader.read_line(&mut line)? > 2 {
+        let value = line.trim_end().to_lowercase();
+        if let Some(value) = value.strip_prefix("range: ") {
+            range = Some(value.to_owned());
+        }
         line.clear();
     }
     let mut words = first.split(' ');
@@ -97,16 +131,34 @@ fn answer(connection: TcpStream, content: &Content) -> std::io::Result<()> {
         None if path == "/v2/" => ("200 OK", "application/json".to_owned(), b"{}".to_vec()),
         None => ("404 Not Found", "application/json".to_owned(), b"{}".to_vec()),
     };
+    let (status, part, bytes) = match range {
+        Some(range) => {
+            let first = range["bytes=".len()..].split('-').next().and_then(|n| n.parse().ok());
+            let (first, size): (usize, _) = (first.expect("a number"), bytes.len());
+            ranges.lock().expect("no panic while held").push(range);
+            let part = format!("Content-Range: bytes {first}-{}/{size}\r\n", size - 1);
+            ("206 Partial Content", part, bytes[first..].to_vec())
+        }
+        None => (status, String::new(), bytes),
+    };
     let mut connection = connection;
     write!(
         connection,
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\n{part}Content-Length: {}\r\nConnection: close\r\n\r\n",
         bytes.len()
     )?;
-    if method != "HEAD" {
-        connection.write_all(&bytes)?;
+    if method == "HEAD" {
+        return connection.flush();
     }
-    connection.flush()
+    let stalled = stalled.lock().expect("no panic while held").get(path).copied();
+    let sent = stalled.unwrap_or(bytes.len());
+    connection.write_all(&bytes[..sent])?;
+    connection.flush()?;
+    if sent < bytes.len() {
+        // Until the client hangs up.
+        reader.read_line(&mut line)?;
+    }
+    Ok(())
 }
 
 impl Drop for Registry {
