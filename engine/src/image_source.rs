@@ -1,8 +1,10 @@
 //! Images that a build starts from: found in the store, a registry or an OCI layout.
 
+mod layout;
+mod refusal;
+
 use std::collections::{BTreeMap, HashSet};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache::Store;
@@ -11,12 +13,15 @@ use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference}
 use parser::lower::{BaseImage, ImageRequest};
 use registry::Client;
 
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::event::{Event, StepId};
-use crate::input::open_regular;
 use crate::request::PullPolicy;
 use crate::steps::Steps;
 use crate::worker::blocking;
+
+use layout::{copy_layout_blob, find_in_layout, read_layout_blob};
+pub(crate) use refusal::check_layers;
+use refusal::{not_stored, of_other_platform, registry_error};
 
 /// Largest image config, in bytes.
 const CONFIG_MAX: u64 = 8 << 20;
@@ -46,6 +51,13 @@ impl ResolvedImage {
     pub(crate) fn base_image(&self) -> BaseImage {
         BaseImage { digest: self.top.digest.clone(), config: self.config.clone() }
     }
+}
+
+/// What the store has under an image's name.
+enum Stored {
+    Fits(Box<ResolvedImage>),
+    /// Only images for these platforms.
+    For(Vec<Platform>),
 }
 
 /// Told of each layer whose download begins: its number, and a reader of what arrives.
@@ -86,40 +98,53 @@ impl Images {
             hint: None,
         })?;
         let reference = reference.docker_ref();
-        let known = self.known(&reference, &request.platform);
-        if let (Some(known), PullPolicy::Missing | PullPolicy::Never) = (&known, self.pull)
-            && let Ok(image) = self
-                .read_down(Origin::Registry(reference.clone()), known.clone(), &request.platform)
-                .await
-            && fits(&image, &request.platform)
-        {
-            return Ok(image);
+        let uses_stored = matches!(self.pull, PullPolicy::Missing | PullPolicy::Never);
+        let mut stored = None;
+        if uses_stored {
+            match self.stored(&reference, &request.platform).await {
+                Some(Stored::Fits(image)) => return Ok(*image),
+                found => stored = found,
+            }
         }
         if self.pull == PullPolicy::Never {
-            return Err(BuildError::Input {
-                message: format!(
-                    "`{}` is not in the store, and pulling is off",
-                    reference.familiar()
-                ),
-                hint: Some("build with `--pull=missing`, or `mybuild pull` it first".to_owned()),
-            });
+            return Err(not_stored(&reference, stored.as_ref(), &request.platform));
         }
         let step = steps.internal(&format!("[internal] load metadata for {reference}"));
-        match self.resolve_remote(&reference, &request.platform).await {
+        let error = match self.resolve_remote(&reference, &request.platform).await {
             Ok(image) => {
                 step.done();
-                Ok(image)
+                return Ok(image);
             }
-            Err(error) => {
-                if let (PullPolicy::Newer, Some(known)) = (self.pull, known)
-                    && let Ok(image) =
-                        self.read_down(Origin::Registry(reference), known, &request.platform).await
-                {
-                    step.done();
-                    return Ok(image);
-                }
-                step.failed(&error.to_string());
-                Err(error)
+            Err(error) => error,
+        };
+        if self.pull == PullPolicy::Newer {
+            stored = self.stored(&reference, &request.platform).await;
+        }
+        let error = match stored {
+            Some(Stored::Fits(image)) => {
+                step.done();
+                return Ok(*image);
+            }
+            Some(Stored::For(platforms)) => {
+                of_other_platform(&reference, &platforms, &request.platform, &error)
+            }
+            None => error,
+        };
+        step.failed(&error.to_string());
+        Err(error)
+    }
+
+    /// What the store has under a name.
+    async fn stored(&self, reference: &Reference, platform: &Platform) -> Option<Stored> {
+        let known = self.known(reference, platform)?;
+        let origin = Origin::Registry(reference.clone());
+        match self.read_down(origin, known.clone(), platform).await {
+            Ok(image) if fits(&image, platform) => Some(Stored::Fits(Box::new(image))),
+            Ok(image) => Some(Stored::For(vec![image.config.platform()])),
+            Err(_) => {
+                let variants = crate::images::read_variants(&self.store, &known);
+                let platforms: Vec<_> = variants.iter().map(|v| v.config.platform()).collect();
+                (!platforms.is_empty()).then_some(Stored::For(platforms))
             }
         }
     }
@@ -167,8 +192,9 @@ impl Images {
             })? {
                 Document::Index(index) => descriptor = select(&index, platform, &origin)?,
                 Document::Manifest(manifest) => {
+                    check_layers(&manifest)?;
                     let bytes = self.blob_bytes(&origin, &manifest.config).await?;
-                    let config: ImageConfig = serde_json::from_slice(&bytes).map_err(|e| {
+                    let config = ImageConfig::parse(&bytes).map_err(|e| {
                         BuildError::system(
                             format!("invalid image config {}", manifest.config.digest),
                             &e,
@@ -388,98 +414,4 @@ impl registry::BlobSink for BlobDownload {
     fn digest(&mut self) -> std::io::Result<Digest> {
         self.download.digest()
     }
-}
-
-fn registry_error(error: &registry::Error) -> BuildError {
-    use registry::ErrorKind;
-    let hint = match error.kind() {
-        ErrorKind::NotFound => Some("check the name and tag"),
-        ErrorKind::Unauthorized | ErrorKind::Denied => {
-            Some("check the name, and the credentials in Docker's config.json")
-        }
-        ErrorKind::TooManyRequests => Some("wait, or use a mirror (`mirrors` in mybuild.toml)"),
-        ErrorKind::Unavailable => {
-            Some("check the network, or use a mirror (`mirrors` in mybuild.toml)")
-        }
-        _ => None,
-    };
-    BuildError::System { message: chain(error), hint: hint.map(str::to_owned) }
-}
-
-/// Path of a blob in an OCI layout. A digest is always safe as a file name.
-fn layout_blob(directory: &Path, digest: &Digest) -> PathBuf {
-    directory.join("blobs").join(digest.algorithm()).join(digest.hex())
-}
-
-fn read_layout_blob(
-    directory: &Path,
-    descriptor: &Descriptor,
-    cap: u64,
-) -> Result<Vec<u8>, BuildError> {
-    let path = layout_blob(directory, &descriptor.digest);
-    let failed =
-        |e: std::io::Error| BuildError::system(format!("failed to read `{}`", path.display()), &e);
-    let mut bytes = Vec::new();
-    open_regular(None, &path)
-        .map_err(failed)?
-        .take(cap + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
-    if bytes.len() as u64 > cap || !descriptor.digest.verifies(&bytes) {
-        return Err(BuildError::System {
-            message: format!("`{}` is damaged: its content has another digest", path.display()),
-            hint: None,
-        });
-    }
-    Ok(bytes)
-}
-
-fn copy_layout_blob(
-    store: &Store,
-    directory: &Path,
-    descriptor: &Descriptor,
-) -> Result<(), BuildError> {
-    let path = layout_blob(directory, &descriptor.digest);
-    let failed = |e: &dyn std::error::Error| {
-        BuildError::system(format!("failed to copy `{}`", path.display()), e)
-    };
-    let file = open_regular(None, &path).map_err(|e| failed(&e))?;
-    let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
-    // One byte more would show that it is another.
-    let mut file = file.take(descriptor.size.saturating_add(1));
-    std::io::copy(&mut file, &mut writer).map_err(|e| failed(&e))?;
-    writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(&e))?;
-    Ok(())
-}
-
-/// The descriptor that a tag, a digest or nothing names in a layout.
-fn find_in_layout(directory: &Path, wanted: &str) -> Result<Descriptor, BuildError> {
-    let path = directory.join("index.json");
-    let failed = |e: &dyn std::error::Error| {
-        BuildError::system(format!("failed to read `{}`", path.display()), e)
-    };
-    let mut bytes = Vec::new();
-    let file = open_regular(None, &path).map_err(|e| failed(&e))?;
-    file.take(oci::manifest::SIZE_MAX as u64).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
-    let index: Index = serde_json::from_slice(&bytes).map_err(|e| failed(&e))?;
-    let name = |d: &Descriptor| {
-        d.annotations.get("org.opencontainers.image.ref.name").cloned().unwrap_or_default()
-    };
-    let tag = wanted.rsplit_once(':').map_or(wanted, |(_, tag)| tag);
-    let found = index.manifests.iter().find(|d| {
-        d.digest.as_str() == wanted || (!wanted.is_empty() && (name(d) == wanted || name(d) == tag))
-    });
-    let only = if wanted.is_empty() || tag == "latest" {
-        index.manifests.first().filter(|_| index.manifests.len() == 1)
-    } else {
-        None
-    };
-    found.or(only).cloned().ok_or_else(|| {
-        let names: Vec<String> =
-            index.manifests.iter().map(name).filter(|n| !n.is_empty()).collect();
-        BuildError::Input {
-            message: format!("no image `{wanted}` in the OCI layout `{}`", directory.display()),
-            hint: (!names.is_empty()).then(|| format!("it has {}", names.join(", "))),
-        }
-    })
 }

@@ -21,6 +21,7 @@ use super::tarball::{self, Member, MemberKind};
 use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
 use crate::build::Engine;
 use crate::error::BuildError;
+use crate::image_source::check_layers;
 use crate::stop::Stoppable;
 use crate::worker::{blocking, until};
 
@@ -406,6 +407,7 @@ impl<'a> Contents<'a> {
 
     /// Holds layers against what the config says of them, and makes them known.
     fn verify(&self, variant: &Variant) -> Result<(), BuildError> {
+        check_layers(&variant.manifest)?;
         let (diff_ids, layers) = (&variant.config.rootfs.diff_ids, &variant.manifest.layers);
         if diff_ids.len() != layers.len() {
             return Err(user_error(format!(

@@ -63,6 +63,50 @@ fn privileged_what_cannot_be_pulled_has_no_name() {
     assert_eq!(world.ok(&["images", "-q"]), "");
 }
 
+/// Nothing listens there.
+const NOBODY: &str = "127.0.0.1:1";
+
+#[test]
+fn privileged_a_base_that_cannot_be_had_is_told_with_what_to_do() {
+    let Some(world) = World::with_small_image() else { return };
+    let stored = format!("{NOBODY}/small:1");
+    world.ok(&["tag", "small:1", &stored]);
+    let other = if host().architecture == "s390x" { "linux/amd64" } else { "linux/s390x" };
+    let registry = Registry::start();
+    let mut layout = Layout::new(&world.path("chart"));
+    let mut image = layout.image(&small_layer(), config(), &host());
+    let chart = "application/vnd.cncf.helm.chart.content.v1.tar+gzip";
+    let bytes = std::fs::read(world.path("chart/blobs/sha256").join(image.digest.hex()));
+    let text = String::from_utf8(bytes.expect("read")).expect("JSON");
+    let text = text.replace(oci::media_type::LAYER, chart);
+    image = layout.blob(oci::media_type::MANIFEST, text.as_bytes());
+    registry.serve(&world.path("chart"), "chart", "1", &image);
+    for (base, platform, expected) in [
+        (
+            &stored,
+            other,
+            &format!("`{stored}` is in the store for {}, not for {other}: ", host()) as &str,
+        ),
+        (&stored, other, "hint: build with `--platform "),
+        (&format!("{NOBODY}/nosuch:1"), "", "cannot connect"),
+        (&format!("{NOBODY}/nosuch:1"), "", "hint: check the network"),
+        (&registry.name("nosuch:1"), "", "not found"),
+        (&registry.name("nosuch:1"), "", "hint: check the name and tag"),
+        (&registry.name("chart:1"), "", &format!("has the media type `{chart}`")),
+    ] {
+        std::fs::write(world.path("Dockerfile"), format!("FROM {base}\nWORKDIR /new\n"))
+            .expect("written");
+        let mut words = vec!["build", "."];
+        if !platform.is_empty() {
+            words.extend(["--platform", platform]);
+        }
+        let told = world.fails(&words, 1);
+        assert!(told.contains(expected), "{base}, {platform}: {told}");
+    }
+    let told = world.fails(&["pull", &registry.name("chart:1")], 1);
+    assert!(told.contains(chart), "{told}");
+}
+
 /// Bytes without a pattern, so that no part of them stands for another.
 fn noise(length: usize) -> Vec<u8> {
     let mut state = 1_u64;
