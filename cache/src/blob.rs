@@ -295,7 +295,7 @@ impl BlobFile {
 
 impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
+        let count = read_uninterrupted(&mut self.file, buffer)?;
         let Some(hash) = &mut self.hash else { return Ok(count) };
         if count > 0 || buffer.is_empty() {
             hash.update(&buffer[..count]);
@@ -405,12 +405,22 @@ pub(crate) fn hash_file(path: &Path, like: &Digest) -> io::Result<(Digest, u64)>
     let mut buffer = vec![0; BUFFER];
     let mut size = 0;
     loop {
-        match file.read(&mut buffer)? {
+        match read_uninterrupted(&mut file, &mut buffer)? {
             0 => return Ok((hash.finish(), size)),
             count => {
                 hash.update(&buffer[..count]);
                 size += count as u64;
             }
+        }
+    }
+}
+
+/// Reads again when a signal came first.
+fn read_uninterrupted(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
         }
     }
 }

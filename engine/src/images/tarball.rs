@@ -120,10 +120,12 @@ fn read_header(reader: &mut dyn Read) -> io::Result<Option<tar::Header>> {
     let block = header.as_mut_bytes();
     let mut length = 0;
     while length < BLOCK {
-        match reader.read(&mut block[length..])? {
-            0 if length == 0 => return Ok(None),
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            count => length += count,
+        match reader.read(&mut block[length..]) {
+            Ok(0) if length == 0 => return Ok(None),
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => length += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
     }
     if block.iter().all(|byte| *byte == 0) {
@@ -235,6 +237,39 @@ mod tests {
         let found = members(&builder.into_inner().unwrap()).unwrap();
         let names: Vec<_> = found.iter().map(|(m, bytes)| (m.path.as_str(), bytes.len())).collect();
         assert_eq!(names, [("short", 3), (long.as_str(), 700), ("renamed", 0)]);
+    }
+
+    /// A signal comes before each read, which then gives a few bytes.
+    struct Interrupted<'a> {
+        bytes: &'a [u8],
+        is_next: bool,
+    }
+
+    impl Read for Interrupted<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.is_next = !self.is_next;
+            if self.is_next {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            let most = buffer.len().min(100);
+            self.bytes.read(&mut buffer[..most])
+        }
+    }
+
+    #[test]
+    fn signals_do_not_end_an_archive() {
+        let mut builder = tar::Builder::new(Vec::new());
+        append(&mut builder, "one", &[1; 700]);
+        append(&mut builder, &"long/".repeat(50), &[2; 700]);
+        let archive = builder.into_inner().unwrap();
+        let mut sizes = Vec::new();
+        let mut reader = Interrupted { bytes: &archive, is_next: false };
+        each_member(&mut reader, &mut |member, _| {
+            sizes.push(member.size);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(sizes, [700, 700]);
     }
 
     #[test]
