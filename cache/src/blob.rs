@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use oci::Digest;
 use sha2::Digest as _;
 
+use crate::allowance::Allowance;
 use crate::database::{Kind, Row};
 use crate::direct::DirectFile;
 use crate::pending::PendingBlob;
@@ -195,7 +196,8 @@ impl Write for BlobWriter {
 
 impl BlobWriter {
     fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hash>) -> Self {
-        let file = Hashed { file: DirectFile::new(file), hash, size: 0 };
+        let room = Allowance::at(store.root());
+        let file = Hashed { file: DirectFile::new(file), hash, size: 0, room };
         Self { store: store.clone(), file, temporary }
     }
 
@@ -210,7 +212,7 @@ impl BlobWriter {
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
         let Self { store, file, temporary } = self;
         let failed = |error: io::Error| StoreError::io("write", &temporary.0, error);
-        let Hashed { file, hash, size } = file;
+        let Hashed { file, hash, size, .. } = file;
         file.finish().map_err(failed)?;
         let digest = match (hash, expected) {
             (Some(hash), _) => hash.finish(),
@@ -339,10 +341,12 @@ struct Hashed {
     /// `None`: somebody else hashes.
     hash: Option<Hash>,
     size: u64,
+    room: Allowance,
 }
 
 impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.room.take_bytes(bytes.len() as u64)?;
         let count = self.file.write(bytes)?;
         if let Some(hash) = &mut self.hash {
             hash.update(&bytes[..count]);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use oci::Digest;
 
+use crate::allowance::Allowance;
 use crate::blob::{Hash, Temporary, check};
 use crate::bucket::Bucket;
 use crate::store::{Store, StoreError};
@@ -87,6 +88,8 @@ impl Store {
     pub fn blob_download(&self, digest: &Digest, size: u64) -> Result<BlobDownload, StoreError> {
         let (temporary, file) = self.resumed(digest, size)?;
         let found = file.metadata().map_err(|error| StoreError::io("read", &temporary.0, error))?;
+        let room = Allowance::at(self.root()).take_bytes(size - found.len());
+        room.map_err(|error| StoreError::io("make room for", &temporary.0, error))?;
         let ranges = Some(0..found.len()).filter(|range| !range.is_empty()).into_iter().collect();
         let hash = Hash::of_algorithm(digest);
         let growth = Growth { prefix: Mutex::new(Some(found.len())), changed: Condvar::new() };

@@ -246,6 +246,9 @@ pub enum LayerError {
     /// The tar could not be written.
     #[error("failed to write the archive")]
     Write(#[source] io::Error),
+    /// The file system has no room for it.
+    #[error("the archive does not fit")]
+    Room(#[source] io::Error),
     /// The archive is larger than it may be.
     #[error("the archive has more than {limit} {what}")]
     Limit {

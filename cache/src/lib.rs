@@ -18,6 +18,7 @@ pub mod image;
 pub mod record;
 pub mod snapshot;
 
+pub mod allowance;
 pub mod claim;
 pub mod commit;
 pub mod copy_tree;
@@ -45,6 +46,7 @@ mod sys;
 mod trash;
 mod unnamed;
 
+pub use allowance::{Allowance, NoRoom};
 pub use blob::{BlobFile, BlobWriter, VerifiedReader};
 pub use bucket::Bucket;
 pub use claim::Claim;

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
+use cache::Allowance;
 use cache::layer::{DirectoryOptions, DirectorySink, ExtractOptions, Flavor, LayerError};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +27,11 @@ pub(crate) fn extract(
     let root = File::open(target)?;
     let mut sink = DirectorySink::new(root.into(), DirectoryOptions::new(Flavor::Plain))?;
     let archive = Stoppable::new(archive, stop);
-    cache::layer::extract_archive(archive, &mut sink, &ExtractOptions::default())?;
+    let options = ExtractOptions {
+        room: Allowance::at(target).called("the store"),
+        ..ExtractOptions::default()
+    };
+    cache::layer::extract_archive(archive, &mut sink, &options)?;
     sink.finish()?;
     Ok(())
 }

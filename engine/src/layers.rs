@@ -11,7 +11,7 @@ use cache::layer::compress::Compression as Encoding;
 use cache::layer::{
     DiffOptions, DirectorySink, Finished, Flavor, LayerError, LayerSink, Lower, UnpackOptions,
 };
-use cache::{LayerId, NewLayer, Store};
+use cache::{Allowance, LayerId, NewLayer, Store};
 use oci::{Descriptor, DiffId, Platform, media_type};
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
@@ -575,7 +575,8 @@ impl Shelf {
         self.machine.snapshotter(&self.store)?;
         let options = self.machine.directory_options(Lower::none());
         let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
-        let options = UnpackOptions { diff_id, ..UnpackOptions::default() };
+        let room = Allowance::at(self.store.root());
+        let options = UnpackOptions { diff_id, room, ..UnpackOptions::default() };
         let stream = WriteBackReader::new(stream, || self.store.write_back());
         let unpacked = cache::layer::unpack(stream, sink, &options);
         Ok(unpacked.map(|unpacked| (layer, unpacked.finished)))

@@ -45,7 +45,7 @@ mod write_back;
 
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
 pub use cache::{
-    CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Space,
+    Allowance, CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Space,
     sync_if_asked,
 };
 pub use config::Config;

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek as _, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+use engine::Allowance;
 use engine::request::{BuildRequest, ContextSource, DockerfileSource};
 
 use crate::error::UsageError;
@@ -20,8 +22,6 @@ pub enum StandardInput {
 
 /// A Dockerfile larger than this is none.
 const DOCKERFILE_MAX: u64 = 16 << 20;
-/// An archive larger than this does not fit what it is unpacked to, either.
-const ARCHIVE_MAX: u64 = 64 << 30;
 /// Enough to tell a tar archive: one header block.
 const HEAD: usize = 512;
 
@@ -41,7 +41,7 @@ pub fn read(
     let mut head = Vec::with_capacity(HEAD);
     input.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     if kind == StandardInput::Context && is_archive(&head) {
-        let file = spool(&head, input, ARCHIVE_MAX)?;
+        let file = spool(&head, input).context("failed to keep the archive on standard input")?;
         // The engine opens by path; this one is valid as long as the file is open here.
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         request.context = ContextSource::Archive(PathBuf::from(path));
@@ -71,15 +71,26 @@ impl Spool {
     }
 }
 
-fn spool(head: &[u8], rest: impl Read, max: u64) -> anyhow::Result<File> {
+fn spool(head: &[u8], rest: impl Read) -> io::Result<File> {
     let mut file = tempfile::tempfile()?;
     file.write_all(head)?;
-    let copied = io::copy(&mut rest.take(max), &mut file)?;
-    if copied == max {
-        return Err(UsageError::new("the archive on standard input is larger than 64 GiB").into());
-    }
+    io::copy(&mut Fitting { reader: rest, room: Allowance::at(&std::env::temp_dir()) }, &mut file)?;
     file.rewind()?;
     Ok(file)
+}
+
+/// Fails when there is no room for what it has read.
+struct Fitting<R> {
+    reader: R,
+    room: Allowance,
+}
+
+impl<R: Read> Read for Fitting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.room.take_bytes(count as u64)?;
+        Ok(count)
+    }
 }
 
 /// Whether the first bytes are those of a tar archive, or of a compression.

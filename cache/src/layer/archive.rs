@@ -84,6 +84,13 @@ pub(super) struct Member {
     pub(super) sparse: Option<Vec<Segment>>,
 }
 
+impl Member {
+    /// Bytes that its file will have; what is no file has none, whatever it says.
+    pub(super) fn content_size(&self) -> u64 {
+        if matches!(self.type_flag, b'0' | b'7' | b'S') { self.size } else { 0 }
+    }
+}
+
 /// A part of a sparse file that is not a hole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {

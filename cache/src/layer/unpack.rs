@@ -13,6 +13,7 @@ use super::compress::{Format, decompress};
 use super::directory::{DirectoryOptions, DirectorySink, Finished};
 use super::name::{self, Meaning, to_path};
 use super::{Content, Entry, EntryKind, LayerError, LayerSink, Lower, pipe};
+use crate::allowance::Allowance;
 
 mod adopt;
 
@@ -42,6 +43,8 @@ impl Default for Limits {
 pub struct UnpackOptions {
     /// The most it may be.
     pub limits: Limits,
+    /// Where there has to be room for it.
+    pub room: Allowance,
     /// The digest that the bytes as they come must have.
     pub digest: Option<oci::Digest>,
     /// The digest that the uncompressed bytes must have.
@@ -77,7 +80,7 @@ pub fn unpack(
     sink.spare_own_entries();
     let stream = Stream { hash_input: options.digest.is_some(), hash_output: true };
     let read = stream.read(reader, &options.limits, |archive| {
-        each_member(archive, &options.limits, &mut |member, content| {
+        each_member(archive, &options.limits, options.room.clone(), &mut |member, content| {
             layer_member(member, content, &mut sink)
         })
     })?;
@@ -101,6 +104,8 @@ pub fn unpack(
 pub struct ExtractOptions {
     /// The most it may be.
     pub limits: Limits,
+    /// Where there has to be room for it.
+    pub room: Allowance,
     /// Directory that all names are put below, in the form of [`Entry::path`].
     pub prefix: Vec<u8>,
     /// User and group that everything gets instead of the archive's.
@@ -129,7 +134,7 @@ pub fn extract_archive(
 ) -> Result<Extracted, LayerError> {
     let stream = Stream { hash_input: false, hash_output: false };
     let read = stream.read(reader, &options.limits, |archive| {
-        each_member(archive, &options.limits, &mut |member, content| {
+        each_member(archive, &options.limits, options.room.clone(), &mut |member, content| {
             let Some(mut entry) = to_entry(member)? else { return Ok(()) };
             if !options.prefix.is_empty() {
                 entry.path = name::join(&options.prefix, &entry.path);
@@ -205,10 +210,12 @@ fn to_entry(member: Member) -> Result<Option<Entry>, LayerError> {
     }))
 }
 
-/// Calls `take` with each member and its content; says how many there were.
+/// Calls `take` with each member and its content; says how many there were. What `room` has no room for
+/// is not taken.
 fn each_member(
     reader: &mut Metered<'_>,
     limits: &Limits,
+    mut room: Allowance,
     take: &mut dyn FnMut(Member, &mut dyn BufRead) -> Result<(), LayerError>,
 ) -> Result<u64, LayerError> {
     let mut archive = Archive::new(reader);
@@ -218,6 +225,7 @@ fn each_member(
         if entries > limits.entries {
             return Err(LayerError::Limit { what: "entries", limit: limits.entries });
         }
+        room.take_file(member.content_size()).map_err(LayerError::Room)?;
         match member.sparse.take() {
             Some(segments) => {
                 let size = member.size;

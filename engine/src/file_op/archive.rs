@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 
+use cache::Allowance;
 use cache::layer::{DirectoryOptions, DirectorySink, ExtractOptions, Flavor, extract_archive};
 use rustix::fs::{Mode, OFlags};
 
@@ -13,6 +14,8 @@ use super::{FileOpError, Intermediate, Job};
 use crate::stop::Stoppable;
 use crate::tree::{Kind, NodeId, Root, Selector, View, path};
 
+/// What is in an archive is on the disk as it was extracted, as the layer's tree and as the layer's tar.
+const COPIES: u64 = 3;
 /// Bytes of a tar's header.
 const HEADER: usize = 512;
 
@@ -67,7 +70,8 @@ pub(super) fn unpack(
         ..DirectoryOptions::new(Flavor::Plain)
     };
     let mut sink = DirectorySink::new(target, options).map_err(failed)?;
-    let options = ExtractOptions { owner: rules.owner, ..ExtractOptions::default() };
+    let room = Allowance::at(job.scratch).called("the store").for_copies(COPIES);
+    let options = ExtractOptions { owner: rules.owner, room, ..ExtractOptions::default() };
     extract_archive(Stoppable::new(again, &job.is_stopped), &mut sink, &options).map_err(failed)?;
     let finished = sink.finish().map_err(failed)?;
     archive.verify()?;
