@@ -147,9 +147,9 @@ pub enum Content<'a> {
     File(&'a File),
     /// Bytes in memory.
     Bytes(&'a [u8]),
-    /// A file that nobody changes any more and that has this entry's owner, mode, time and
-    /// attributes already: it may become the entry by a hard link instead of a copy.
-    Link {
+    /// A file that nobody needs where it is, that has no other name, and that has this entry's owner,
+    /// mode, time and attributes already: it may become the entry by a rename instead of a copy.
+    Move {
         /// Where `path` starts, [`rustix::fs::CWD`] for an ordinary path.
         directory: BorrowedFd<'a>,
         /// The file; not followed when it is a link.

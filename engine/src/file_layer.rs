@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{BuildError, chain};
 use crate::file_op::{
-    self, Applied, FileOpError, Job, Manifest, Plan, Previous, TarBefore, Target, Written,
+    self, Applied, FileOpError, Job, Manifest, Plan, Previous, Small, TarBefore, Target, Written,
 };
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
@@ -44,7 +44,6 @@ pub(crate) struct FileLayer<'a> {
 /// The tree of a layer that the same operation made before, whole.
 struct Before {
     id: LayerId,
-    directory: PathBuf,
     manifest: Manifest,
 }
 
@@ -101,12 +100,10 @@ impl FileLayer<'_> {
     ) -> Result<(LayerId, Applied), BuildError> {
         let layer = self.store.new_layer().map_err(|e| failed(&e))?;
         let fs = layer.fs();
-        let may_lie_below = self.machine.snapshotter(self.store)? != Snapshotter::Copy;
-        let previous = before.as_ref().map(|before| Previous {
-            path: &before.directory,
-            manifest: &before.manifest,
-            may_lie_below,
-        });
+        let may_lie_over = self.machine.snapshotter(self.store)? != Snapshotter::Copy;
+        let before = before.filter(|_| may_lie_over);
+        let manifest = before.as_ref().map(|before| &before.manifest);
+        let previous = manifest.map(|manifest| Previous { manifest, small: Small::USUAL });
         let options = || self.machine.directory_options(Lower::none());
         let target = Target::Directory { path: &fs, options: &options, previous };
         let applied = self.emit(plan, target).map_err(file_error)?;
@@ -166,7 +163,7 @@ impl Before {
         let id = store.layer(id)?.over.unwrap_or_else(|| id.clone());
         let directory = store.layer(&id)?.directory?;
         let bytes = std::fs::read(manifest_path(&directory)).ok()?;
-        Some(Self { id, directory, manifest: Manifest::from_bytes(&bytes).ok()? })
+        Some(Self { id, manifest: Manifest::from_bytes(&bytes).ok()? })
     }
 }
 

@@ -31,6 +31,7 @@ use llb::{FileActionKind, FileInput, FileOp};
 use crate::tree::{TreeError, View};
 
 pub use archive::is_archive;
+pub use change::Small;
 pub use manifest::{InvalidManifest, Manifest};
 pub use mode::{InvalidMode, SymbolicMode};
 pub use plan::Plan;
@@ -78,14 +79,14 @@ pub enum Target<'a> {
     },
 }
 
-/// The layer that the same operation made last time. What is equal is linked, not copied.
+/// The layer that the same operation made last time. Where little has changed, the new directory may
+/// hold that alone, to be mounted over this one; otherwise it shares nothing with it, since a step
+/// would see that.
 pub struct Previous<'a> {
-    /// Its directory.
-    pub path: &'a Path,
     /// What [`Applied::manifest`] said of it.
     pub manifest: &'a Manifest,
-    /// Where little has changed, the new directory may hold that alone, to be mounted over this one.
-    pub may_lie_below: bool,
+    /// What is always written whole.
+    pub small: Small,
 }
 
 /// What was written.
@@ -99,8 +100,6 @@ pub struct Applied {
     pub bytes: u64,
     /// Files.
     pub files: u64,
-    /// Files that were linked from the previous layer.
-    pub linked: u64,
     /// What was left out, and why.
     pub warnings: Vec<String>,
 }

@@ -564,8 +564,7 @@ impl BuildWorker {
         Ok(layer)
     }
 
-    /// The layers that the same copy made last time, one an output: unchanged files are linked
-    /// from them.
+    /// The layers that the same copy made last time, one an output: what changed may lie over them.
     fn previous(&self, vertex: VertexId) -> Vec<LayerId> {
         let record = self.store.record(&previous_key(&self.definition, vertex));
         record

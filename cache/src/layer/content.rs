@@ -72,7 +72,7 @@ impl Copier {
             Content::Bytes(_) => Err(CopyError::Size),
             Content::Reader(reader) => drain(reader, size, |bytes| (&*to).write_all(bytes)),
             Content::File(from) => self.copy_file(from, size, to),
-            Content::Link { directory, path } => {
+            Content::Move { directory, path } => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let from = openat(directory, path, flags, Mode::empty())
                     .map_err(|errno| CopyError::Read(errno.into()))?;

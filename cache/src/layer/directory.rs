@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, Stat, fchmod, fchown, fsetxattr, fstat, futimens, linkat,
-    makedev, mkdirat, mknodat, openat, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fchown, fsetxattr, fstat, futimens,
+    linkat, makedev, mkdirat, mknodat, openat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid};
@@ -272,10 +272,12 @@ impl DirectorySink {
         size: u64,
         content: Content<'_>,
     ) -> Result<(), CopyError> {
-        if let Content::Link { directory, path } = &content {
-            let linked = self
-                .place(name, |current| linkat(directory, *path, current, name, AtFlags::empty()));
-            if linked.is_ok() {
+        if let Content::Move { directory, path } = &content {
+            let keep = RenameFlags::NOREPLACE;
+            let moved =
+                self.place(name, |current| renameat_with(directory, *path, current, name, keep));
+            // Else it is on another file system, or on one that cannot tell: it is copied.
+            if moved.is_ok() {
                 return Ok(());
             }
         }

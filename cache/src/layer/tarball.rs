@@ -149,7 +149,7 @@ impl<W: Write> TarSink<W> {
                 drained?;
             }
             Content::File(file) => self.file(file, size)?,
-            Content::Link { directory, path } => {
+            Content::Move { directory, path } => {
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = openat(directory, path, flags, Mode::empty()).map_err(unread)?;
                 self.file(&File::from(file), size)?;

@@ -79,7 +79,7 @@ pub(super) fn unpack(
 
     let extracted = crate::tree::view_of_layers(job.host, &[directory.path().into()])?;
     let selection = extracted.select(&Selector::of_bind("/"))?;
-    let from = From::Action(Arc::new(Intermediate { view: extracted, _directory: directory }));
+    let from = From::Archive(Arc::new(Intermediate { view: extracted, _directory: directory }));
     for root in &selection.roots {
         Copying::of_archive(plan, &from, &root.tree, &finished.implied).run(dest.clone())?;
     }

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::Manifest;
 use super::emit::{Item, is_in};
 use super::manifest::Fingerprint;
 use super::plan::{Attributes, Directory, PlanPath, Planned};
+use super::{Manifest, Previous};
 
 /// One in so many names may have changed, else the layer is written as a whole: what lies over
 /// another tree keeps it from being removed, and costs a directory more to look into.
@@ -13,40 +13,61 @@ const SHARE: usize = 8;
 /// Names that one thread compares before it looks for more.
 const CHUNK: usize = 512;
 
-/// How a layer's names compare with those of another.
-pub(super) struct Comparison {
-    /// One an item: the other has the same.
-    pub unchanged: Vec<bool>,
-    /// The other has names that this one lacks.
-    has_lost: bool,
+/// The most that a layer may hold that is written whole, however little has changed: a step sees a
+/// whole tree as it would in an empty store, but that two trees lie over each other shows in the
+/// directories that both have.
+#[derive(Debug, Clone, Copy)]
+pub struct Small {
+    /// Names.
+    pub names: usize,
+    /// Bytes in files.
+    pub bytes: u64,
 }
 
-impl Comparison {
-    /// Compares `items`, whose fingerprints are given, with those of the layer `before`.
-    pub(super) fn new(
-        before: &Manifest,
-        items: &[Item<'_, '_>],
-        fingerprints: &[Option<Fingerprint>],
-    ) -> Self {
-        let mut others = before.names().iter().peekable();
-        let mut has_lost = false;
-        let unchanged = items.iter().zip(fingerprints).map(|(item, fingerprint)| {
-            while others.next_if(|(path, _)| path.is_before(item.path)).is_some() {
-                has_lost = true;
-            }
-            let other = others.next_if(|(path, _)| *path.0 == *item.path);
-            other.is_some_and(|(_, other)| Some(other) == fingerprint.as_ref())
-        });
-        let unchanged = unchanged.collect();
-        has_lost |= others.next().is_some();
-        Self { unchanged, has_lost }
-    }
+impl Small {
+    /// What is written in a fraction of the time that it takes to start a step.
+    pub const USUAL: Self = Self { names: 1024, bytes: 16 << 20 };
 
-    /// Whether what changed can lie over the other layer, and is little.
-    pub(super) fn is_small_addition(&self, items: &[Item<'_, '_>]) -> bool {
-        let changed = self.unchanged.iter().filter(|unchanged| !**unchanged).count();
-        !self.has_lost && changed * SHARE <= items.len() && items.iter().all(is_addition)
+    fn holds(self, items: &[Item<'_, '_>]) -> bool {
+        let bytes: u64 = items.iter().filter_map(|item| Some(item.file()?.size)).sum();
+        items.len() <= self.names && bytes <= self.bytes
     }
+}
+
+/// Those of `items`, whose fingerprints are given, that are to lie over the `previous` layer, and the
+/// directories that lead to them; nothing where the layer is better written whole.
+pub(super) fn little<'p, 'a>(
+    previous: &Previous<'_>,
+    items: &[Item<'p, 'a>],
+    fingerprints: &[Option<Fingerprint>],
+) -> Option<Vec<Item<'p, 'a>>> {
+    if !previous.manifest.is_whole()
+        || previous.small.holds(items)
+        || !items.iter().all(is_addition)
+    {
+        return None;
+    }
+    let unchanged = compare(previous.manifest, items, fingerprints)?;
+    let changed = unchanged.iter().filter(|unchanged| !**unchanged).count();
+    (changed * SHARE <= items.len()).then(|| with_parents(items, &unchanged))
+}
+
+/// Whether the layer `before` has the same, one an item; nothing if it has names that this one lacks.
+fn compare(
+    before: &Manifest,
+    items: &[Item<'_, '_>],
+    fingerprints: &[Option<Fingerprint>],
+) -> Option<Vec<bool>> {
+    let mut others = before.names().iter().peekable();
+    let mut unchanged = Vec::with_capacity(items.len());
+    for (item, fingerprint) in items.iter().zip(fingerprints) {
+        if others.peek().is_some_and(|(path, _)| path.is_before(item.path)) {
+            return None;
+        }
+        let other = others.next_if(|(path, _)| *path.0 == *item.path);
+        unchanged.push(other.is_some_and(|(_, other)| Some(other) == fingerprint.as_ref()));
+    }
+    others.next().is_none().then_some(unchanged)
 }
 
 /// Whether a name can lie over another tree with no mark of overlayfs's, and alone.
@@ -60,22 +81,19 @@ fn is_addition(item: &Item<'_, '_>) -> bool {
 }
 
 /// The `items` that changed, and the directories that lead to them.
-pub(super) fn changed<'p, 'a>(
-    items: Vec<Item<'p, 'a>>,
-    comparison: &Comparison,
-) -> Vec<Item<'p, 'a>> {
+fn with_parents<'p, 'a>(items: &[Item<'p, 'a>], unchanged: &[bool]) -> Vec<Item<'p, 'a>> {
     let mut changed: Vec<Item<'p, 'a>> = Vec::new();
     // Directories on the way to the current name that are not among them yet.
     let mut above: Vec<Item<'p, 'a>> = Vec::new();
-    for (item, unchanged) in items.into_iter().zip(&comparison.unchanged) {
+    for (item, unchanged) in items.iter().zip(unchanged) {
         while above.last().is_some_and(|directory| !is_in(item.path, directory.path)) {
             above.pop();
         }
         if !unchanged {
             changed.append(&mut above);
-            changed.push(item);
+            changed.push(*item);
         } else if matches!(item.planned, Planned::Directory(_)) {
-            above.push(item);
+            above.push(*item);
         }
     }
     changed

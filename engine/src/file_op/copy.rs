@@ -19,6 +19,8 @@ pub(super) enum From<'a> {
     Input(&'a View),
     /// The result of an earlier action.
     Action(Arc<Intermediate>),
+    /// An archive that was extracted for this plan alone.
+    Archive(Arc<Intermediate>),
 }
 
 impl From<'_> {
@@ -26,7 +28,7 @@ impl From<'_> {
         match self {
             Self::Empty => None,
             Self::Input(view) => Some(view),
-            Self::Action(tree) => Some(&tree.view),
+            Self::Action(tree) | Self::Archive(tree) => Some(&tree.view),
         }
     }
 }

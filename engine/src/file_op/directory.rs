@@ -1,7 +1,7 @@
 //! A plan becomes a directory: the tree that later steps mount.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cache::layer::{
@@ -10,7 +10,7 @@ use cache::layer::{
 use rayon::prelude::*;
 use rustix::fs::{Mode, OFlags};
 
-use super::change::{self, Comparison};
+use super::change;
 use super::emit::{IsStopped, Item, entry, items, write};
 use super::plan::{Attributes, Directory, Plan, PlanPath, Planned};
 use super::{Applied, FileOpError, Previous};
@@ -19,7 +19,7 @@ use super::{Applied, FileOpError, Previous};
 const CHUNK: usize = 512;
 
 /// Writes the layer to the directory `target`; as what it changes of the previous layer, where that
-/// may be and is little.
+/// spares much.
 pub(super) fn into_directory(
     plan: &Plan<'_>,
     target: &Path,
@@ -29,26 +29,12 @@ pub(super) fn into_directory(
 ) -> Result<Applied, FileOpError> {
     let (items, warnings) = items(plan)?;
     let fingerprints = change::fingerprints(&items);
-    let compare = |previous: &Previous<'_>| {
-        let comparison = Comparison::new(previous.manifest, &items, &fingerprints);
-        let may_lie_over = previous.may_lie_below && previous.manifest.is_whole();
-        let is_change = may_lie_over && comparison.is_small_addition(&items);
-        (comparison, is_change)
-    };
     let writing = Writing { plan, root: open(target)?, options, is_stopped };
-    let mut applied = match previous.as_ref().map(compare) {
-        Some((comparison, true)) => {
-            let changed = change::changed(items, &comparison);
-            Applied { is_change: true, ..writing.all(&changed, None)? }
-        }
-        compared => {
-            // A previous layer that is gone is no error, only slower.
-            let opened = previous.and_then(|previous| open(previous.path).ok());
-            let reuse = opened.zip(compared).map(|(directory, (comparison, _))| Reuse {
-                directory,
-                unchanged: comparison.unchanged,
-            });
-            let written = writing.all(&items, reuse.as_ref())?;
+    let changed = previous.and_then(|previous| change::little(&previous, &items, &fingerprints));
+    let mut applied = match changed {
+        Some(changed) => Applied { is_change: true, ..writing.all(&changed)? },
+        None => {
+            let written = writing.all(&items)?;
             let left_out = !written.warnings.is_empty();
             let manifest = change::manifest(&items, &fingerprints, left_out);
             Applied { manifest, ..written }
@@ -56,13 +42,6 @@ pub(super) fn into_directory(
     };
     applied.warnings.splice(0..0, warnings);
     Ok(applied)
-}
-
-/// The layer that unchanged files are linked from.
-struct Reuse {
-    directory: OwnedFd,
-    /// One an item.
-    unchanged: Vec<bool>,
 }
 
 /// A directory in the making.
@@ -85,7 +64,7 @@ type Directories<'i, 'p, 'a> = BTreeMap<&'p [u8], &'i Item<'p, 'a>>;
 impl Writing<'_, '_> {
     /// Writes `items`, several threads at a time. Every thread has its own sink, which also gets the
     /// directories that lead to its entries; what depends on all of them comes last.
-    fn all(&self, items: &[Item<'_, '_>], reuse: Option<&Reuse>) -> Result<Applied, FileOpError> {
+    fn all(&self, items: &[Item<'_, '_>]) -> Result<Applied, FileOpError> {
         let directories: Directories<'_, '_, '_> = items
             .iter()
             .filter(|item| matches!(item.planned, Planned::Directory(_)))
@@ -93,15 +72,13 @@ impl Writing<'_, '_> {
             .collect();
         let parts: Vec<Part> = items
             .par_chunks(CHUNK)
-            .enumerate()
-            .map(|(number, chunk)| self.part(chunk, number * CHUNK, &directories, reuse))
+            .map(|chunk| self.part(chunk, &directories))
             .collect::<Result<_, _>>()?;
         let mut applied = Applied::default();
         let mut shared = BTreeSet::new();
         for part in parts {
             applied.bytes += part.applied.bytes;
             applied.files += part.applied.files;
-            applied.linked += part.applied.linked;
             applied.warnings.extend(part.applied.warnings);
             shared.extend(part.shared);
         }
@@ -109,13 +86,11 @@ impl Writing<'_, '_> {
         Ok(applied)
     }
 
-    /// Writes the items of `chunk`, the first of which is number `first`.
+    /// Writes the items of `chunk`.
     fn part(
         &self,
         chunk: &[Item<'_, '_>],
-        first: usize,
         directories: &Directories<'_, '_, '_>,
-        reuse: Option<&Reuse>,
     ) -> Result<Part, FileOpError> {
         let mut sink = self.sink()?;
         let mut part = Part { applied: Applied::default(), shared: BTreeSet::new() };
@@ -131,7 +106,7 @@ impl Writing<'_, '_> {
                 sink.entry(&entry(item), Content::None)?;
             }
         }
-        for (item, number) in chunk.iter().zip(first..) {
+        for item in chunk {
             // Links wait for the files that they name, which another thread may write.
             if item.path.is_empty() || item.first.is_some() {
                 continue;
@@ -139,14 +114,8 @@ impl Writing<'_, '_> {
             if (self.is_stopped)() {
                 return Err(FileOpError::Stopped);
             }
-            let entry = entry(item);
             part.applied.count(item);
-            match reuse.filter(|reuse| item.file().is_some() && reuse.unchanged[number]) {
-                Some(reuse) if link(&entry, &reuse.directory, &mut sink) => {
-                    part.applied.linked += 1;
-                }
-                _ => write(item, &entry, &mut sink)?,
-            }
+            write(item, &entry(item), &mut sink)?;
             if let Planned::Directory(Directory { hides: true, .. }) = item.planned {
                 sink.entry(&Entry::new(item.path, EntryKind::Opaque, 0), Content::None)?;
             }
@@ -204,14 +173,6 @@ impl Writing<'_, '_> {
 fn leading_to(path: &[u8]) -> Vec<&[u8]> {
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     slashes.map(|(at, _)| &path[..at]).collect()
-}
-
-/// Links the file of `entry` from the previous layer. A link that fails is no error: the file may be
-/// gone, have too many names, or be on another file system.
-fn link(entry: &Entry, previous: &OwnedFd, sink: &mut dyn LayerSink) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    let path = Path::new(std::ffi::OsStr::from_bytes(&entry.path));
-    sink.entry(entry, Content::Link { directory: previous.as_fd(), path }).is_ok()
 }
 
 /// An upper directory's own root is what the merged root will be.

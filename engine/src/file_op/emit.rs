@@ -5,7 +5,9 @@
 //! layer written straight into its tar has the digest that its directory would have had.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,6 +43,7 @@ impl Plan<'_> {
 }
 
 /// A name to be written.
+#[derive(Clone, Copy)]
 pub(super) struct Item<'p, 'a> {
     pub path: &'p [u8],
     pub planned: &'p Planned<'a>,
@@ -322,10 +325,13 @@ pub(super) fn write(
         Source::Bytes(bytes) => sink.entry(entry, Content::Bytes(bytes))?,
         Source::Tree { from, tree, node } => {
             let view = from.view().expect("a scanned file has a tree");
-            if let From::Action(_) = from
-                && link_intermediate(file, view, tree, *node, entry, sink)
+            if let From::Archive(_) = from
+                && let Some(directory) = view.descriptor().filter(|_| may_move(file, tree, *node))
             {
-                return Ok(());
+                let mut place = Vec::new();
+                tree.path(*node, &mut place);
+                let path = Path::new(OsStr::from_bytes(&place));
+                return Ok(sink.entry(entry, Content::Move { directory, path })?);
             }
             let opened = view.open_node(tree, *node)?;
             let written = sink.entry(entry, Content::File(&opened.file));
@@ -337,25 +343,10 @@ pub(super) fn write(
     Ok(())
 }
 
-/// A file of a temporary tree has this one name only to move on: it is linked, where nothing about it
-/// is to be changed.
-fn link_intermediate(
-    file: &PlannedFile<'_>,
-    view: &View,
-    tree: &Tree,
-    node: NodeId,
-    entry: &Entry,
-    sink: &mut dyn LayerSink,
-) -> bool {
-    use std::os::unix::ffi::OsStrExt;
-    let Some(directory) = view.descriptor().filter(|_| file.attributes == as_scanned(tree, node))
-    else {
-        return false;
-    };
-    let mut place = Vec::new();
-    tree.path(node, &mut place);
-    let path = Path::new(std::ffi::OsStr::from_bytes(&place));
-    sink.entry(entry, Content::Link { directory, path }).is_ok()
+/// Whether a file that was extracted for this plan can move on as it is. One with several names is
+/// copied: those that stay behind would show.
+fn may_move(file: &PlannedFile<'_>, tree: &Tree, node: NodeId) -> bool {
+    tree.node(node).stat.nlink == 1 && file.attributes == as_scanned(tree, node)
 }
 
 fn as_scanned(tree: &Tree, node: NodeId) -> Attributes {

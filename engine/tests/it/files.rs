@@ -364,7 +364,7 @@ fn read(content: Content<'_>) -> Vec<u8> {
             std::io::Read::read_to_end(reader, &mut bytes).unwrap();
             bytes
         }
-        Content::Link { directory, path } => {
+        Content::Move { directory, path } => {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let fd = rustix::fs::openat(directory, path, flags, Mode::empty()).unwrap();
             read(Content::File(&fs::File::from(fd)))

@@ -58,7 +58,7 @@ fn privileged_a_build_after_an_edit_killed_at_any_time_does_no_harm() {
     if warden() {
         return;
     }
-    let Some(world) = World::with_inputs() else { return };
+    let Some(world) = World::with_many_inputs() else { return };
     let before = world.path("store-before");
     must_succeed(&mut world.build(&before, &world.path("image-before")));
     std::fs::write(world.path("context/tree/7"), "edited\n").unwrap();

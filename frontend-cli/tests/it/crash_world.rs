@@ -82,6 +82,18 @@ impl World {
         Some(world)
     }
 
+    /// As [`World::with_inputs`], and so many names in the tree that an edited one gets a layer over
+    /// the layer before.
+    pub(crate) fn with_many_inputs() -> Option<Self> {
+        let world = Self::with_inputs()?;
+        let more = world.path("context/tree/more");
+        std::fs::create_dir(&more).unwrap();
+        for n in 0..1100 {
+            std::fs::write(more.join(n.to_string()), "").unwrap();
+        }
+        Some(world)
+    }
+
     /// An OCI layout in `base`: busybox and 400 files in one layer.
     pub(crate) fn make_base(&self) {
         let context = self.path("many");

@@ -21,6 +21,7 @@ mod secrets;
 mod sharing;
 mod times;
 mod traces;
+mod warm;
 
 /// Says why a test does nothing here.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]

@@ -38,19 +38,21 @@ fn content_comes_from_anywhere() {
         sink.entry(&file("bytes", size), Content::Bytes(&bytes)).unwrap();
         sink.entry(&file("reader", size), Content::Reader(&mut &bytes[..])).unwrap();
         sink.entry(&file("file", size), Content::File(&File::open(&source).unwrap())).unwrap();
-        let link = Content::Link { directory: CWD, path: &source };
-        sink.entry(&file("link", size), link).unwrap();
+        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
+        let moved = inode(&source);
+        let content = Content::Move { directory: CWD, path: &source };
+        sink.entry(&file("moved", size), content).unwrap();
         sink.finish().unwrap();
-        for name in ["bytes", "reader", "file", "link"] {
+        for name in ["bytes", "reader", "file", "moved"] {
             assert!(fs::read(root.join(name)).unwrap() == bytes, "{name} of {size} bytes");
         }
-        let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        assert_eq!(inode(&root.join("link")), inode(&source));
+        assert_eq!(inode(&root.join("moved")), moved);
+        assert!(!source.exists());
     }
 }
 
 #[test]
-fn a_link_to_another_file_system_is_a_copy() {
+fn what_is_moved_from_another_file_system_is_copied() {
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
         return skip("a second file system");
     };
@@ -60,7 +62,7 @@ fn a_link_to_another_file_system_is_a_copy() {
     let mut sink = sink(root.path(), flavor());
     let mut entry = file("f", 7);
     entry.mode = 0o600;
-    sink.entry(&entry, Content::Link { directory: CWD, path: &path }).unwrap();
+    sink.entry(&entry, Content::Move { directory: CWD, path: &path }).unwrap();
     sink.finish().unwrap();
     expect![[r#"
         f 600 "content"
