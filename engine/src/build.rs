@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Store};
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, AssembledImage, Parts};
 use crate::config::Config;
+use crate::contexts::Contexts;
 use crate::error::{BuildError, StepFailure};
 use crate::event::{Event, Progress};
 use crate::export::Export;
@@ -31,8 +33,11 @@ use crate::sandbox::Sandbox;
 use crate::steps::Steps;
 use crate::worker::{BuildWorker, Outputs, Tree, blocking, shipped, until};
 
-/// How often a build starts anew because the store has lost what it said it had.
+/// How often a build is tried: the store may have lost what it said it had, and people edit while they
+/// build.
 const ATTEMPTS: usize = 5;
+/// How long a file that changes is left alone before the first new attempt; twice as long each time.
+const AT_REST: Duration = Duration::from_millis(100);
 
 /// How an engine is opened.
 #[derive(Debug, Clone, Default)]
@@ -92,6 +97,12 @@ enum Scope {
     Target,
     /// All of the file.
     AllStages,
+}
+
+/// One try at a build.
+struct Attempt {
+    layers: Arc<Layers>,
+    is_last: bool,
 }
 
 /// Everything about the build that is the same for all its steps.
@@ -242,18 +253,30 @@ impl Engine {
         session.steps.add_plan(&definition, &targets);
         self.tell_snapshotter(&session.steps).await?;
         let encodings = session.encodings(&plans);
-        let mut attempts = 1..ATTEMPTS;
+        let mut number = 0;
         let outcome = loop {
+            number += 1;
             let (store, machine) = (self.store.clone(), self.machine.clone());
             let layers = Layers::new(store, machine, session.steps.clone(), encodings.clone());
-            let layers = Arc::new(layers);
-            let outcome = self.attempt(&session, &definition, &plans, &layers, cancel).await;
-            layers.close().await;
-            let again = outcome.is_err() && layers.found_damage() && !cancel.is_cancelled();
-            if !again || attempts.next().is_none() {
+            let attempt = Attempt { layers: Arc::new(layers), is_last: number == ATTEMPTS };
+            let outcome = self.attempt(&session, &definition, &plans, &attempt, cancel).await;
+            attempt.layers.close().await;
+            if attempt.is_last || cancel.is_cancelled() {
                 break outcome;
             }
-            self.tell_store_warnings(&session.steps);
+            match &outcome {
+                Err(BuildError::Changed { path, what }) => {
+                    session.steps.warn(format!(
+                        "`{path}` changed while the build ran ({what}): the steps that take it in \
+                         start again"
+                    ));
+                    until(cancel, rest(number)).await?;
+                }
+                Err(_) if attempt.layers.found_damage() => {
+                    self.tell_store_warnings(&session.steps);
+                }
+                _ => break outcome,
+            }
             session.steps.start_again();
         };
         let outcome = self.flush().await.and(outcome);
@@ -299,11 +322,11 @@ impl Engine {
         session: &Session,
         definition: &Arc<Definition>,
         plans: &[PlatformPlan],
-        layers: &Arc<Layers>,
+        attempt: &Attempt,
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let trees = self.solve(session, definition.clone(), plans, layers, cancel).await?;
-        until(cancel, self.finish(session, plans, trees, layers, cancel)).await
+        let trees = self.solve(session, definition.clone(), plans, attempt, cancel).await?;
+        until(cancel, self.finish(session, plans, trees, &attempt.layers, cancel)).await
     }
 
     /// Runs what must run; gives back each platform's layers.
@@ -312,7 +335,7 @@ impl Engine {
         session: &Session,
         definition: Arc<Definition>,
         plans: &[PlatformPlan],
-        layers: &Arc<Layers>,
+        attempt: &Attempt,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
         let targets: Vec<VertexId> =
@@ -322,12 +345,12 @@ impl Engine {
             shipped: shipped(&definition, &targets),
             store: self.store.clone(),
             machine: self.machine.clone(),
-            layers: layers.clone(),
+            layers: attempt.layers.clone(),
             images: session.images.clone(),
             resolved: Mutex::new(session.resolved.clone()),
             steps: session.steps.clone(),
-            directories: session.input.directories.clone(),
-            views: Mutex::default(),
+            contexts: Contexts::new(session.input.directories.clone()),
+            is_last_attempt: attempt.is_last,
             secrets: session.request.secrets.clone(),
             sandbox: self.sandbox.clone(),
             rules: self.rules.clone(),
@@ -340,9 +363,9 @@ impl Engine {
             solver::drive(worker.clone(), definition, &targets, slots, &session.build_id, cancel)
                 .await;
         if solved.is_err() {
-            worker.abandon_views();
+            worker.contexts.abandon();
         }
-        worker.save_indexes().await;
+        worker.contexts.save_indexes(&session.steps).await;
         let results = solved.map_err(|failure| match failure {
             Some((_, error)) => error,
             None => BuildError::Canceled,
@@ -422,6 +445,12 @@ impl Engine {
         let target = crate::export::target(&self.store, &images)?;
         Ok((images, target))
     }
+}
+
+/// Lets a file that changed come to rest before attempt `number + 1`.
+async fn rest(number: usize) -> Result<(), BuildError> {
+    tokio::time::sleep(AT_REST * (1 << (number - 1))).await;
+    Ok(())
 }
 
 fn built(platform: &Platform, image: &AssembledImage) -> BuiltImage {

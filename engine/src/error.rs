@@ -45,6 +45,14 @@ pub enum BuildError {
         /// How to go on.
         hint: Option<String>,
     },
+    /// A file of a context is another than it was when the build looked at it.
+    #[error("`{path}` changed while it was read ({what}): build again once it is at rest")]
+    Changed {
+        /// Its absolute path in the context.
+        path: String,
+        /// In what it is another.
+        what: &'static str,
+    },
     /// The caller stopped the build.
     #[error("canceled")]
     Canceled,

@@ -17,7 +17,7 @@ use crate::file_op::{
 };
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
-use crate::tree::View;
+use crate::tree::{TreeError, View};
 use crate::worker::now;
 use crate::write_back::WriteBack;
 
@@ -199,7 +199,18 @@ fn failed(error: &dyn std::error::Error) -> BuildError {
 
 /// Errors of copies are the user's: a path that is not there, a name that is in the way.
 pub(crate) fn file_error(error: FileOpError) -> BuildError {
-    BuildError::Input { message: chain(&error), hint: None }
+    match error {
+        FileOpError::Tree(error) => tree_error(error),
+        error => BuildError::Input { message: chain(&error), hint: None },
+    }
+}
+
+/// So are those of trees: a path that is not there, a file that cannot be read.
+pub(crate) fn tree_error(error: TreeError) -> BuildError {
+    match error {
+        TreeError::Changed { path, what } => BuildError::Changed { path, what },
+        error => BuildError::Input { message: chain(&error), hint: None },
+    }
 }
 
 /// An operation that copies what is in the directory `source` of input 0 to the root of an empty

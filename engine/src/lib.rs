@@ -12,6 +12,7 @@ pub mod request;
 mod archive;
 mod assemble;
 mod build;
+mod contexts;
 mod exec_op;
 mod exec_step;
 mod export;

@@ -31,6 +31,8 @@ enum State {
     Waiting,
     Running,
     Ended,
+    /// It has ended in an attempt before, which is not told again.
+    EndedBefore,
 }
 
 impl Steps {
@@ -77,11 +79,13 @@ impl Steps {
     fn advance(&self, vertex: VertexId, to: State) -> Option<StepId> {
         let mut by_vertex = self.by_vertex.lock().expect("no panic while held");
         let (step, state) = by_vertex.get_mut(&vertex)?;
-        if *state == State::Ended || *state == to {
-            return None;
-        }
+        let is_news = match *state {
+            State::Waiting | State::Running => *state != to,
+            State::EndedBefore => to == State::Running,
+            State::Ended => return None,
+        };
         *state = to;
-        Some(*step)
+        is_news.then_some(*step)
     }
 
     pub(crate) fn started(&self, vertex: VertexId) {
@@ -122,10 +126,15 @@ impl Steps {
         }
     }
 
-    /// The build starts anew: what has ended may run again.
+    /// The build starts again: what has ended may run once more.
     pub(crate) fn start_again(&self) {
         let mut by_vertex = self.by_vertex.lock().expect("no panic while held");
-        by_vertex.values_mut().for_each(|(_, state)| *state = State::Waiting);
+        for (_, state) in by_vertex.values_mut() {
+            *state = match *state {
+                State::Waiting | State::Running => State::Waiting,
+                State::Ended | State::EndedBefore => State::EndedBefore,
+            };
+        }
     }
 
     /// The build is over. Steps that ran were stopped; after a success, what never had to run
@@ -135,7 +144,7 @@ impl Steps {
             let by_vertex = self.by_vertex.lock().expect("no panic while held");
             by_vertex.iter().map(|(v, (step, state))| (*v, *step, *state)).collect()
         };
-        open.retain(|(_, _, state)| *state != State::Ended);
+        open.retain(|(_, _, state)| matches!(state, State::Waiting | State::Running));
         open.sort_by_key(|(_, step, _)| *step);
         for (vertex, step, state) in open {
             match state {
@@ -356,6 +365,9 @@ mod tests {
             (&["start"], false, "added1 started1 canceled1"),
             (&["fail"], false, "added1 failed1"),
             (&["cached", "again", "start", "done"], true, "added1 cached1 started1 done1"),
+            (&["start", "done", "again", "cached"], true, "added1 started1 done1"),
+            (&["start", "done", "again", "again"], true, "added1 started1 done1"),
+            (&["start", "again", "start", "done"], true, "added1 started1 started1 done1"),
         ] {
             assert_eq!(told(happens, success), expected, "{happens:?}");
         }

@@ -7,6 +7,7 @@
 //!
 //! Read [`View`], then `scan` (walking), `select` (which files), `digest` (the key), `read` (contents).
 
+mod agree;
 mod digest;
 mod filter;
 pub mod glob;
@@ -47,6 +48,8 @@ pub struct View {
     /// Layer directories below the view, bottom first; empty for a context.
     layers: Vec<PathBuf>,
     selections: Mutex<HashMap<Selector, Once>>,
+    /// Trees of a context that were hashed.
+    hashed: Mutex<Vec<Arc<Tree>>>,
     /// No file was looked at before.
     started: SystemTime,
     /// Nobody waits any more for what is being read.
@@ -188,8 +191,8 @@ fn open_directory(dir: &Path) -> Result<OwnedFd, TreeError> {
 impl View {
     fn new(root: Option<OwnedFd>, rules: Rules, layers: Vec<PathBuf>) -> Self {
         let started = SystemTime::now();
-        let selections = Mutex::default();
-        Self { root, rules, layers, selections, started, abandoned: AtomicBool::new(false) }
+        let (selections, hashed) = (Mutex::default(), Mutex::default());
+        Self { root, rules, layers, selections, hashed, started, abandoned: AtomicBool::new(false) }
     }
 
     /// The directories of the layers below, bottom first; none for a context.

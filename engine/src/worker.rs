@@ -1,7 +1,6 @@
 //! What the solver asks of the engine: identify, look up, digest, run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -15,9 +14,10 @@ use parser::lower::ImageRequest;
 use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::{BuildError, StepFailure, chain};
+use crate::contexts::Contexts;
+use crate::error::{BuildError, StepFailure};
 use crate::exec_step::bind_digest;
-use crate::file_layer::{FileLayer, file_error};
+use crate::file_layer::{FileLayer, file_error, tree_error};
 use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
 use crate::layers::{Layers, Writing};
@@ -64,9 +64,9 @@ pub(crate) struct BuildWorker {
     /// Images that lowering has resolved, by what their vertices say.
     pub(crate) resolved: Mutex<HashMap<ImageRequest, Arc<ResolvedImage>>>,
     pub(crate) steps: Arc<Steps>,
-    /// Local contexts by name.
-    pub(crate) directories: BTreeMap<String, PathBuf>,
-    pub(crate) views: Mutex<HashMap<VertexId, Arc<View>>>,
+    pub(crate) contexts: Contexts,
+    /// A file that changes under the build ends it: it was tried often enough.
+    pub(crate) is_last_attempt: bool,
     pub(crate) secrets: Vec<Secret>,
     pub(crate) sandbox: Arc<crate::sandbox::Sandbox>,
     /// What the store keeps to.
@@ -113,9 +113,9 @@ impl Worker for BuildWorker {
     async fn execute(&self, run: Executed<'_, Outputs>) -> Result<Outputs, BuildError> {
         let vertex = run.vertex;
         let claim = self.claim(run.key, &run.cancel).await?;
-        // Another process may have done it since it was looked up. A result with a salt is another
-        // one than dependents have been told of.
-        let done = self.record(run.key).filter(|done| run.salt.is_empty() && salt(done).is_empty());
+        // Another process may have done it since it was looked up, or this build before it started
+        // again. A result with another salt is another one than dependents have been told of.
+        let done = self.record(run.key).filter(|done| salt(done) == run.salt);
         if let Some(record) = done {
             return Ok(self.use_record(vertex, record).result);
         }
@@ -132,6 +132,10 @@ impl Worker for BuildWorker {
             }
             Err(error) => Err(self.failed(vertex, error)),
         }
+    }
+
+    fn is_passing(&self, error: &BuildError) -> bool {
+        matches!(error, BuildError::Changed { .. })
     }
 }
 
@@ -166,7 +170,7 @@ impl BuildWorker {
         };
         match source {
             SourceOp::Local(local) => {
-                let view = self.context(vertex, local).await?;
+                let view = self.contexts.view(&self.store, vertex, local).await?;
                 self.steps.cached_source(vertex);
                 Ok(Source { key: None, result: Some([Tree::Context(view)].into()) })
             }
@@ -198,55 +202,6 @@ impl BuildWorker {
         let salt = salt(&record).to_owned();
         let outputs = record.outputs.into_iter().map(|layers| Tree::Layers(layers.into()));
         Found { key: CacheKey(record.key), salt, result: outputs.collect() }
-    }
-
-    /// The view of a local context; one a vertex.
-    async fn context(
-        &self,
-        vertex: VertexId,
-        local: &llb::LocalSource,
-    ) -> Result<Arc<View>, BuildError> {
-        if let Some(view) = self.views.lock().expect("no panic while held").get(&vertex) {
-            return Ok(view.clone());
-        }
-        let directory = self.directories.get(&local.name).cloned().ok_or_else(|| {
-            BuildError::refused(format!("no local context is called `{}`", local.name))
-        })?;
-        let (patterns, store) = (local.exclude_patterns.clone(), self.store.clone());
-        let view = blocking(move || {
-            let index = cache::StatIndex::load(&store, &directory);
-            tree::view_of_context(&directory, patterns, Some(index)).map_err(tree_error)
-        })
-        .await?;
-        let view = Arc::new(view);
-        self.views.lock().expect("no panic while held").insert(vertex, view.clone());
-        Ok(view)
-    }
-
-    /// Ends what still reads contexts: the process would wait for it at its end.
-    pub(crate) fn abandon_views(&self) {
-        self.views.lock().expect("no panic while held").values().for_each(|view| view.abandon());
-    }
-
-    /// Writes back what was learnt of the contexts' files.
-    pub(crate) async fn save_indexes(&self) {
-        let views: Vec<Arc<View>> = {
-            let views = self.views.lock().expect("no panic while held");
-            views.values().filter(|view| view.index_has_news()).cloned().collect()
-        };
-        if views.is_empty() {
-            return;
-        }
-        let steps = self.steps.clone();
-        let saved = blocking(move || {
-            for view in views {
-                if let Err(error) = view.save_index() {
-                    steps.warn(format!("the next build reads the context anew: {}", chain(&error)));
-                }
-            }
-            Ok(())
-        });
-        saved.await.expect("warnings only");
     }
 
     /// The image a source names, resolved at most once a build.
@@ -589,6 +544,14 @@ impl BuildWorker {
 
     /// A step failed: tells so, and where it stands.
     fn failed(&self, vertex: VertexId, error: BuildError) -> BuildError {
+        let error = match error {
+            // It is about to be tried again.
+            BuildError::Changed { .. } if !self.is_last_attempt => return error,
+            BuildError::Changed { .. } => {
+                BuildError::Input { message: error.to_string(), hint: None }
+            }
+            error => error,
+        };
         let error = self.step_error(vertex, error);
         // What failed because of the store is about to be tried again.
         if !matches!(error, BuildError::Canceled) && !self.layers.found_damage() {
@@ -702,11 +665,6 @@ fn previous_key(definition: &Definition, vertex: VertexId) -> Digest {
     let mut encoder = Encoder::new("previous layer");
     llb::encode::encode_op(&mut encoder, &definition.vertex(vertex).op);
     encoder.finish()
-}
-
-/// Errors of trees are the user's: a path that is not there, a file that cannot be read.
-fn tree_error(error: TreeError) -> BuildError {
-    BuildError::Input { message: chain(&error), hint: None }
 }
 
 /// Enters a blocking room.

@@ -57,6 +57,7 @@ pub fn build_error(error: &BuildError, columns: usize) -> String {
         BuildError::Input { message: text, hint }
         | BuildError::Refused { message: text, hint }
         | BuildError::System { message: text, hint } => message(text, hint.as_deref()),
+        error @ BuildError::Changed { .. } => message(&error.to_string(), None),
         BuildError::Canceled => message("canceled", None),
     }
 }

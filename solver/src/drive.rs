@@ -84,6 +84,10 @@ pub trait Worker: Send + Sync + 'static {
         &self,
         run: Executed<'_, Self::Result>,
     ) -> impl Future<Output = Result<Self::Result, Self::Error>> + Send;
+
+    /// Whether the caller solves again after `error`. Then what runs is not stopped: its results are
+    /// found the next time.
+    fn is_passing(&self, error: &Self::Error) -> bool;
 }
 
 /// What came of a task: `None` if the build ended before it.
@@ -94,9 +98,11 @@ type Tasks<R, E> = FuturesUnordered<BoxFuture<'static, Answer<R, E>>>;
 
 /// Solves `definition` for `targets` and gives back their results, in order. Processes take a slot
 /// each. The first failure (its vertex and error) cancels everything else; `cancel` does, too: what
-/// was being looked up is left as it is, what was being run is waited for and has to end soon.
+/// was being looked up is left as it is, what was being run is waited for and has to end soon. After a
+/// failure that [passes](Worker::is_passing) nothing new begins, and what runs is waited for.
 ///
-/// Errors: the first failure; `None` when the caller cancelled before anything failed.
+/// Errors: the first failure, if need be the first that does not pass; `None` when the caller
+/// cancelled before anything failed.
 pub async fn drive<W: Worker>(
     worker: Arc<W>,
     definition: Arc<Definition>,
@@ -105,17 +111,17 @@ pub async fn drive<W: Worker>(
     fresh_salt: &str,
     cancel: &CancellationToken,
 ) -> Result<Vec<W::Result>, Option<(VertexId, W::Error)>> {
-    let stop = cancel.child_token();
+    let ends = Ends::new(cancel);
     let mut scheduler = Scheduler::new(definition.clone(), targets, fresh_salt);
     let mut results: HashMap<VertexId, W::Result> = HashMap::new();
     let mut tasks: Tasks<W::Result, W::Error> = FuturesUnordered::new();
     let mut failure = None;
     loop {
-        while let Some(request) = if stop.is_cancelled() { None } else { scheduler.poll() } {
-            match start(&worker, &definition, &slots, &stop, &results, request, &mut tasks) {
+        while let Some(request) = if ends.idle.is_cancelled() { None } else { scheduler.poll() } {
+            match start(&worker, &definition, &slots, &ends, &results, request, &mut tasks) {
                 Ok(Some((event, result))) => take(&mut scheduler, &mut results, event, result),
                 Ok(None) => {}
-                Err(error) => fail(&mut failure, &stop, error),
+                Err(error) => fail(&*worker, &mut failure, &ends, error),
             }
         }
         if tasks.is_empty() {
@@ -124,10 +130,10 @@ pub async fn drive<W: Worker>(
         tokio::select! {
             Some(answer) = tasks.next() => match answer {
                 Some(Ok((event, result))) => take(&mut scheduler, &mut results, event, result),
-                Some(Err(error)) => fail(&mut failure, &stop, error),
+                Some(Err(error)) => fail(&*worker, &mut failure, &ends, error),
                 None => {}
             },
-            () = stop.cancelled(), if !stop.is_cancelled() => {}
+            () = ends.running.cancelled(), if !ends.running.is_cancelled() => {}
         }
     }
     if let Some(error) = failure {
@@ -157,12 +163,36 @@ fn take<R>(
     scheduler.handle(event);
 }
 
-fn fail<E>(failure: &mut Option<(VertexId, E)>, stop: &CancellationToken, error: (VertexId, E)) {
+/// What ends early.
+struct Ends {
+    /// What runs.
+    running: CancellationToken,
+    /// What does not run yet; with what runs at the latest.
+    idle: CancellationToken,
+}
+
+impl Ends {
+    fn new(cancel: &CancellationToken) -> Self {
+        let running = cancel.child_token();
+        Self { idle: running.child_token(), running }
+    }
+}
+
+fn fail<W: Worker>(
+    worker: &W,
+    failure: &mut Option<(VertexId, W::Error)>,
+    ends: &Ends,
+    error: (VertexId, W::Error),
+) {
     // What fails after the stop failed because of it.
-    if failure.is_none() && !stop.is_cancelled() {
+    if ends.running.is_cancelled() {
+        return;
+    }
+    let passes = worker.is_passing(&error.1);
+    if failure.is_none() || !passes {
         *failure = Some(error);
     }
-    stop.cancel();
+    if passes { &ends.idle } else { &ends.running }.cancel();
 }
 
 /// Starts what a request asks for; look-ups are answered at once.
@@ -171,7 +201,7 @@ fn start<W: Worker>(
     worker: &Arc<W>,
     definition: &Arc<Definition>,
     slots: &Arc<Slots>,
-    stop: &CancellationToken,
+    ends: &Ends,
     results: &HashMap<VertexId, W::Result>,
     request: Request,
     tasks: &mut Tasks<W::Result, W::Error>,
@@ -188,9 +218,9 @@ fn start<W: Worker>(
             }));
         }
         Request::Identify(vertex) => {
-            let stop = stop.clone();
+            let idle = ends.idle.clone();
             tasks.push(Box::pin(async move {
-                let source = stop.run_until_cancelled(worker.identify(vertex)).await?;
+                let source = idle.run_until_cancelled(worker.identify(vertex)).await?;
                 Some(source.map_err(|e| (vertex, e)).map(|source| {
                     let available = source.result.is_some();
                     (Event::Identified { vertex, key: source.key, available }, source.result)
@@ -200,10 +230,10 @@ fn start<W: Worker>(
         Request::Content(vertex, reads) => {
             let inputs =
                 definition.inputs(vertex).iter().map(|i| results.get(&i.vertex).cloned()).collect();
-            let stop = stop.clone();
+            let idle = ends.idle.clone();
             tasks.push(Box::pin(async move {
                 let digests =
-                    stop.run_until_cancelled(worker.content(vertex, reads, inputs)).await?;
+                    idle.run_until_cancelled(worker.content(vertex, reads, inputs)).await?;
                 Some(digests.map_err(|e| (vertex, e)).map(|d| (Event::Content(vertex, d), None)))
             }));
         }
@@ -211,14 +241,14 @@ fn start<W: Worker>(
             let inputs: Vec<W::Result> =
                 definition.inputs(vertex).iter().map(|i| results[&i.vertex].clone()).collect();
             let is_process = matches!(definition.vertex(vertex).op, Op::Exec(_));
-            let (slots, cancel) = (slots.clone(), stop.clone());
+            let (slots, idle, cancel) = (slots.clone(), ends.idle.clone(), ends.running.clone());
             tasks.push(Box::pin(async move {
                 let _slot = match is_process {
-                    true => Some(cancel.run_until_cancelled(slots.acquire()).await?),
+                    true => Some(idle.run_until_cancelled(slots.acquire()).await?),
                     false => None,
                 };
                 // The slot may have come because the steps that had it were stopped.
-                if cancel.is_cancelled() {
+                if idle.is_cancelled() {
                     return None;
                 }
                 let run = Executed {

@@ -2,8 +2,9 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use cache::layer::Time;
@@ -43,6 +44,26 @@ impl Opened {
             .map_err(|errno| TreeError::file("stat", &self.path, errno))?;
         change(&self.stat, &now, self.context).map_or(Ok(()), |what| Err(changed(&self.path, what)))
     }
+
+    /// Whether the file is in all that counts what `node` was when it was hashed. It is compared with
+    /// what it is now from here on.
+    fn holds_the_same(&mut self, node: &Node) -> Result<bool, TreeError> {
+        let fail = |errno| TreeError::file("read", &self.path, errno);
+        let now = Stat::of(&self.file).map_err(fail)?;
+        let is_alike =
+            (now.kind, now.mode, now.size) == (Kind::File, node.stat.mode, node.stat.size);
+        // Which names are one file counts, too.
+        let is_linked_so = node.stat.nlink == 1 || now.ino == node.stat.ino;
+        let Some(known) = node.content.get().filter(|_| is_alike && is_linked_so) else {
+            return Ok(false);
+        };
+        let read = digest_of(&self.file, now.size);
+        let digest = read.map_err(|error| fail(errno_of(&error)))?;
+        let xattrs = file_xattrs(&self.file).map_err(fail)?;
+        (&self.file).rewind().map_err(|error| fail(errno_of(&error)))?;
+        self.stat = now;
+        Ok(digest == known.digest && xattrs == known.xattrs.as_deref().cloned().unwrap_or_default())
+    }
 }
 
 /// So many files are hashed sooner by one thread than others wake up.
@@ -51,11 +72,12 @@ const FEW: usize = 64;
 impl View {
     /// Hashes the content of every file of `tree` that is taken in and not known yet. A file that the
     /// index knows with the same device, number, size and times is not opened.
-    pub fn hash(&self, tree: &Tree) -> Result<(), TreeError> {
+    pub fn hash(&self, tree: &Arc<Tree>) -> Result<(), TreeError> {
         // Several steps that take in the same files wait for the first instead of reading them, too.
         let mut hashed = super::lock(&tree.hashed);
         if !*hashed {
             self.hash_all(tree)?;
+            self.agree(tree)?;
             *hashed = true;
         }
         Ok(())
@@ -88,7 +110,8 @@ impl View {
         if self.abandoned.load(Ordering::Relaxed) {
             return Err(TreeError::Abandoned);
         }
-        let opened = self.open_scanned(path, &node.stat)?;
+        let opened = self.open_as_scanned(path, &node.stat)?;
+        opened.verify()?;
         let digest = digest_of(&opened.file, node.stat.size)
             .map_err(|error| TreeError::file("read", path, errno_of(&error)))?;
         // The file's attributes change its ctime, so the check below covers them, too. A layer's
@@ -109,22 +132,31 @@ impl View {
         Ok(FileContent { digest, xattrs })
     }
 
-    /// Opens the regular file at `id` for copying.
+    /// Opens the regular file at `id` for copying. One that was saved again or touched since it was
+    /// scanned is as good if it holds the same.
     pub fn open_node(&self, tree: &Tree, id: NodeId) -> Result<Opened, TreeError> {
         let mut path = Vec::new();
         tree.path(id, &mut path);
-        self.open_scanned(&path, &tree.node(id).stat)
+        let node = tree.node(id);
+        let mut opened = self.open_as_scanned(&path, &node.stat)?;
+        match opened.verify() {
+            Err(TreeError::Changed { .. })
+                if self.is_context() && opened.holds_the_same(node)? =>
+            {
+                opened.verify()?;
+            }
+            verified => verified?,
+        }
+        Ok(opened)
     }
 
-    fn open_scanned(&self, path: &[u8], stat: &Stat) -> Result<Opened, TreeError> {
+    fn open_as_scanned(&self, path: &[u8], stat: &Stat) -> Result<Opened, TreeError> {
         let fail = |errno| match errno {
             Errno::NOENT | Errno::LOOP | Errno::NOTDIR => changed(path, "it is gone"),
             errno => TreeError::file("open", path, errno),
         };
         let file = self.open_file(path).map_err(fail)?;
-        let opened = Opened { file, stat: *stat, context: self.is_context(), path: path.to_vec() };
-        opened.verify()?;
-        Ok(opened)
+        Ok(Opened { file, stat: *stat, context: self.is_context(), path: path.to_vec() })
     }
 
     /// Reads the regular file at `path` (which leads through no link), at most `limit` bytes.
@@ -198,13 +230,12 @@ fn parse_owner(value: &[u8]) -> Option<(u32, u32)> {
     Some((uid.parse().ok()?, gid.parse().ok()?))
 }
 
-fn changed(path: &[u8], what: &'static str) -> TreeError {
+pub(super) fn changed(path: &[u8], what: &'static str) -> TreeError {
     TreeError::Changed { path: super::path::show(path), what }
 }
 
-/// In what a file is not the one that was scanned. A layer's files are never written to, but hard
-/// links made from them move their ctime and nlink. A name more or less moves those of a context's
-/// file as well, and nothing else about it.
+/// In what a file is not the one that was scanned. A name more or less moves its ctime and nlink, and
+/// nothing else about it; those of a layer's file do not count.
 fn change(then: &Stat, now: &Stat, context: bool) -> Option<&'static str> {
     let moved = (then.kind, then.ino) != (now.kind, now.ino) || context && then.dev != now.dev;
     let linked = !context || then.nlink != now.nlink && then.mode == now.mode;

@@ -100,6 +100,11 @@ impl Tree {
         (0..self.nodes.len() as u32).map(NodeId).filter(|id| self.node(*id).shown)
     }
 
+    /// Where the root is in the view.
+    pub(super) fn source(&self) -> &[u8] {
+        &self.source
+    }
+
     pub(super) fn nodes(&self) -> &[Node] {
         &self.nodes
     }

@@ -1,7 +1,7 @@
 //! Reading trees: what an ignore file hides, what may not be followed, and what a digest is made of.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -119,9 +119,12 @@ fn special_files_never_make_a_build_wait() {
 #[test]
 fn a_file_that_changes_after_it_was_hashed_stops_the_step() {
     type Change = fn(&Path);
-    let changes: [(&str, Change); 6] = [
+    let changes: [(&str, Change); 7] = [
         ("its size", |path| fs::write(path, "longer than before").unwrap()),
         ("its modification time", |path| fs::write(path, "B").unwrap()),
+        ("its metadata", |path| {
+            fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
+        }),
         ("its metadata", |path| {
             fs::write(path, "B").unwrap();
             settle(path.parent().unwrap());
@@ -148,6 +151,69 @@ fn a_file_that_changes_after_it_was_hashed_stops_the_step() {
         assert_eq!(text, expected);
         // Asked again, the view still tells of the files that it has seen.
         assert_eq!(input_digest(&op, 1, &trees.context).unwrap().unwrap(), digest);
+    }
+}
+
+#[test]
+fn a_file_that_is_touched_or_saved_again_is_the_same() {
+    type Change = fn(&Path);
+    let changes: [Change; 4] = [
+        |path| fs::write(path, "A").unwrap(),
+        |path| fs::File::open(path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap(),
+        // As most editors save.
+        |path| {
+            fs::write(path.with_file_name("new"), "A").unwrap();
+            fs::rename(path.with_file_name("new"), path).unwrap();
+        },
+        |path| fs::set_permissions(path, fs::metadata(path).unwrap().permissions()).unwrap(),
+    ];
+    for change in changes {
+        let trees = Trees::new("d/f=A\nd/g=G", "");
+        let op = copy_op("COPY d /o");
+        input_digest(&op, 1, &trees.context).unwrap().unwrap();
+        let expected = trees.tar(&op);
+        change(&trees.path("context/d/f"));
+        assert!(trees.tar(&op) == expected);
+    }
+}
+
+#[test]
+fn steps_that_take_in_the_same_file_take_in_the_same_content() {
+    type Change = fn(&Path);
+    let same: &[(&str, Change)] = &[
+        ("nothing", |_| {}),
+        ("touched", |d| fs::write(d.join("s/f"), "A").unwrap()),
+        ("another file", |d| fs::write(d.join("x"), "other").unwrap()),
+        ("a new file", |d| fs::write(d.join("s/new"), "new").unwrap()),
+    ];
+    let other: &[(&str, Change)] = &[
+        ("content", |d| fs::write(d.join("s/f"), "B").unwrap()),
+        ("mode", |d| {
+            fs::set_permissions(d.join("s/f"), Permissions::from_mode(0o600)).unwrap();
+        }),
+        ("kind", |d| {
+            fs::remove_file(d.join("s/f")).unwrap();
+            fs::create_dir(d.join("s/f")).unwrap();
+        }),
+    ];
+    let lines = ["COPY . /o", "COPY d/s /o", "COPY d/s/f /o", "COPY --exclude=x d /o"];
+    for (first, second) in lines.iter().flat_map(|a| lines.map(|b| (a, b))).filter(|(a, b)| *a != b)
+    {
+        for (what, change, is_same) in
+            same.iter().map(|(w, c)| (w, c, true)).chain(other.iter().map(|(w, c)| (w, c, false)))
+        {
+            let trees = Trees::new("d/s/f=A\nd/g=G\nd/x=X", "");
+            input_digest(&copy_op(first), 1, &trees.context).unwrap().unwrap();
+            change(&trees.path("context/d"));
+            let digest = input_digest(&copy_op(second), 1, &trees.context);
+            let what = format!("{first}, {what}, {second}: {digest:?}");
+            match digest {
+                Ok(_) => assert!(is_same, "{what}"),
+                Err(error) => {
+                    assert!(!is_same && chain_of(&error).contains("its content"), "{what}");
+                }
+            }
+        }
     }
 }
 

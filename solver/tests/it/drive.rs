@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::graph::{Graph, graph};
 
-/// Runs everything; `fail…` fails, `hang…` ends only when cancelled, `silent…` is never identified.
+/// Runs everything; `fail…` fails, `pass…` fails with what passes, `hang…` ends only when cancelled,
+/// `long…` takes a while, `silent…` is never identified.
 struct Script {
     definition: Arc<Definition>,
     log: Mutex<Vec<String>>,
@@ -55,7 +56,12 @@ impl Worker for Script {
 
     async fn execute(&self, run: Executed<'_, String>) -> Result<String, String> {
         let name = self.name(run.vertex);
-        if name.starts_with("fail") {
+        if name.starts_with("long") {
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        if name.contains("fail") || name.starts_with("pass") {
             // Whatever may run beside it has begun by then.
             tokio::task::yield_now().await;
             return Err(format!("{name} failed"));
@@ -67,6 +73,10 @@ impl Worker for Script {
         }
         self.log.lock().unwrap().push(format!("{name}({})", run.inputs.join(",")));
         Ok(name)
+    }
+
+    fn is_passing(&self, error: &String) -> bool {
+        error.starts_with("pass")
     }
 }
 
@@ -103,6 +113,25 @@ async fn a_failure_stops_the_others_and_is_the_one_reported() {
     let (result, log) = solve(&graph, "join", &CancellationToken::new()).await;
     assert_eq!(result, Err(Some("fail failed".to_owned())));
     assert_eq!(log, ["hang stopped"]);
+}
+
+#[tokio::test]
+async fn a_failure_that_passes_lets_what_runs_end_and_nothing_begin() {
+    for (text, expected, ran) in [
+        ("a\n long: a\n pass: a\n next: long\n join: next pass", "pass failed", &["long(a)"][..]),
+        // One that stays counts more, whichever is first.
+        ("a\n pass: a\n longfail: a\n join: pass longfail", "longfail failed", &[]),
+        (
+            "a\n pass: a\n hang: a\n fail: a\n join: pass hang fail",
+            "fail failed",
+            &["hang stopped"],
+        ),
+    ] {
+        let graph = graph(text);
+        let (result, log) = solve(&graph, "join", &CancellationToken::new()).await;
+        assert_eq!(result, Err(Some(expected.to_owned())));
+        assert_eq!(log, ran);
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,84 @@
+//! The client's directories that a build reads.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use cache::Store;
+use llb::{LocalSource, VertexId};
+
+use crate::error::{BuildError, chain};
+use crate::file_layer::tree_error;
+use crate::steps::Steps;
+use crate::tree::{self, View};
+use crate::worker::blocking;
+
+/// Contexts as one attempt at a build sees them: each file as it was when it was first looked at.
+pub(crate) struct Contexts {
+    /// By name.
+    directories: BTreeMap<String, PathBuf>,
+    views: Mutex<HashMap<VertexId, Arc<View>>>,
+}
+
+impl Contexts {
+    /// Of these directories, by name.
+    pub(crate) fn new(directories: BTreeMap<String, PathBuf>) -> Self {
+        Self { directories, views: Mutex::default() }
+    }
+
+    /// The directory of the context `name`.
+    pub(crate) fn directory(&self, name: &str) -> Option<&Path> {
+        self.directories.get(name).map(PathBuf::as_path)
+    }
+
+    /// The view of a local context; one a vertex.
+    pub(crate) async fn view(
+        &self,
+        store: &Store,
+        vertex: VertexId,
+        local: &LocalSource,
+    ) -> Result<Arc<View>, BuildError> {
+        if let Some(view) = self.views.lock().expect("no panic while held").get(&vertex) {
+            return Ok(view.clone());
+        }
+        let directory = self.directories.get(&local.name).cloned().ok_or_else(|| {
+            BuildError::refused(format!("no local context is called `{}`", local.name))
+        })?;
+        let (patterns, store) = (local.exclude_patterns.clone(), store.clone());
+        let view = blocking(move || {
+            let index = cache::StatIndex::load(&store, &directory);
+            tree::view_of_context(&directory, patterns, Some(index)).map_err(tree_error)
+        })
+        .await?;
+        let view = Arc::new(view);
+        self.views.lock().expect("no panic while held").insert(vertex, view.clone());
+        Ok(view)
+    }
+
+    /// Ends what still reads contexts: the process would wait for it at its end.
+    pub(crate) fn abandon(&self) {
+        self.views.lock().expect("no panic while held").values().for_each(|view| view.abandon());
+    }
+
+    /// Writes back what was learnt of the contexts' files.
+    pub(crate) async fn save_indexes(&self, steps: &Arc<Steps>) {
+        let views: Vec<Arc<View>> = {
+            let views = self.views.lock().expect("no panic while held");
+            views.values().filter(|view| view.index_has_news()).cloned().collect()
+        };
+        if views.is_empty() {
+            return;
+        }
+        let steps = steps.clone();
+        let saved = blocking(move || {
+            for view in views {
+                if let Err(error) = view.save_index() {
+                    steps
+                        .warn(format!("the next build reads the context again: {}", chain(&error)));
+                }
+            }
+            Ok(())
+        });
+        saved.await.expect("warnings only");
+    }
+}
