@@ -65,6 +65,7 @@ fn filled(root: &std::path::Path) -> Store {
             name: format!("step {n}"),
             created: 0,
             duration: 0,
+            warnings: Vec::new(),
             notes: Default::default(),
         });
     }

@@ -29,6 +29,10 @@ pub struct Record {
     pub created: i64,
     /// How long it took, in milliseconds.
     pub duration: u64,
+    /// What the user was told about the result, to be told again whenever it is used. A record that was
+    /// looked up has here what its layers say, too, the first time in a session.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What else the caller wants to find with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
@@ -62,9 +66,10 @@ impl Store {
     /// The record of the step with this canonical key, if all its layers and blobs are there.
     pub fn record(&self, key: &Digest) -> Option<Record> {
         let row = self.get(Kind::Record, key.as_str().as_bytes())?;
-        let record = Record::parse(&row)?;
+        let mut record = Record::parse(&row)?;
+        let warnings = &mut record.warnings;
         let is_whole = record.key == *key
-            && record.outputs.iter().flatten().all(|layer| self.is_present(layer))
+            && record.outputs.iter().flatten().all(|layer| self.see(layer, warnings))
             && record.blobs.iter().all(|blob| self.has_blob(blob));
         if !is_whole {
             return None;
@@ -131,16 +136,16 @@ impl Store {
         self.put(Kind::Setting, name.as_bytes(), value.as_bytes().to_vec());
     }
 
-    /// Whether a layer can be used. What this session has once seen it keeps.
-    fn is_present(&self, layer: &LayerId) -> bool {
+    /// Whether a layer can be used. What this session has once seen it keeps. The layer's `warnings` are
+    /// added the first time.
+    fn see(&self, layer: &LayerId, warnings: &mut Vec<String>) -> bool {
         if self.inner.seen().contains(layer) {
             return true;
         }
-        let present = self.layer(layer).is_some();
-        if present {
-            self.inner.seen().insert(layer.clone());
-        }
-        present
+        let Some(found) = self.layer(layer) else { return false };
+        warnings.extend(found.warnings);
+        self.inner.seen().insert(layer.clone());
+        true
     }
 }
 

@@ -45,6 +45,8 @@ pub struct LayerInfo {
     pub gives_tar: bool,
     /// The layer as blobs, compressed or not. A blob may have to be fetched first.
     pub blobs: Vec<Descriptor>,
+    /// What of its tree could not be written to its tar.
+    pub warnings: Vec<String>,
 }
 
 /// How a layer was compressed: what the bytes of the result depend on besides its content.
@@ -80,6 +82,9 @@ pub(crate) struct LayerRow {
     /// Room that the tree takes on disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<u64>,
+    /// See [`LayerInfo::warnings`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) warnings: Option<Vec<String>>,
 }
 
 /// A tree in two directories, of which the lower is another layer's whole tree.
@@ -141,9 +146,10 @@ impl Store {
         if directory.is_none() && blobs.is_empty() {
             return None;
         }
-        let LayerRow { delta, diff_id, tar_size, gives_tar, .. } = row;
+        let LayerRow { delta, diff_id, tar_size, gives_tar, warnings, .. } = row;
         let over = delta.filter(|_| directory.is_some()).map(|delta| delta.over);
-        Some(LayerInfo { id: id.clone(), directory, over, diff_id, tar_size, gives_tar, blobs })
+        let (id, warnings) = (id.clone(), warnings.unwrap_or_default());
+        Some(LayerInfo { id, directory, over, diff_id, tar_size, gives_tar, blobs, warnings })
     }
 
     /// The layer whose tar has this digest, if one is there.
@@ -192,6 +198,11 @@ impl Store {
         if self.layer_of_diff_id(diff_id).is_none() {
             self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
         }
+    }
+
+    /// Notes what of a layer's tree could not be written to its tar.
+    pub fn set_warnings(&self, id: &LayerId, warnings: Vec<String>) {
+        self.put_layer(id, LayerRow { warnings: Some(warnings), ..LayerRow::default() });
     }
 
     /// Notes that the layer with this `diff_id` is also to be had as a blob.
@@ -403,6 +414,7 @@ impl LayerRow {
             gives_tar: self.gives_tar || other.gives_tar,
             stamp: self.stamp.or(other.stamp),
             bytes: self.bytes.or(other.bytes),
+            warnings: self.warnings.or(other.warnings),
         }
     }
 

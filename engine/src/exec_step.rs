@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cache::LayerId;
 use llb::encode::Encoder;
@@ -134,10 +134,11 @@ impl BuildWorker {
             let mut encoder = Encoder::new("context snapshot");
             encoder.text(digest.expect("the input is only read").as_str());
             let key = encoder.finish();
-            let known = store.record(&key).and_then(|r| r.outputs.into_iter().next());
-            if let Some(known) = known {
-                return Ok(known.into());
+            if let Some(known) = store.record(&key) {
+                known.warnings.iter().for_each(|warning| steps.warn(warning.as_str()));
+                return Ok(known.outputs.concat().into());
             }
+            let warnings = Mutex::default();
             let layer = FileLayer {
                 machine: &machine,
                 store: &store,
@@ -148,10 +149,17 @@ impl BuildWorker {
                 previous: None,
                 time: now(),
                 encodings: &[],
-                warn: &|warning| steps.warn(warning),
+                warn: &|warning| {
+                    steps.warn(warning.as_str());
+                    let mut told: MutexGuard<'_, Vec<String>> =
+                        warnings.lock().expect("no panic while held");
+                    told.push(warning);
+                },
             };
             let layer = layer.write_directory()?;
-            store.put_record(&record(key, vec![vec![layer.clone()]]));
+            let warnings = warnings.into_inner().expect("no panic while held");
+            let record = record(key, vec![vec![layer.clone()]]);
+            store.put_record(&cache::Record { warnings, ..record });
             Ok([layer].into())
         })
         .await

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use cache::layer::compress::Compression as Encoding;
 use cache::layer::{
     DiffOptions, DirectorySink, Finished, Flavor, LayerError, LayerSink, Lower, UnpackOptions,
+    Warning,
 };
 use cache::{Allowance, LayerId, NewLayer, Store};
 use oci::{Descriptor, DiffId, Platform, media_type};
@@ -44,11 +45,12 @@ type Early = JoinHandle<Option<(NewLayer, Finished)>>;
 /// How many layers are unpacked while they arrive, the largest ones of an image. Each holds memory,
 /// and threads that wait for the network.
 const EARLY_MAX: usize = 4;
+/// More warnings about one layer than this are counted.
+const TOLD_MAX: usize = 20;
 
 /// The layers of one build.
 pub(crate) struct Layers {
     shelf: Shelf,
-    steps: Arc<Steps>,
     /// Held while layers are turned into directories.
     unpacking: tokio::sync::Mutex<()>,
     /// Layers whose trees are what they were, or not.
@@ -67,6 +69,7 @@ pub(crate) struct Layers {
 #[derive(Clone)]
 struct Shelf {
     store: Store,
+    steps: Arc<Steps>,
     machine: Arc<Machine>,
     /// Trees that were found: asked for by every step that stands on them.
     trees: Arc<Mutex<HashMap<LayerId, LayerTree>>>,
@@ -123,6 +126,7 @@ impl Layers {
         Self {
             shelf: Shelf {
                 store,
+                steps,
                 machine,
                 trees: Arc::default(),
                 roots: Arc::default(),
@@ -130,7 +134,6 @@ impl Layers {
                 stop,
                 encodings,
             },
-            steps,
             unpacking: tokio::sync::Mutex::default(),
             intact: Mutex::default(),
             early: Arc::default(),
@@ -260,8 +263,8 @@ impl Layers {
         });
         let unpacked: HashMap<_, _> =
             futures_util::future::try_join_all(unpacked).await?.into_iter().collect();
-        let (shelf, steps, all) = (self.shelf.clone(), self.steps.clone(), layers.to_vec());
-        blocking(move || shelf.place(&steps, &all, unpacked)).await?;
+        let (shelf, all) = (self.shelf.clone(), layers.to_vec());
+        blocking(move || shelf.place(&all, unpacked)).await?;
         self.shelf.known_directories(layers)?.ok_or_else(|| self.shelf.lost(&layers[0]))
     }
 
@@ -497,7 +500,8 @@ impl Shelf {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
             cache::layer::diff_and_stamp(tree, &options, &mut sink)
         };
-        let (kept, (_, stamp)) = tar.write(fill, |e: LayerError| failed(&e))?;
+        let (kept, (warnings, stamp)) = tar.write(fill, |e: LayerError| failed(&e))?;
+        self.tell(id, &warnings);
         if let Some(stamp) = stamp.filter(|_| is_whole) {
             self.store.set_stamp(id, stamp);
         }
@@ -509,6 +513,19 @@ impl Shelf {
         self.store.set_diff_id_of_tree(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())
+    }
+
+    /// Tells what of a layer's tree is not in its tar: now, and whenever the layer is used.
+    fn tell(&self, id: &LayerId, warnings: &[Warning]) {
+        if warnings.is_empty() {
+            return;
+        }
+        let mut told: Vec<_> = warnings.iter().take(TOLD_MAX).map(ToString::to_string).collect();
+        if warnings.len() > told.len() {
+            told.push(Warning::More(warnings.len() - told.len()).to_string());
+        }
+        told.iter().for_each(|warning| self.steps.warn(warning.as_str()));
+        self.store.set_warnings(id, told);
     }
 
     /// The layers below, for telling what a layer really changes: all of them, or it would be another
@@ -592,14 +609,13 @@ impl Shelf {
     /// is taken from there.
     fn place(
         &self,
-        steps: &Steps,
         layers: &[LayerId],
         mut unpacked: HashMap<LayerId, (NewLayer, Finished)>,
     ) -> Result<(), BuildError> {
         let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
         for (number, id) in layers.iter().enumerate() {
             let Some((layer, finished)) = unpacked.remove(id) else { continue };
-            finished.warnings.iter().for_each(|warning| steps.warn(warning.to_string()));
+            finished.warnings.iter().for_each(|warning| self.steps.warn(warning.to_string()));
             if !finished.implied.is_empty() || !finished.dangling.is_empty() {
                 let below = self.lower(&layers[..number], self.machine.flavor())?;
                 let root = File::open(layer.fs()).map_err(|e| failed(&e))?;

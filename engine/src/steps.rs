@@ -24,6 +24,8 @@ pub(crate) struct Steps {
     progress: Arc<dyn Progress>,
     next: AtomicU32,
     by_vertex: Mutex<HashMap<VertexId, (StepId, State)>>,
+    /// What was said of results in the making.
+    warnings: Mutex<HashMap<VertexId, Vec<String>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,7 +39,8 @@ enum State {
 
 impl Steps {
     pub(crate) fn new(progress: Arc<dyn Progress>) -> Self {
-        Self { progress, next: AtomicU32::new(1), by_vertex: Mutex::default() }
+        let (by_vertex, warnings) = (Mutex::default(), Mutex::default());
+        Self { progress, next: AtomicU32::new(1), by_vertex, warnings }
     }
 
     /// Announces the steps of the plan.
@@ -69,6 +72,18 @@ impl Steps {
 
     pub(crate) fn warn(&self, message: impl Into<String>) {
         self.event(Event::Warning { message: message.into() });
+    }
+
+    /// A warning that belongs to the vertex's result: whoever uses it is told, too.
+    pub(crate) fn warn_of(&self, vertex: VertexId, message: String) {
+        self.warn(message.as_str());
+        let mut warnings = self.warnings.lock().expect("no panic while held");
+        warnings.entry(vertex).or_default().push(message);
+    }
+
+    /// What was said of the vertex's result since it was last asked.
+    pub(crate) fn take_warnings(&self, vertex: VertexId) -> Vec<String> {
+        self.warnings.lock().expect("no panic while held").remove(&vertex).unwrap_or_default()
     }
 
     pub(crate) fn id(&self, vertex: VertexId) -> StepId {
@@ -128,6 +143,7 @@ impl Steps {
 
     /// The build starts again: what has ended may run once more.
     pub(crate) fn start_again(&self) {
+        self.warnings.lock().expect("no panic while held").clear();
         let mut by_vertex = self.by_vertex.lock().expect("no panic while held");
         for (_, state) in by_vertex.values_mut() {
             *state = match *state {

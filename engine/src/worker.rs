@@ -198,6 +198,7 @@ impl BuildWorker {
 
     fn use_record(&self, vertex: VertexId, record: Record) -> Found<Outputs> {
         self.layers.made(&record);
+        record.warnings.iter().for_each(|warning| self.steps.warn(warning.as_str()));
         self.steps.cached(vertex);
         let salt = salt(&record).to_owned();
         let outputs = record.outputs.into_iter().map(|layers| Tree::Layers(layers.into()));
@@ -256,6 +257,7 @@ impl BuildWorker {
         made.name = self.definition.vertex(run.vertex).metadata.name.clone();
         made.duration = start.elapsed().as_millis() as u64;
         made.inputs = self.record_inputs(run.vertex);
+        made.warnings = self.steps.take_warnings(run.vertex);
         self.layers.made(&made);
         self.store.put_record(&made);
         if let Some(alias) = run.alias {
@@ -479,8 +481,9 @@ impl BuildWorker {
             let written = match mounted {
                 true => self.write_mounted(run, making, &base).await?,
                 false => {
-                    let (steps, stop) = (self.steps.clone(), run.cancel.clone());
-                    let warn = move |warning| steps.warn(warning);
+                    let (steps, vertex) = (self.steps.clone(), run.vertex);
+                    let (warn, stop) =
+                        (move |warning| steps.warn_of(vertex, warning), run.cancel.clone());
                     blocking(move || making.layer(&stop, &warn).write_tar()).await?
                 }
             };
@@ -503,10 +506,10 @@ impl BuildWorker {
     ) -> Result<LayerId, BuildError> {
         let is_shipped = self.shipped.contains(&run.vertex);
         let tar_stop = is_shipped.then(|| self.layers.stop().clone());
-        let (steps, stop) = (self.steps.clone(), run.cancel.clone());
+        let (steps, vertex, stop) = (self.steps.clone(), run.vertex, run.cancel.clone());
         let (told, layer) = tokio::sync::oneshot::channel();
         let writing = tokio::task::spawn_blocking(move || {
-            let warn = |warning| steps.warn(warning);
+            let warn = |warning| steps.warn_of(vertex, warning);
             // When the build was cancelled nobody listens, and nobody waits for the tar.
             let made = |id: &LayerId| drop(told.send(id.clone()));
             making.layer(&stop, &warn).write_both(tar_stop.as_ref(), made)
@@ -632,6 +635,7 @@ pub(crate) fn record(key: Digest, outputs: Vec<Vec<LayerId>>) -> Record {
         name: String::new(),
         created: now().seconds,
         duration: 0,
+        warnings: Vec::new(),
         notes: BTreeMap::new(),
     }
 }

@@ -33,6 +33,7 @@ pub(crate) fn record(name: &str, layers: &[LayerId]) -> Record {
         name: name.to_owned(),
         created: 1,
         duration: 1,
+        warnings: Vec::new(),
         notes: Default::default(),
     }
 }

@@ -12,6 +12,7 @@ mod examples;
 mod failures;
 mod inputs;
 mod interrupts;
+mod left_out;
 mod mistakes;
 mod outcome;
 mod outputs;

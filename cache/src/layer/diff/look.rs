@@ -79,15 +79,16 @@ fn look_at_name(options: &DiffOptions, name: Name, held: &mut u64) -> Result<See
         return seen(path, Change::Warning(warning));
     }
     let found = find(options, &place, &path)?;
+    let is_below = found.is_some() || options.lower.is_none();
+    let gone = || if is_below { Change::Whiteout } else { Change::Nothing };
     if options.flavor.is_whiteout(&stat) {
-        let is_said = found.is_some() || options.lower.is_none();
-        return seen(path, if is_said { Change::Whiteout } else { Change::Nothing });
+        return seen(path, gone());
     }
     let leaf = name::split(&path).1;
     let kind = read::kind(directory.as_fd(), leaf, &stat).map_err(LayerError::at("read", &path))?;
     match kind {
-        // No archive has sockets.
-        None => seen(path, Change::Nothing),
+        // No archive has sockets, but what one has replaced is gone.
+        None => seen(path, gone()),
         // Overlayfs's mark in a tree that has others, or none.
         Some(EntryKind::Whiteout) => {
             let warning = Warning::WhiteoutDevice(to_path(&path));

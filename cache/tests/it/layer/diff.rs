@@ -57,6 +57,8 @@ fn check(layers: &[&str], script: &str, expect: Expect) {
         unpack_to(&root, &archive(layer)).unwrap();
         lower.insert(0, root);
     }
+    // For scripts to copy.
+    let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
     run_in_overlay(place.path(), &lower, script);
 
     let roots = lower.iter().map(|root| open(root).into()).collect();
@@ -373,6 +375,19 @@ fn privileged_capabilities_count() {
 }
 
 #[test]
+fn privileged_what_a_socket_replaces_is_deleted() {
+    check(
+        &[BASE],
+        "rm etc/a; rm -r usr; for name in etc/a usr new; do cp -a ../socket $name; done",
+        expect![[r#"
+        etc/ 755
+        etc/a deleted
+        usr deleted
+    "#]],
+    );
+}
+
+#[test]
 fn privileged_names_that_would_delete_are_left_out() {
     check(
         &[BASE],
@@ -389,7 +404,7 @@ fn without_layers_below_the_tree_is_written_as_it_stands() {
     let root = tempfile::tempdir().unwrap();
     let text = "dir a\nfile a/.wh..wh..opq\nfile a/.wh.b\ndir e\nfile e/f";
     unpack_to(root.path(), &archive(text)).unwrap();
-    // No archive can have a socket.
+    // No archive can have a socket, but one hides what is below.
     let _socket = std::os::unix::net::UnixListener::bind(root.path().join("socket")).unwrap();
     let options = DiffOptions { flavor: flavor(), lower: None, all_xattrs: false };
     let mut notes = Notes::default();
@@ -400,6 +415,7 @@ fn without_layers_below_the_tree_is_written_as_it_stands() {
         a/b deleted
         e/ 755
         e/f 644 0 bytes
+        socket deleted
     "#]]
     .assert_eq(&notes.0);
 }
