@@ -1,7 +1,9 @@
 //! Cache keys.
 
+use std::borrow::Cow;
+
 use llb::encode::{Encoder, encode_op};
-use llb::{FileInput, MountKind, Op};
+use llb::{FileActionKind, FileInput, MountKind, Op};
 use oci::Digest;
 
 /// Names a step's result. Equal keys mean equal inputs and an equal op.
@@ -44,7 +46,7 @@ pub enum ContentInput {
 /// Key over an op and, for each input, what is taken in.
 pub fn content_key(op: &Op, inputs: &[ContentInput]) -> CacheKey {
     let mut encoder = Encoder::new("content");
-    encode_op(&mut encoder, op);
+    encode_op(&mut encoder, &without_sources(op, inputs));
     encoder.list(inputs, |e, input| match input {
         ContentInput::Content(digest) => {
             e.tag(1).text(digest.as_str());
@@ -54,6 +56,25 @@ pub fn content_key(op: &Op, inputs: &[ContentInput]) -> CacheKey {
         }
     });
     CacheKey(encoder.finish())
+}
+
+/// The op without the paths and patterns that choose what it copies from inputs whose content is known:
+/// that says all of it, names at the destination too.
+fn without_sources<'a>(op: &'a Op, inputs: &[ContentInput]) -> Cow<'a, Op> {
+    let Op::File(file) = op else { return Cow::Borrowed(op) };
+    let mut file = file.clone();
+    for action in &mut file.actions {
+        if let (FileActionKind::Copy(copy), Some(FileInput::Input(input))) =
+            (&mut action.kind, action.secondary)
+            && matches!(inputs.get(input), Some(ContentInput::Content(_)))
+        {
+            copy.src.clear();
+            copy.include_patterns.clear();
+            copy.exclude_patterns.clear();
+            (copy.allow_wildcard, copy.follow_symlink) = (false, false);
+        }
+    }
+    Cow::Owned(Op::File(file))
 }
 
 /// For each of an op's inputs: does the op only read files from it, so that their content says all?
