@@ -253,6 +253,12 @@ impl View {
         matches!(self.rules, Rules::Context(_))
     }
 
+    /// Whether what `stat` describes is in no tree that a step makes. A context's socket is copied as an
+    /// empty file, as BuildKit sends it.
+    fn leaves_out(&self, stat: &Stat) -> bool {
+        stat.is_whiteout() || stat.kind == Kind::Socket && !self.is_context()
+    }
+
     fn ignored(&self) -> Option<&Filter> {
         match &self.rules {
             Rules::Context(context) => context.ignored.as_ref(),

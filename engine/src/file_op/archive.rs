@@ -51,7 +51,8 @@ pub(super) fn unpack(
         return Ok(false);
     }
     let dest = plan.resolve(dest)?;
-    super::edit::make_directories(plan, &dest, &rules.made_directory(0o755))?;
+    let made = rules.made_directory(0o755);
+    super::edit::make_directories(plan, &dest, &made, rules.owner)?;
     let mut place = Vec::new();
     root.tree.path(NodeId::ROOT, &mut place);
     let failed = |source| FileOpError::Extract { path: path::show(&place), source };

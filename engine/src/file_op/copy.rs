@@ -162,7 +162,7 @@ fn copy_root<'a>(
 ) -> Result<(), FileOpError> {
     let parents = rules.parents();
     let directory = plan.resolve(&dest.directory)?;
-    make_directories(plan, &directory, &parents)?;
+    make_directories(plan, &directory, &parents, rules.owner)?;
     let mut target = plan.resolve(&dest.clean)?;
     let found = plan.kind(&target)?;
     let node = root.tree.node(NodeId::ROOT);
@@ -180,7 +180,7 @@ fn copy_root<'a>(
         Some((parent, _)) => parent,
         None => b"",
     };
-    make_directories(plan, directory, &parents)?;
+    make_directories(plan, directory, &parents, rules.owner)?;
     let implied = &BTreeSet::new();
     let links = HashMap::new();
     Copying { plan, from, tree: &root.tree, rules, links, archive: false, implied }.run(target)
@@ -388,7 +388,13 @@ impl<'p, 'a, 's> Copying<'p, 'a, 's> {
                 let (major, minor) = stat.rdev;
                 Planned::Device { attributes, kind: stat.kind, major, minor }
             }
-            Kind::Directory | Kind::Socket => {
+            Kind::Socket => Planned::File(Arc::new(PlannedFile {
+                attributes,
+                size: 0,
+                source: Source::Bytes(Vec::new()),
+                digest: Some(blake3::hash(b"").into()),
+            })),
+            Kind::Directory => {
                 let mut place = Vec::new();
                 self.tree.path(id, &mut place);
                 return Err(TreeError::file("copy", &place, Errno::OPNOTSUPP).into());

@@ -12,6 +12,8 @@ use crate::tree::{Kind, TreeError, path};
 
 type Owner = Option<(u32, u32)>;
 
+const SET_GROUP_ID: u32 = 0o2000;
+
 pub(super) fn mkfile(
     plan: &mut Plan<'_>,
     op: &MkfileOp,
@@ -54,13 +56,13 @@ pub(super) fn mkdir(
     let place = plan.resolve(op.path.as_bytes())?;
     let attributes = new_attributes(op.mode & 0o777, owner, op.timestamp.map_or(time, as_time));
     if op.make_parents {
-        return make_directories(plan, &place, &attributes);
+        return make_directories(plan, &place, &attributes, owner);
     }
     if plan.kind(&place)?.is_some() {
         return Ok(());
     }
     parent_exists(plan, "mkdir", &place)?;
-    plan.make_directory(&place, attributes)
+    make_directory(plan, &place, attributes, owner)
 }
 
 pub(super) fn symlink(
@@ -102,11 +104,13 @@ fn remove(plan: &mut Plan<'_>, named: &[u8], allow_not_found: bool) -> Result<()
     plan.remove(&place)
 }
 
-/// Makes the directory at `place` and those above it that are missing, all alike.
+/// Makes the directory at `place` and those above it that are missing, all alike but for what a
+/// set-group-id directory hands down. `owner` is who was asked for.
 pub(super) fn make_directories(
     plan: &mut Plan<'_>,
     place: &[u8],
     attributes: &Attributes,
+    owner: Owner,
 ) -> Result<(), FileOpError> {
     if plan.kind(place)? == Some(Kind::Directory) {
         return Ok(());
@@ -116,11 +120,31 @@ pub(super) fn make_directories(
         path::push(&mut at, name);
         match plan.kind(&at)? {
             Some(Kind::Directory) => {}
-            None => plan.make_directory(&at, attributes.clone())?,
+            None => make_directory(plan, &at, attributes.clone(), owner)?,
             Some(_) => return Err(TreeError::file("mkdir", &at, Errno::NOTDIR).into()),
         }
     }
     Ok(())
+}
+
+/// Makes a directory as the kernel would: one below a set-group-id directory has that bit, too, and its
+/// group unless an owner was asked for.
+fn make_directory(
+    plan: &mut Plan<'_>,
+    place: &[u8],
+    mut attributes: Attributes,
+    owner: Owner,
+) -> Result<(), FileOpError> {
+    let parent = path::split(place).map_or(&b""[..], |(parent, _)| parent);
+    let above = match plan.get(parent).is_some() || plan.lower.is_some() {
+        true => Some(existing(plan, parent)?),
+        false => None,
+    };
+    if let Some(above) = above.filter(|above| above.mode & SET_GROUP_ID != 0) {
+        attributes.mode |= SET_GROUP_ID;
+        attributes.gid = owner.map_or(above.gid, |(_, gid)| gid);
+    }
+    plan.make_directory(place, attributes)
 }
 
 fn parent_exists(plan: &Plan<'_>, call: &'static str, place: &[u8]) -> Result<(), FileOpError> {

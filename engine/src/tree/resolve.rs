@@ -99,7 +99,7 @@ impl View {
             Err(errno) => return Err(TreeError::file("lstat", path, errno)),
         };
         let stat = Stat::of(&fd).map_err(|errno| TreeError::file("lstat", path, errno))?;
-        if stat.kind == Kind::Socket || stat.is_whiteout() {
+        if self.leaves_out(&stat) {
             return Ok(None);
         }
         if !self.shows(path, stat.kind)? {

@@ -332,7 +332,8 @@ impl Scan<'_> {
         };
         let is_directory = stat.kind == Kind::Directory;
         // A device 0:0 deletes names in a layer; it is no file that one could hold.
-        if stat.kind == Kind::Socket || stat.is_whiteout() || verdict.hidden && !is_directory {
+        let is_left_out = self.view.leaves_out(&stat) || verdict.hidden && !is_directory;
+        if is_left_out {
             return Ok(None);
         }
         let extra = self.extra(fd, name, &mut stat, path)?;

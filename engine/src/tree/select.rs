@@ -181,10 +181,11 @@ pub fn matching(
     if base.kind.is_none() {
         return Err(TreeError::file("lstat", &base.path, Errno::NOENT));
     }
-    let mut found = Vec::new();
-    if base.kind == Some(Kind::Directory) {
-        descend(tree, &base.path, &names[fixed..], &mut found)?;
+    if base.kind != Some(Kind::Directory) && fixed < names.len() {
+        return Err(TreeError::file("lstat", pattern, Errno::NOTDIR));
     }
+    let mut found = Vec::new();
+    descend(tree, &base.path, &names[fixed..], &mut found)?;
     Ok(found)
 }
 

@@ -25,7 +25,7 @@ pub enum Kind {
     CharDevice,
     /// A block device.
     BlockDevice,
-    /// A socket. No tree that a step makes holds one.
+    /// A socket. No layer that is read holds one.
     Socket,
 }
 

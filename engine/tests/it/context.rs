@@ -109,7 +109,11 @@ fn special_files_never_make_a_build_wait() {
     let trees = Trees::new("d/fifo|\nd/f=1", "");
     let _socket = std::os::unix::net::UnixListener::bind(trees.path("context/d/socket")).unwrap();
     settle(&trees.path("context"));
-    assert_eq!(outcome(&trees, &copy_op("COPY d /o")), "o/\no/f=1\no/fifo|\n");
+    // A socket has no content: it is copied as an empty file.
+    let mode = Permissions::from_mode(0o644);
+    fs::set_permissions(trees.path("context/d/socket"), mode).unwrap();
+    assert_eq!(outcome(&trees, &copy_op("COPY d /o")), "o/\no/f=1\no/fifo|\no/socket=\n");
+    assert_eq!(outcome(&trees, &copy_op("COPY d/socket /o")), "o=\n");
     // A FIFO as an archive or as the image's user database.
     let trees = Trees::new("fifo|\nf=1", "etc/passwd|");
     assert_eq!(outcome(&trees, &copy_op("ADD fifo /o")), "o|\n");

@@ -69,6 +69,7 @@ fn sources_go_where_buildkit_puts_them() {
         ("COPY l/* /x/", "x/; x/c.txt=C; x/d.txt=D"),
         ("COPY l* /x/", "x/; x/c.txt=C; x/lf=A; x/sub/; x/sub/d.txt=D"),
         ("COPY *.none /x/", ""),
+        ("COPY a.txt/* /x/", "error: lstat /a.txt/*: not a directory"),
         ("COPY --strict *.none /x/", "error: *.none not found"),
         ("COPY a.txt *.none /x/", "x/; x/a.txt=A"),
         ("COPY [ /x/", "error: syntax error in pattern: `/[`"),
@@ -142,6 +143,17 @@ fn what_is_at_the_destination_is_merged_followed_or_in_the_way() {
             "app/old=O",
             "COPY --directory d /app",
             "app/; app/d/; app/d/g=G; app/d/sub/; app/d/sub/h=H",
+        ),
+        // What is made below a set-group-id directory is of its group, and hands it down.
+        (
+            "app/ !2755 @3:4",
+            "COPY f /app/x/y/",
+            "app/ !2755 @3:4; app/x/ !2755 @0:4; app/x/y/ !2755 @0:4; app/x/y/f=new",
+        ),
+        (
+            "app/ !2755 @3:4",
+            "COPY --chown=9 f /app/x/",
+            "app/ !2755 @3:4; app/x/ !2755 @9:9; app/x/f=new @9:9",
         ),
         // Files are replaced; the same file is left out.
         ("app/g=old", "COPY d /app", "app/; app/g=G; app/sub/; app/sub/h=H"),

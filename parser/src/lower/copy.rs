@@ -403,17 +403,18 @@ pub(super) fn unpack_action(src: &str, dest: &str) -> CopyOp {
     CopyOp { attempt_unpack: true, ..plain_copy(src, dest) }
 }
 
-/// `user`, `user:group`, each a name or a number. Names are looked up in input `lookup`.
+/// `user`, `user:group`, `:group`, each a name or a number. Names are looked up in input `lookup`; a
+/// number that no id can be counts as one. Without a user it is root, without a group the user's own.
 pub(super) fn parse_owner(text: &str, lookup: Option<usize>) -> Owner {
-    let parse = |text: &str| match text.parse() {
-        _ if text == "root" => OwnerId::Id(0),
-        Ok(number) => OwnerId::Id(number),
-        Err(_) => OwnerId::Name { name: text.to_owned(), input: lookup },
+    let name = |text: &str| OwnerId::Name { name: text.to_owned(), input: lookup };
+    let parse = |text: &str| match text.parse::<i32>().map(u32::try_from) {
+        _ if matches!(text, "root" | "") => OwnerId::Id(0),
+        Ok(Ok(number)) => OwnerId::Id(number),
+        _ => name(text),
     };
-    match text.split_once(':') {
-        None => Owner { user: Some(parse(text)), group: None },
-        Some((user, group)) => Owner { user: Some(parse(user)), group: Some(parse(group)) },
-    }
+    let (user, group) = text.split_once(':').unwrap_or((text, ""));
+    let group = (!group.is_empty()).then(|| parse(group));
+    Owner { user: Some(parse(user)), group }
 }
 
 /// The absolute path of a source. With `--parents`, a pivot (`/./`) stays in it.
@@ -456,6 +457,13 @@ mod tests {
             ("root:wheel", Owner { user: id(0), group: name("wheel") }),
             ("me:0", Owner { user: name("me"), group: id(0) }),
             ("-1", Owner { user: name("-1"), group: None }),
+            (":7", Owner { user: id(0), group: id(7) }),
+            (":wheel", Owner { user: id(0), group: name("wheel") }),
+            ("7:", Owner { user: id(7), group: None }),
+            ("2147483647", Owner { user: id(2_147_483_647), group: None }),
+            // These are found to be no ids where names are looked up.
+            ("2147483648", Owner { user: name("2147483648"), group: None }),
+            ("0:4294967295", Owner { user: id(0), group: name("4294967295") }),
         ];
         for (text, want) in cases {
             assert_eq!(parse_owner(text, Some(0)), want, "{text}");
