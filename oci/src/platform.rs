@@ -78,12 +78,15 @@ impl FromStr for Platform {
             !matches!(s, "" | "." | "..")
                 && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
-        let parts: Vec<&str> = text.split('/').collect();
-        if !parts.iter().all(|p| is_name(p)) {
+        let mut parts: Vec<&str> = text.split('/').collect();
+        let (os, details) = split_details(parts[0]).ok_or_else(invalid)?;
+        parts[0] = os;
+        let are_names = parts.iter().chain(&details).all(|part| is_name(part));
+        if !are_names || !details.is_empty() && parts.len() == 1 {
             return Err(invalid());
         }
         let host = Self::host();
-        match parts.as_slice() {
+        let platform = match parts.as_slice() {
             ["local"] => Ok(host),
             [one] => {
                 let known_os = ["linux", "windows", "darwin", "macos", "freebsd"]
@@ -97,7 +100,21 @@ impl FromStr for Platform {
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
             _ => Err(invalid()),
-        }
+        };
+        let mut details = details.into_iter().map(str::to_owned);
+        Ok(Self {
+            os_version: details.next().unwrap_or_default(),
+            os_features: details.collect(),
+            ..platform?
+        })
+    }
+}
+
+/// `windows(10.0.20348.1006+feature)`: the system, and its version and features, where they are named.
+fn split_details(os: &str) -> Option<(&str, Vec<&str>)> {
+    match os.split_once('(') {
+        None => Some((os, Vec::new())),
+        Some((os, details)) => Some((os, details.strip_suffix(')')?.split('+').collect())),
     }
 }
 

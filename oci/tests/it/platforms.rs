@@ -25,8 +25,42 @@ fn platforms_are_read_into_their_normal_form() {
 }
 
 #[test]
+fn a_system_may_name_its_version_and_features() {
+    for (text, os, version, features) in [
+        ("windows(10.0.20348.1006)/amd64", "windows", "10.0.20348.1006", &[][..]),
+        ("windows(10.0.1+win32k+x)/arm64/v8", "windows", "10.0.1", &["win32k", "x"]),
+        ("Linux(1)/amd64", "linux", "1", &[]),
+    ] {
+        let platform: Platform = text.parse().unwrap();
+        let found = (platform.os.as_str(), platform.os_version.as_str());
+        assert_eq!(
+            (found, platform.os_features),
+            ((os, version), features.iter().map(ToString::to_string).collect()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn texts_that_name_no_platform_are_refused() {
-    for text in ["", "/", "linux/", "/amd64", "linux/amd64/v1/x", "linux/am d64", "linux/../x"] {
+    for text in [
+        "",
+        "/",
+        "linux/",
+        "/amd64",
+        "linux/amd64/v1/x",
+        "linux/am d64",
+        "linux/../x",
+        "windows(/amd64",
+        "windows()/amd64",
+        "windows(1/amd64",
+        "windows(1)",
+        "windows(1)x/amd64",
+        "(1)/amd64",
+        "linux/amd64(1)",
+        "windows(1+)/amd64",
+        "windows(a b)/amd64",
+    ] {
         assert!(text.parse::<Platform>().is_err(), "{text}");
     }
 }
