@@ -18,14 +18,18 @@ pub(crate) enum ExtractError {
     Target(#[from] std::io::Error),
 }
 
-/// Unpacks a tar, plain or compressed, into the directory `target`. Nothing in it reaches out.
+/// Unpacks a tar, plain or compressed, into the directory `target`. Nothing in it reaches out. For a
+/// user of a `single_id` owners are kept aside, as those of layers.
 pub(crate) fn extract(
     archive: File,
     target: &Path,
     stop: &CancellationToken,
+    single_id: bool,
 ) -> Result<(), ExtractError> {
     let root = File::open(target)?;
-    let mut sink = DirectorySink::new(root.into(), DirectoryOptions::new(Flavor::Plain))?;
+    let options =
+        DirectoryOptions { ignore_owner: single_id, ..DirectoryOptions::new(Flavor::Plain) };
+    let mut sink = DirectorySink::new(root.into(), options)?;
     let archive = Stoppable::new(archive, stop);
     let options = ExtractOptions {
         room: Allowance::at(target).called("the store"),

@@ -31,7 +31,7 @@ use crate::redate::{NewTimes, Redate};
 use crate::request::{BuildRequest, Entitlement, Epoch, NetworkMode, NoCache, Output, Rewrite};
 use crate::sandbox::Sandbox;
 use crate::steps::Steps;
-use crate::worker::{BuildWorker, Outputs, Tree, blocking, shipped, until};
+use crate::worker::{BuildWorker, Outputs, blocking, shipped, until};
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they
 /// build.
@@ -208,8 +208,9 @@ impl Engine {
         cancel: &CancellationToken,
     ) -> Result<Session, BuildError> {
         let (store, stop) = (self.store.clone(), cancel.clone());
+        let single_id = self.machine.host().single_id();
         let read = blocking(move || {
-            let input = input::read(&request, &store.temporary_directory(), &stop)?;
+            let input = input::read(&request, &store.temporary_directory(), &stop, single_id)?;
             Ok((input, request))
         });
         let (input, request) = read.await?;
@@ -349,7 +350,7 @@ impl Engine {
             images: session.images.clone(),
             resolved: Mutex::new(session.resolved.clone()),
             steps: session.steps.clone(),
-            contexts: Contexts::new(session.input.directories.clone()),
+            contexts: Contexts::new(self.machine.clone(), session.input.directories.clone()),
             is_last_attempt: attempt.is_last,
             secrets: session.request.secrets.clone(),
             sandbox: self.sandbox.clone(),
@@ -370,19 +371,18 @@ impl Engine {
             Some((_, error)) => error,
             None => BuildError::Canceled,
         })?;
-        let mut by_vertex: BTreeMap<VertexId, Outputs> = targets.into_iter().zip(results).collect();
-        Ok(plans
-            .iter()
-            .map(|plan| match plan.target {
+        let by_vertex: BTreeMap<VertexId, Outputs> = targets.into_iter().zip(results).collect();
+        let mut trees = Vec::with_capacity(plans.len());
+        for plan in plans {
+            trees.push(match plan.target {
                 None => Vec::new(),
                 Some(target) => {
-                    match &by_vertex.get_mut(&target.vertex).expect("solved")[target.output] {
-                        Tree::Layers(layers) => layers.to_vec(),
-                        Tree::Context(_) => Vec::new(),
-                    }
+                    let tree = &by_vertex[&target.vertex][target.output];
+                    worker.layers_of(tree, cancel).await?.to_vec()
                 }
-            })
-            .collect())
+            });
+        }
+        Ok(trees)
     }
 
     /// From layers to images, names and outputs.
@@ -522,13 +522,7 @@ impl Session {
         }
         let platforms = match self.request.platforms.as_slice() {
             [] => vec![Platform::host()],
-            // One named twice is built once.
-            asked => asked
-                .iter()
-                .enumerate()
-                .filter(|(n, p)| !asked[..*n].contains(p))
-                .map(|(_, p)| p.clone())
-                .collect(),
+            asked => asked.to_vec(),
         };
         let mut definition = Definition::default();
         let mut plans = Vec::new();
@@ -662,6 +656,11 @@ impl Session {
     }
 
     fn tell_warnings(&self, plans: &[PlatformPlan]) {
+        for (number, PlatformPlan { platform, .. }) in plans.iter().enumerate() {
+            if plans[..number].iter().any(|plan| plan.platform == *platform) {
+                self.steps.warn(format!("duplicate platform result requested \"{platform}\""));
+            }
+        }
         let mut told = BTreeSet::new();
         for warning in plans.iter().flat_map(|p| &p.lowered.warnings) {
             // Several platforms have the same warnings.

@@ -1,7 +1,7 @@
 //! The client's directories that a build reads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use cache::Store;
@@ -9,26 +9,32 @@ use llb::{LocalSource, VertexId};
 
 use crate::error::{BuildError, chain};
 use crate::file_layer::tree_error;
+use crate::machine::Machine;
 use crate::steps::Steps;
 use crate::tree::{self, View};
 use crate::worker::blocking;
 
+/// Where the files of a local context are.
+#[derive(Debug, Clone)]
+pub(crate) enum Directory {
+    /// The client's own files, read in place: they are root's in the build, and the ignore file hides some.
+    InPlace(PathBuf),
+    /// What an archive held, with the owners that it names; nothing of it is hidden.
+    Unpacked(PathBuf),
+}
+
 /// Contexts as one attempt at a build sees them: each file as it was when it was first looked at.
 pub(crate) struct Contexts {
+    machine: Arc<Machine>,
     /// By name.
-    directories: BTreeMap<String, PathBuf>,
+    directories: BTreeMap<String, Directory>,
     views: Mutex<HashMap<VertexId, Arc<View>>>,
 }
 
 impl Contexts {
     /// Of these directories, by name.
-    pub(crate) fn new(directories: BTreeMap<String, PathBuf>) -> Self {
-        Self { directories, views: Mutex::default() }
-    }
-
-    /// The directory of the context `name`.
-    pub(crate) fn directory(&self, name: &str) -> Option<&Path> {
-        self.directories.get(name).map(PathBuf::as_path)
+    pub(crate) fn new(machine: Arc<Machine>, directories: BTreeMap<String, Directory>) -> Self {
+        Self { machine, directories, views: Mutex::default() }
     }
 
     /// The view of a local context; one a vertex.
@@ -45,9 +51,18 @@ impl Contexts {
             BuildError::refused(format!("no local context is called `{}`", local.name))
         })?;
         let (patterns, store) = (local.exclude_patterns.clone(), store.clone());
+        let machine = self.machine.clone();
         let view = blocking(move || {
-            let index = cache::StatIndex::load(&store, &directory);
-            tree::view_of_context(&directory, patterns, Some(index)).map_err(tree_error)
+            let view = match directory {
+                Directory::InPlace(directory) => {
+                    let index = cache::StatIndex::load(&store, &directory);
+                    tree::view_of_context(&directory, patterns, Some(index))
+                }
+                Directory::Unpacked(directory) => {
+                    tree::view_of_layers(machine.host(), &[directory])
+                }
+            };
+            view.map_err(tree_error)
         })
         .await?;
         let view = Arc::new(view);

@@ -15,7 +15,6 @@ use crate::error::BuildError;
 use crate::event::StoppedStep;
 use crate::exec_op::{self, Surroundings};
 use crate::file_layer::{self, FileLayer, file_error};
-use crate::file_op;
 use crate::sandbox::Ended;
 use crate::stack;
 use crate::tree::{self, TreeError, View};
@@ -90,10 +89,7 @@ impl BuildWorker {
     ) -> Result<(exec_op::Prepared, BTreeMap<usize, Stack>), BuildError> {
         let mut stacks: BTreeMap<usize, Stack> = BTreeMap::new();
         for (number, tree) in self.input_trees(run).iter().enumerate() {
-            let layers = match tree {
-                Tree::Layers(layers) => layers.clone(),
-                Tree::Context(view) => self.snapshot(view, &run.cancel).await?,
-            };
+            let layers = self.layers_of(tree, &run.cancel).await?;
             let step = self.steps.id(run.vertex);
             let directories = self.layers.mountable_for(step, &layers).await?;
             stacks.insert(number, Stack { layers, directories });
@@ -120,7 +116,7 @@ impl BuildWorker {
 
     /// A context as layers: what a step mounts must be what was digested, with the ignore file
     /// applied, whatever happens to the directory meanwhile.
-    async fn snapshot(
+    pub(crate) async fn snapshot(
         &self,
         view: &Arc<View>,
         stop: &CancellationToken,
@@ -130,9 +126,9 @@ impl BuildWorker {
         let (steps, stop) = (self.steps.clone(), stop.clone());
         blocking(move || {
             let op = file_layer::copy_directory("/", None, None);
-            let digest = file_op::input_digest(&op, 0, &view).map_err(file_error)?;
+            let digest = file_layer::digest_of_all(&view).map_err(file_error)?;
             let mut encoder = Encoder::new("context snapshot");
-            encoder.text(digest.expect("the input is only read").as_str());
+            encoder.text(digest.as_str());
             let key = encoder.finish();
             if let Some(known) = store.record(&key) {
                 known.warnings.iter().for_each(|warning| steps.warn(warning.as_str()));

@@ -246,6 +246,12 @@ pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>, time: Opti
     FileOp { actions: vec![action] }
 }
 
+/// Digest of all that is in `view`.
+pub(crate) fn digest_of_all(view: &View) -> Result<oci::Digest, FileOpError> {
+    let digest = file_op::input_digest(&copy_directory("/", None, None), 0, view)?;
+    Ok(digest.expect("the input is only read"))
+}
+
 /// Does what [`copy_directory`] made with `view` as its input, outside of any layer.
 pub(crate) fn copy_out(
     machine: &Machine,

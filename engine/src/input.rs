@@ -1,14 +1,16 @@
 //! What the client hands in: the Dockerfile, its ignore file and the contexts' directories.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use parser::ignore;
 use parser::lower::{MainContext, NamedContext};
 use tokio_util::sync::CancellationToken;
 
+use crate::contexts::Directory;
 use crate::error::{BuildError, chain};
 use crate::near::{NAMES_MAX, near_path};
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
@@ -27,20 +29,21 @@ pub(crate) struct Input {
     /// The named contexts as lowering sees them.
     pub(crate) named_contexts: BTreeMap<String, NamedContext>,
     /// Local contexts by the name lowering uses for them.
-    pub(crate) directories: BTreeMap<String, PathBuf>,
+    pub(crate) directories: BTreeMap<String, Directory>,
     /// OCI layouts by the name lowering uses for them.
     pub(crate) layouts: BTreeMap<String, PathBuf>,
     /// Holds an unpacked archive for as long as the build lasts.
     _unpacked: Option<tempfile::TempDir>,
 }
 
-/// Reads the request's files.
+/// Reads the request's files. `single_id`: owners are kept aside, see [`crate::archive`].
 pub(crate) fn read(
     request: &BuildRequest,
     temporary: &Path,
     stop: &CancellationToken,
+    single_id: bool,
 ) -> Result<Input, BuildError> {
-    let (directory, unpacked) = context_directory(&request.context, temporary, stop)?;
+    let (directory, unpacked) = context_directory(&request.context, temporary, stop, single_id)?;
     // What an archive holds is somebody else's: its links do not lead out of it.
     let jail = unpacked.as_ref().map(tempfile::TempDir::path);
     let (name, path, text) = dockerfile(&request.dockerfile, directory.as_deref(), jail)?;
@@ -54,7 +57,14 @@ pub(crate) fn read(
         _unpacked: None,
     };
     if let Some(directory) = directory {
-        let exclude_patterns = ignore_patterns(&directory, path.as_deref(), jail)?;
+        // What is in an archive was chosen when it was made, as for BuildKit.
+        let (directory, exclude_patterns) = match jail {
+            Some(_) => (Directory::Unpacked(directory), Vec::new()),
+            None => {
+                let patterns = ignore_patterns(&directory, path.as_deref())?;
+                (Directory::InPlace(directory), patterns)
+            }
+        };
         input.main_context = MainContext::Local { exclude_patterns };
         input.directories.insert(parser::lower::MAIN_CONTEXT.to_owned(), directory);
     }
@@ -70,12 +80,13 @@ fn context_directory(
     source: &ContextSource,
     temporary: &Path,
     stop: &CancellationToken,
+    single_id: bool,
 ) -> Result<(Option<PathBuf>, Option<tempfile::TempDir>), BuildError> {
     match source {
         ContextSource::Empty => Ok((None, None)),
         ContextSource::Directory(path) => Ok((Some(existing_directory("context", path)?), None)),
         ContextSource::Archive(path) => {
-            let unpacked = unpack(path, temporary, stop)?;
+            let unpacked = unpack(path, temporary, stop, single_id)?;
             Ok((Some(unpacked.path().to_owned()), Some(unpacked)))
         }
     }
@@ -99,6 +110,7 @@ fn unpack(
     path: &Path,
     temporary: &Path,
     stop: &CancellationToken,
+    single_id: bool,
 ) -> Result<tempfile::TempDir, BuildError> {
     let failed = |error: &dyn std::error::Error| {
         input_error(
@@ -108,12 +120,14 @@ fn unpack(
             ),
         )
     };
+    // Its mode counts where the archive says nothing of its root.
     let directory = tempfile::Builder::new()
         .prefix("context-")
+        .permissions(Permissions::from_mode(0o755))
         .tempdir_in(temporary)
         .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
     let file = File::open(path).map_err(|e| failed(&e))?;
-    crate::archive::extract(file, directory.path(), stop).map_err(|e| failed(&e))?;
+    crate::archive::extract(file, directory.path(), stop, single_id).map_err(|e| failed(&e))?;
     Ok(directory)
 }
 
@@ -204,11 +218,7 @@ fn is_there(path: &Path) -> bool {
 }
 
 /// Patterns of `NAME.dockerignore` beside the Dockerfile, else of `.dockerignore` in the context.
-fn ignore_patterns(
-    context: &Path,
-    dockerfile: Option<&Path>,
-    jail: Option<&Path>,
-) -> Result<Vec<String>, BuildError> {
+fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<String>, BuildError> {
     let beside = dockerfile.map(|path| {
         let mut name = path.as_os_str().to_owned();
         name.push(".dockerignore");
@@ -217,7 +227,7 @@ fn ignore_patterns(
     let inside = context.join(".dockerignore");
     for path in beside.into_iter().chain([inside]) {
         // In a context, no link leads out of it.
-        let jail = if path.starts_with(context) { Some(context) } else { jail };
+        let jail = path.starts_with(context).then_some(context);
         let shown = path.strip_prefix(context).unwrap_or(&path);
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() && is_dead(jail, &path) => {
@@ -336,8 +346,8 @@ fn named_context(
         )));
     }
     let directory = existing_directory("build context", Path::new(specification))?;
-    let exclude_patterns = ignore_patterns(&directory, None, None)?;
-    input.directories.insert(name.to_owned(), directory);
+    let exclude_patterns = ignore_patterns(&directory, None)?;
+    input.directories.insert(name.to_owned(), Directory::InPlace(directory));
     Ok(NamedContext::Local { name: name.to_owned(), exclude_patterns })
 }
 

@@ -186,7 +186,7 @@ impl Layers {
             .manifest
             .layers
             .iter()
-            .map(|blob| Extraction::new(&self.steps, step, &blob.digest, blob.size))
+            .map(|blob| Extraction::new(&self.shelf.steps, step, &blob.digest, blob.size))
             .collect();
         let (shelf, early) = (self.shelf.clone(), self.early.clone());
         Arc::new(move |number, reader| {
@@ -253,7 +253,7 @@ impl Layers {
             if let Some(early) = self.take_early(&id).await {
                 return Ok((id, early));
             }
-            let (shelf, steps) = (self.shelf.clone(), self.steps.clone());
+            let (shelf, steps) = (self.shelf.clone(), self.shelf.steps.clone());
             // What failed there is tried again, where its error counts.
             blocking(move || {
                 let shown = step.map(|step| (&steps, step));

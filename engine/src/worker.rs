@@ -15,9 +15,9 @@ use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::contexts::Contexts;
-use crate::error::{BuildError, StepFailure};
+use crate::error::{BuildError, StepFailure, chain};
 use crate::exec_step::bind_digest;
-use crate::file_layer::{FileLayer, file_error, tree_error};
+use crate::file_layer::{FileLayer, digest_of_all, file_error, tree_error};
 use crate::file_op::{self, FileOpError};
 use crate::image_source::{Images, ResolvedImage};
 use crate::layers::{Layers, Writing};
@@ -25,7 +25,7 @@ use crate::machine::Machine;
 use crate::missing;
 use crate::request::Secret;
 use crate::steps::Steps;
-use crate::tree::{self, TreeError, View};
+use crate::tree::{self, View};
 
 /// A file tree that a vertex gives.
 #[derive(Clone)]
@@ -283,12 +283,11 @@ impl BuildWorker {
             Op::Exec(op) => self.exec(run, op).await,
             Op::File(op) => until(&run.cancel, self.file(run, op)).await,
             Op::Merge => {
-                let layers = self
-                    .input_trees(run)
-                    .into_iter()
-                    .map(|t| self.layers_of(&t))
-                    .collect::<Result<Vec<_>, _>>()?;
-                Ok([Tree::Layers(layers.iter().flat_map(|l| l.iter().cloned()).collect())].into())
+                let mut layers = Vec::new();
+                for tree in self.input_trees(run) {
+                    layers.extend_from_slice(&self.layers_of(&tree, &run.cancel).await?);
+                }
+                Ok([Tree::Layers(layers.into())].into())
             }
             Op::Diff => Err(BuildError::refused("diff operations are not supported")),
         }
@@ -335,12 +334,15 @@ impl BuildWorker {
             .collect()
     }
 
-    pub(crate) fn layers_of(&self, tree: &Tree) -> Result<Arc<[LayerId]>, BuildError> {
+    /// The layers of a tree; of a directory of the client, one with all its files.
+    pub(crate) async fn layers_of(
+        &self,
+        tree: &Tree,
+        stop: &CancellationToken,
+    ) -> Result<Arc<[LayerId]>, BuildError> {
         match tree {
             Tree::Layers(layers) => Ok(layers.clone()),
-            Tree::Context(_) => {
-                Err(BuildError::refused("a directory of the client as a root file system"))
-            }
+            Tree::Context(view) => self.snapshot(view, stop).await,
         }
     }
 
@@ -396,12 +398,18 @@ impl BuildWorker {
             let tree = &outputs[numbers[number].output];
             let view = self.view(tree).await?;
             let (definition, read) = (self.definition.clone(), view.clone());
+            let is_context = matches!(tree, Tree::Context(_));
             let digest = blocking(move || {
-                Ok(match &definition.vertex(vertex).op {
+                let digest = match &definition.vertex(vertex).op {
                     Op::File(op) => file_op::input_digest(op, number, &read),
                     Op::Exec(op) => bind_digest(op, number, &read).map(Some).map_err(Into::into),
-                    // Other ops take in whole trees, which a directory of the client is not.
+                    // Other ops take in whole trees.
                     _ => Ok(None),
+                };
+                // A directory of the client has no key of its own.
+                Ok(match digest {
+                    Ok(None) if is_context => digest_of_all(&read).map(Some),
+                    digest => digest,
                 })
             });
             let digest = match digest.await? {
@@ -413,9 +421,6 @@ impl BuildWorker {
                     return self.unreadable(vertex, numbers[number].vertex, view, error).await;
                 }
             };
-            if digest.is_none() && matches!(tree, Tree::Context(_)) {
-                return Err(BuildError::refused("changing a directory of the client"));
-            }
             digests.push(digest);
         }
         Ok(digests)
@@ -438,7 +443,12 @@ impl BuildWorker {
     }
 
     async fn file(&self, run: &Executed<'_, Outputs>, op: &FileOp) -> Result<Outputs, BuildError> {
-        let trees = self.input_trees(run);
+        let mut trees = self.input_trees(run);
+        for action in &op.actions {
+            if let FileInput::Input(number) = action.input {
+                trees[number] = Tree::Layers(self.layers_of(&trees[number], &run.cancel).await?);
+            }
+        }
         let layers: Vec<LayerId> = trees.iter().flat_map(Tree::layers).cloned().collect();
         let (written, verified) =
             tokio::join!(self.write_outputs(run, op, &trees), self.layers.verify(&layers));
@@ -464,7 +474,7 @@ impl BuildWorker {
         let mut outputs = Vec::new();
         for output in 0..Op::File(op.clone()).outputs() {
             let base: Arc<[LayerId]> = match file_op::base(op, output).map_err(file_error)? {
-                FileInput::Input(number) => self.layers_of(&trees[number])?,
+                FileInput::Input(number) => trees[number].layers().into(),
                 _ => [].into(),
             };
             let is_shipped = self.shipped.contains(&run.vertex);

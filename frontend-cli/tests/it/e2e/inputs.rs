@@ -199,3 +199,151 @@ fn privileged_a_step_runs_where_there_are_no_files_yet() {
     assert!(outcome.stderr.contains("`/bin/sh` not found in the image"), "{}", outcome.stderr);
     builder.assert_nothing_left();
 }
+
+#[test]
+fn privileged_an_archive_keeps_what_it_says_of_its_files() {
+    let Some(builder) = Builder::new() else { return };
+    let look = "find . | sort | while read -r n; do stat -c '%n %u:%g %a %Y %h' \"$n\"; \
+                [ ! -L \"$n\" ] || readlink \"$n\"; done";
+    builder.write("packed/Dockerfile", format!("FROM busybox\nCOPY . /x\nRUN cd /x && {look}\n"));
+    builder.write("packed/.dockerignore", "f\nDockerfile\n");
+    builder.write("packed/d/f", "f");
+    let script = "chmod 600 Dockerfile .dockerignore; chmod 4755 d/f; ln -s f d/link; ln d/f d/second; \
+                  chmod 711 d; chmod 750 .; find . -exec touch -h -d @1500000000 {} +";
+    let status =
+        Command::new("sh").args(["-c", script]).current_dir(builder.path("packed")).status();
+    assert!(status.expect("sh runs").success());
+    let expected = |owner: &str, time: &str| {
+        format!(
+            "./.dockerignore {owner} 600 {time} 1\n./Dockerfile {owner} 600 {time} 1\n\
+             ./d {owner} 711 {time} 2\n./d/f {owner} 4755 {time} 2\n\
+             ./d/link {owner} 777 {time} 1\nf\n./d/second {owner} 4755 {time} 2\n"
+        )
+    };
+    let time = "1500000000";
+    // What `tar` is told, whose the files are, and when they were changed.
+    for (words, owner, time) in [
+        ("--owner=123 --group=45 -c .", "123:45", time),
+        ("--owner=0 --group=0 --mtime=@1400000000.5 --format=pax -c .", "0:0", "1400000000"),
+        ("--owner=someone:3000000 --group=some:4000000 --format=pax -c .", "3000000:4000000", time),
+        ("--owner=3000000 --group=0 --format=gnu -c .", "3000000:0", time),
+        // A global header says nothing of the files, as in archives of git.
+        ("--owner=1 --group=2 --format=pax --pax-option=comment=x,uid=9,mtime=7 -c .", "1:2", time),
+    ] {
+        let mut tar = Command::new("tar");
+        let tar = tar.args(words.split(' ')).current_dir(builder.path("packed")).output();
+        let outcome = builder.run_with_input(&["--progress", "json", "-"], &tar.unwrap().stdout);
+        let log = outcome.success().log();
+        // What is said of the root is not the context's, as for BuildKit.
+        let (root, files) = log.split_once('\n').expect("lines");
+        assert!(root.starts_with(". 0:0 755 "), "{words}: {root}");
+        assert_eq!(files, expected(owner, time), "{words}");
+    }
+    let mut tar = Command::new("tar");
+    let tar = tar.args(["--owner=5", "--group=6", "-c", "Dockerfile", "d"]);
+    let tar = tar.current_dir(builder.path("packed")).output().expect("tar runs").stdout;
+    let log = builder.run_with_input(&["--progress", "json", "-"], &tar).success().log();
+    assert!(log.starts_with(". 0:0 755 "), "{log}");
+    assert!(log.contains("\n./Dockerfile 5:6 600 1500000000 1\n./d 5:6 711 "), "{log}");
+}
+
+#[test]
+fn privileged_a_directory_is_a_base() {
+    let Some(builder) = Builder::new() else { return };
+    builder.copy_busybox("based/bin/busybox");
+    builder.write("based/data/of-base", "base\n");
+    builder.write("context/file", "file\n");
+    let run = "RUN [\"/bin/busybox\", \"sh\", \"-c\", \"cat /data/* > /ran\"]\n";
+    let all = "./data/of-base: base\n";
+    let with_file = format!("./data/file: file\n{all}");
+    for (dockerfile, expected) in [
+        ("FROM base\n".to_owned(), all.to_owned()),
+        ("FROM base\nCOPY file /data/\n".to_owned(), with_file.clone()),
+        (format!("FROM base\nCOPY file /data/\n{run}"), format!("{with_file}./ran: file\nbase\n")),
+        (format!("FROM base\n{run}COPY file /data/\n"), format!("{with_file}./ran: base\n")),
+        ("FROM base\nCOPY <<EOF /data/x\nx\nEOF\n".to_owned(), format!("{all}./data/x: x\n")),
+        ("FROM base\nCOPY --link file /data/\n".to_owned(), with_file.clone()),
+        (
+            "FROM base AS one\nCOPY file /data/\nFROM scratch\nCOPY --from=one /data /data\n"
+                .to_owned(),
+            with_file.clone(),
+        ),
+        ("FROM scratch\nCOPY --from=base /data /data\n".to_owned(), all.to_owned()),
+    ] {
+        let words = ["--build-context", "base=based", "-o", "out"];
+        builder.build(&dockerfile, &words).success();
+        assert_eq!(files(&builder, "out"), expected, "{dockerfile}");
+        std::fs::remove_dir_all(builder.path("out")).expect("an own directory");
+        let again = builder.build(&dockerfile, &["--build-context", "base=based"]).success();
+        assert_eq!(again.ran().join(" ").replace("context base", ""), "", "{dockerfile}");
+    }
+    builder.write("based/data/of-base", "edited\n");
+    let words = ["--build-context", "base=based", "-o", "out"];
+    builder.build(&format!("FROM base\n{run}"), &words).success();
+    assert_eq!(builder.read("out/ran"), "edited\n");
+}
+
+#[test]
+fn privileged_a_platform_that_is_named_twice_is_there_twice() {
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/file", "file\n");
+    let words = ["--platform", "linux/amd64,linux/amd64", "-o", "type=oci,tar=false,dest=image"];
+    let outcome = builder.build("FROM scratch\nCOPY file /\n", &words).success();
+    let word = "duplicate platform result requested \\\"linux/amd64\\\"";
+    assert_eq!(outcome.stderr.matches(word).count(), 1, "{}", outcome.stderr);
+    let json = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&builder.read(&format!("image/{name}"))).expect("JSON")
+    };
+    let digest = json("index.json")["manifests"][0]["digest"].as_str().unwrap().replace(':', "/");
+    assert_eq!(json(&format!("blobs/{digest}"))["manifests"].as_array().unwrap().len(), 2);
+    let words = ["--platform", "linux/amd64,linux/amd64", "-o", "out"];
+    builder.build("FROM scratch\nCOPY file /\n", &words).success();
+    assert_eq!(builder.read("out/linux_amd64/file"), "file\n");
+}
+
+#[test]
+fn privileged_owners_may_be_a_group_alone_and_no_larger_than_ids_are() {
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/file", "");
+    for (flags, expected) in [
+        ("--chown=:7", "0:7"),
+        ("--link --chown=:7", "0:7"),
+        ("--link --chown=7:", "7:7"),
+        ("--chown=7:", "7:7"),
+        ("--chown=2147483647:8", "2147483647:8"),
+    ] {
+        let dockerfile = format!("FROM busybox\nCOPY {flags} file /x\nRUN stat -c %u:%g /x\n");
+        assert_eq!(builder.build(&dockerfile, &[]).success().log().trim_end(), expected, "{flags}");
+    }
+    for owner in ["2147483648", "0:4294967295"] {
+        let dockerfile = format!("FROM busybox\nCOPY --chown={owner} file /x\n");
+        let outcome = builder.build(&dockerfile, &[]).fails_with(1);
+        let id = owner.trim_start_matches("0:");
+        let error = format!("`{id}` is not a user or group id: ids go from 0 to 2147483647");
+        assert!(outcome.words().contains(&error), "{}", outcome.words());
+    }
+}
+
+#[test]
+fn privileged_the_same_files_from_another_place_are_not_copied_again() {
+    let Some(builder) = Builder::new() else { return };
+    for name in ["a/f", "b/f", "b/h", "a/d/x", "b/e/x", "b/e/y"] {
+        builder.write(&format!("context/{name}"), "the same");
+    }
+    let build = |copy: &str| {
+        let outcome = builder.build(&format!("FROM busybox\n{copy} /to/\nRUN ls -R /to\n"), &[]);
+        outcome.success().ran().len()
+    };
+    for (first, second, ran) in [
+        ("COPY a/f", "COPY b/f", 0),
+        ("COPY --link a/f", "COPY --link ./b/*f", 0),
+        ("COPY a/d", "COPY --exclude=y b/e", 0),
+        ("COPY --chmod=600 a/f", "COPY --chmod=640 b/f", 2),
+        // The name at the destination counts.
+        ("COPY --chmod=700 a/f", "COPY --chmod=700 b/h", 2),
+        ("COPY --parents a/f", "COPY --parents b/f", 2),
+    ] {
+        assert!(build(first) >= 2, "{first}");
+        assert_eq!(build(second), ran, "{first}, then {second}");
+    }
+}
