@@ -43,7 +43,8 @@ pub struct LayerInfo {
     pub tar_size: Option<u64>,
     /// Its plain tar was made from the tree, which gives it back byte for byte.
     pub gives_tar: bool,
-    /// The layer as blobs, compressed or not. A blob may have to be fetched first.
+    /// The layer as blobs, compressed or not: those that it came or was made as, and then what compressing
+    /// it has given. A blob may have to be fetched first.
     pub blobs: Vec<Descriptor>,
     /// What of its tree could not be written to its tar.
     pub warnings: Vec<String>,
@@ -225,12 +226,14 @@ impl Store {
     /// The layer as blobs. Prune may just have thrown them away, together with the layer's row or by
     /// themselves after it was found.
     fn forms(&self, diff_id: &DiffId) -> Vec<Descriptor> {
-        let rows = loop {
-            let rows = self.scan(Kind::Form, &form_prefix(diff_id));
+        let prefix = form_prefix(diff_id);
+        let mut rows = loop {
+            let rows = self.scan(Kind::Form, &prefix);
             if !rows.is_empty() || !self.take_back_forms(diff_id) {
                 break rows;
             }
         };
+        rows.sort_by_key(|(key, _)| !is_own_form(&key[prefix.len()..]));
         let mut forms: Vec<Descriptor> =
             rows.iter().filter_map(|(_, row)| parse_form(row)).collect();
         let mut seen = std::collections::HashSet::new();
@@ -465,6 +468,11 @@ pub(crate) fn put_size(write: &Write<'_>, id: &LayerId, bytes: u64) -> rusqlite:
 
 pub(crate) fn form_prefix(diff_id: &DiffId) -> Vec<u8> {
     form_key(diff_id, "")
+}
+
+/// Whether a form is a blob that the layer came or was made as, not what compressing it has given.
+fn is_own_form(form: &[u8]) -> bool {
+    std::str::from_utf8(form).is_ok_and(|form| form.parse::<oci::Digest>().is_ok())
 }
 
 fn form_key(diff_id: &DiffId, form: &str) -> Vec<u8> {

@@ -475,7 +475,8 @@ impl Shelf {
             let whole = self.store.layer(&over).and_then(|info| info.directory);
             directories.push(&over, whole.ok_or_else(|| self.lost(&over))?);
         }
-        let hides = hides_all_below(&directory).exists();
+        let hides = hides_all_below(&directory).try_exists();
+        let hides = hides.map_err(|e| BuildError::system("failed to look at a layer", &e))?;
         directories.push(id, directory);
         let tree = LayerTree { directories, hides };
         self.trees.lock().expect("no panic while held").insert(id.clone(), tree.clone());

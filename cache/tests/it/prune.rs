@@ -251,7 +251,7 @@ fn builds_go_on_in_a_storm_of_prunes() {
             .map(|builder| {
                 let root = root.path();
                 scope.spawn(move || {
-                    for round in 0..15 {
+                    for round in 0..30 {
                         build(root, &format!("step-{}", (round + builder) % 4));
                     }
                 })
