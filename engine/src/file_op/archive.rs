@@ -81,8 +81,10 @@ pub(super) fn unpack(
     let extracted = crate::tree::view_of_layers(job.host, &[directory.path().into()])?;
     let selection = extracted.select(&Selector::of_bind("/"))?;
     let from = From::Archive(Arc::new(Intermediate { view: extracted, _directory: directory }));
+    let rules = Rules::as_it_is(job.default_time);
     for root in &selection.roots {
-        Copying::of_archive(plan, &from, &root.tree, &finished.implied).run(dest.clone())?;
+        let implied = &finished.implied;
+        Copying::of_archive(plan, &from, &root.tree, &rules, implied).run(dest.clone())?;
     }
     Ok(true)
 }

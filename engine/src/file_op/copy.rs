@@ -91,6 +91,12 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// Nothing is changed; what is not there is made at `default_time`.
+    pub(super) fn as_it_is(default_time: Time) -> Self {
+        let (owner, mode, symbolic, time) = (None, None, None, None);
+        Self { owner, mode, symbolic, time, default_time, replace: true }
+    }
+
     /// Metadata of the copy of `node`.
     fn attributes(&self, node: &Node) -> Attributes {
         let stat = &node.stat;
@@ -218,23 +224,15 @@ struct Pending {
 }
 
 impl<'p, 'a, 's> Copying<'p, 'a, 's> {
-    /// Takes in an extracted archive as it is.
+    /// Takes in an extracted archive, by the rules [`Rules::as_it_is`].
     pub(super) fn of_archive(
         plan: &'p mut Plan<'a>,
         from: &'s From<'a>,
         tree: &'s Arc<Tree>,
+        rules: &'s Rules,
         implied: &'s BTreeSet<Vec<u8>>,
     ) -> Self {
-        const AS_IT_IS: &Rules = &Rules {
-            owner: None,
-            mode: None,
-            symbolic: None,
-            time: None,
-            default_time: Time::EPOCH,
-            replace: true,
-        };
-        let links = HashMap::new();
-        Self { plan, from, tree, rules: AS_IT_IS, links, archive: true, implied }
+        Self { plan, from, tree, rules, links: HashMap::new(), archive: true, implied }
     }
 
     /// Without recursion: trees can be deep.
@@ -321,10 +319,14 @@ impl<'p, 'a, 's> Copying<'p, 'a, 's> {
         node: &Node,
         found: Option<Kind>,
     ) -> Result<(), FileOpError> {
-        let attributes = self.rules.attributes(node);
+        let mut attributes = self.rules.attributes(node);
+        let is_implied = self.is_implied(next.node);
+        if is_implied {
+            attributes.mtime = self.rules.default_time;
+        }
         match found {
             None => self.plan.make_directory(&next.target, attributes),
-            Some(Kind::Directory) if self.is_implied(next.node) => Ok(()),
+            Some(Kind::Directory) if is_implied => Ok(()),
             Some(Kind::Directory) => {
                 let directory = self.plan.directory(&next.target)?;
                 if next.node == NodeId::ROOT {

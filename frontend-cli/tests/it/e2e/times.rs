@@ -311,7 +311,7 @@ fn privileged_what_a_build_makes_is_dated_when_it_is_made() {
         set_time(&builder.path(&format!("context/{name}")), 999);
     }
     let tar = Command::new("tar")
-        .args(["-cf", "archive.tar", "-C", "tree", "file"])
+        .args(["-cf", "archive.tar", "--transform=s,^,deep/,", "-C", "tree", "file"])
         .current_dir(builder.path("context"))
         .status();
     assert!(tar.expect("tar runs").success());
@@ -328,12 +328,12 @@ fn privileged_what_a_build_makes_is_dated_when_it_is_made() {
         let times = (0..layers).flat_map(|number| image.times(&builder, "layout", number));
         times.collect::<std::collections::BTreeMap<_, _>>()
     };
-    let made = ["a/", "unpacked/", "document", "w/", "w/d/"];
+    let made = ["a/", "unpacked/", "unpacked/deep/", "document", "w/", "w/d/"];
     let first = times(&image);
     for name in made {
         assert!((before..=after).contains(&first[name]), "{name}: {first:?}");
     }
-    for name in ["a/b/", "a/b/file", "unpacked/file"] {
+    for name in ["a/b/", "a/b/file", "unpacked/deep/file"] {
         assert_eq!(first[name], 999, "{name}");
     }
     // The time is not in the keys: what is known keeps it.
