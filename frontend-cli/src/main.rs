@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frontend_cli::exit::Exit;
 
-/// How long an interrupted program waits for its own threads.
+/// How long an interrupted program waits for its own threads and its store.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -28,9 +28,16 @@ fn run() -> Exit {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let exit = runtime.block_on(work);
         if exit == Exit::Interrupted {
-            // What has not heard of it by then ends with the program, as if that had been killed.
-            runtime.shutdown_timeout(PATIENCE);
+            end_within(PATIENCE, exit);
         }
         Ok(exit)
     })
+}
+
+/// What has not heard of the interrupt by then ends with the program, as if that had been killed.
+fn end_within(patience: Duration, exit: Exit) {
+    std::thread::spawn(move || {
+        std::thread::sleep(patience);
+        std::process::exit(exit.code().into());
+    });
 }
