@@ -19,6 +19,8 @@ const TURN_INODES: u64 = 4096;
 /// So little is never refused: it is manifests and the like.
 const SMALL_BYTES: u64 = 1 << 20;
 const SMALL_INODES: u64 = 16;
+/// What is told of the store's room.
+const IN_STORE: &str = "what the store has left (`mybuild prune` makes room there)";
 /// What a file's last block takes more than its content.
 const BLOCK: u64 = 4096;
 
@@ -27,8 +29,8 @@ const BLOCK: u64 = 4096;
 pub struct Allowance {
     /// Where; nowhere in particular is without bounds.
     place: Option<PathBuf>,
-    /// What it is called, if not by its path.
-    name: Option<&'static str>,
+    /// Whether that is where the store is.
+    is_store: bool,
     /// How often the same is written before the first can go.
     copies: u64,
     taken: Amount,
@@ -45,7 +47,7 @@ struct Amount {
 
 /// There is no room for what was to be written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("it takes more than {room}, which is what {place} has left")]
+#[error("it takes more than {room}, which is {place}")]
 pub struct NoRoom {
     place: String,
     room: Most,
@@ -82,10 +84,9 @@ impl Allowance {
         Self { place: Some(place.to_owned()), copies: 1, turn, ..Self::default() }
     }
 
-    /// A name that says more to users than the path.
-    #[must_use]
-    pub fn called(self, name: &'static str) -> Self {
-        Self { name: Some(name), ..self }
+    /// The same where the store is.
+    pub fn in_store(place: &Path) -> Self {
+        Self { is_store: true, ..Self::at(place) }
     }
 
     /// For something that will be there so many times at once.
@@ -113,8 +114,10 @@ impl Allowance {
                     true => Most::Bytes(self.taken.bytes.saturating_add(left.bytes)),
                     false => Most::Inodes(self.taken.inodes.saturating_add(left.inodes)),
                 };
-                let place =
-                    self.name.map_or_else(|| format!("`{}`", place.display()), str::to_owned);
+                let place = match self.is_store {
+                    true => IN_STORE.to_owned(),
+                    false => format!("what `{}` has left", place.display()),
+                };
                 return Err(NoRoom { place, room }.into());
             }
             self.turn = left.turn(wanted);

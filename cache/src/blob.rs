@@ -196,7 +196,7 @@ impl Write for BlobWriter {
 
 impl BlobWriter {
     fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hash>) -> Self {
-        let room = Allowance::at(store.root());
+        let room = Allowance::in_store(store.root());
         let file = Hashed { file: DirectFile::new(file), hash, size: 0, room };
         Self { store: store.clone(), file, temporary }
     }

@@ -88,7 +88,7 @@ impl Store {
     pub fn blob_download(&self, digest: &Digest, size: u64) -> Result<BlobDownload, StoreError> {
         let (temporary, file) = self.resumed(digest, size)?;
         let found = file.metadata().map_err(|error| StoreError::io("read", &temporary.0, error))?;
-        let room = Allowance::at(self.root()).take_bytes(size - found.len());
+        let room = Allowance::in_store(self.root()).take_bytes(size - found.len());
         room.map_err(|error| StoreError::io("make room for", &temporary.0, error))?;
         let ranges = Some(0..found.len()).filter(|range| !range.is_empty()).into_iter().collect();
         let hash = Hash::of_algorithm(digest);

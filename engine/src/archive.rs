@@ -31,10 +31,7 @@ pub(crate) fn extract(
         DirectoryOptions { ignore_owner: single_id, ..DirectoryOptions::new(Flavor::Plain) };
     let mut sink = DirectorySink::new(root.into(), options)?;
     let archive = Stoppable::new(archive, stop);
-    let options = ExtractOptions {
-        room: Allowance::at(target).called("the store"),
-        ..ExtractOptions::default()
-    };
+    let options = ExtractOptions { room: Allowance::in_store(target), ..ExtractOptions::default() };
     cache::layer::extract_archive(archive, &mut sink, &options)?;
     sink.finish()?;
     Ok(())

@@ -593,7 +593,7 @@ impl Shelf {
         self.machine.snapshotter(&self.store)?;
         let options = self.machine.directory_options(Lower::none());
         let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
-        let room = Allowance::at(self.store.root());
+        let room = Allowance::in_store(self.store.root());
         let options = UnpackOptions { diff_id, room, ..UnpackOptions::default() };
         let stream = WriteBackReader::new(stream, || self.store.write_back());
         let unpacked = cache::layer::unpack(stream, sink, &options);

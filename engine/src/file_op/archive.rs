@@ -71,7 +71,7 @@ pub(super) fn unpack(
         ..DirectoryOptions::new(Flavor::Plain)
     };
     let mut sink = DirectorySink::new(target, options).map_err(failed)?;
-    let room = Allowance::at(job.scratch).called("the store").for_copies(COPIES);
+    let room = Allowance::in_store(job.scratch).for_copies(COPIES);
     let options = ExtractOptions { owner: rules.owner, room, ..ExtractOptions::default() };
     extract_archive(Stoppable::new(again, &job.is_stopped), &mut sink, &options).map_err(failed)?;
     let finished = sink.finish().map_err(failed)?;

@@ -4,6 +4,7 @@ mod archives;
 mod prune;
 mod pull;
 mod registry;
+mod room;
 mod run;
 mod world;
 
