@@ -102,7 +102,7 @@ pub(crate) fn refused<'k>(
     let below = known(word);
     let list = || format!("`{word}` has {}", below.join(", "));
     Some(match next.filter(|next| !next.starts_with('-')) {
-        None => UsageError::new(format!("`{word}` wants a command")).with_hint(list()),
+        None => UsageError::new(format!("`{word}` needs a command")).with_hint(list()),
         Some(next) => {
             let error = not_here(&format!("{word} {next}"));
             match (hint_of(next), nearest(next, below.iter().copied(), Case::Sensitive)) {

@@ -1,6 +1,6 @@
 //! `mybuild build`
 
-use engine::{BuildError, Engine, EngineOptions, Outcome};
+use engine::{BuildError, Engine, EngineOptions, Event, Outcome};
 use tokio_util::sync::CancellationToken;
 
 use crate::build_args::{Action, Build};
@@ -13,9 +13,6 @@ pub(super) async fn run(
     options: EngineOptions,
     debug: bool,
 ) -> anyhow::Result<Exit> {
-    if !matches!(build.progress, Mode::Quiet | Mode::None) {
-        build.warnings.iter().for_each(|warning| ui::warning(warning));
-    }
     for path in build.iidfile.iter().chain(&build.metadata_file) {
         result_files::remove_stale(path)?;
     }
@@ -29,6 +26,9 @@ pub(super) async fn run(
     let hides_tree = is_look && matches!(build.progress, Mode::Tree { .. });
     let cancel = CancellationToken::new();
     let display = Display::start(if hides_tree { Mode::None } else { build.progress }, &cancel);
+    for message in std::mem::take(&mut build.warnings) {
+        display.progress().event(Event::Warning { message });
+    }
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
     let engine = Engine::open(&options)?;
     engine.ends_with(&cancel);

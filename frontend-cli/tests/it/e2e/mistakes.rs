@@ -41,7 +41,7 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "compose up", ["there is no command", "`compose`", "mybuild -t NAME DIR"]),
     mistake("", "buildx bake", ["there is no command", "`buildx bake`", "mybuild -t NAME DIR"]),
     mistake("", "image lst", ["there is no command", "`image lst`", "did you mean `image list`?"]),
-    mistake("", "image", ["wants a command", "`image`", "`image` has build, "]),
+    mistake("", "image", ["needs a command", "`image`", "`image` has build, "]),
     mistake("", "version", ["there is no command", "`version`", "mybuild --version"]),
     mistake("", "build srcc", ["no such directory", "context `srcc`", "did you mean `src`?"]),
     mistake("", "-t app nosuch", ["no such directory", "context `nosuch`", "directory to build"]),
@@ -392,6 +392,20 @@ fn privileged_a_word_is_a_command_before_it_is_a_directory() {
     builder.run(&["./push"]).success();
     builder.run(&["build", "push"]).success();
     builder.run(&["plain"]).success();
+}
+
+/// A program that reads events gets warnings about the command line among them.
+#[test]
+fn privileged_a_warning_is_an_event_where_events_are_asked_for() {
+    let Some(builder) = Builder::new() else { return };
+    let mut command = builder.command(&["--rm", "--progress", "json", "context"]);
+    builder.write("context/Dockerfile", "FROM busybox\n");
+    let outcome = builder.run_command(command.env("DOCKER_HOST", "tcp://elsewhere")).success();
+    assert_eq!(outcome.words(), "", "{}", outcome.stderr);
+    for about in ["DOCKER_HOST", "`--rm` has no effect"] {
+        let is_it = |line: &&str| line.contains("\"warning\"") && line.contains(about);
+        assert_eq!(outcome.stderr.lines().filter(is_it).count(), 1, "{}", outcome.stderr);
+    }
 }
 
 /// A dead link, or a link out of the context, is not what an ignore file hides; and what an
