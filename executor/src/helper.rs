@@ -61,11 +61,21 @@ impl NoHelper {
 impl Helper {
     /// The one to use on this machine.
     pub(crate) fn find() -> Result<Self, NoHelper> {
-        let pasta = find_program("pasta").map(Self::Pasta);
-        let helper = pasta.or_else(|| find_program("slirp4netns").map(Self::Slirp4netns));
+        Self::choose(find_program, || {
+            File::options().read(true).write(true).open(TUNNELS).map(drop)
+        })
+    }
+
+    /// The better one of those installed, if it can `open` what it needs.
+    fn choose(
+        program: impl Fn(&str) -> Option<PathBuf>,
+        open: impl FnOnce() -> io::Result<()>,
+    ) -> Result<Self, NoHelper> {
+        let pasta = program("pasta").map(Self::Pasta);
+        let helper = pasta.or_else(|| program("slirp4netns").map(Self::Slirp4netns));
         let helper = helper.ok_or(NoHelper::NotInstalled)?;
-        match File::options().read(true).write(true).open(TUNNELS) {
-            Ok(_) => Ok(helper),
+        match open() {
+            Ok(()) => Ok(helper),
             Err(error) => {
                 let why = error.to_string();
                 Err(NoHelper::NoDevice { program: helper.name(), why })
@@ -147,4 +157,30 @@ fn last_line(output: &mut File) -> String {
     let text = String::from_utf8_lossy(&text);
     let mut lines = text.lines().filter(|line| !line.contains("syslog"));
     lines.next_back().unwrap_or("it ended at once").trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_is_none_is_what_is_missing() {
+        let neither = "neither `pasta` nor `slirp4netns` is installed";
+        let device =
+            "needs `/dev/net/tun`, which cannot be opened (Permission denied (os error 13))";
+        for (installed, may_open, wanted) in [
+            (&["pasta", "slirp4netns"][..], true, "pasta"),
+            (&["slirp4netns"], true, "slirp4netns"),
+            (&["pasta"], false, &*format!("`pasta` {device}")),
+            (&["slirp4netns"], false, &*format!("`slirp4netns` {device}")),
+            (&[], true, neither),
+            (&[], false, neither),
+        ] {
+            let program = |name: &str| installed.contains(&name).then(|| PathBuf::from(name));
+            let denied = || io::Error::from_raw_os_error(libc::EACCES);
+            let found = Helper::choose(program, || may_open.then_some(()).ok_or_else(denied));
+            let told = found.map_or_else(|why| why.to_string(), |helper| helper.name().to_owned());
+            assert_eq!(told, wanted, "{installed:?} {may_open}");
+        }
+    }
 }
