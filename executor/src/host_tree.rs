@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use crate::process::Propagation;
-use crate::sys;
+use crate::sys::{self, Change};
 
 /// The tree at `source` once more, as mounts attached nowhere.
 pub(crate) fn clone(
@@ -27,7 +27,7 @@ pub(crate) fn clone(
         // A clone of a shared mount is its peer as it is.
         Propagation::Shared => 0,
     };
-    sys::mount_setattr(mounted.as_fd(), true, attributes.bits().into(), propagation)?;
+    sys::mount_setattr(mounted.as_fd(), true, Change::Propagate(attributes, propagation))?;
     Ok(mounted)
 }
 

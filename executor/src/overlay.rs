@@ -18,6 +18,7 @@ use rustix::mount::{
 
 use crate::host::Host;
 use crate::layer_directories::Seen;
+use crate::sys::{self, Change};
 
 /// Layers one mount takes. The kernel's own limit is 500; whoever has more flattens some first.
 pub const MAX_LAYERS: usize = 400;
@@ -167,7 +168,7 @@ fn clone_directory(path: &Path, attributes: MountAttrFlags) -> Result<OwnedFd, O
             | OpenTreeFlags::AT_EMPTY_PATH,
     )
     .map_err(|errno| failed(errno.into()))?;
-    crate::sys::mount_setattr(mount.as_fd(), false, attributes.bits().into(), libc::MS_PRIVATE)
+    sys::mount_setattr(mount.as_fd(), false, Change::Propagate(attributes, libc::MS_PRIVATE))
         .map_err(failed)?;
     Ok(mount)
 }
@@ -236,7 +237,7 @@ mod legacy {
     use rustix::mount::{MountFlags, MountPropagationFlags, mount_change};
 
     use super::*;
-    use crate::sys::{self, Unshare};
+    use crate::sys::Unshare;
 
     /// What fits into the page that the kernel copies; it cuts off the rest without a word.
     const MAX_DATA: usize = 4000;
@@ -276,7 +277,7 @@ mod legacy {
         rustix::mount::mount("overlay", &*place, "overlay", MountFlags::empty(), &*data)?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         let mounted = open_tree(CWD, std::fs::read_link(&place)?, flags)?;
-        sys::mount_setattr(mounted.as_fd(), false, attributes.bits().into(), 0)?;
+        sys::mount_setattr(mounted.as_fd(), false, Change::Set(attributes))?;
         Ok(mounted)
     }
 

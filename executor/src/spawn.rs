@@ -29,7 +29,8 @@ use crate::process::{
 };
 use crate::running::{Running, Streams};
 use crate::seccomp::{self, Identities, Sockets};
-use crate::{cgroup, demand, host_tree, rlimit, sys};
+use crate::sys::{self, Change};
+use crate::{cgroup, demand, host_tree, rlimit};
 
 /// Runs processes, and keeps ready what they need.
 #[derive(Debug)]
@@ -428,7 +429,7 @@ fn clone_mount(source: BorrowedFd<'_>, attributes: MountAttrFlags) -> io::Result
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH;
     let mounted = open_tree(source, "", flags)?;
-    sys::mount_setattr(mounted.as_fd(), false, attributes.bits().into(), libc::MS_PRIVATE)?;
+    sys::mount_setattr(mounted.as_fd(), false, Change::Propagate(attributes, libc::MS_PRIVATE))?;
     Ok(mounted)
 }
 

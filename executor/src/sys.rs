@@ -5,6 +5,7 @@ use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use rustix::mount::MountAttrFlags;
 use rustix::process::Pid;
 
 /// Namespaces of every sandbox. The network's is joined later, the control group's made later.
@@ -233,14 +234,32 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
     check_long(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
 }
 
+/// What [`mount_setattr`] changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Change {
+    Set(MountAttrFlags),
+    /// And how what is mounted elsewhere shows beneath it: `MS_PRIVATE` or `MS_SLAVE`, or 0 as before.
+    Propagate(MountAttrFlags, u64),
+    Clear(MountAttrFlags),
+}
+
 /// Changes the flags of a mount, or of the whole tree beneath it.
 pub(crate) fn mount_setattr(
     mount: BorrowedFd<'_>,
     recursive: bool,
-    set: u64,
-    propagation: u64,
+    change: Change,
 ) -> io::Result<()> {
-    let attributes = libc::mount_attr { attr_set: set, attr_clr: 0, propagation, userns_fd: 0 };
+    let (set, clear, propagation) = match change {
+        Change::Set(flags) => (flags, MountAttrFlags::empty(), 0),
+        Change::Propagate(flags, how) => (flags, MountAttrFlags::empty(), how),
+        Change::Clear(flags) => (MountAttrFlags::empty(), flags, 0),
+    };
+    let attributes = libc::mount_attr {
+        attr_set: set.bits().into(),
+        attr_clr: clear.bits().into(),
+        propagation,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is empty and the structure is as long as said.
     check_long(unsafe {
@@ -279,6 +298,14 @@ pub(crate) fn unshare(what: Unshare) -> io::Result<()> {
     };
     // SAFETY: none of these flags takes away memory or descriptors of the thread.
     check(unsafe { libc::unshare(flags) }).map(drop)
+}
+
+/// Gives the process the usual view of the machine, whatever `setarch` gave its caller: the name of
+/// the machine and the layout of memory.
+pub(crate) fn usual_personality() -> io::Result<()> {
+    const PER_LINUX: libc::c_ulong = 0;
+    // SAFETY: what is mapped stays as it is; only coming programs are loaded in the usual way.
+    check(unsafe { libc::personality(PER_LINUX) }).map(drop)
 }
 
 /// Gives the process an empty session keyring; kernels without keys, or with none left, are fine.

@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     // The sandbox runs this very file as process 1 of a step: nothing may happen before.
     engine::run_init_if_asked();
     engine::sync_if_asked();
+    engine::put_umask_aside();
     frontend_cli::panic::install_hook();
     // The hook has told about a panic; what is left is the exit code.
     std::panic::catch_unwind(run).unwrap_or(Exit::Usage).into()

@@ -1,7 +1,6 @@
 //! What a build leaves for scripts: `--iidfile` and `--metadata-file`.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -32,9 +31,8 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
         .prefix(".mybuild-")
-        // The umask still takes its part.
-        .permissions(std::fs::Permissions::from_mode(0o666))
         .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+    engine::give_file(file.as_file())?;
     file.write_all(bytes)?;
     file.as_file().sync_data()?;
     file.persist(path)?;

@@ -100,7 +100,7 @@ fn write_files(
     let failed = |e: &dyn std::error::Error| {
         BuildError::system(format!("failed to write `{}`", target.display()), e)
     };
-    std::fs::create_dir_all(target).map_err(|e| failed(&e))?;
+    crate::umask::make_directories(target).map_err(|e| failed(&e))?;
     // Root of this namespace is the caller.
     let op = file_layer::copy_directory("/", Some((0, 0)), epoch);
     let is_stopped = || stop.is_cancelled();

@@ -93,7 +93,7 @@ impl Layout<'_> {
     fn to_directory(&self, directory: &Path, blobs: &[BlobFile]) -> io::Result<()> {
         for blob in blobs {
             let folder = directory.join("blobs").join(blob.digest().algorithm());
-            std::fs::create_dir_all(&folder)?;
+            crate::umask::make_directories(&folder)?;
             let target = folder.join(blob.digest().hex());
             // One that was cut short is written anew.
             if std::fs::metadata(&target).is_ok_and(|found| found.len() == blob.size()) {

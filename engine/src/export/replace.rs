@@ -8,8 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use rustix::io::Errno;
 
-/// The umask applies, as to any file a user makes.
-const MODE: u32 = 0o666;
+use crate::umask::give_file;
 
 /// Writes a file that replaces `path` only when all of it is there; whoever is stopped before, or killed,
 /// leaves nothing. What is no regular file (a pipe, a terminal) is written in place; a link leads to
@@ -27,11 +26,13 @@ pub(crate) fn replace(
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match unnamed(folder)? {
         Some(mut file) => {
+            give_file(&file)?;
             write(&mut file)?;
             give_name(&file, path, folder)
         }
         None => {
-            let mut file = named(folder)?;
+            let mut file = temporary_name().tempfile_in(folder)?;
+            give_file(file.as_file())?;
             write(file.as_file_mut())?;
             file.persist(path).map(drop).map_err(|e| e.error)
         }
@@ -41,7 +42,7 @@ pub(crate) fn replace(
 /// A file without a name in `folder`; none where the file system has no such files.
 fn unnamed(folder: &Path) -> io::Result<Option<File>> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    match rustix::fs::open(folder, flags, Mode::from_raw_mode(MODE)) {
+    match rustix::fs::open(folder, flags, Mode::RUSR | Mode::WUSR) {
         // A kernel or file system that does not know of them takes it for opening a directory to write.
         Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => Ok(None),
         file => Ok(Some(file?.into())),
@@ -60,11 +61,6 @@ fn give_name(file: &File, path: &Path, folder: &Path) -> io::Result<()> {
     // Only a name can take another one's place.
     let temporary = temporary_name().make_in(folder, |path| Ok(link(path)?))?;
     temporary.into_temp_path().persist(path).map_err(|e| e.error)
-}
-
-fn named(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(MODE);
-    temporary_name().permissions(mode).tempfile_in(folder)
 }
 
 fn temporary_name() -> tempfile::Builder<'static, 'static> {

@@ -23,8 +23,6 @@ use crate::sys;
 
 /// Docker's, for a process without `PATH`.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// Open files, when the caller says nothing: the same on every machine that allows it.
-const OPEN_FILES: (u64, u64) = (1024, 1 << 20);
 /// The number of the one descriptor beside the streams that stays open until the program runs.
 const REPORT: i32 = 3;
 /// The step dies before the builder when memory runs out.
@@ -197,7 +195,6 @@ impl Start<'_> {
         let setup = Failure::setup::<Errno>;
         sys::join_new_keyring();
         limits(job)?;
-        rustix::process::umask(Mode::from_raw_mode(0o022));
         let entered =
             rustix::process::fchdir(&cwd).and_then(|()| rustix::process::getcwd(Vec::new()));
         drop(cwd);
@@ -331,13 +328,7 @@ fn capabilities(job: &Job, sandboxed: bool) -> rustix::io::Result<()> {
 }
 
 fn limits(job: &Job) -> Result<(), Failure> {
-    if !job.rlimits.iter().any(|limit| limit.name == "nofile") {
-        let own = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-        let hard = own.maximum.unwrap_or(u64::MAX).min(OPEN_FILES.1);
-        let limit = Rlimit { current: Some(OPEN_FILES.0.min(hard)), maximum: Some(hard) };
-        setrlimit(rustix::process::Resource::Nofile, limit)
-            .map_err(|error| Failure::new(Step::Rlimit, "nofile", error))?;
-    }
+    rlimit::set_usual().map_err(|(name, error)| Failure::new(Step::Rlimit, name, error))?;
     for limit in &job.rlimits {
         let failed = |error: Errno| Failure::new(Step::Rlimit, &*limit.name, error);
         let resource = rlimit::resource(&limit.name).ok_or_else(|| failed(Errno::INVAL))?;

@@ -112,7 +112,7 @@ fn run(channel: &Channel, mut fds: Vec<OwnedFd>) -> Result<(), Failure> {
     let Some(status) = watch(channel, &children, command)? else { return Ok(()) };
     end_everything();
     if let Some(tree) = &mut tree {
-        tree.remove_places();
+        tree.remove_places()?;
     }
     channel
         .send(&Report::Exited(status), &[])

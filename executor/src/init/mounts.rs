@@ -18,7 +18,7 @@ use super::{dev, first, masks, network};
 use crate::error::{Failure, Step};
 use crate::job::{Job, JobIdentities, JobSecurity, JobSource, Received};
 use crate::process::{FirstProcess, Role, Tmpfs};
-use crate::sys::{self, Unshare};
+use crate::sys::{self, Change, Unshare};
 
 pub(super) const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 pub(super) const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
@@ -35,6 +35,7 @@ pub(super) struct Tree {
     /// Its terminals.
     pub(super) terminals: OwnedFd,
     places: Places,
+    readonly: bool,
 }
 
 /// Builds the tree and makes it this process's root. Afterwards nothing of the host's tree can be
@@ -63,7 +64,7 @@ pub(super) fn build(received: &Received, fds: &[OwnedFd]) -> Result<Tree, Failur
     builder.further_mounts(received, fds)?;
     builder.enter()?;
     let Builder { root, places, .. } = builder;
-    Ok(Tree { root, proc, terminals, places })
+    Ok(Tree { root, proc, terminals, places, readonly: job.readonly_root })
 }
 
 fn enter_namespaces(job: &Job, fds: &[OwnedFd]) -> Result<(), Failure> {
@@ -81,15 +82,19 @@ fn enter_namespaces(job: &Job, fds: &[OwnedFd]) -> Result<(), Failure> {
 }
 
 impl Tree {
-    /// Unmounts everything and removes what was made in the root only to mount on.
-    pub(super) fn remove_places(&mut self) {
+    /// Unmounts everything and removes what was made in the root only to mount on. What cannot be
+    /// removed would be in the result as if the command had made it.
+    pub(super) fn remove_places(&mut self) -> Result<(), Failure> {
         if self.places.is_empty() {
-            return;
+            return Ok(());
         }
-        // A place cannot be removed while something is mounted on it. If this fails they stay, and
-        // are seen in the result.
-        let _ = leave_root();
-        self.places.remove();
+        if self.readonly {
+            sys::mount_setattr(self.root.as_fd(), false, Change::Clear(READ_ONLY))
+                .map_err(Failure::setup("make the root file system writable again"))?;
+        }
+        // A place cannot be removed while something is mounted on it.
+        leave_root().map_err(Failure::setup("leave the root file system"))?;
+        self.places.remove()
     }
 }
 
@@ -277,7 +282,7 @@ impl<'a> Builder<'a> {
     /// Makes the tree this process's root and lets go of the old one.
     fn enter(&mut self) -> Result<(), Failure> {
         if self.job.readonly_root {
-            sys::mount_setattr(self.root.as_fd(), false, READ_ONLY.bits().into(), 0)
+            sys::mount_setattr(self.root.as_fd(), false, Change::Set(READ_ONLY))
                 .map_err(Failure::mount("/"))?;
         }
         let entered = rustix::process::fchdir(&self.root)
@@ -351,7 +356,7 @@ pub(super) fn bind(
     }
     let mounted = open_tree(directory, path, flags)?;
     if !attributes.is_empty() {
-        sys::mount_setattr(mounted.as_fd(), recursive, attributes.bits().into(), 0)
+        sys::mount_setattr(mounted.as_fd(), recursive, Change::Set(attributes))
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     }
     Ok(mounted)

@@ -13,6 +13,8 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, Result};
 
+use crate::error::{Failure, Step};
+
 /// As many as the kernel follows.
 const MAX_LINKS: usize = 40;
 
@@ -127,11 +129,12 @@ impl Places {
 
     /// Removes what was made, but what the command has put to use: a directory that is no longer
     /// empty, a file with content, anything it has replaced.
-    pub(super) fn remove(&mut self) {
+    pub(super) fn remove(&mut self) -> std::result::Result<(), Failure> {
         for made in self.made.drain(..).rev() {
-            // Whatever fails here is in the step's own result, for everybody to see.
-            let _ = made.remove();
+            let action = || format!("remove `{}`, which was made to mount on", made.name);
+            made.remove().map_err(|error| Failure::new(Step::Setup, action(), error))?;
         }
+        Ok(())
     }
 }
 
@@ -158,14 +161,21 @@ impl Made {
     }
 
     fn remove(&self) -> Result<()> {
-        let stat = statat(&self.parent, &*self.name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = match statat(&self.parent, &*self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            // The command has removed it.
+            Err(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
         if (stat.st_dev, stat.st_ino) != self.identity || (!self.directory && stat.st_size != 0) {
             return Ok(());
         }
         let before = times(&fstat(&self.parent)?);
         let flags = if self.directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        unlinkat(&self.parent, &*self.name, flags)?;
-        futimens(&self.parent, &before)
+        match unlinkat(&self.parent, &*self.name, flags) {
+            Err(Errno::NOTEMPTY) => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => futimens(&self.parent, &before),
+        }
     }
 }
 
@@ -185,5 +195,32 @@ fn times(stat: &Stat) -> Timestamps {
     Timestamps {
         last_access: Timespec { tv_sec: stat.st_atime, tv_nsec: stat.st_atime_nsec as _ },
         last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: stat.st_mtime_nsec as _ },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_removed_is_an_error() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = std::fs::File::open(directory.path()).unwrap();
+        let mut places = Places::default();
+        places.find(root.as_fd(), "/new/place", Kind::Directory).unwrap();
+        places.find(root.as_fd(), "/used/file", Kind::File).unwrap();
+        places.find(root.as_fd(), "/gone", Kind::File).unwrap();
+        std::fs::write(directory.path().join("used/file"), "by the command").unwrap();
+        std::fs::remove_file(directory.path().join("gone")).unwrap();
+        places.remove().unwrap();
+        assert!(places.is_empty());
+        assert!(directory.path().join("used/file").exists());
+        assert!(!directory.path().join("new").exists());
+        // The kernel refuses to remove a file as a directory.
+        places.find(root.as_fd(), "/file", Kind::File).unwrap();
+        places.made[0].directory = true;
+        let failure = places.remove().unwrap_err();
+        let expected = (libc::ENOTDIR, "remove `file`, which was made to mount on");
+        assert_eq!((failure.errno, &*failure.subject), expected);
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::AsFd;
 
+use rustix::fs::Mode;
 use rustix::process::{
     DumpableBehavior, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
@@ -26,6 +27,9 @@ pub(crate) fn main(channel: Channel) -> ! {
 fn prepare() -> io::Result<()> {
     // A parent that is gone already shows as the end of the channel.
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    // What the caller has set for itself is neither for sandboxes nor for what is made in layers.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    sys::usual_personality()?;
     // What this process holds is not for any command, even though both are root.
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }

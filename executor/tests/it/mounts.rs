@@ -174,6 +174,9 @@ fn tmpfs_and_readonly_root(fixture: &Fixture) {
     let mut process = with_mounts(fixture.shell(script), mounts);
     process.readonly_root = true;
     assert_eq!(fixture.output_of(process), "x\nfull\nro\n");
+    let left = listing(&fixture.upper());
+    let names: Vec<&str> = left.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(names, ["etc"], "places to mount on go, on a read-only root, too: {left:?}");
 }
 
 fn mount_points_do_not_stay(fixture: &Fixture) {

@@ -6,6 +6,7 @@
 //! and the test that needs it is skipped.
 
 mod builder;
+mod callers;
 mod edited;
 mod escapes;
 mod examples;
