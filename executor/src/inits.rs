@@ -15,6 +15,7 @@ use rustix::process::Pid;
 
 use crate::cgroup::{Group, Hierarchies};
 use crate::control::Channel;
+use crate::process::Exhausted;
 use crate::zygote::{Child, Zygote};
 
 /// How long an init waits for work before it is let go: it holds on to the host's mounts as they
@@ -68,7 +69,9 @@ struct Started {
 pub(crate) struct Init {
     // Ended before it no longer counts.
     started: Started,
-    _use: Use,
+    in_use: Use,
+    /// How many forks of its group were refused before.
+    refused_forks: u64,
 }
 
 /// That an init is in use.
@@ -99,7 +102,8 @@ impl Inits {
         match there.take() {
             Ok(started) => {
                 there.admit();
-                Ok(Init { started, _use: Use(Arc::clone(self)) })
+                let refused_forks = there.group.refused_forks();
+                Ok(Init { started, in_use: Use(Arc::clone(self)), refused_forks })
             }
             Err(error) => {
                 // Whoever comes next gets a new one.
@@ -175,7 +179,7 @@ impl Nest {
     fn new(hierarchies: &Hierarchies) -> io::Result<Self> {
         let zygote = Zygote::start()?;
         // It is moved while it initialises itself: the kernel takes longer than it does.
-        let group = hierarchies.group_of_zygote(zygote.pid());
+        let group = hierarchies.group_of_zygote(zygote.pid()).map_err(io::Error::other)?;
         Ok(Self { asked: None, zygote, group, in_use: 0, room: 1 })
     }
 
@@ -230,9 +234,12 @@ impl Init {
         *self.started.group() = Some(group);
     }
 
-    /// Removes such a group when it has ended; tells whether a member was killed for want of memory.
-    pub(crate) fn remove_group(&self) -> bool {
-        self.started.group().take().is_some_and(|group| group.out_of_memory())
+    /// Removes such a group when it has ended; tells which limit its sandbox has run into.
+    pub(crate) fn remove_group(&self) -> Option<Exhausted> {
+        match self.started.group().take() {
+            Some(own) => own.exhausted(0),
+            None => self.in_use.0.nest.get().as_ref()?.group.exhausted(self.refused_forks),
+        }
     }
 
     /// Ends it and everything in its sandbox, without waiting.

@@ -40,6 +40,8 @@ pub(crate) struct Job {
     pub(crate) stdio: JobStdio,
     pub(crate) rlimits: Vec<JobRlimit>,
     pub(crate) security: JobSecurity,
+    /// Whether its mounts admit devices: where something else guards them, or nothing is to.
+    pub(crate) devices: bool,
     pub(crate) identities: JobIdentities,
     /// Whether to show the unified control group hierarchy.
     pub(crate) show_control_group: bool,

@@ -361,6 +361,21 @@ pub enum ExitStatus {
     OomKilled,
 }
 
+/// A limit by control group that a process has run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Exhausted {
+    /// The kernel has killed one of its processes for want of memory.
+    Memory {
+        /// Bytes that it could have, if its control group is what kept it from more.
+        limit: Option<u64>,
+    },
+    /// It could start no further process or thread.
+    Processes {
+        /// How many it could have; without limits of its own, together with others of this program.
+        limit: Option<u64>,
+    },
+}
+
 impl ExitStatus {
     /// Whether it exited with 0.
     pub fn success(self) -> bool {

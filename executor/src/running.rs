@@ -13,7 +13,7 @@ use crate::error::SpawnError;
 use crate::inits::Init;
 use crate::network::Lease;
 use crate::port::Forward;
-use crate::process::{ExitStatus, NetworkUsed};
+use crate::process::{Exhausted, ExitStatus, NetworkUsed};
 
 /// A running process in its sandbox. Dropping it kills the sandbox and waits for its end.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ enum State {
         lease: Lease,
         _forwards: Vec<Forward>,
     },
-    Ended(ExitStatus),
+    Ended(ExitStatus, Option<Exhausted>),
 }
 
 /// The caller's ends of the streams.
@@ -116,12 +116,12 @@ impl Running {
     /// may wait; the answer stays.
     pub fn wait(&self) -> io::Result<ExitStatus> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let State::Ended(status) = *state {
+        if let State::Ended(status, _) = *state {
             return Ok(status);
         }
         let reported = self.init.channel().receive::<Report>();
         self.init.wait();
-        let out_of_memory = self.init.remove_group();
+        let exhausted = self.init.remove_group();
         if let State::Running { lease, .. } = &*state
             && let Some(failure) = lease.service().and_then(|service| service.failure())
         {
@@ -135,13 +135,23 @@ impl Running {
             Some((Report::Started, _)) | None => ExitStatus::Signaled(libc::SIGKILL),
         };
         let status = match status {
-            ExitStatus::Signaled(libc::SIGKILL) | ExitStatus::Exited(137) if out_of_memory => {
+            ExitStatus::Signaled(libc::SIGKILL) | ExitStatus::Exited(137)
+                if matches!(exhausted, Some(Exhausted::Memory { .. })) =>
+            {
                 ExitStatus::OomKilled
             }
             other => other,
         };
-        *state = State::Ended(status);
+        *state = State::Ended(status, exhausted);
         Ok(status)
+    }
+
+    /// The limit by control group that it has run into, once it has ended.
+    pub fn exhausted(&self) -> Option<Exhausted> {
+        match *self.state.lock().unwrap_or_else(PoisonError::into_inner) {
+            State::Ended(_, exhausted) => exhausted,
+            State::Running { .. } => None,
+        }
     }
 
     /// Kills the sandbox and everything in it. Returns at once; [`wait`](Self::wait) tells the end.

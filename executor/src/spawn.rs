@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
-use crate::cgroup::Hierarchies;
+use crate::cgroup::{Devices, Hierarchies, Wanted};
 use crate::control::{MAX_FDS, Order, Report};
 use crate::error::SpawnError;
 use crate::helper::{Helper, NoHelper};
@@ -96,6 +96,12 @@ impl Executor {
         self.hierarchies.limits()
     }
 
+    /// Whether the kernel refuses sandboxes all devices but Docker's few, so that their mounts need not
+    /// refuse devices altogether.
+    pub fn guards_devices(&self) -> bool {
+        self.hierarchies.guards_devices()
+    }
+
     /// The program that [`Network::Default`] goes through, or why there is none.
     pub fn network_helper(&self) -> Result<&Path, &NoHelper> {
         self.networks.helper().map(Helper::path)
@@ -130,7 +136,15 @@ impl Executor {
     pub fn spawn(&self, process: Process) -> Result<Running, SpawnError> {
         validate(&process)?;
         let mut parcel = Parcel::default();
-        let root = self.open_root(&process)?;
+        let devices = match process.security {
+            Security::Sandbox => Devices::Few,
+            Security::Insecure => Devices::All,
+        };
+        let no_devices = match devices {
+            Devices::Few if !self.hierarchies.guards_devices() => MountAttrFlags::MOUNT_ATTR_NODEV,
+            _ => MountAttrFlags::empty(),
+        };
+        let root = self.open_root(&process, no_devices)?;
         let user = resolve_user(root.as_fd(), &process.user)?;
         self.host.check_ids(user.uid, user.groups.iter().copied().chain([user.gid]))?;
         // A step without the right to change its network leaves nothing in it.
@@ -154,7 +168,7 @@ impl Executor {
         let mounts = process
             .mounts
             .into_iter()
-            .map(|mount| self.open_mount(mount, &mut parcel))
+            .map(|mount| self.open_mount(mount, no_devices, &mut parcel))
             .collect::<Result<_, _>>()?;
         let network = lease
             .fd()
@@ -190,12 +204,14 @@ impl Executor {
             stdio,
             rlimits: process.rlimits.into_iter().map(to_job_rlimit).collect(),
             security,
+            devices: no_devices.is_empty(),
             identities: self.identities(),
             show_control_group: self.unified_control_groups,
         };
         // One that is taken ends this before the process has done anything.
         let ports = forward(&process.ports, &lease)?;
-        let init = self.take_init(&process.limits, process.cgroup_parent.as_deref())?;
+        let parent = process.cgroup_parent.as_deref();
+        let init = self.take_init(Wanted { limits: &process.limits, parent, devices })?;
         let mut along = start(&init, &job, parcel)?.into_iter();
         // The next step's init comes into being while this one's command runs.
         let _ = self.inits.prepare();
@@ -224,8 +240,11 @@ impl Executor {
         }
     }
 
-    fn open_root(&self, process: &Process) -> Result<OwnedFd, SpawnError> {
-        let attributes = no_devices(process.security);
+    fn open_root(
+        &self,
+        process: &Process,
+        attributes: MountAttrFlags,
+    ) -> Result<OwnedFd, SpawnError> {
         match &process.root {
             Root::Overlay { lowers, upper, work } => {
                 overlay::mount(&self.host, lowers, Some((upper, work)), attributes)
@@ -242,11 +261,16 @@ impl Executor {
     }
 
     /// Opens what is to be mounted, here where the host's paths mean what the caller thinks.
-    fn open_mount(&self, mount: Mount, parcel: &mut Parcel) -> Result<JobMount, SpawnError> {
+    fn open_mount(
+        &self,
+        mount: Mount,
+        no_devices: MountAttrFlags,
+        parcel: &mut Parcel,
+    ) -> Result<JobMount, SpawnError> {
         let Mount { target, source, readonly } = mount;
         let read_only =
             if readonly { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
-        let attributes = MountAttrFlags::MOUNT_ATTR_NODEV | read_only;
+        let attributes = no_devices | read_only;
         let source = match source {
             MountSource::Tmpfs(options) => {
                 self.check_owner(&target, options.uid.unwrap_or(0), options.gid.unwrap_or(0))?;
@@ -305,24 +329,17 @@ impl Executor {
         })
     }
 
-    /// An init in a control group with these limits.
-    fn take_init(&self, limits: &Limits, parent: Option<&str>) -> Result<Init, SpawnError> {
+    /// An init in a control group as it is wanted: the one that all are in, if that does.
+    fn take_init(&self, wanted: Wanted<'_>) -> Result<Init, SpawnError> {
         let init = self
             .inits
             .take()
             .map_err(|error| SpawnError::setup("start the sandbox's first process", error))?;
-        if *limits != Limits::default() || parent.is_some() {
-            let group = self.hierarchies.group(init.pid(), limits, parent)?;
-            init.set_group(group);
+        let is_free = wanted.devices == Devices::All && self.hierarchies.guards_devices();
+        if *wanted.limits != Limits::default() || wanted.parent.is_some() || is_free {
+            init.set_group(self.hierarchies.group(init.pid(), wanted)?);
         }
         Ok(init)
-    }
-}
-
-fn no_devices(security: Security) -> MountAttrFlags {
-    match security {
-        Security::Sandbox => MountAttrFlags::MOUNT_ATTR_NODEV,
-        Security::Insecure => MountAttrFlags::empty(),
     }
 }
 

@@ -349,6 +349,41 @@ pub(crate) fn install_filter(program: &[u64], listened: bool) -> io::Result<Opti
     Ok(listened.then(|| unsafe { OwnedFd::from_raw_fd(result as RawFd) }))
 }
 
+/// Loads a program that answers which devices a control group of version 2 may use, an instruction
+/// (`struct bpf_insn`) in each number.
+pub(crate) fn load_device_program(program: &[u64]) -> io::Result<OwnedFd> {
+    const PROGRAM_LOAD: c_int = 5;
+    const CGROUP_DEVICE: u64 = 15;
+    let length = (program.len() as u64) << 32;
+    // Kind and length, the instructions, a licence; what is not given is zero.
+    let request = [CGROUP_DEVICE | length, program.as_ptr() as u64, c"".as_ptr() as u64];
+    let fd = bpf(PROGRAM_LOAD, &request)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Has `program` asked about every use of a device by members of `group`, besides the programs of the
+/// groups above.
+pub(crate) fn attach_device_program(
+    group: BorrowedFd<'_>,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    const PROGRAM_ATTACH: c_int = 8;
+    const CGROUP_DEVICE: u64 = 6;
+    const ALLOW_MULTI: u64 = 2 << 32;
+    let number = |fd: BorrowedFd<'_>| fd.as_raw_fd() as u64;
+    let request = [number(group) | number(program) << 32, CGROUP_DEVICE | ALLOW_MULTI];
+    bpf(PROGRAM_ATTACH, &request).map(drop)
+}
+
+/// `request` is the start of `union bpf_attr` on little-endian machines.
+fn bpf(command: c_int, request: &[u64]) -> io::Result<libc::c_long> {
+    // SAFETY: the kernel reads as many bytes as said, and what they point to outlives the call.
+    check_long(unsafe {
+        libc::syscall(libc::SYS_bpf, command, request.as_ptr(), size_of_val(request))
+    })
+}
+
 /// A call that waits for an answer, by its number in the listener; see [`install_filter`].
 pub(crate) fn announced_call(listener: BorrowedFd<'_>) -> io::Result<u64> {
     // Number, process, flags and the call itself; the kernel wants it zeroed.

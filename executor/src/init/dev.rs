@@ -1,8 +1,8 @@
 //! `/dev`: Docker's few devices, terminals, shared memory and message queues.
 //!
-//! The directory itself admits no devices, and neither does any other mount of a sandbox: a node
-//! that the command makes with `mknod` cannot be opened. Only the six below are mounts of their own
-//! that do. So no control group has to watch over devices.
+//! Where no control group guards devices, the directory itself admits none, and neither does any
+//! other mount of a sandbox: a node that the command makes with `mknod` cannot be opened. Only the six
+//! below are mounts of their own that do.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -10,7 +10,6 @@ use rustix::fs::{
     AtFlags, CWD, FileType, Mode, OFlags, chmodat, fstat, major, makedev, minor, mkdirat, mknodat,
     openat, symlinkat,
 };
-use rustix::mount::MountAttrFlags;
 
 use super::mounts::{Builder, NO_EXEC, NO_SUID, PLAIN, attach, bind, file_system};
 use crate::error::Failure;
@@ -37,12 +36,8 @@ const SHM_SIZE: u64 = 64 << 20;
 
 /// Builds `/dev` and gives back the file system of its terminals.
 pub(super) fn build(builder: &mut Builder<'_>) -> Result<OwnedFd, Failure> {
-    let nodev = match builder.insecure() {
-        true => MountAttrFlags::empty(),
-        false => MountAttrFlags::MOUNT_ATTR_NODEV,
-    };
     let options = [("mode", "0755"), ("size", "65536k")];
-    let dev = builder.system("tmpfs", "dev", &options, NO_SUID | nodev)?;
+    let dev = builder.system("tmpfs", "dev", &options, NO_SUID | builder.no_devices())?;
     nodes(builder, &dev)?;
     for (name, target) in LINKS {
         symlinkat(target, &dev, name).map_err(Failure::mount("/dev"))?;

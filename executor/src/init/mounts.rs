@@ -22,7 +22,7 @@ use crate::sys::{self, Change, Unshare};
 
 pub(super) const READ_ONLY: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_RDONLY;
 pub(super) const NO_SUID: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID;
-pub(super) const NO_DEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
+const NO_DEV: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NODEV;
 pub(super) const NO_EXEC: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOEXEC;
 /// For file systems that hold neither programs nor devices.
 pub(super) const PLAIN: MountAttrFlags = NO_SUID.union(NO_DEV).union(NO_EXEC);
@@ -135,6 +135,11 @@ impl<'a> Builder<'a> {
         matches!(self.job.security, JobSecurity::Insecure)
     }
 
+    /// For mounts that may hold devices only where something else guards those.
+    pub(super) fn no_devices(&self) -> MountAttrFlags {
+        if self.job.devices { MountAttrFlags::empty() } else { NO_DEV }
+    }
+
     /// A kernel file system on a directory at the top of the root.
     pub(super) fn system(
         &mut self,
@@ -211,7 +216,7 @@ impl<'a> Builder<'a> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let part = openat2(whole, selector, flags, Mode::empty(), resolve)?;
-        bind(part.as_fd(), "", false, NO_DEV | read_only)
+        bind(part.as_fd(), "", false, self.no_devices() | read_only)
     }
 
     /// A small file of `/etc`, which a container may write to as far as its root.

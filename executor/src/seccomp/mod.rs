@@ -4,6 +4,8 @@
 //! and the 32-bit ones its kernel also runs. The numbers are sorted into ranges of equal answer and
 //! found by binary search: the kernel runs the filter once for each call number when it is
 //! installed, so a linear list would cost every step about a millisecond.
+//!
+//! What `socketcall` makes is not filtered: its arguments are in memory (`docs/sandbox.md`).
 
 mod bpf;
 pub(crate) mod profile;

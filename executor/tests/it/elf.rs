@@ -37,6 +37,21 @@ pub(crate) fn x86_64(call: u32, arguments: [u64; 3]) -> Vec<u8> {
 
 /// The same for 32-bit x86.
 pub(crate) fn x86(call: u32, arguments: [u32; 3]) -> Vec<u8> {
+    x86_with_data(call, arguments, &[])
+}
+
+/// A 32-bit x86 program that asks for a socket as old C libraries do: by `socketcall`, whose own
+/// arguments are in memory.
+pub(crate) fn x86_socketcall(family: u32, kind: u32) -> Vec<u8> {
+    const SOCKETCALL: u32 = 102;
+    const SOCKET: u32 = 1;
+    x86_with_data(SOCKETCALL, [SOCKET, BASE as u32 + X86_DATA, 0], &[family, kind, 0])
+}
+
+/// Where the data of a 32-bit program is: behind its headers and its code.
+const X86_DATA: u32 = 84 + 33;
+
+fn x86_with_data(call: u32, arguments: [u32; 3], data: &[u32]) -> Vec<u8> {
     let mut code = Vec::new();
     for (opcode, argument) in [0xbb, 0xb9, 0xba].iter().zip(arguments) {
         code.push(*opcode); // mov ebx / ecx / edx
@@ -47,6 +62,8 @@ pub(crate) fn x86(call: u32, arguments: [u32; 3]) -> Vec<u8> {
     code.extend([0xcd, 0x80]); // int 0x80
     code.extend([0xf7, 0xd8, 0x89, 0xc3]); // neg eax; mov ebx, eax
     code.extend([0xb8, 1, 0, 0, 0, 0xcd, 0x80]); // exit
+    assert_eq!(84 + code.len() as u32, X86_DATA);
+    code.extend(data.iter().flat_map(|word| word.to_le_bytes()));
     let base = BASE as u32;
     let mut elf = Vec::new();
     elf.extend(b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
