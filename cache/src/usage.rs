@@ -279,7 +279,7 @@ fn images_blobs(store: &Store) -> HashSet<String> {
 
 /// Room that a file or tree takes, in bytes; what cannot be read counts nothing. A hard-linked
 /// file counts once.
-pub(crate) fn size_of(path: &Path) -> u64 {
+pub fn size_of(path: &Path) -> u64 {
     let mut total = 0;
     walk(path, &mut |_, size| total += size);
     total

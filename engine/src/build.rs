@@ -355,6 +355,8 @@ impl Engine {
             secrets: session.request.secrets.clone(),
             sandbox: self.sandbox.clone(),
             rules: self.rules.clone(),
+            limits: session.request.limits.clone(),
+            step_disk: session.request.step_disk,
             dockerfile: (session.input.name.clone(), session.input.text.clone()),
             build_id: session.build_id.clone(),
             epoch: plans.iter().find_map(|plan| plan.lowered.source_date_epoch),

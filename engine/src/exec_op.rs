@@ -32,6 +32,8 @@ pub(crate) struct Prepared {
 /// What the request grants and hands to processes.
 pub(crate) struct Surroundings<'a> {
     pub(crate) machine: &'a Machine,
+    /// Limits by control group.
+    pub(crate) limits: &'a executor::Limits,
     /// Digests of the op's inputs.
     pub(crate) inputs: &'a [oci::Digest],
     pub(crate) secrets: &'a [Secret],
@@ -141,6 +143,7 @@ pub(crate) fn prepare(
             hard: u64::try_from(limit.hard).ok(),
         })
         .collect();
+    process.limits = surroundings.limits.clone();
     process.cgroup_parent = (!op.cgroup_parent.is_empty()).then(|| op.cgroup_parent.clone());
     Ok(Prepared { process, outputs, scratch, cache_mounts })
 }
@@ -329,8 +332,13 @@ mod tests {
                 .collect(),
             ..bare()
         };
-        let surroundings =
-            Surroundings { machine: &Machine::probe(), inputs: &[], secrets, ground: None };
+        let surroundings = Surroundings {
+            machine: &Machine::probe(),
+            limits: &executor::Limits::default(),
+            inputs: &[],
+            secrets,
+            ground: None,
+        };
         match environment(&op, &surroundings) {
             Ok(environment) => environment.iter().map(|(n, v)| format!("{n}={v} ")).collect(),
             Err(error) => format!("error: {error}"),

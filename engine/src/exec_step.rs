@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::error::BuildError;
 use crate::event::StoppedStep;
 use crate::exec_op::{self, Surroundings};
+use crate::exhausted::{self, Words};
 use crate::file_layer::{self, FileLayer, file_error};
-use crate::sandbox::Ended;
+use crate::sandbox::{Ended, Task};
 use crate::stack;
 use crate::tree::{self, TreeError, View};
 use crate::worker::{BuildWorker, Outputs, Tree, blocking, now, record, until};
@@ -41,7 +42,8 @@ impl BuildWorker {
             store.log_writer(&build, &step.0.to_string()).ok()
         });
         let used: Vec<LayerId> = stacks.values().flat_map(|s| s.layers.iter().cloned()).collect();
-        let ended = self.sandbox.run(prepared, log, &self.steps, &run.cancel);
+        let task = Task { prepared, disk: self.step_disk };
+        let ended = self.sandbox.run(task, log, &self.steps, &run.cancel);
         let ended = written_back(&self.store, ended);
         let (ended, verified) = tokio::join!(ended, until(&run.cancel, self.layers.verify(&used)));
         // What runs on a damaged tree may fail or not: it does not count.
@@ -59,8 +61,8 @@ impl BuildWorker {
         } else {
             op.valid_exit_codes.contains(&code)
         };
-        if !good {
-            return Err(self.exit_error(run.vertex, ended));
+        if !good || ended.overrun.is_some() {
+            return Err(self.exit_error(run.vertex, op, ended));
         }
         let mut outputs = BTreeMap::new();
         for (output, written) in ended.outputs {
@@ -100,11 +102,12 @@ impl BuildWorker {
         let trees = stacks.iter().map(|(number, s)| (*number, s.directories.clone())).collect();
         let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
-        let sandbox = self.sandbox.clone();
+        let (sandbox, limits) = (self.sandbox.clone(), self.limits.clone());
         let prepared = blocking(move || {
             let ground = sandbox.ground(&store);
             let surroundings = Surroundings {
                 machine: &machine,
+                limits: &limits,
                 inputs: &inputs,
                 secrets: &secrets,
                 ground: ground.as_deref(),
@@ -162,14 +165,10 @@ impl BuildWorker {
     }
 
     /// The process ended otherwise than it should.
-    fn exit_error(&self, vertex: VertexId, ended: Ended) -> BuildError {
+    fn exit_error(&self, vertex: VertexId, op: &ExecOp, ended: Ended) -> BuildError {
         let command = &self.definition.vertex(vertex).metadata.command;
-        let how = match ended.status {
-            executor::ExitStatus::OomKilled => "out of memory".to_owned(),
-            status => format!("exit code: {}", status.code()),
-        };
+        let Words { how, hint } = exhausted::words(&ended, &op.ulimits);
         let message = format!("process {command:?} did not complete successfully: {how}");
-        let hint = crate::steps::exit_hint(ended.status, &ended.tail);
         let mut error = self.step_error(vertex, BuildError::System { message, hint });
         if let BuildError::Step { failure } = &mut error {
             failure.exit_code = Some(ended.status.code());

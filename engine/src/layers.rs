@@ -98,11 +98,6 @@ pub(crate) struct Directories {
 }
 
 impl Directories {
-    /// Without the layers' names.
-    pub(crate) fn into_paths(self) -> Vec<PathBuf> {
-        self.paths
-    }
-
     fn push(&mut self, id: &LayerId, path: PathBuf) {
         self.ids.push(id.clone());
         self.paths.push(path);

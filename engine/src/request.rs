@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use executor::Limits;
 use oci::{Platform, Reference};
 
 /// One build.
@@ -41,6 +42,10 @@ pub struct BuildRequest {
     pub hostname: String,
     /// `--cgroup-parent`, empty for the default.
     pub cgroup_parent: String,
+    /// `--memory`, `--cpu-quota`, …: limits of each step by control group. They enter no key.
+    pub limits: Limits,
+    /// `--step-disk`: bytes that each step may write; `None` leaves a reserve of the disk free.
+    pub step_disk: Option<u64>,
     /// `--allow`
     pub entitlements: Vec<Entitlement>,
     /// `--jobs`: steps that may run at once. `None`: one per core, never below 4, and more while

@@ -7,11 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use cache::{NewLayer, Store};
-use executor::{ExitStatus, Running, SpawnError};
+use executor::{Exhausted, ExitStatus, Running, SpawnError};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use crate::disk_budget::{DiskBudget, Overrun};
 use crate::error::{BuildError, chain};
 use crate::event::Stream;
 use crate::exec_op::Prepared;
@@ -32,9 +33,20 @@ pub(crate) struct Sandbox {
     ground: Ground,
 }
 
+/// What is to run.
+pub(crate) struct Task {
+    pub(crate) prepared: Prepared,
+    /// Bytes that it may write.
+    pub(crate) disk: Option<u64>,
+}
+
 /// How a process ended, and what it left.
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
+    /// The limit of its control group that it has run into.
+    pub(crate) exhausted: Option<Exhausted>,
+    /// Why it was to write no more.
+    pub(crate) overrun: Option<Overrun>,
     /// What it wrote, by output number.
     pub(crate) outputs: BTreeMap<usize, NewLayer>,
     pub(crate) tail: Vec<String>,
@@ -74,12 +86,14 @@ impl Sandbox {
     /// nothing of it runs any more.
     pub(crate) async fn run(
         &self,
-        prepared: Prepared,
+        task: Task,
         mut log: StepLog,
         steps: &Steps,
         cancel: &CancellationToken,
     ) -> Result<Ended, BuildError> {
-        let Prepared { process, outputs, scratch, cache_mounts } = prepared;
+        let Prepared { process, outputs, scratch, cache_mounts } = task.prepared;
+        let directories = outputs.values().chain(&scratch).map(NewLayer::fs).collect();
+        let budget = Arc::new(DiskBudget::new(task.disk, directories));
         let machine = self.machine.clone();
         let mut running =
             blocking(move || machine.executor()?.spawn(process).map_err(|e| spawn_error(&e)))
@@ -92,20 +106,37 @@ impl Sandbox {
         let stdout = receiver(running.stdout())?;
         let stderr = receiver(running.stderr())?;
         let running = Arc::new(running);
-        let killer = running.clone();
-        let stop = cancel.clone();
-        let watch = tokio::spawn(async move {
-            stop.cancelled().await;
-            killer.kill();
-        });
+        let watch = tokio::spawn(watch(running.clone(), cancel.clone(), budget.clone()));
         copy_output(stdout, stderr, &mut log).await;
-        let status = blocking(move || wait(&running)).await;
-        watch.abort();
+        let waiting = running.clone();
+        let status = blocking(move || wait(&waiting)).await;
+        let overrun = match watch.is_finished() {
+            true => watch.await.unwrap_or(Ok(None))?,
+            false => {
+                watch.abort();
+                budget.final_look().await?
+            }
+        };
         drop(cache_mounts);
         drop(scratch);
         let (tail, log_path) = log.finish();
-        Ok(Ended { status: status?, outputs, tail, log_path })
+        let exhausted = running.exhausted();
+        Ok(Ended { status: status?, exhausted, overrun, outputs, tail, log_path })
     }
+}
+
+/// Kills the process when the build is cancelled, or when it takes too much of the disk.
+async fn watch(
+    running: Arc<Running>,
+    cancel: CancellationToken,
+    budget: Arc<DiskBudget>,
+) -> Result<Option<Overrun>, BuildError> {
+    let overrun = tokio::select! {
+        () = cancel.cancelled() => Ok(None),
+        overrun = budget.overrun() => overrun.map(Some),
+    };
+    running.kill();
+    overrun
 }
 
 fn wait(running: &Running) -> Result<ExitStatus, BuildError> {

@@ -291,16 +291,11 @@ impl StepLog {
 /// What may help when a process ended so, having written `tail` last. The message and the log say
 /// the rest.
 pub(crate) fn exit_hint(status: ExitStatus, tail: &[String]) -> Option<String> {
-    let hint = match (status, status.code()) {
-        (ExitStatus::OomKilled, _) => {
-            "its control group has no more memory: raise the limit, or do less at once".to_owned()
-        }
-        (_, 126) => {
-            "a program is there but cannot be run: look at its mode (`chmod +x`), its first \
+    let hint = match status.code() {
+        126 => "a program is there but cannot be run: look at its mode (`chmod +x`), its first \
                      line (`#!`) and its architecture"
-                .to_owned()
-        }
-        (_, 127) => match tail.iter().rev().find_map(|line| missing_program(line)) {
+            .to_owned(),
+        127 => match tail.iter().rev().find_map(|line| missing_program(line)) {
             Some(program) => {
                 format!(
                     "`{program}` is not in the image: install it in an earlier step, or mind PATH"
@@ -309,7 +304,7 @@ pub(crate) fn exit_hint(status: ExitStatus, tail: &[String]) -> Option<String> {
             None => "a program is not in the image: install it in an earlier step, or mind PATH"
                 .to_owned(),
         },
-        (_, 137) => "it was killed (SIGKILL): the machine may have run out of memory".to_owned(),
+        137 => "it was killed (SIGKILL): the machine may have run out of memory".to_owned(),
         _ => return None,
     };
     Some(hint)
@@ -418,7 +413,6 @@ mod tests {
             (ExitStatus::Exited(127), "no idea", Some("a program is not in the image")),
             (ExitStatus::Exited(126), "", Some("chmod +x")),
             (ExitStatus::Signaled(9), "", Some("run out of memory")),
-            (ExitStatus::OomKilled, "", Some("raise the limit")),
             (ExitStatus::Exited(1), "curl: (6) Could not resolve host: not found", None),
         ] {
             let hint = exit_hint(status, &["first".to_owned(), line.to_owned()]);

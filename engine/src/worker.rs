@@ -71,6 +71,10 @@ pub(crate) struct BuildWorker {
     pub(crate) sandbox: Arc<crate::sandbox::Sandbox>,
     /// What the store keeps to.
     pub(crate) rules: Arc<[cache::PruneFilter]>,
+    /// Of each step.
+    pub(crate) limits: executor::Limits,
+    /// Bytes that each step may write.
+    pub(crate) step_disk: Option<u64>,
     /// The Dockerfile's name and text, for errors.
     pub(crate) dockerfile: (String, String),
     pub(crate) build_id: String,

@@ -4,6 +4,7 @@
 mod arguments;
 pub mod csv;
 pub(crate) mod host;
+mod limits;
 pub mod option;
 mod output;
 pub(crate) mod quantity;
@@ -69,6 +70,9 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     for option in std::mem::take(&mut args.options) {
         option::apply(&option, &mut args)?;
     }
+    for resource in std::mem::take(&mut args.resources) {
+        limits::apply_resource(&resource, &mut args)?;
+    }
     refused::check(&args)?;
     let (context, dockerfile, standard_input) = inputs(&args)?;
     let outputs = outputs(&args, environment)?;
@@ -93,6 +97,12 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         ulimits: each(&args.ulimits, quantity::ulimit)?,
         hostname: args.hostname.as_deref().map_or(Ok(String::new()), hostname)?,
         cgroup_parent: args.cgroup_parent.clone().unwrap_or_default(),
+        limits: limits::resolve(&args)?,
+        step_disk: args
+            .step_disk
+            .as_deref()
+            .map(|size| quantity::bytes("--step-disk", size))
+            .transpose()?,
         entitlements: entitlements(&args)?,
         jobs: args.jobs.as_deref().map(|jobs| quantity::positive("--jobs", jobs)).transpose()?,
         tags: outputs.tags,

@@ -70,7 +70,7 @@ impl Engine {
         let (variant, ids) = found.await?;
         let (store, machine) = (self.store.clone(), self.machine.clone());
         let layers = Layers::new(store, machine, steps.clone(), Vec::new());
-        let layers = layers.directories(&ids).await?.into_paths();
+        let layers = layers.mountable(&ids).await?;
         Ok(Image { id: variant.id, config: variant.config.config, layers })
     }
 }

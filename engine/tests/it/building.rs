@@ -75,6 +75,8 @@ impl World {
             ulimits: Vec::new(),
             hostname: String::new(),
             cgroup_parent: String::new(),
+            limits: engine::Limits::default(),
+            step_disk: None,
             entitlements: Vec::new(),
             jobs: None,
             tags: Vec::new(),

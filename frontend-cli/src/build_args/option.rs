@@ -33,6 +33,13 @@ fn apply_plain(name: &str, value: String, args: &mut BuildArgs) -> Result<(), Us
         "shm-size" => args.shm_size = Some(value),
         "ulimit" => args.ulimits.extend(csv::fields(&value)?),
         "cgroup-parent" => args.cgroup_parent = Some(value),
+        "memory" => args.memory = Some(value),
+        "memswap" => args.memory_swap = Some(value),
+        "cpushares" => args.cpu_shares = Some(value),
+        "cpuperiod" => args.cpu_period = Some(value),
+        "cpuquota" => args.cpu_quota = Some(value),
+        "cpusetcpus" => args.cpuset_cpus = Some(value),
+        "cpusetmems" => args.cpuset_mems = Some(value),
         "force-network-mode" => {
             args.network = Some(if value == "sandbox" { "default".to_owned() } else { value });
         }

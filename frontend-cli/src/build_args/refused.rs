@@ -23,16 +23,8 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
         ("--cache-to", !refused.cache_to.is_empty(), "the store keeps every step for later builds"),
         ("--ssh", !refused.ssh.is_empty(), "give a key as `--secret` and mount that"),
         ("--policy", !refused.policy.is_empty(), "pin images by digest in the Dockerfile"),
-        ("--resource", !refused.resource.is_empty(), LIMITS),
         ("--squash", refused.squash, "copy the result into a last stage `FROM scratch`"),
         ("--security-opt", !refused.security_opt.is_empty(), "see `--allow security.insecure`"),
-        ("--memory", refused.memory.is_some(), LIMITS),
-        ("--memory-swap", refused.memory_swap.is_some(), LIMITS),
-        ("--cpu-shares", refused.cpu_shares.is_some(), LIMITS),
-        ("--cpu-period", refused.cpu_period.is_some(), LIMITS),
-        ("--cpu-quota", refused.cpu_quota.is_some(), LIMITS),
-        ("--cpuset-cpus", refused.cpuset_cpus.is_some(), LIMITS),
-        ("--cpuset-mems", refused.cpuset_mems.is_some(), LIMITS),
     ];
     for (flag, is_given, hint) in given {
         if *is_given {
@@ -47,8 +39,6 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
         Some(other) => Err(not_supported(&format!("--isolation={other}"))),
     }
 }
-
-const LIMITS: &str = "limit the control group that `--cgroup-parent` names";
 
 /// Warnings for flags that change nothing by nature.
 pub(super) fn without_effect(args: &BuildArgs) -> Vec<String> {

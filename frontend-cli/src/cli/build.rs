@@ -99,6 +99,33 @@ pub struct BuildArgs {
     /// Control group under which steps run
     #[arg(long = "cgroup-parent", value_name = "CGROUP", help_heading = STEPS)]
     pub cgroup_parent: Option<String>,
+    /// Memory of each step (`512m`)
+    #[arg(long, short = 'm', value_name = "SIZE", help_heading = STEPS)]
+    pub memory: Option<String>,
+    /// Memory and swap of each step together; -1 is unlimited
+    #[arg(long = "memory-swap", value_name = "SIZE", allow_hyphen_values = true, help_heading = STEPS)]
+    pub memory_swap: Option<String>,
+    /// Weight of each step among those that want processors; 1024 is usual
+    #[arg(long = "cpu-shares", short = 'c', value_name = "N", help_heading = STEPS)]
+    pub cpu_shares: Option<String>,
+    /// Microseconds in which --cpu-quota counts [default: 100000]
+    #[arg(long = "cpu-period", value_name = "N", help_heading = STEPS)]
+    pub cpu_period: Option<String>,
+    /// Microseconds of processor time of each step in a period
+    #[arg(long = "cpu-quota", value_name = "N", allow_hyphen_values = true, help_heading = STEPS)]
+    pub cpu_quota: Option<String>,
+    /// Processors that steps may run on (`0-2,7`)
+    #[arg(long = "cpuset-cpus", value_name = "LIST", help_heading = STEPS)]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes that steps may use
+    #[arg(long = "cpuset-mems", value_name = "LIST", help_heading = STEPS)]
+    pub cpuset_mems: Option<String>,
+    /// The same limits as fields (`memory=512m,cpu-quota=50000`)
+    #[arg(long = "resource", value_name = "NAME=VALUE,…", help_heading = STEPS)]
+    pub resources: Vec<String>,
+    /// What each step may write (`10g`) [default: all but a reserve of the disk]
+    #[arg(long = "step-disk", value_name = "SIZE", help_heading = STEPS)]
+    pub step_disk: Option<String>,
     /// Host name of the steps
     #[arg(long, value_name = "NAME", help_heading = STEPS)]
     pub hostname: Option<String>,
@@ -182,34 +209,10 @@ pub struct RefusedArgs {
     /// Source policy
     #[arg(long, hide = true, value_name = "POLICY")]
     pub policy: Vec<String>,
-    /// Limits of memory and processors
-    #[arg(long, hide = true, value_name = "NAME=VALUE")]
-    pub resource: Vec<String>,
     /// Merge the new layers into one
     #[arg(long, hide = true)]
     pub squash: bool,
     /// Security options
     #[arg(long = "security-opt", hide = true, value_name = "OPTION")]
     pub security_opt: Vec<String>,
-    /// Memory limit
-    #[arg(long, short = 'm', hide = true, value_name = "SIZE")]
-    pub memory: Option<String>,
-    /// Memory and swap limit
-    #[arg(long = "memory-swap", hide = true, value_name = "SIZE")]
-    pub memory_swap: Option<String>,
-    /// Processor shares
-    #[arg(long = "cpu-shares", short = 'c', hide = true, value_name = "N")]
-    pub cpu_shares: Option<String>,
-    /// Processor period
-    #[arg(long = "cpu-period", hide = true, value_name = "N")]
-    pub cpu_period: Option<String>,
-    /// Processor quota
-    #[arg(long = "cpu-quota", hide = true, value_name = "N")]
-    pub cpu_quota: Option<String>,
-    /// Processors
-    #[arg(long = "cpuset-cpus", hide = true, value_name = "LIST")]
-    pub cpuset_cpus: Option<String>,
-    /// Memory nodes
-    #[arg(long = "cpuset-mems", hide = true, value_name = "LIST")]
-    pub cpuset_mems: Option<String>,
 }

@@ -56,6 +56,9 @@ const HONOURED: &str = "
     --shm-size=1.5GiB .
     --ulimit nofile=1024:2048 --ulimit core=-1 --ulimit nproc=10 .
     --cgroup-parent /builds .
+    --memory 512m --memory-swap 1g --cpu-shares 512 --cpu-period 50000 --cpu-quota 25000 .
+    --cpuset-cpus 0-2,7 --cpuset-mems 0 --step-disk 10g -m 1g -c 2 .
+    --resource memory=1g,cpu-shares=2 --resource '\"cpuset-cpus=0,1\"' .
     --hostname box .
     -j 3 .
     --jobs=1 .
@@ -72,6 +75,8 @@ const HONOURED: &str = "
     --opt no-cache=s1,s2 --opt add-hosts=a=1.2.3.4,b=::1 --opt shm-size=134217728 .
     --opt ulimit=nofile=1:2,nproc=3 --opt force-network-mode=none --opt hostname=h .
     --opt image-resolve-mode=pull .
+    --opt memory=1g --opt memswap=2g --opt cpushares=3 --opt cpuperiod=1000 --opt cpuquota=4 .
+    --opt cpusetcpus=1 --opt cpusetmems=0 .
     --rm --force-rm --compress .
 ";
 
@@ -85,6 +90,7 @@ const SO_ANYWAY: &str = "
     --no-cache --no-cache=false .
     --push=false --quiet=false .
     --pull=false .
+    -m 0 --memory-swap -1 --cpu-quota -1 --cpuset-cpus= .
     --provenance=false --sbom=false --attest type=sbom,disabled=true .
     --isolation default .
     --network default .
@@ -191,18 +197,16 @@ const REFUSED: &str = "
     --cache-to type=inline .
     --ssh default .
     --policy filename=x .
-    --resource memory=1g .
+    --resource cpus=1 .
     --squash .
     --security-opt seccomp=unconfined .
     --isolation hyperv .
-    -m 1g .
-    --memory 1g .
+    -m much .
     --memory-swap 1g .
-    --cpu-shares 1 .
-    --cpu-period 1 .
-    --cpu-quota 1 .
-    --cpuset-cpus 0 .
-    --cpuset-mems 0 .
+    -m 2g --memory-swap 1g .
+    --cpu-shares some .
+    --cpuset-cpus all .
+    --step-disk much .
 ";
 
 fn lines(table: &str) -> impl Iterator<Item = &str> {

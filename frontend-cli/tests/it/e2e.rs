@@ -14,6 +14,7 @@ mod failures;
 mod inputs;
 mod interrupts;
 mod left_out;
+mod limits;
 mod mistakes;
 mod outcome;
 mod outputs;
