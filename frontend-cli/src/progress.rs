@@ -116,7 +116,7 @@ impl Display {
             let thread = std::thread::Builder::new()
                 .name("progress".to_owned())
                 .spawn(move || show(renderer, &receiver, started, &out))
-                .expect("a process that may build may start a thread");
+                .expect("failed to spawn thread");
             (sender, thread)
         });
         Self { started, findings, drawing }
