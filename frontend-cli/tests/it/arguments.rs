@@ -401,6 +401,13 @@ fn what_was_typed_becomes_what_is_meant() {
             ulimits: [ Ulimit { name: "nofile", soft: 1024, hard: 2048,}, Ulimit { name: "core", soft: -1, hard: -1,}, Ulimit { name: "nproc", soft: 10, hard: 10,},],
         --cgroup-parent /builds .
             cgroup_parent: "/builds",
+        --memory 512m --memory-swap 1g --cpu-shares 512 --cpu-period 50000 --cpu-quota 25000 .
+            limits: Limits { pids: None, memory: Some( 536870912,), memory_and_swap: Some( 1073741824,), cpu_quota: Some( 25000,), cpu_period: Some( 50000,), cpu_shares: Some( 512,), cpuset_cpus: None, cpuset_mems: None,},
+        --cpuset-cpus 0-2,7 --cpuset-mems 0 --step-disk 10g -m 1g -c 2 .
+            limits: Limits { pids: None, memory: Some( 1073741824,), memory_and_swap: None, cpu_quota: None, cpu_period: None, cpu_shares: Some( 2,), cpuset_cpus: Some( "0-2,7",), cpuset_mems: Some( "0",),},
+            step_disk: Some( 10737418240,),
+        --resource memory=1g,cpu-shares=2 --resource '"cpuset-cpus=0,1"' .
+            limits: Limits { pids: None, memory: Some( 1073741824,), memory_and_swap: None, cpu_quota: None, cpu_period: None, cpu_shares: Some( 2,), cpuset_cpus: Some( "0,1",), cpuset_mems: None,},
         --hostname box .
             hostname: "box",
         -j 3 .
@@ -445,6 +452,10 @@ fn what_was_typed_becomes_what_is_meant() {
             hostname: "h",
         --opt image-resolve-mode=pull .
             pull: Always,
+        --opt memory=1g --opt memswap=2g --opt cpushares=3 --opt cpuperiod=1000 --opt cpuquota=4 .
+            limits: Limits { pids: None, memory: Some( 1073741824,), memory_and_swap: Some( 2147483648,), cpu_quota: Some( 4,), cpu_period: Some( 1000,), cpu_shares: Some( 3,), cpuset_cpus: None, cpuset_mems: None,},
+        --opt cpusetcpus=1 --opt cpusetmems=0 .
+            limits: Limits { pids: None, memory: None, memory_and_swap: None, cpu_quota: None, cpu_period: None, cpu_shares: None, cpuset_cpus: Some( "1",), cpuset_mems: Some( "0",),},
         --rm --force-rm --compress .
             warnings: [
             "`--rm` has no effect: steps leave no containers behind",
@@ -711,9 +722,9 @@ fn what_cannot_be_is_refused_by_name() {
         --policy filename=x .
             error: `--policy` is not supported
               hint: pin images by digest in the Dockerfile
-        --resource memory=1g .
-            error: `--resource` is not supported
-              hint: limit the control group that `--cgroup-parent` names
+        --resource cpus=1 .
+            error: `--resource cpus=1`: unknown resource `cpus`
+              hint: resources are memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems
         --squash .
             error: `--squash` is not supported
               hint: copy the result into a last stage `FROM scratch`
@@ -722,30 +733,23 @@ fn what_cannot_be_is_refused_by_name() {
               hint: see `--allow security.insecure`
         --isolation hyperv .
             error: `--isolation=hyperv` is not supported
-        -m 1g .
-            error: `--memory` is not supported
-              hint: limit the control group that `--cgroup-parent` names
-        --memory 1g .
-            error: `--memory` is not supported
-              hint: limit the control group that `--cgroup-parent` names
+        -m much .
+            error: `--memory`: `much` is not a size
+              hint: write a number and a unit: 64m, 1g
         --memory-swap 1g .
-            error: `--memory-swap` is not supported
-              hint: limit the control group that `--cgroup-parent` names
-        --cpu-shares 1 .
-            error: `--cpu-shares` is not supported
-              hint: limit the control group that `--cgroup-parent` names
-        --cpu-period 1 .
-            error: `--cpu-period` is not supported
-              hint: limit the control group that `--cgroup-parent` names
-        --cpu-quota 1 .
-            error: `--cpu-quota` is not supported
-              hint: limit the control group that `--cgroup-parent` names
-        --cpuset-cpus 0 .
-            error: `--cpuset-cpus` is not supported
-              hint: limit the control group that `--cgroup-parent` names
-        --cpuset-mems 0 .
-            error: `--cpuset-mems` is not supported
-              hint: limit the control group that `--cgroup-parent` names
+            error: `--memory-swap` needs `--memory`
+              hint: it is the limit of memory and swap together
+        -m 2g --memory-swap 1g .
+            error: `--memory-swap 1g` is less than the memory alone
+              hint: it is the limit of memory and swap together
+        --cpu-shares some .
+            error: `--cpu-shares`: `some` is not a number above zero
+        --cpuset-cpus all .
+            error: `--cpuset-cpus`: `all` is not a list of numbers
+              hint: write numbers and ranges: 0-2,7
+        --step-disk much .
+            error: `--step-disk`: `much` is not a size
+              hint: write a number and a unit: 64m, 1g
     "#]],
     );
 }

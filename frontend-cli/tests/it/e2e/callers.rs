@@ -11,13 +11,13 @@ const DOCKERFILE: &str = r#"FROM scratch AS made
 COPY busybox /bin/
 RUN ["/bin/busybox", "--install", "-s", "/bin"]
 RUN echo "app:x:1000:1000::/:/bin/sh" >/etc-passwd; mkdir /new; echo x >/new/file
-WORKDIR /work/dir
+WORKDIR /home/dir
 COPY busybox /copied/deep/
 USER 1000
 RUN --mount=type=cache,target=/cache/deep --mount=type=bind,target=/bound/deep,rw \
     --mount=type=tmpfs,target=/memory/deep --mount=type=secret,id=none,target=/s/deep \
     stat -c '%a %n' / /proc /dev /dev/null /sys /cache /cache/deep /bound /bound/deep /memory \
-        /work /work/dir /copied /copied/deep; \
+        /home /home/dir /copied /copied/deep; \
     umask; uname -m; ulimit -Sc; ulimit -Ss; ulimit -Sn; ulimit -St
 "#;
 

@@ -77,3 +77,49 @@ fn privileged_a_limit_of_time_is_named() {
     let failed = builder.build(busy, &["--ulimit", "cpu=1:5"]).fails_with(1).words();
     assert!(failed.contains("`--ulimit cpu` allows 1 s of processor time"), "{failed}");
 }
+
+#[test]
+fn privileged_an_image_of_more_layers_than_one_mount_takes_runs_as_it_builds() {
+    const LAYERS: usize = 410;
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/small", "");
+    let copies: String = (0..LAYERS).map(|n| format!("COPY small /many/{n}\n")).collect();
+    builder.build(&format!("FROM busybox\n{copies}"), &["-t", "many"]).success();
+    let count = "ls /many | wc -l";
+    let built = builder.build(&format!("FROM many\nRUN {count}\n"), &[]).success();
+    assert_eq!(built.log(), format!("{LAYERS}\n"));
+    let ran = builder.run(&["run", "--network=none", "many", "/bin/sh", "-c", count]).success();
+    assert_eq!(ran.text(), format!("{LAYERS}\n"));
+    builder.assert_nothing_left();
+}
+
+#[test]
+fn privileged_a_refused_thread_is_no_bug() {
+    let Some(builder) = Builder::bare() else { return };
+    builder.write("context/Dockerfile", "FROM scratch\nCOPY busybox /\n");
+    let bases = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(std::path::Path::new);
+    let groups = bases.map(|base| base.join(format!("mybuild-test-{}", std::process::id())));
+    let made = groups.iter().find(|group| {
+        let is_group = group.parent().is_some_and(|base| base.join("cgroup.procs").exists());
+        is_group && std::fs::create_dir(group).is_ok()
+    });
+    let Some(group) = made.filter(|group| std::fs::write(group.join("pids.max"), "1").is_ok())
+    else {
+        made.map(std::fs::remove_dir);
+        return skip("no limits on processes here");
+    };
+    let mut shell = std::process::Command::new("/bin/sh");
+    let command = builder.command(&["build", "context"]);
+    shell
+        .args(["-c", "echo $$ >\"$0\"/cgroup.procs; exec \"$@\""])
+        .arg(group)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(command.get_current_dir().expect("the builder's"));
+    let refused = builder.run_command(&mut shell).fails_with(1).words();
+    std::fs::remove_dir(group).expect("nothing is left in it");
+    assert!(refused.starts_with("error: the system lets this program start no further thread"));
+    assert_eq!(refused.lines().count(), 1, "{refused}");
+}
