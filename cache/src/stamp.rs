@@ -207,6 +207,6 @@ pub(crate) fn entry_stamp(found: &Stat) -> EntryStamp {
         .update(&found.st_mtime.to_le_bytes())
         .update(&(found.st_mtime_nsec as i64).to_le_bytes());
     hasher.update(&found.st_rdev.to_le_bytes());
-    let names = if is_directory(found) { 1 } else { (found.st_nlink as u64).max(1) };
+    let names = if is_directory(found) { 1 } else { found.st_nlink.max(1) };
     EntryStamp { hash: hasher.finalize(), bytes: found.st_blocks as u64 * 512 / names }
 }
