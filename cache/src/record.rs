@@ -121,7 +121,9 @@ impl Store {
         reference: &Reference,
         platform: Option<&Platform>,
     ) -> Option<RememberedReference> {
-        let row = self.get(Kind::Reference, &reference_key(reference, platform))?;
+        let key = reference_key(reference, platform);
+        let row = self.get(Kind::Reference, &key)?;
+        self.touch(Kind::Reference, &key, &row);
         RememberedReference::parse(&row)
     }
 

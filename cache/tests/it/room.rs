@@ -95,6 +95,34 @@ fn what_was_not_used_for_long_goes_whatever_the_room() {
 }
 
 #[test]
+fn what_a_registry_said_stays_as_long_as_somebody_asks_for_it() {
+    let root = root();
+    let [asked, forgotten] = ["asked:1", "forgotten:1"].map(|name| name.parse().unwrap());
+    let store = open(root.path());
+    let (digest, size) = store.put_blob(b"manifest").unwrap();
+    for reference in [&asked, &forgotten] {
+        let descriptor = Descriptor::new("text/plain", digest.clone(), size);
+        store.remember_reference(reference, None, &descriptor);
+    }
+    step(&store, "old", 1);
+    drop(store);
+    age(root.path(), 100_000);
+    let store = open(root.path());
+    assert!(store.remembered_reference(&asked, None).is_some());
+    drop(store);
+    let rule = PruneFilter {
+        reach: Reach::All,
+        unused_for: Some(Duration::from_secs(50_000)),
+        ..PruneFilter::default()
+    };
+    open(root.path()).make_room(&[rule]).unwrap();
+    let store = open(root.path());
+    assert!(!has(root.path(), "old") && store.has_blob(&digest));
+    assert!(store.remembered_reference(&asked, None).is_some());
+    assert!(store.remembered_reference(&forgotten, None).is_none());
+}
+
+#[test]
 fn a_tar_that_its_tree_gives_back_goes_before_anything_else() {
     let root = root();
     let store = open(root.path());
