@@ -4,13 +4,17 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cache::layer::compress::Compression as Encoding;
-use cache::layer::{DirectoryOptions, Flavor, LayerSink, Lower, TarSink, Time};
+use cache::layer::{
+    Content, DirectoryOptions, Entry, EntryKind, Flavor, LayerSink, Lower, TarSink, Time,
+};
 use cache::{LayerId, Snapshotter, Store};
 use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use crate::below::Below;
 use crate::error::{BuildError, chain};
 use crate::file_op::{
     self, Applied, FileOpError, Job, Manifest, Plan, Previous, Small, TarBefore, Target, Written,
@@ -283,20 +287,39 @@ fn copy_job<'a>(
     Job { op, output: 0, inputs, default_time: now(), scratch, host: machine.host(), is_stopped }
 }
 
-/// Writes all files of `view` to `out` as a tar, with other times where there is a `time`.
+/// A tree that becomes a part of a tar.
+pub(crate) struct TarPart {
+    /// Where it goes; `None` for the root.
+    pub(crate) folder: Option<String>,
+    pub(crate) view: Arc<View>,
+    /// Replaces all times.
+    pub(crate) time: Option<i64>,
+}
+
+/// Writes all files of `parts` to `out` as one tar.
 pub(crate) fn write_all(
     machine: &Machine,
     scratch: &Path,
-    view: &View,
-    time: Option<i64>,
+    parts: &[TarPart],
     out: impl Write + Send,
     is_stopped: &(dyn Fn() -> bool + Sync),
 ) -> Result<(), FileOpError> {
-    let op = copy_directory("/", None, time);
-    let inputs = [Some(view)];
-    let job = copy_job(machine, scratch, &op, &inputs, is_stopped);
     let mut sink = TarSink::new(out);
-    file_op::apply(&job, Target::Sink(&mut sink))?;
+    for part in parts {
+        let op = copy_directory("/", None, part.time);
+        let inputs = [Some(part.view.as_ref())];
+        let job = copy_job(machine, scratch, &op, &inputs, is_stopped);
+        match &part.folder {
+            None => drop(file_op::apply(&job, Target::Sink(&mut sink))?),
+            Some(folder) => {
+                let mut entry = Entry::new(folder.as_bytes(), EntryKind::Directory, 0o755);
+                entry.mtime = Time { seconds: part.time.unwrap_or(0), nanoseconds: 0 };
+                sink.entry(&entry, Content::None)?;
+                let mut below = Below { folder, sink: &mut sink };
+                file_op::apply(&job, Target::Sink(&mut below))?;
+            }
+        }
+    }
     sink.finish()?;
     Ok(())
 }

@@ -11,6 +11,7 @@ pub mod request;
 
 mod archive;
 mod assemble;
+mod below;
 mod build;
 mod contexts;
 mod disk_budget;

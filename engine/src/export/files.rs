@@ -1,6 +1,6 @@
 //! The root file system as files or as one tar.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use oci::Platform;
@@ -11,7 +11,7 @@ use super::layout::place;
 use super::replace::replace;
 use crate::assemble::AssembledImage;
 use crate::error::{BuildError, chain};
-use crate::file_layer;
+use crate::file_layer::{self, TarPart};
 use crate::machine::Machine;
 use crate::request::Destination;
 use crate::stop::Stoppable;
@@ -41,41 +41,46 @@ async fn write_directories(
         let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
         let stop = export.stop.clone();
         let write = blocking(move || write_files(&machine, &scratch, &view, epoch, &target, &stop));
-        verified(export, image, write).await?;
+        verified(export, [image], write).await?;
     }
     Ok(())
 }
 
-/// Writes the one image's files as a tar, with times as [`to_directory`].
+/// Writes the images' files as one tar, with times as [`to_directory`]; into a folder a platform, if
+/// there are several.
 pub(crate) async fn to_tar(export: &Export<'_>, dest: &Destination) -> Result<(), BuildError> {
-    let [(_, image)] = export.images else {
-        return Err(BuildError::refused("`type=tar` takes one platform"));
-    };
     let step = export.steps.internal("exporting to tar");
+    step.ended(write_parts(export, dest).await)
+}
+
+async fn write_parts(export: &Export<'_>, dest: &Destination) -> Result<(), BuildError> {
+    let is_split = export.images.len() > 1;
+    let mut parts = Vec::with_capacity(export.images.len());
+    for (platform, image) in export.images {
+        let folder = is_split.then(|| folder(platform));
+        parts.push(TarPart { folder, view: view(export, image).await?, time: image.epoch });
+    }
     let (stop, dest) = (export.stop.clone(), dest.clone());
     let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
-    let written = async {
-        let (view, epoch) = (view(export, image).await?, image.epoch);
-        let write = blocking(move || write_tar(&machine, &scratch, &view, epoch, &dest, &stop));
-        verified(export, image, write).await
-    };
-    step.ended(written.await)
+    let write = blocking(move || write_tar(&machine, &scratch, &parts, &dest, &stop));
+    verified(export, export.images.iter().map(|(_, image)| image), write).await
 }
 
 /// Writes, and looks meanwhile whether what is read is what it was.
 async fn verified(
     export: &Export<'_>,
-    image: &AssembledImage,
+    images: impl IntoIterator<Item = &AssembledImage>,
     write: impl Future<Output = Result<(), BuildError>>,
 ) -> Result<(), BuildError> {
-    let ids: Vec<_> = image.layers.iter().map(|l| l.id.clone()).collect();
+    let layers = images.into_iter().flat_map(|image| &image.layers);
+    let ids: Vec<_> = layers.map(|layer| layer.id.clone()).collect();
     let (written, verified) = tokio::join!(write, export.layers.verify(&ids));
     verified.and(written)
 }
 
 /// `linux_arm_v7`
-fn folder(platform: &Platform) -> PathBuf {
-    PathBuf::from(platform.to_string().replace('/', "_"))
+fn folder(platform: &Platform) -> String {
+    platform.to_string().replace('/', "_")
 }
 
 async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, BuildError> {
@@ -110,8 +115,7 @@ fn write_files(
 fn write_tar(
     machine: &Machine,
     scratch: &Path,
-    view: &View,
-    epoch: Option<i64>,
+    parts: &[TarPart],
     dest: &Destination,
     stop: &CancellationToken,
 ) -> Result<(), BuildError> {
@@ -119,7 +123,7 @@ fn write_tar(
         let out = Stoppable::new(out, stop);
         let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
         let is_stopped = || stop.is_cancelled();
-        file_layer::write_all(machine, scratch, view, epoch, &mut out, &is_stopped)
+        file_layer::write_all(machine, scratch, parts, &mut out, &is_stopped)
             .map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
     };

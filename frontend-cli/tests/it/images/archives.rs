@@ -150,6 +150,44 @@ fn privileged_what_is_no_image_is_refused_and_leaves_no_name() {
 }
 
 #[test]
+fn privileged_a_tar_of_several_platforms_has_a_folder_for_each() {
+    let Some(world) = World::new() else { return };
+    std::fs::create_dir(world.path("context")).expect("made");
+    std::fs::write(world.path("context/file"), "content\n").expect("written");
+    std::fs::hard_link(world.path("context/file"), world.path("context/link")).expect("linked");
+    std::fs::write(
+        world.path("Dockerfile"),
+        "FROM scratch\nARG TARGETARCH\nCOPY . /$TARGETARCH/\n",
+    )
+    .expect("written");
+    let names = |platforms: &str| {
+        let words = ["build", "-q", "-f", "Dockerfile", "--platform", platforms];
+        world.ok(&[&words[..], &["-o", "type=tar,dest=out.tar", "context"]].concat());
+        let file = std::fs::File::open(world.path("out.tar")).expect("written");
+        let mut archive = tar::Archive::new(file);
+        let entries = archive.entries().expect("a tar").map(|entry| {
+            let entry = entry.expect("an entry");
+            String::from_utf8_lossy(&entry.path_bytes()).trim_end_matches('/').to_owned()
+        });
+        entries.collect::<Vec<_>>()
+    };
+    assert_eq!(names("linux/amd64"), ["amd64", "amd64/file", "amd64/link"]);
+    assert_eq!(
+        names("linux/amd64,linux/arm64"),
+        [
+            "linux_amd64",
+            "linux_amd64/amd64",
+            "linux_amd64/amd64/file",
+            "linux_amd64/amd64/link",
+            "linux_arm64",
+            "linux_arm64/arm64",
+            "linux_arm64/arm64/file",
+            "linux_arm64/arm64/link",
+        ]
+    );
+}
+
+#[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn privileged_skopeo_reads_the_store_and_we_read_what_it_writes() {
     let Some(world) = World::with_small_image() else { return };
