@@ -10,7 +10,6 @@ use rayon::prelude::*;
 
 use crate::bucket::{BALLAST, Bucket, RECORDS};
 use crate::database::Kind;
-use crate::lease::SessionId;
 use crate::lock::{FileLock, Mode};
 use crate::mount::Slot;
 use crate::snapshot::{LayerId, LayerRow};
@@ -53,7 +52,7 @@ pub(crate) struct Sizes {
     waiting: u64,
 }
 
-/// Whether what is not known is measured now.
+/// Whether a cache mount that was used since it was measured is measured now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unknown {
     Measured,
@@ -134,7 +133,7 @@ impl Store {
         self.find_sizes(Unknown::Measured)
     }
 
-    /// The same as far as it is known already.
+    /// The same, with cache mounts as they were when they were last measured.
     pub(crate) fn remembered_sizes(&self) -> Result<Sizes, StoreError> {
         self.find_sizes(Unknown::Later)
     }
@@ -151,20 +150,15 @@ impl Store {
         let measured = rows.par_iter().map(|(id, directory, known)| {
             let known = known.or_else(|| stamped.get(id).copied());
             let folder = self.bucket(Bucket::Layers).join(directory.as_str());
-            let is_own = SessionId::of_name(directory.as_str()).as_ref() == Some(self.session());
-            let is_measured = known.is_none() && (unknown == Unknown::Measured || is_own);
-            let bytes = known.or_else(|| is_measured.then(|| size_of(&folder.join("fs"))));
+            let bytes = known.unwrap_or_else(|| size_of(&folder.join("fs")));
             // What lies beside the tree.
             let beside = ["", "manifest", "opaque"].map(|name| size_alone(&folder.join(name)));
-            let whole = bytes.unwrap_or(0) + beside.iter().sum::<u64>();
-            let news = bytes.filter(|_| is_measured).map(|bytes| (id.clone(), bytes));
-            ((directory.as_str().to_owned(), whole), bytes.is_none(), news)
+            let whole = bytes + beside.iter().sum::<u64>();
+            let news = known.is_none().then(|| (id.clone(), bytes));
+            ((directory.as_str().to_owned(), whole), news)
         });
         let measured: Vec<_> = measured.collect();
-        let news = measured.iter().filter_map(|(_, _, news)| news.clone()).collect();
-        if measured.iter().any(|(_, is_unknown, _)| *is_unknown) {
-            self.measure_in_background();
-        }
+        let news = measured.iter().filter_map(|(_, news)| news.clone()).collect();
         sizes.trees = measured.into_iter().map(|(size, ..)| size).collect();
         self.remember_sizes(news);
         let mounts = crate::prune::list_mounts(self.root())?;
@@ -178,10 +172,6 @@ impl Store {
         Ok(sizes)
     }
 
-    fn session(&self) -> &SessionId {
-        self.inner.lease.session()
-    }
-
     /// Keeps what was measured of trees without a size in their row: an older program has made them, or
     /// they were not stamped.
     fn remember_sizes(&self, sizes: Vec<(LayerId, u64)>) {
@@ -193,26 +183,6 @@ impl Store {
             let mut put = sizes.iter();
             put.try_for_each(|(id, bytes)| crate::snapshot::put_size(write, id, *bytes))
                 .map_err(StoreError::from)
-        });
-    }
-
-    fn measure_in_background(&self) {
-        // Not the store itself: this must not be what keeps the session from ending.
-        let weak = Arc::downgrade(&self.inner);
-        std::thread::spawn(move || {
-            let Some(inner) = weak.upgrade() else { return };
-            let rows = inner.database.scan(Kind::Layer, &[]).unwrap_or_default();
-            let layers = Bucket::Layers.path(inner.root());
-            drop(inner);
-            for (key, row) in rows {
-                let Some(row) = LayerRow::parse(&row).filter(|row| row.bytes.is_none()) else {
-                    continue;
-                };
-                let Some(directory) = row.own_directory() else { continue };
-                let bytes = size_of(&layers.join(directory.as_str()).join("fs"));
-                let Some(inner) = weak.upgrade() else { return };
-                Self { inner }.remember_sizes(vec![(LayerId::from_key(&key), bytes)]);
-            }
         });
     }
 
