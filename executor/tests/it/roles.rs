@@ -28,7 +28,8 @@ const BOTH: [FirstProcess; 2] = [FirstProcess::Command, FirstProcess::Init];
 
 fn process_1_shows_streams(fixture: &Fixture) {
     let script = "echo out >/proc/1/fd/1; echo err >/proc/1/fd/2; cat </proc/1/fd/0; \
-                  exec 5</etc/passwd; ls /proc/1/fd | grep -v -e 5 -e 10; cat /proc/1/task/1/fd/3";
+                  exec 5</etc/passwd; ls /proc/1/fd >/tmp/list; \
+                  grep -v -e 5 -e 10 /tmp/list; cat /proc/1/task/1/fd/3";
     let roles = BOTH.map(|first| Role::Container { first });
     for role in [Role::Step, roles[0], roles[1]] {
         for user in ["", "app"] {
