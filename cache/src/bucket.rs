@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// ├── mounts-v1/HASH/SLOT   cache mounts
 /// ├── index-v1/HASH         stat indexes of build contexts
 /// ├── records-v1.db         SQLite: everything that is a small fact
-/// └── ballast-v1            space that prune may use when there is none left
+/// └── ballast-v2/           bytes and inodes for those who make room when there is none left
 /// ```
 ///
 /// Names in `tmp-v1` and `layers-v1` start with the id of the session that made them, so that
@@ -83,4 +83,6 @@ pub(crate) const INDEX: &str = "index.json";
 /// The SQLite database.
 pub(crate) const RECORDS: &str = "records-v1.db";
 /// See [`Bucket`].
-pub(crate) const BALLAST: &str = "ballast-v1";
+pub(crate) const BALLAST: &str = "ballast-v2";
+/// One file, without inodes to spare.
+pub(crate) const BALLAST_BEFORE: &str = "ballast-v1";

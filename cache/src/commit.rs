@@ -22,6 +22,7 @@ use crate::blob::blob_path;
 use crate::database::{Kind, Row, Write};
 use crate::pending::Batch;
 use crate::record::Record;
+use crate::reserve::Reserve;
 use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Inner, Store, StoreError};
 use crate::syncer::SyncError;
@@ -94,7 +95,8 @@ impl Store {
     /// to it. What is written and removed again in between does not count: mostly it never gets to the
     /// disk. To be called from time to time while something writes; the first call only takes note.
     pub fn write_back_growth(&self) {
-        let Ok((free, _)) = crate::usage::free(self.root()) else { return };
+        let Ok(room) = self.room() else { return };
+        let free = room.bytes.free;
         let known = &self.inner.committer.free;
         let before = known.load(Ordering::Relaxed);
         if free < before && before - free < GROWTH {
@@ -310,15 +312,20 @@ impl Inner {
 
     /// Commits what a build has left, as the last clone of the store goes.
     pub(crate) fn close(&mut self) {
-        let uncommitted = self.commit().is_err();
+        let is_committed = self.commit().is_ok();
         self.database.fold_log();
-        if uncommitted && !self.is_given_up() {
+        let is_cleared = self.clear_up();
+        if self.options.reserve == Reserve::Used {
+            crate::reserve::take(self.root());
+        }
+        if is_cleared && (is_committed || self.is_given_up()) {
+            self.lease.end();
+            if !self.removals.is_in_a_hurry() {
+                trash::collect_at_end(self);
+            }
+        } else {
             // The next session clears up, as after a kill.
             self.lease.abandon();
-        } else {
-            self.remove_scratch();
-            self.lease.end();
-            trash::collect_at_end(self);
         }
     }
 }

@@ -87,7 +87,7 @@ pub(crate) struct Sessions {
 /// A lease whose process is gone, locked so that only one process clears up after it.
 #[derive(Debug)]
 pub(crate) struct DeadLease {
-    pub(crate) session: SessionId,
+    session: SessionId,
     path: PathBuf,
     _file: File,
 }
@@ -166,6 +166,11 @@ impl Lease {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A path in `tmp-v1` that nobody else uses.
+    pub(crate) fn temporary(&self, root: &Path) -> PathBuf {
+        Bucket::Temporary.path(root).join(self.unique_name())
+    }
+
     /// Ends the session.
     pub(crate) fn end(&mut self) {
         let _ = std::fs::remove_file(&self.path);
@@ -189,6 +194,11 @@ impl Drop for Lease {
 }
 
 impl DeadLease {
+    /// The session that it was of.
+    pub(crate) fn session(&self) -> &SessionId {
+        &self.session
+    }
+
     /// Everything of the session has been cleared: the lease may go.
     pub(crate) fn finish(self) {
         let _ = std::fs::remove_file(&self.path);

@@ -16,6 +16,8 @@ pub mod blob;
 pub mod download;
 pub mod image;
 pub mod record;
+pub mod reserve;
+pub mod room;
 pub mod snapshot;
 
 pub mod allowance;
@@ -33,11 +35,13 @@ pub mod warning;
 
 pub mod layer;
 
+mod background;
 mod database;
 mod direct;
 mod lease;
 mod lock;
 mod pending;
+mod removal;
 mod shared_memory;
 mod stamp;
 mod syncer;
@@ -59,6 +63,8 @@ pub use log::LogWriter;
 pub use mount::{CacheMount, Sharing};
 pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
 pub use record::{Record, RecordInput, RememberedReference};
+pub use reserve::Reserve;
+pub use room::{Room, Share};
 pub use snapshot::{Encoder, LayerId, LayerInfo, NewLayer};
 pub use snapshotter::{OverlayFlavor, Snapshotter};
 pub use stamp::TreeStamp;

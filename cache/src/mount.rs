@@ -85,10 +85,10 @@ impl Store {
             if let Err(error) = placed
                 && !path.exists()
             {
-                crate::trash::remove(&temporary);
+                self.inner.removals.start(temporary);
                 return Err(StoreError::io("create", &path, error));
             }
-            crate::trash::remove(&temporary);
+            self.inner.removals.now(&temporary);
         }
         Ok(CacheMount { path, _lock: lock })
     }

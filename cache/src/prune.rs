@@ -18,7 +18,7 @@ use crate::lease::{self, Holds};
 use crate::mount::{self, Slot};
 use crate::store::{self, Store, StoreError, now};
 use crate::usage::{Sizes, size_of};
-use crate::{image, trash};
+use crate::{image, reserve, trash};
 
 use everything::Everything;
 pub use filter::{Match, Property, PruneFilter, Reach, Space};
@@ -50,10 +50,10 @@ impl Store {
     /// session has looked up stays, too. Works on a full disk, with the room that is set aside for it.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
         let root = self.root();
-        store::balance(root);
+        store::make_room(root);
         let mut pruned = Pruned::default();
         let pruning = self.prune_with_room(filter, &self.sizes()?, &mut pruned);
-        store::balance(root);
+        reserve::take(root);
         pruning.map(|()| pruned)
     }
 
@@ -78,7 +78,7 @@ impl Store {
             }
         }
         pruned.freed += sweep::sweep(self, filter.facts_before())?;
-        let collected = trash::collect(&self.inner)?;
+        let collected = trash::collect(&self.inner, &self.inner.lease)?;
         pruned.freed += collected.freed;
         pruned.waiting = collected.waiting;
         // Without room for a copy the database stays as large as it is.
@@ -94,7 +94,8 @@ impl Store {
         pruned: &mut Pruned,
     ) -> Result<Vec<Slot>, StoreError> {
         let root = self.root();
-        let free = crate::usage::free(root).map_err(|error| StoreError::io("ask", root, error))?.0;
+        let room = self.room().map_err(|error| StoreError::io("ask", root, error))?;
+        let free = room.bytes.free;
         let held = self.held()?;
         // What waits in the trash is as good as free.
         let choice = Choice { filter, sizes, held: &held, free: free + sizes.waiting() };
@@ -160,8 +161,7 @@ fn remove_mount(store: &Store, slot: &Slot) -> Option<u64> {
     let temporary = store.temporary();
     std::fs::rename(&slot.path, &temporary).ok()?;
     let bytes = size_of(&temporary);
-    trash::remove(&temporary);
-    Some(bytes)
+    store.inner.removals.now(&temporary).then_some(bytes)
 }
 
 /// Sessions that are alive, this one included.

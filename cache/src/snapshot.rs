@@ -20,9 +20,11 @@ use crate::warning::Warning;
 #[serde(transparent)]
 pub struct LayerId(String);
 
-/// Room for a layer's tree. Dropped without [`Store::seal`] it is removed, in the background.
+/// Room for a layer's tree. Dropped without [`Store::seal`] it is removed, in the background; the
+/// session does not end before.
 #[derive(Debug)]
 pub struct NewLayer {
+    store: Store,
     id: LayerId,
     directory: PathBuf,
     is_kept: bool,
@@ -107,7 +109,7 @@ impl Store {
             created.map_err(|error| StoreError::io("create", path, error))
         };
         create(&directory, 0o700)?;
-        let layer = NewLayer { id, directory, is_kept: false };
+        let layer = NewLayer { store: self.clone(), id, directory, is_kept: false };
         create(&layer.fs(), 0o755)?;
         create(&layer.work(), 0o700)?;
         Ok(layer)
@@ -362,12 +364,9 @@ impl NewLayer {
 
 impl Drop for NewLayer {
     fn drop(&mut self) {
-        if self.is_kept {
-            return;
+        if !self.is_kept {
+            self.store.inner.removals.start(std::mem::take(&mut self.directory));
         }
-        let directory = self.directory.clone();
-        // When the process ends first, the next session clears up by the directory's name.
-        std::thread::spawn(move || crate::trash::remove(&directory));
     }
 }
 

@@ -72,7 +72,7 @@ impl Store {
             std::fs::create_dir(&directory).map_err(failed)?;
             let fits = is_fit_for_upper(&directory, flavor).map_err(failed);
             let works = fits? && mounts(&directory, flavor);
-            crate::trash::remove(&directory);
+            self.inner.removals.now(&directory);
             if works {
                 return Ok(Snapshotter::Overlay(flavor));
             }

@@ -8,22 +8,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bucket::{BALLAST, Bucket, INDEX, OCI_LAYOUT};
+use crate::bucket::{Bucket, INDEX, OCI_LAYOUT};
 use crate::commit::{CommitStep, Committer};
 use crate::database::{Database, DatabaseError, Kind, Row, is_corruption};
 use crate::lease::{self, Lease};
 use crate::pending::Pending;
 use crate::prune::Looked;
+use crate::removal::Removals;
+use crate::reserve::{self, Reserve};
 use crate::snapshot::LayerId;
 use crate::stamp::Stamps;
 use crate::syncer::{Stopper, Syncer};
 use crate::warning::Warning;
 
-/// Space kept for [`Store::prune`] on a full disk, in bytes.
-const BALLAST_SIZE: u64 = 4 << 20;
-/// With less room than this, in bytes and inodes, the ballast is needed.
-const TIGHT_BYTES: u64 = 1 << 20;
-const TIGHT_INODES: u64 = 16;
 /// Uses within an hour are one use; one that is a day old is worth a write of its own.
 const HOUR: i64 = 3600;
 const DAY: i64 = 24 * HOUR;
@@ -47,6 +44,8 @@ pub struct Store {
 /// How a store is opened.
 #[derive(Clone, Default)]
 pub struct Options {
+    /// Whether it may use the room that is set aside.
+    pub reserve: Reserve,
     /// Told of every step of every commit, from the committing thread.
     pub on_commit_step: Option<Arc<dyn Fn(CommitStep) + Send + Sync>>,
 }
@@ -160,6 +159,7 @@ pub(crate) struct Inner {
     seen: Mutex<HashSet<LayerId>>,
     /// Layers whose trees this session has made or compared with their stamp.
     checked: Mutex<HashSet<LayerId>>,
+    pub(crate) removals: Removals,
     /// Last: the session ends after everything else of it is gone.
     pub(crate) lease: Lease,
 }
@@ -167,7 +167,7 @@ pub(crate) struct Inner {
 impl Store {
     /// Opens the store at `root`, making it if there is none, and starts a session in it.
     pub fn open(root: &Path, options: Options) -> Result<Self, OpenError> {
-        let lease = start_session(root)?;
+        let lease = start_session(root, options.reserve)?;
         let directory = File::open(root).map_err(|source| OpenError::Io {
             action: "open",
             path: root.to_owned(),
@@ -188,6 +188,7 @@ impl Store {
                 warnings: Mutex::default(),
                 seen: Mutex::default(),
                 checked: Mutex::default(),
+                removals: Removals::default(),
                 lease,
             }),
         };
@@ -207,6 +208,12 @@ impl Store {
     /// moment. What is not committed by then the next session clears up, as after a kill.
     pub fn stopper(&self) -> Stopper {
         self.inner.syncer.stopper.clone()
+    }
+
+    /// Somebody waits for the end of this session: what it would still have to remove is left to the
+    /// next one.
+    pub fn hurry(&self) {
+        self.inner.removals.hurry();
     }
 
     /// What went wrong since the last call without making anything fail.
@@ -336,7 +343,7 @@ impl Inner {
 
     /// A path in `tmp-v1` that nobody else uses.
     pub(crate) fn temporary(&self) -> PathBuf {
-        Bucket::Temporary.path(&self.root).join(self.lease.unique_name())
+        self.lease.temporary(&self.root)
     }
 
     /// See [`Store::temporary_directory`].
@@ -345,14 +352,20 @@ impl Inner {
         Bucket::Temporary.path(&self.root).join(name)
     }
 
-    pub(crate) fn remove_scratch(&self) {
+    /// Begins to remove it, if there is one.
+    fn remove_scratch(&self) {
         let path = self.scratch();
         match std::fs::remove_dir(&path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                crate::trash::remove(&path);
-            }
-            _ => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => self.removals.start(path),
+            Ok(()) => {}
         }
+    }
+
+    /// Removes what nobody wants of this session's; whether nothing is left.
+    pub(crate) fn clear_up(&self) -> bool {
+        self.remove_scratch();
+        self.removals.finish()
     }
 
     pub(crate) fn pending_mut(&self) -> RwLockWriteGuard<'_, Pending> {
@@ -417,13 +430,16 @@ pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
-/// Starts a session in a store that has room to work: on a full disk, that is the ballast's.
-fn start_session(root: &Path) -> Result<Lease, OpenError> {
+/// Starts a session in a store that has room to work: on a full disk, that is the reserve.
+fn start_session(root: &Path, reserve: Reserve) -> Result<Lease, OpenError> {
     let failed = |source| OpenError::Io { action: "start a session in", path: root.into(), source };
     if !root.join(OCI_LAYOUT).exists() {
         create(root)?;
     }
-    balance(root);
+    match reserve {
+        Reserve::Used => make_room(root),
+        Reserve::Kept => reserve::set_aside(root),
+    }
     match Lease::start(root) {
         // Somebody has removed a part of the store.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -434,13 +450,13 @@ fn start_session(root: &Path) -> Result<Lease, OpenError> {
     }
 }
 
-/// Lets go of the ballast when there is no other room, and takes it up again when there is.
-pub(crate) fn balance(root: &Path) {
-    let Ok((bytes, inodes)) = crate::usage::free(root) else { return };
-    if bytes < TIGHT_BYTES || inodes < TIGHT_INODES {
-        let _ = std::fs::remove_file(root.join(BALLAST));
-    } else if bytes > 4 * BALLAST_SIZE && !root.join(BALLAST).exists() {
-        let _ = create_ballast(root);
+/// Sees to it that there is some room to work with.
+pub(crate) fn make_room(root: &Path) {
+    if reserve::is_needed(root) {
+        reserve::release(root);
+        if reserve::is_needed(root) {
+            reserve::sacrifice(root);
+        }
     }
 }
 
@@ -513,19 +529,6 @@ fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     }
 }
 
-/// Takes up space for a day without.
-fn create_ballast(root: &Path) -> io::Result<()> {
-    let path = root.join(BALLAST);
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
-    let allocated =
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, BALLAST_SIZE);
-    if let Err(error) = allocated {
-        let _ = std::fs::remove_file(&path);
-        return Err(error.into());
-    }
-    Ok(())
-}
-
 impl Store {
     /// Clears what sessions have left that were killed, in the background.
     fn clear_dead_sessions(&self) -> Result<(), OpenError> {
@@ -537,7 +540,7 @@ impl Store {
             source,
         })?;
         if !sessions.dead.is_empty() {
-            crate::trash::clear_in_background(self, sessions.dead);
+            crate::trash::clear_in_background(&self.inner, sessions.dead);
         }
         Ok(())
     }

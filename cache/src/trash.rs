@@ -3,9 +3,10 @@
 //! sessions, and only those, may look it up and so take it back out.
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Weak;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use oci::{Descriptor, DiffId, Digest, Document};
@@ -14,7 +15,7 @@ use crate::blob::blob_path;
 use crate::bucket::Bucket;
 use crate::commit::sync_directory;
 use crate::database::{Database, Kind, Row, Write};
-use crate::lease::{self, DeadLease, Holds, SessionId};
+use crate::lease::{self, DeadLease, Holds, Lease, SessionId};
 use crate::snapshot::{LayerId, LayerRow};
 use crate::store::{Inner, Store, StoreError, now};
 use crate::warning::Warning;
@@ -276,8 +277,9 @@ pub(crate) struct Collected {
     pub(crate) waiting: u64,
 }
 
-/// Removes the data of all rows that wait for nobody any more.
-pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
+/// Removes the data of all rows that wait for nobody any more. What is removed goes by a name of the
+/// living session `lease`.
+pub(crate) fn collect(store: &Inner, lease: &Lease) -> Result<Collected, StoreError> {
     let mut collected = Collected::default();
     if !exists(&store.database)? {
         return Ok(collected);
@@ -294,15 +296,17 @@ pub(crate) fn collect(store: &Inner) -> Result<Collected, StoreError> {
         collected.waiting = thrown.iter().map(|(key, row)| size(store.root(), key, row)).sum();
         return Ok(collected);
     }
-    let moved = store.database.write(|write| move_out(store, write, &mut collected))?;
+    let moved = store.database.write(|write| move_out(store, lease, write, &mut collected))?;
     // The rename must not be forgotten by a power cut that remembers half of the deletion.
     if !moved.is_empty() {
         sync_directory(&Bucket::Layers.path(store.root()))?;
         sync_directory(&Bucket::Blobs.path(store.root()))?;
     }
     for path in moved {
-        collected.freed += crate::usage::size_of(&path);
-        remove(&path);
+        let bytes = crate::usage::size_of(&path);
+        if store.removals.now(&path) {
+            collected.freed += bytes;
+        }
     }
     Ok(collected)
 }
@@ -397,6 +401,7 @@ fn is_over(store: &Inner, session: &SessionId) -> bool {
 /// Renames the data that nobody waits for out of reach, and forgets it.
 fn move_out(
     store: &Inner,
+    lease: &Lease,
     write: &Write<'_>,
     collected: &mut Collected,
 ) -> Result<Vec<PathBuf>, StoreError> {
@@ -411,7 +416,7 @@ fn move_out(
             continue;
         }
         if let Some(path) = data_path(store.root(), &key, &row) {
-            let target = store.temporary();
+            let target = lease.temporary(store.root());
             match std::fs::rename(&path, &target) {
                 Ok(()) => moved.push(target),
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -458,65 +463,78 @@ fn data_path(root: &Path, key: &[u8], thrown: &Row) -> Option<PathBuf> {
     }
 }
 
-/// Collects when the last one to wait for may have been this session, which has just ended.
+/// Collects when the last one to wait for may have been this session, which has just ended. What is
+/// being removed belongs to a session of its own, should this one be killed meanwhile.
 pub(crate) fn collect_at_end(store: &Inner) {
     // Failing is no loss: the next session's end tries again.
-    let _ = collect(store);
+    if !exists(&store.database).unwrap_or(false) {
+        return;
+    }
+    let Ok(mut lease) = Lease::start(store.root()) else { return };
+    let _ = collect(store, &lease);
+    if !store.removals.finish() {
+        lease.abandon();
+    }
 }
 
-/// Clears what killed sessions have left, on a thread that does not keep the store open.
-pub(crate) fn clear_in_background(store: &Store, dead: Vec<DeadLease>) {
-    let weak = std::sync::Arc::downgrade(&store.inner);
-    std::thread::spawn(move || {
-        for lease in dead {
-            if clear(&weak, &lease.session).is_some() {
+/// Clears what killed sessions have left, in the background. What cannot be removed now keeps its
+/// lease: the next session tries again.
+pub(crate) fn clear_in_background(store: &Inner, dead: Vec<DeadLease>) {
+    let Ok(known) = known_directories(&store.database) else { return };
+    let root = store.root().to_owned();
+    let left = move |lease: DeadLease| Some((left_by(&root, lease.session(), &known).ok()?, lease));
+    let left: Vec<(Vec<PathBuf>, DeadLease)> = dead.into_iter().filter_map(left).collect();
+    let root = store.root().to_owned();
+    store.removals.beside(move || {
+        for (paths, lease) in left {
+            let failed = paths.iter().filter(|path| remove(path).is_err()).count();
+            if failed == 0 {
                 lease.finish();
             }
         }
+        crate::claim::remove_stale(&root);
     });
 }
 
-/// Clears what one session has left; nothing when the store was closed meanwhile.
-fn clear(store: &Weak<Inner>, session: &SessionId) -> Option<()> {
-    let root = store.upgrade()?.root().to_owned();
-    for name in names_of(&Bucket::Temporary.path(&root), session) {
-        remove(&Bucket::Temporary.path(&root).join(name));
-        store.upgrade()?;
-    }
-    let known = known_directories(&store.upgrade()?.database).ok()?;
-    for name in names_of(&Bucket::Layers.path(&root), session) {
-        if !known.contains(&name) {
-            remove(&Bucket::Layers.path(&root).join(name));
-            store.upgrade()?;
-        }
-    }
-    crate::claim::remove_stale(&root);
-    let _ = collect(&*store.upgrade()?);
-    Some(())
+/// What a session has left besides the layers of `known` directories.
+fn left_by(root: &Path, session: &SessionId, known: &HashSet<String>) -> io::Result<Vec<PathBuf>> {
+    let mut left = temporary_of(root, session)?;
+    let layers = named_by(&Bucket::Layers.path(root), session)?;
+    left.extend(layers.into_iter().filter(|(name, _)| !known.contains(name)).map(|(_, path)| path));
+    Ok(left)
 }
 
 /// Removes the files of a session that is ending; whether nothing that was not committed is left.
 pub(crate) fn clear_files(store: &Inner, session: &SessionId) -> bool {
-    let directory = Bucket::Temporary.path(store.root());
-    for name in names_of(&directory, session) {
-        let path = directory.join(name);
-        let removed = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir(&path));
-        if removed.is_err() {
-            return false;
-        }
+    let Ok(files) = temporary_of(store.root(), session) else { return false };
+    let remove = |path: &PathBuf| std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
+    if !files.iter().all(|path| remove(path).is_ok()) {
+        return false;
     }
-    let trees = names_of(&Bucket::Layers.path(store.root()), session);
-    if trees.is_empty() {
-        return true;
+    let trees = named_by(&Bucket::Layers.path(store.root()), session);
+    match (trees, known_directories(&store.database)) {
+        (Ok(trees), Ok(known)) => trees.iter().all(|(name, _)| known.contains(name)),
+        _ => false,
     }
-    let known = known_directories(&store.database).unwrap_or_default();
-    trees.iter().all(|tree| known.contains(tree))
 }
 
-fn names_of(directory: &Path, session: &SessionId) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.filter(|name| SessionId::of_name(name).as_ref() == Some(session)).collect()
+/// The temporary files of a session.
+pub(crate) fn temporary_of(root: &Path, session: &SessionId) -> io::Result<Vec<PathBuf>> {
+    let named = named_by(&Bucket::Temporary.path(root), session)?;
+    Ok(named.into_iter().map(|(_, path)| path).collect())
+}
+
+/// What in `directory` has a name that a session has given.
+fn named_by(directory: &Path, session: &SessionId) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut named = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        // What the store has made has a name that is text.
+        let name = entry.file_name().into_string();
+        let name = name.ok().filter(|name| SessionId::of_name(name).as_ref() == Some(session));
+        named.extend(name.map(|name| (name, entry.path())));
+    }
+    Ok(named)
 }
 
 /// All directories of layers that rows lead to.
@@ -535,8 +553,14 @@ pub(crate) fn known_directories(database: &Database) -> rusqlite::Result<HashSet
     Ok(directories.collect())
 }
 
-/// Removes a file or a tree, whatever is in it.
-pub(crate) fn remove(path: &Path) {
-    let is_directory = std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir());
-    let _ = if is_directory { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+/// Removes a file or a tree, whatever is in it. Not existing is fine.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    match File::open(parent) {
+        Ok(parent) => crate::layer::remove_tree(&parent, name.as_bytes()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
 }

@@ -1,7 +1,6 @@
 //! How much room the store takes, and for what.
 
 use std::collections::{HashMap, HashSet};
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -266,10 +265,4 @@ fn walk(path: &Path, visit: &mut dyn FnMut(&Path, u64)) {
             visit(entry.path(), found.blocks() * 512);
         }
     }
-}
-
-/// Room left on the store's file system for its user, in bytes and in inodes.
-pub(crate) fn free(root: &Path) -> io::Result<(u64, u64)> {
-    let stat = rustix::fs::statvfs(root)?;
-    Ok((stat.f_bavail * stat.f_frsize, stat.f_favail))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache::layer::compress::Compression as Encoding;
-use cache::{LayerId, Store};
+use cache::{LayerId, Reserve, Store};
 use llb::{Definition, Input as VertexInput, VertexId};
 use oci::{Descriptor, Digest, Platform};
 use parser::lower::{self, ImageRequest, Lowered, Options};
@@ -46,6 +46,8 @@ pub struct EngineOptions {
     pub root: Option<PathBuf>,
     /// The configuration file; `None` for the usual places.
     pub config: Option<PathBuf>,
+    /// Whether the room may be used that the store has set aside.
+    pub reserve: Reserve,
 }
 
 /// A store, a configuration, and what it takes to build with them.
@@ -122,8 +124,10 @@ impl Engine {
             .map_err(|e| BuildError::Input { message: e.to_string(), hint: None })?;
         let machine = Arc::new(Machine::probe());
         let root = options.root.clone().map_or_else(|| default_root(&machine), Ok)?;
-        let store = Store::open(&root, cache::Options::default()).map_err(|e| {
-            BuildError::system(format!("failed to open the store `{}`", root.display()), &e)
+        let options = cache::Options { reserve: options.reserve, ..cache::Options::default() };
+        let store = Store::open(&root, options).map_err(|e| {
+            let message = format!("failed to open the store `{}`", root.display());
+            BuildError::system(message, &e).with_room(cache::Room::of(&root))
         })?;
         let disk = store.disk_size().map_err(|e| {
             BuildError::system(format!("failed to ask how large `{}` is", root.display()), &e)
@@ -196,9 +200,10 @@ impl Engine {
         steps.close(built.is_ok());
         self.tell_store_warnings(&steps);
         if cancel.is_cancelled() && built.is_err() {
+            self.store.hurry();
             return Err(BuildError::Canceled);
         }
-        built
+        built.map_err(|error| error.with_room(self.store.room()))
     }
 
     async fn session(

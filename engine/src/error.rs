@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use cache::Room;
+
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -64,6 +66,25 @@ impl BuildError {
         Self::System { message: format!("{}: {}", message.into(), chain(error)), hint: None }
     }
 
+    /// The same, with a hint how much room there is where the store is, if room is what lacks.
+    pub(crate) fn with_room(mut self, room: std::io::Result<Room>) -> Self {
+        let (message, hint) = match &mut self {
+            Self::Input { message, hint }
+            | Self::Refused { message, hint }
+            | Self::System { message, hint } => (message, hint),
+            Self::Step { failure } => (&mut failure.message, &mut failure.hint),
+            Self::Dockerfile { .. } | Self::Canceled => return self,
+        };
+        let lacks_room = match hint {
+            Some(hint) => hint == NO_SPACE,
+            None => SAID_OF_FULL.iter().any(|words| message.contains(words)),
+        };
+        if let (true, Ok(room)) = (lacks_room, room) {
+            *hint = Some(format!("{NO_SPACE}: {room} are free there"));
+        }
+        self
+    }
+
     /// Something that is not built or granted.
     pub(crate) fn refused(message: impl Into<String>) -> Self {
         Self::Refused { message: message.into(), hint: None }
@@ -80,6 +101,12 @@ impl BuildError {
         self
     }
 }
+
+/// How to go on where the store's disk is full.
+pub(crate) const NO_SPACE: &str = "`mybuild prune` makes room in the store";
+/// What the system says of a full disk and of a full quota, and SQLite of either. Errors of all rooms
+/// end here, and some have been text since long.
+const SAID_OF_FULL: [&str; 3] = ["(os error 28)", "(os error 122)", "database or disk is full"];
 
 /// An error and its sources in one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {

@@ -11,7 +11,7 @@ use oci::Digest;
 use solver::Executed;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, NO_SPACE};
 use crate::event::StoppedStep;
 use crate::exec_op::{self, Surroundings};
 use crate::exhausted::{self, Words};
@@ -169,6 +169,8 @@ impl BuildWorker {
         let command = &self.definition.vertex(vertex).metadata.command;
         let Words { how, hint } = exhausted::words(&ended, &op.ulimits);
         let message = format!("process {command:?} did not complete successfully: {how}");
+        let is_full = || self.store.is_full().then(|| NO_SPACE.to_owned());
+        let hint = hint.or_else(is_full);
         let mut error = self.step_error(vertex, BuildError::System { message, hint });
         if let BuildError::Step { failure } = &mut error {
             failure.exit_code = Some(ended.status.code());

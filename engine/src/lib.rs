@@ -50,8 +50,8 @@ mod write_back;
 
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
 pub use cache::{
-    Allowance, CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Space,
-    sync_if_asked,
+    Allowance, CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Reserve,
+    Space, sync_if_asked,
 };
 pub use config::Config;
 pub use error::{BuildError, StepFailure};

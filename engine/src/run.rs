@@ -178,26 +178,9 @@ pub struct Container {
     _claim: Option<Claim>,
 }
 
-/// Directories for writes that nobody keeps; removed when dropped, and not in the background: the
-/// program may end right after.
+/// Directories for writes that nobody keeps; removed when dropped.
 #[derive(Default)]
 struct Scratch(Vec<NewLayer>);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        for layer in self.0.drain(..) {
-            let fs = layer.fs();
-            let folder = fs.parent().expect("a layer is in a folder");
-            let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
-                continue;
-            };
-            // What cannot be removed now is removed by the next session.
-            if let Ok(parent) = std::fs::File::open(parent) {
-                let _ = cache::layer::remove_tree(&parent, name.as_encoded_bytes());
-            }
-        }
-    }
-}
 
 impl Engine {
     /// Starts a container; an image that is missing is pulled first, as the request allows.

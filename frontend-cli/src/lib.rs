@@ -109,5 +109,6 @@ pub fn engine_options(global: &GlobalArgs, environment: &Environment) -> engine:
     engine::EngineOptions {
         root: global.root.clone().or_else(|| environment.path("MYBUILD_ROOT")),
         config: environment.path("MYBUILD_CONFIG"),
+        ..engine::EngineOptions::default()
     }
 }

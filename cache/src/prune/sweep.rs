@@ -25,12 +25,12 @@ pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
     let known = trash::known_directories(&store.inner.database)?;
     let mut freed = sweep_layers(store, trees, &alive, &known)?;
     for path in garbage(&store.bucket(Bucket::Temporary), &alive, before) {
-        freed += remove(&path);
+        freed += remove(store, &path);
     }
     for bucket in [Bucket::Logs, Bucket::StatIndexes] {
         let before = before.min(ago(KEEP_MIN));
         for path in entries(&store.bucket(bucket)).filter(|path| modified(path) < before) {
-            freed += remove(&path);
+            freed += remove(store, &path);
         }
     }
     crate::claim::remove_stale(store.root());
@@ -73,7 +73,7 @@ fn sweep_layers(
     if !moved.is_empty() {
         crate::commit::sync_directory(&store.bucket(Bucket::Layers))?;
     }
-    Ok(moved.iter().map(|path| remove(path)).sum())
+    Ok(moved.iter().map(|path| remove(store, path)).sum())
 }
 
 fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
@@ -93,8 +93,8 @@ fn modified(path: &Path) -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-fn remove(path: &Path) -> u64 {
+/// Removes a file or tree and says how many bytes it had.
+fn remove(store: &Store, path: &Path) -> u64 {
     let bytes = size_of(path);
-    trash::remove(path);
-    bytes
+    if store.inner.removals.now(path) { bytes } else { 0 }
 }

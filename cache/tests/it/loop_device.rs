@@ -22,11 +22,21 @@ pub(crate) struct LoopDevice {
 impl LoopDevice {
     /// `None`, said aloud, where that is not allowed.
     pub(crate) fn create(megabytes: u64) -> Option<Self> {
+        Self::with_options(megabytes, &[])
+    }
+
+    /// The same, with room for so many files.
+    pub(crate) fn with_inodes(megabytes: u64, inodes: u64) -> Option<Self> {
+        Self::with_options(megabytes, &["-N", &inodes.to_string()])
+    }
+
+    fn with_options(megabytes: u64, options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let image = directory.path().join("image");
         File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
         std::fs::create_dir(directory.path().join("mount")).unwrap();
-        let made = run("mkfs.ext4", &["-q", "-F", "-m", "0", image.to_str().unwrap()]);
+        let arguments = [&["-q", "-F", "-m", "0"], options, &[image.to_str().unwrap()]].concat();
+        let made = run("mkfs.ext4", &arguments);
         let mut device = Self { directory, is_mounted: false };
         if !made || !device.mount() {
             eprintln!("skipped: no loop devices or no mkfs.ext4 here");

@@ -70,7 +70,8 @@ impl Engine {
         cancel: CancellationToken,
     ) -> Result<Vec<Loaded>, BuildError> {
         let (store, stop) = (self.store.clone(), cancel.clone());
-        until(&cancel, blocking(move || load(&store, &source, &stop))).await
+        let loaded = until(&cancel, blocking(move || load(&store, &source, &stop))).await;
+        loaded.map_err(|error| error.with_room(self.store.room()))
     }
 }
 

@@ -49,7 +49,7 @@ impl Engine {
         for warning in self.store.take_warnings() {
             steps.warn(warning.to_string());
         }
-        pulled
+        pulled.map_err(|error| error.with_room(self.store.room()))
     }
 
     async fn pull_image(

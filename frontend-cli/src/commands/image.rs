@@ -1,6 +1,6 @@
 //! The commands on images and on the store: from words to meanings, and on to each one's file.
 
-use engine::{Engine, EngineOptions, Reach};
+use engine::{Engine, EngineOptions, Reach, Reserve};
 
 use crate::cli::ImageSubcommand;
 use crate::environment::Environment;
@@ -72,6 +72,7 @@ impl ImageCommand {
         options: EngineOptions,
         notice: Option<String>,
     ) -> anyhow::Result<Exit> {
+        let options = EngineOptions { reserve: self.reserve(), ..options };
         let engine = || Engine::open(&options);
         match self {
             Self::Images(list) => list.run(&engine()?).await,
@@ -88,6 +89,16 @@ impl ImageCommand {
             Self::PruneContainers => prune::no_containers(),
             Self::Du(show) => show.run(&engine()?).await,
             Self::Fsck(check) => check.run(&engine()?).await,
+        }
+    }
+}
+
+impl ImageCommand {
+    /// What brings nothing into the store works on a full disk, too.
+    fn reserve(&self) -> Reserve {
+        match self {
+            Self::Load(_) | Self::Pull(_) | Self::Run(_) => Reserve::Kept,
+            _ => Reserve::Used,
         }
     }
 }

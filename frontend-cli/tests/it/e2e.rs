@@ -14,6 +14,7 @@ mod failures;
 mod inputs;
 mod interrupts;
 mod left_out;
+mod leftovers;
 mod limits;
 mod mistakes;
 mod outcome;

@@ -11,6 +11,7 @@ mod crash_world;
 mod drawing;
 mod e2e;
 mod edits;
+mod full_store;
 mod guards;
 mod images;
 mod results;

@@ -1,0 +1,88 @@
+//! Room that is set aside, in bytes and in inodes, for those who make room or only look when the disk
+//! is full. Builds leave it alone.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate};
+
+use crate::bucket::{BALLAST, BALLAST_BEFORE, Bucket};
+use crate::room::Room;
+use crate::{lease, trash};
+
+/// It is as many files, of as many bytes each.
+const PIECES: u64 = 64;
+const PIECE: u64 = 64 << 10;
+/// It is set aside where there is so many times as much.
+const PLENTY: u64 = 4;
+/// With less room than this it is needed, in bytes and inodes.
+const TIGHT_BYTES: u64 = 1 << 20;
+const TIGHT_INODES: u64 = 16;
+
+/// Whether a session may use it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reserve {
+    /// It stays: for sessions that bring something into the store.
+    #[default]
+    Kept,
+    /// It is let go of when there is no other room, and taken back at the end of the session.
+    Used,
+}
+
+/// Whether there is next to no room in the store at `root`. Unknown is not.
+pub(crate) fn is_needed(root: &Path) -> bool {
+    Room::of(root).is_ok_and(|room| {
+        room.bytes.free < TIGHT_BYTES
+            || room.inodes.is_some_and(|inodes| inodes.free < TIGHT_INODES)
+    })
+}
+
+/// Lets go of it.
+pub(crate) fn release(root: &Path) {
+    // What cannot be removed makes no room; that shows soon enough.
+    let _ = std::fs::remove_dir_all(root.join(BALLAST));
+    let _ = std::fs::remove_file(root.join(BALLAST_BEFORE));
+}
+
+/// Lets go of everything that the store can do without: the reserve, what killed sessions have left,
+/// and stat indexes, which the next build makes again.
+pub(crate) fn sacrifice(root: &Path) {
+    release(root);
+    for lease in lease::sessions(root, None).unwrap_or_default().dead {
+        for path in trash::temporary_of(root, lease.session()).unwrap_or_default() {
+            let _ = trash::remove(&path);
+        }
+    }
+    let indexes = std::fs::read_dir(Bucket::StatIndexes.path(root)).into_iter().flatten();
+    for index in indexes.flatten() {
+        let _ = std::fs::remove_file(index.path());
+    }
+}
+
+/// Sets it aside where it is not and where there is plenty of room.
+pub(crate) fn set_aside(root: &Path) {
+    let is_there = root.join(BALLAST).exists();
+    let has_plenty = |room: Room| {
+        room.bytes.free > PLENTY * PIECES * PIECE
+            && room.inodes.is_none_or(|inodes| inodes.free > PLENTY * PIECES)
+    };
+    if !is_there && Room::of(root).is_ok_and(has_plenty) {
+        take(root);
+    }
+}
+
+/// Takes as much of it as there is.
+pub(crate) fn take(root: &Path) {
+    let directory = root.join(BALLAST);
+    match DirBuilder::new().mode(0o700).create(&directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return,
+        _ => {}
+    }
+    // An empty piece is still an inode.
+    let _ = (0..PIECES).try_for_each(|number| {
+        let file = File::create(directory.join(number.to_string()))?;
+        io::Result::Ok(fallocate(&file, FallocateFlags::empty(), 0, PIECE)?)
+    });
+}
