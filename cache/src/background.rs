@@ -31,6 +31,11 @@ impl Background {
         *waited.unwrap_or_else(PoisonError::into_inner).0 == 0
     }
 
+    /// Whether nothing goes on.
+    pub(crate) fn is_idle(&self) -> bool {
+        *self.running() == 0
+    }
+
     fn running(&self) -> MutexGuard<'_, usize> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -78,6 +78,8 @@ impl Bucket {
 
 /// The marker file of an OCI image layout.
 pub(crate) const OCI_LAYOUT: &str = "oci-layout";
+/// What it says.
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 /// The tagged images of an OCI image layout.
 pub(crate) const INDEX: &str = "index.json";
 /// The SQLite database.

@@ -77,12 +77,13 @@ impl Store {
     /// Makes everything that was put into the store durable and visible to other processes.
     /// To be called at the end of a build, a failed one too. With nothing pending it costs nothing.
     pub fn flush(&self) -> Result<(), StoreError> {
+        self.inner.stamps.finish();
         self.inner.commit()
     }
 
     /// Whether [`Self::flush`] has anything to do.
     pub fn is_dirty(&self) -> bool {
-        !self.inner.pending_mut().is_empty() || !lock(&self.inner.stamps).is_empty()
+        !self.inner.pending_mut().is_empty() || !self.inner.stamps.is_empty()
     }
 
     /// Starts to bring what was written to the disk, in the background: the commit that needs it there
@@ -154,7 +155,7 @@ impl Inner {
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
         let _one_at_a_time = self.lock_commit()?;
         let batch = {
-            let stamps = std::mem::take(&mut *lock(&self.stamps));
+            let stamps = self.stamps.take();
             let mut pending = self.pending_mut();
             if pending.is_empty() && stamps.is_empty() {
                 return Ok(());
@@ -222,7 +223,7 @@ impl Inner {
         let mut directories = BTreeSet::<PathBuf>::new();
         for (digest, blob) in &batch.blobs {
             let path = blob_path(self.root(), digest);
-            match std::fs::rename(&blob.temporary, &path) {
+            match trash::replace(&path, &blob.temporary) {
                 Ok(()) => {}
                 // An earlier commit got this far before it failed.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => {}
@@ -271,8 +272,8 @@ impl Inner {
                     _ => write.put(*kind, key, row)?,
                 }
             }
-            for (layer, stamp) in &batch.stamps {
-                snapshot::put_stamp(write, layer, stamp)?;
+            for stamped in &batch.stamps {
+                snapshot::put_stamp(write, stamped)?;
             }
             for ((kind, key), when) in &batch.used {
                 write.touch(*kind, key, *when)?;
@@ -312,6 +313,7 @@ impl Inner {
 
     /// Commits what a build has left, as the last clone of the store goes.
     pub(crate) fn close(&mut self) {
+        self.stamps.finish();
         let is_committed = self.commit().is_ok();
         self.database.fold_log();
         let is_cleared = self.clear_up();

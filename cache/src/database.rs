@@ -116,7 +116,10 @@ impl Database {
                 let moved = move_aside(root)?;
                 (connect(root)?, moved)
             }
-            Err(error) => return Err(error),
+            Err(error) => match move_strangers_aside(root)? {
+                Some(moved) => (connect(root)?, Some(moved)),
+                None => return Err(error),
+            },
         };
         shared_memory.reserve()?;
         let database = Self {
@@ -398,6 +401,21 @@ fn move_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
     Ok(Some(aside))
 }
 
+/// Renames what is no file but has the name of one of the database's: a link, a directory. Gives the new
+/// place of the first.
+fn move_strangers_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
+    let mut first = None;
+    for suffix in ["", "-wal", "-shm"] {
+        let path = root.join(format!("{RECORDS}{suffix}"));
+        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+            let aside = unused_name(&path);
+            std::fs::rename(&path, &aside)?;
+            first = first.or(Some(aside));
+        }
+    }
+    Ok(first)
+}
+
 fn is_healthy(root: &Path) -> bool {
     let check = || -> Result<bool, DatabaseError> {
         let connection = open_file(root)?;
@@ -414,7 +432,7 @@ fn unused_name(path: &Path) -> PathBuf {
             0 => PathBuf::from(format!("{}.bad", path.display())),
             n => PathBuf::from(format!("{}.bad.{n}", path.display())),
         })
-        .find(|name| !name.exists())
+        .find(|name| std::fs::symlink_metadata(name).is_err())
         .expect("there are more names than files")
 }
 

@@ -8,27 +8,46 @@ use oci::{Descriptor, DiffId, Digest};
 use rayon::prelude::*;
 
 use crate::blob::{blob_path, hash_file, size_of_row};
-use crate::bucket::{Bucket, INDEX, RECORDS};
+use crate::bucket::{Bucket, INDEX, LAYOUT, OCI_LAYOUT, RECORDS};
 use crate::database::{Kind, Row};
 use crate::image;
 use crate::record::Record;
 use crate::snapshot::{LayerId, LayerRow, parse_form};
+use crate::stamp::Comparison;
 use crate::store::{Store, StoreError};
 use crate::trash;
 
-/// Makes the tar of a layer's tree, which is in these directories, the bottom one first, and gives its
-/// digest.
-pub type DiffIdOf = dyn Fn(&[PathBuf]) -> std::io::Result<DiffId> + Sync;
+/// Whether the tree of a layer, every byte of it, is what the layer's digest says.
+pub type HoldsTree<'a> = dyn Fn(&LayerId, &DiffId) -> TreeState + Sync + 'a;
+
+/// What came of reading a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TreeState {
+    /// It is what its digest says.
+    Good,
+    /// It is something else, or cannot be read.
+    Bad,
+    /// Nothing is there to hold it against.
+    Unknown,
+}
 
 /// How a store is checked.
 #[derive(Clone, Copy, Default)]
 pub struct FsckOptions<'a> {
-    /// Read every byte rather than trust sizes.
-    pub full: bool,
+    /// How closely.
+    pub depth: Depth<'a>,
     /// Remove what is damaged.
     pub repair: bool,
-    /// With `full`: what trees are checked with; without it only their presence is.
-    pub diff_id_of: Option<&'a DiffIdOf>,
+}
+
+/// How closely a store is looked at.
+#[derive(Clone, Copy, Default)]
+pub enum Depth<'a> {
+    /// Sizes of blobs, and what `stat` says of every file in a layer's tree.
+    #[default]
+    Quick,
+    /// Every byte; trees are read by this.
+    Full(&'a HoldsTree<'a>),
 }
 
 /// Kinds of damage.
@@ -46,10 +65,12 @@ pub enum Damage {
     BlobDigest,
     /// The tree of a layer is not there.
     LayerMissing,
-    /// The tree of a layer has other content than when it was hashed.
+    /// The tree of a layer was changed since it was made.
     LayerContent,
     /// A record needs a layer or blob that is not there.
     RecordDangling,
+    /// `oci-layout` is not what it should be, so that other programs take the store for something else.
+    Layout,
     /// `index.json` is no image index.
     Index,
     /// A tagged image lacks a blob.
@@ -79,6 +100,7 @@ impl Damage {
             Self::LayerMissing => "layer-missing",
             Self::LayerContent => "layer-content",
             Self::RecordDangling => "record-dangling",
+            Self::Layout => "layout",
             Self::Index => "index",
             Self::ImageIncomplete => "image-incomplete",
         }
@@ -90,6 +112,9 @@ impl fmt::Display for Problem {
         write!(f, "{}: {} (`{}`)", self.damage.code(), self.detail, self.path.display())
     }
 }
+
+/// No `oci-layout` is longer.
+const LAYOUT_MAX: u64 = 4096;
 
 const KINDS: [Kind; 10] = [
     Kind::Blob,
@@ -108,6 +133,7 @@ impl Store {
     /// Looks for damage in what is committed. Builds may go on meanwhile.
     pub fn fsck(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
         let mut problems = self.check_database(options)?;
+        problems.extend(self.check_layout(options)?);
         problems.extend(self.check_blobs(options)?);
         problems.extend(self.check_layers(options)?);
         problems.extend(self.check_records(options)?);
@@ -140,12 +166,29 @@ impl Store {
         Ok(problems)
     }
 
+    fn check_layout(&self, options: &FsckOptions<'_>) -> Result<Option<Problem>, StoreError> {
+        let path = self.root().join(OCI_LAYOUT);
+        // Other programs write it with other spaces.
+        let meaning = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
+        let found = crate::blob::read_capped(&path, LAYOUT_MAX);
+        if found.is_ok_and(|found| meaning(&found) == meaning(LAYOUT)) {
+            return Ok(None);
+        }
+        if options.repair {
+            let failed = |error| StoreError::io("write", &path, error);
+            trash::remove(&path).map_err(failed)?;
+            crate::store::write_new(&path, LAYOUT).map_err(failed)?;
+        }
+        let detail = "it does not say what it should".to_owned();
+        Ok(Some(Problem { damage: Damage::Layout, path, detail }))
+    }
+
     fn check_blobs(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
         let rows = self.inner.database.scan(Kind::Blob, &[])?;
         let check = |(key, row): &(Vec<u8>, Row)| {
             let digest: Digest = std::str::from_utf8(key).ok()?.parse().ok()?;
             let path = blob_path(self.root(), &digest);
-            let damage = blob_damage(&path, &digest, size_of_row(row), options.full)?;
+            let damage = blob_damage(&path, &digest, size_of_row(row), options.depth)?;
             Some((digest.clone(), Problem { damage, path, detail: digest.to_string() }))
         };
         let damaged: Vec<(Digest, Problem)> = rows.par_iter().filter_map(check).collect();
@@ -164,18 +207,48 @@ impl Store {
             let row = LayerRow::parse(row)?;
             let path = |name: &LayerId| self.bucket(Bucket::Layers).join(name.as_str()).join("fs");
             let own = path(row.own_directory()?);
-            let paths: Vec<PathBuf> =
-                row.over().map(path).into_iter().chain([own.clone()]).collect();
-            let damage = layer_damage(&paths, &row, options)?;
-            Some((key.clone(), Problem { damage, path: own, detail: format!("layer {id}") }))
+            let below = row.over().map(path);
+            let damage = self.layer_damage(&id, &row, (below.as_deref(), &own), options.depth)?;
+            let detail = format!("layer {id}");
+            Some((id, Problem { damage, path: own, detail }))
         };
-        let damaged: Vec<(Vec<u8>, Problem)> = rows.par_iter().filter_map(check).collect();
+        let damaged: Vec<(LayerId, Problem)> = rows.par_iter().filter_map(check).collect();
         if options.repair {
-            for (key, _) in &damaged {
-                self.delete_row(Kind::Layer, key)?;
+            for (id, _) in &damaged {
+                self.discard_tree(id);
             }
         }
         Ok(damaged.into_iter().map(|(_, problem)| problem).collect())
+    }
+
+    fn layer_damage(
+        &self,
+        id: &LayerId,
+        row: &LayerRow,
+        (below, own): (Option<&Path>, &Path),
+        depth: Depth<'_>,
+    ) -> Option<Damage> {
+        let is_there = |path: &Path| path.symlink_metadata().is_ok_and(|found| found.is_dir());
+        if !below.is_none_or(is_there) || !is_there(own) {
+            return Some(Damage::LayerMissing);
+        }
+        let compared = self.compare(row, own);
+        let read = match (depth, &row.diff_id) {
+            (Depth::Full(holds), Some(diff_id)) => holds(id, diff_id),
+            _ => TreeState::Unknown,
+        };
+        match (compared, read) {
+            (_, TreeState::Bad) => Some(Damage::LayerContent),
+            (Comparison::Same | Comparison::Unfinished, _) => None,
+            // Nobody serves it, and nothing is wrong with it as far as anybody knows.
+            (Comparison::Unknown, TreeState::Unknown) => None,
+            // A copy of a store has other inodes and times, and the same content.
+            (_, TreeState::Good) => {
+                self.stamp_again(id, own);
+                None
+            }
+            (Comparison::Changed, TreeState::Unknown) => Some(Damage::LayerContent),
+        }
     }
 
     fn check_records(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
@@ -183,12 +256,15 @@ impl Store {
         self.inner.seen().clear();
         for (key, row) in self.inner.database.scan(Kind::Record, &[])? {
             let key_text = String::from_utf8_lossy(&key).into_owned();
-            let found = Record::parse(&row).and_then(|record| self.record(&record.key));
-            if found.is_none() {
+            let record = Record::parse(&row);
+            if record.as_ref().is_some_and(|record| self.record(&record.key).is_some()) {
+                continue;
+            }
+            if !record.is_some_and(|record| self.has_forgotten(&record)) {
                 problems.push(self.row_problem(Damage::RecordDangling, key_text));
-                if options.repair {
-                    self.delete_row(Kind::Record, &key)?;
-                }
+            }
+            if options.repair {
+                self.delete_row(Kind::Record, &key)?;
             }
         }
         for (key, row) in self.inner.database.scan(Kind::Form, &[])? {
@@ -201,6 +277,12 @@ impl Store {
             }
         }
         Ok(problems)
+    }
+
+    /// Whether a layer of a record was found wanting before, and forgotten: that is mended already.
+    fn has_forgotten(&self, record: &Record) -> bool {
+        let mut layers = record.outputs.iter().flatten();
+        layers.any(|id| self.get(Kind::Layer, id.as_str().as_bytes()).is_none())
     }
 
     /// Nothing is removed here: a name that leads to an incomplete image is the user's to judge.
@@ -232,7 +314,12 @@ impl Store {
     }
 }
 
-fn blob_damage(path: &Path, digest: &Digest, size: Option<u64>, full: bool) -> Option<Damage> {
+fn blob_damage(
+    path: &Path,
+    digest: &Digest,
+    size: Option<u64>,
+    depth: Depth<'_>,
+) -> Option<Damage> {
     let found = match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => found,
         _ => return Some(Damage::BlobMissing),
@@ -240,25 +327,11 @@ fn blob_damage(path: &Path, digest: &Digest, size: Option<u64>, full: bool) -> O
     if Some(found.len()) != size {
         return Some(Damage::BlobSize);
     }
-    if !full {
+    if matches!(depth, Depth::Quick) {
         return None;
     }
     match hash_file(path, digest) {
         Ok((found, _)) if found == *digest => None,
         _ => Some(Damage::BlobDigest),
-    }
-}
-
-fn layer_damage(paths: &[PathBuf], row: &LayerRow, options: &FsckOptions<'_>) -> Option<Damage> {
-    let is_there = |path: &PathBuf| path.symlink_metadata().is_ok_and(|found| found.is_dir());
-    if !paths.iter().all(is_there) {
-        return Some(Damage::LayerMissing);
-    }
-    match (options.full, options.diff_id_of, &row.diff_id) {
-        (true, Some(diff_id_of), Some(diff_id)) => match diff_id_of(paths) {
-            Ok(found) if found == *diff_id => None,
-            _ => Some(Damage::LayerContent),
-        },
-        _ => None,
     }
 }

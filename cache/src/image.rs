@@ -143,7 +143,7 @@ pub(crate) fn prepare(
 impl NewIndex {
     /// Puts the new index in the old one's place.
     pub(crate) fn publish(self, store: &Inner) -> Result<(), StoreError> {
-        std::fs::rename(&self.temporary, store.root().join(INDEX))
+        crate::trash::replace(&store.root().join(INDEX), &self.temporary)
             .map_err(|error| StoreError::io("rename", &self.temporary, error))?;
         sync_directory(store.root())
     }
@@ -158,7 +158,9 @@ impl Drop for NewIndex {
 /// Keeps everybody of ours from changing the index.
 pub(crate) fn lock_index(root: &Path) -> Result<FileLock, StoreError> {
     let path = Bucket::Locks.path(root).join("index");
-    FileLock::wait(&path, Mode::Exclusive).map_err(|error| StoreError::io("lock", &path, error))
+    let lock = FileLock::wait(&path, Mode::Exclusive);
+    // The file stays: prune must not need a new one in a store without a free inode.
+    lock.map(FileLock::kept).map_err(|error| StoreError::io("lock", &path, error))
 }
 
 /// The index of a store without images.

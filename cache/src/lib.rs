@@ -57,7 +57,7 @@ pub use claim::Claim;
 pub use commit::CommitStep;
 pub use copy_tree::{CopyTreeError, copy_tree};
 pub use download::{BlobDownload, DownloadReader};
-pub use fsck::{Damage, FsckOptions, Problem};
+pub use fsck::{Damage, Depth, FsckOptions, HoldsTree, Problem, TreeState};
 pub use image::Image;
 pub use log::LogWriter;
 pub use mount::{CacheMount, Sharing};

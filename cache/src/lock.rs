@@ -6,6 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
 /// The first and the longest pause between two tries for a lock.
 const PAUSE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(20)];
 
@@ -28,13 +30,7 @@ impl FileLock {
     /// Takes the lock at `path` if nobody has it.
     pub(crate) fn try_acquire(path: &Path, mode: Mode) -> io::Result<Option<Self>> {
         loop {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)?;
+            let file = open(path)?;
             let taken = match mode {
                 Mode::Shared => file.try_lock_shared(),
                 Mode::Exclusive => file.try_lock(),
@@ -87,6 +83,22 @@ impl FileLock {
     /// The locked file.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+}
+
+/// Opens a lock's file, making it if there is none. What stands there and is no file gives way.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let opened = options.open(path);
+    let is_file = |found: &std::fs::Metadata| found.is_file();
+    match opened {
+        Err(_) if std::fs::symlink_metadata(path).is_ok_and(|found| !is_file(&found)) => {
+            crate::trash::remove(path)?;
+            options.open(path)
+        }
+        opened => opened,
     }
 }
 

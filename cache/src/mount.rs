@@ -76,14 +76,16 @@ impl Store {
     ) -> Result<CacheMount, StoreError> {
         // When it was last used, for prune.
         let _ = lock.file().set_modified(SystemTime::now());
-        if !path.exists() {
+        if !is_directory(&path) {
+            // A link or a file there is none of ours. A directory, just made by another, stays.
+            let _ = std::fs::remove_file(&path);
             let temporary = self.temporary();
             let created = DirBuilder::new().mode(0o755).create(&temporary);
             let prepared = created.and_then(|()| prepare(&temporary));
             let placed = prepared.and_then(|()| std::fs::rename(&temporary, &path));
             // Of two that share it, the slower finds it made.
             if let Err(error) = placed
-                && !path.exists()
+                && !is_directory(&path)
             {
                 self.inner.removals.start(temporary);
                 return Err(StoreError::io("create", &path, error));
@@ -101,11 +103,19 @@ impl CacheMount {
     }
 }
 
+/// Whether there is a directory at `path`, rather than a link to one.
+fn is_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
+}
+
 /// Makes the directory of a mount's slots, with the id it stands for.
 fn make_mount(mount: &Path, id: &str) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(mount) {
         Ok(()) => std::fs::write(mount.join("id"), id),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match is_directory(mount) {
+            true => Ok(()),
+            false => std::fs::remove_file(mount).and_then(|()| make_mount(mount, id)),
+        },
         Err(error) => Err(error),
     }
 }
@@ -152,7 +162,11 @@ impl Slot {
 pub(crate) fn slots(root: &Path) -> io::Result<Vec<Slot>> {
     let mut slots = Vec::new();
     for mount in std::fs::read_dir(Bucket::Mounts.path(root))? {
-        for entry in std::fs::read_dir(mount?.path())? {
+        let mount = mount?;
+        if !mount.file_type()?.is_dir() {
+            continue;
+        }
+        for entry in std::fs::read_dir(mount.path())? {
             let path = entry?.path();
             let lock = path.with_extension("lock");
             if !std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {

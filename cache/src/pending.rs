@@ -9,8 +9,7 @@ use oci::{Descriptor, Digest};
 
 use crate::claim::Claim;
 use crate::database::{Kind, Row};
-use crate::snapshot::LayerId;
-use crate::stamp::TreeStamp;
+use crate::stamp::Stamped;
 
 pub(crate) type Key = (Kind, Box<[u8]>);
 
@@ -59,7 +58,7 @@ pub(crate) struct Batch {
     pub(crate) tags: Vec<(String, Option<Descriptor>)>,
     pub(crate) used: Vec<(Key, i64)>,
     pub(crate) claims: Vec<Claim>,
-    pub(crate) stamps: Vec<(LayerId, TreeStamp)>,
+    pub(crate) stamps: Vec<Stamped>,
     pub(crate) unsynced_trees: bool,
     version: u64,
 }
@@ -97,7 +96,7 @@ impl Pending {
     }
 
     /// Everything so far, for a commit. It stays visible until [`Pending::committed`].
-    pub(crate) fn batch(&mut self, stamps: Vec<(LayerId, TreeStamp)>) -> Batch {
+    pub(crate) fn batch(&mut self, stamps: Vec<Stamped>) -> Batch {
         let rows = self.rows.iter().map(|(key, pending)| (key.clone(), pending.row.clone()));
         let tags = self.tags.iter().map(|(name, tag)| (name.clone(), tag.target.clone()));
         Batch {

@@ -47,7 +47,7 @@ pub(crate) fn release(root: &Path) {
 }
 
 /// Lets go of everything that the store can do without: the reserve, what killed sessions have left,
-/// and stat indexes, which the next build makes again.
+/// stat indexes, which the next build makes again, and logs of steps.
 pub(crate) fn sacrifice(root: &Path) {
     release(root);
     for lease in lease::sessions(root, None).unwrap_or_default().dead {
@@ -55,9 +55,10 @@ pub(crate) fn sacrifice(root: &Path) {
             let _ = trash::remove(&path);
         }
     }
-    let indexes = std::fs::read_dir(Bucket::StatIndexes.path(root)).into_iter().flatten();
-    for index in indexes.flatten() {
-        let _ = std::fs::remove_file(index.path());
+    for bucket in [Bucket::StatIndexes, Bucket::Logs] {
+        for entry in std::fs::read_dir(bucket.path(root)).into_iter().flatten().flatten() {
+            let _ = trash::remove(&entry.path());
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
 use crate::database::{Kind, Row, Write};
-use crate::stamp::TreeStamp;
+use crate::stamp::{Stamp, Stamped};
 use crate::store::{Store, StoreError, now};
+use crate::trash;
 use crate::warning::Warning;
 
 /// Names a layer, at random: two equal layers may have two ids.
@@ -79,8 +80,8 @@ pub(crate) struct LayerRow {
     /// The layer's plain tar was made from its tree, which gives it back byte for byte.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) gives_tar: bool,
-    /// See [`crate::stamp`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// See [`crate::stamp`]. Those before knew no inodes and change times.
+    #[serde(default, rename = "stamp-v2", skip_serializing_if = "Option::is_none")]
     pub(crate) stamp: Option<String>,
     /// Room that the tree takes on disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,9 +124,10 @@ impl Store {
         id
     }
 
-    /// The same for a tree that the caller reads next: [`Store::set_stamp`] is left to him. Until then
-    /// nobody else can tell whether somebody has changed it.
+    /// The same for a tree that the caller reads next: [`Store::set_stamp`] is left to him, until the
+    /// next [`Store::flush`].
     pub fn seal_unstamped(&self, layer: NewLayer) -> LayerId {
+        self.inner.stamps.expect(&layer.id, layer.fs());
         let id = layer.keep();
         let row = LayerRow { directory: Some(id.clone()), ..LayerRow::default() };
         self.put_tree_unstamped(&id, row);
@@ -253,15 +255,43 @@ impl Store {
     }
 
     /// Forgets a layer that turned out to be missing or damaged: records that need it are absent
-    /// from now on. Its tree goes with a later prune.
+    /// from now on. Its tree goes when no session uses it any more.
     pub fn discard_layer(&self, id: &LayerId) {
-        self.inner.pending_mut().rows.remove(&(Kind::Layer, id.0.as_bytes().into()));
+        self.replace_layer(id, None);
+    }
+
+    /// Forgets the tree of a layer, which is not what it was. A layer that the store also has as a blob
+    /// stays, to be unpacked again; any other is forgotten as a whole.
+    pub fn discard_tree(&self, id: &LayerId) {
+        let diff_id = self.layer_row(id).and_then(|row| row.diff_id);
+        let is_there = |blob: &Descriptor| self.has_blob(&blob.digest);
+        let diff_id = diff_id.filter(|diff_id| self.forms(diff_id).iter().any(is_there));
+        let without_tree = |diff_id| LayerRow { diff_id: Some(diff_id), ..LayerRow::default() };
+        self.replace_layer(id, diff_id.map(without_tree));
+    }
+
+    /// Puts `row` in the place of a layer's row, and the layer's tree into the trash.
+    fn replace_layer(&self, id: &LayerId, row: Option<LayerRow>) {
+        let key = id.0.as_bytes();
+        let old = self.get(Kind::Layer, key).as_deref().and_then(LayerRow::parse);
+        self.inner.pending_mut().rows.remove(&(Kind::Layer, key.into()));
         // Others may lie over it.
         self.inner.seen().clear();
-        let deleted = self.inner.database.write(|write| -> Result<(), StoreError> {
-            Ok(write.delete(Kind::Layer, id.0.as_bytes())?)
+        self.inner.checked().remove(id);
+        let tree = old.as_ref().and_then(LayerRow::own_directory);
+        let replaced = self.inner.database.write(|write| -> Result<_, StoreError> {
+            let epoch = tree.map(|tree| trash::discard_directory(write, id, tree)).transpose()?;
+            match &row {
+                Some(row) => write.put(Kind::Layer, key, &row.row())?,
+                None => write.delete(Kind::Layer, key)?,
+            }
+            Ok(epoch)
         });
-        if let Err(StoreError::Database(error)) = deleted {
+        let closed = replaced.and_then(|epoch| match epoch {
+            Some(epoch) => trash::close_epoch(&self.inner, epoch),
+            None => Ok(()),
+        });
+        if let Err(StoreError::Database(error)) = closed {
             self.database_failed(error);
         }
     }
@@ -408,19 +438,21 @@ impl LayerRow {
     /// What this row says, and what `other` says where it says nothing.
     fn or(self, other: Self) -> Self {
         let tree = if self.own_directory().is_some() { &self } else { &other };
+        let is_the_same = self.own_directory() == other.own_directory();
+        let stamp = tree.stamp.clone().or_else(|| other.stamp.clone().filter(|_| is_the_same));
         Self {
             directory: tree.directory.clone(),
             delta: tree.delta.clone(),
+            stamp,
             diff_id: self.diff_id.or(other.diff_id),
             tar_size: self.tar_size.or(other.tar_size),
             gives_tar: self.gives_tar || other.gives_tar,
-            stamp: self.stamp.or(other.stamp),
             bytes: self.bytes.or(other.bytes),
             warnings: self.warnings.or(other.warnings),
         }
     }
 
-    fn row(&self) -> Row {
+    pub(crate) fn row(&self) -> Row {
         Row { value: serde_json::to_vec(self).expect("a layer's row is JSON"), used: now() }
     }
 
@@ -438,17 +470,14 @@ pub(crate) fn merged(write: &Write<'_>, key: &[u8], row: &Row) -> rusqlite::Resu
     Ok(ours.or(theirs).row())
 }
 
-/// Adds the stamp of its tree to a layer's row, and how large the tree is.
-pub(crate) fn put_stamp(
-    write: &Write<'_>,
-    id: &LayerId,
-    stamp: &TreeStamp,
-) -> rusqlite::Result<()> {
-    let key = id.0.as_bytes();
+/// Adds the stamp of its tree to a layer's row, and how large the tree is, if it still has that tree.
+pub(crate) fn put_stamp(write: &Write<'_>, stamped: &Stamped) -> rusqlite::Result<()> {
+    let key = stamped.layer.0.as_bytes();
     let found = write.get(Kind::Layer, key)?;
-    match found.as_ref().and_then(LayerRow::parse) {
+    let row = found.as_ref().and_then(LayerRow::parse);
+    match row.filter(|row| row.own_directory() == Some(&stamped.directory)) {
         Some(row) => {
-            let TreeStamp { digest, bytes } = stamp.clone();
+            let Stamp { digest, bytes } = stamped.stamp.clone();
             let row = LayerRow { stamp: Some(digest), bytes: Some(bytes), ..row };
             write.put(Kind::Layer, key, &row.row())
         }

@@ -1,6 +1,10 @@
-//! Stamps: a digest over what `stat` says of a tree, to notice that somebody has changed a layer
-//! behind the store's back. It takes a fraction of reading the files; flipped bits that the file
-//! system itself does not notice are left to fsck.
+//! Stamps: a digest over what `stat` says of a layer's tree and of what stands beside it, to notice
+//! that somebody has changed a layer behind the store's back. It takes a fraction of reading the files;
+//! bits that flip below the file system are left to fsck.
+//!
+//! Nobody but the kernel sets a change time, so that nobody changes a file and leaves its stamp as it
+//! was, whatever he does to size and modification time. A copy of a store has other inodes and change
+//! times: all its stamps are wrong.
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
@@ -10,25 +14,30 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, openat, statat};
 
-use crate::snapshot::LayerId;
+use crate::background::Background;
+use crate::lease::{self, SessionId};
+use crate::snapshot::{LayerId, LayerRow};
 use crate::store::Store;
 use crate::warning::Warning;
 
 /// Files of a directory that are worth a task of their own.
 const PARALLEL_MIN: usize = 64;
+/// How long stamps that are being made are waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 impl Store {
-    /// Whether a layer's tree is as it was when it was sealed: names, types, modes, sizes and
-    /// modification times, and those of the tree that it lies over. To be asked before the tree is
-    /// used; costs one `stat` a file, the first time in a session. A layer that was changed is absent
-    /// from now on.
+    /// Whether a layer's tree is as it was when it was sealed: names, inodes, types, modes, sizes, times
+    /// of modification and change, and those of the tree that it lies over. To be asked before the tree
+    /// is used; costs one `stat` a file, the first time in a session. Of a layer that was changed the
+    /// tree is forgotten, see [`Store::discard_tree`].
     pub fn check_layer(&self, id: &LayerId) -> bool {
         let Some(row) = self.layer_row(id) else { return false };
         let Some(directory) = self.directory_of(id, &row) else {
@@ -36,39 +45,65 @@ impl Store {
             return row.over().is_none();
         };
         if row.over().is_some_and(|over| !self.check_layer(over)) {
-            self.discard_layer(id);
+            self.discard_tree(id);
             return false;
         }
-        let checked = self.inner.checked().contains(id);
-        if checked {
+        if self.inner.checked().contains(id) {
             return true;
         }
-        let found = stamp(&directory);
-        match (row.stamp, found) {
-            (Some(expected), found)
-                if found.as_ref().ok().map(|found| &found.digest) != Some(&expected) =>
-            {
+        match self.compare(&row, &directory) {
+            Comparison::Same => drop(self.inner.checked().insert(id.clone())),
+            Comparison::Unfinished => {}
+            Comparison::Changed => {
                 self.warn(Warning::ChangedLayer { layer: id.clone() });
-                self.discard_layer(id);
+                self.discard_tree(id);
                 return false;
             }
-            // The session that made it ended too early.
-            (None, Ok(found)) => lock(&self.inner.stamps).push((id.clone(), found)),
-            _ => {}
+            Comparison::Unknown => {
+                self.warn(Warning::UncheckedLayer { layer: id.clone() });
+                self.discard_tree(id);
+                return false;
+            }
         }
-        self.inner.checked().insert(id.clone());
         true
     }
 
+    /// Holds a tree against its stamp.
+    pub(crate) fn compare(&self, row: &LayerRow, directory: &Path) -> Comparison {
+        let Some(expected) = &row.stamp else { return self.compare_unstamped(row) };
+        match stamp(directory) {
+            Ok(found) if found.digest == *expected => Comparison::Same,
+            _ => Comparison::Changed,
+        }
+    }
+
+    /// A tree has no stamp while the session that made it is at it, and none if that was killed.
+    fn compare_unstamped(&self, row: &LayerRow) -> Comparison {
+        let maker = row.own_directory().and_then(|name| SessionId::of_name(name.as_str()));
+        // What cannot be told is over.
+        let is_over = |session| lease::is_over(self.root(), &session).unwrap_or(true);
+        if maker.is_none_or(is_over) { Comparison::Unknown } else { Comparison::Unfinished }
+    }
+
     /// Takes the stamp of a layer's tree from whoever has read all of it since it was finished.
-    pub fn set_stamp(&self, id: &LayerId, stamp: TreeStamp) {
-        lock(&self.inner.stamps).push((id.clone(), stamp));
+    pub fn set_stamp(&self, id: &LayerId, tree: TreeStamp) {
+        let Some(place) = self.inner.stamps.unstamped().remove(id) else { return };
+        if let Ok(stamp) = with_neighbours(tree, &place) {
+            self.inner.stamps.add(id, &place, stamp);
+        }
+    }
+
+    /// Takes it that a tree has the right content as it is now.
+    pub(crate) fn stamp_again(&self, id: &LayerId, directory: &Path) {
+        if let Ok(stamp) = stamp(directory) {
+            self.inner.stamps.add(id, directory, stamp);
+        }
     }
 
     /// How large the trees are whose stamps wait for a commit.
     pub(crate) fn stamped_sizes(&self) -> HashMap<LayerId, u64> {
-        let stamps = lock(&self.inner.stamps);
-        stamps.iter().map(|(id, stamp)| (id.clone(), stamp.bytes)).collect()
+        let stamps = lock(&self.inner.stamps.0.waiting);
+        stamps.iter().map(|made| (made.layer.clone(), made.stamp.bytes)).collect()
     }
 
     /// Takes it that a tree that was just finished is as it should be, without a stamp for now.
@@ -76,29 +111,103 @@ impl Store {
         self.inner.checked().insert(id.clone());
     }
 
-    /// Stamps a tree that was just finished, while the build goes on. A session that ends first
-    /// leaves it without a stamp, and so unchecked.
+    /// Stamps a tree that was just finished, while the build goes on.
     pub(crate) fn stamp_in_background(&self, id: &LayerId, directory: PathBuf) {
         // Not the store itself: this must not be what keeps the session from ending.
         let (id, stamps) = (id.clone(), self.inner.stamps.clone());
+        let work = stamps.0.going_on.begin();
         rayon::spawn(move || {
             if let Ok(stamp) = stamp(&directory) {
-                lock(&stamps).push((id, stamp));
+                stamps.add(&id, &directory, stamp);
             }
+            drop(work);
         });
     }
 }
 
-/// Stamps that wait for the next commit.
-pub(crate) type Stamps = Arc<Mutex<Vec<(LayerId, TreeStamp)>>>;
+/// What came of holding a tree against its stamp.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Same,
+    /// The session that makes it lives.
+    Unfinished,
+    Changed,
+    /// There is no stamp, and nobody left to make one.
+    Unknown,
+}
+
+/// The stamps that a session makes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stamps(Arc<Made>);
+
+#[derive(Debug, Default)]
+struct Made {
+    /// Those that wait for the next commit.
+    waiting: Mutex<Vec<Stamped>>,
+    /// Trees whose stamp somebody brings who reads them, and where they are.
+    unstamped: Mutex<HashMap<LayerId, PathBuf>>,
+    /// Stamps that are being made.
+    going_on: Background,
+}
+
+/// A stamp on its way into the row of its layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Stamped {
+    pub(crate) layer: LayerId,
+    /// The directory of `layers-v1` whose stamp it is.
+    pub(crate) directory: LayerId,
+    pub(crate) stamp: Stamp,
+}
 
 /// A stamp as it is kept, and what was counted on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TreeStamp {
+pub(crate) struct Stamp {
     pub(crate) digest: String,
     /// Room that the tree takes on disk, in bytes.
     pub(crate) bytes: u64,
 }
+
+impl Stamps {
+    /// Somebody will read this tree and bring its stamp.
+    pub(crate) fn expect(&self, id: &LayerId, directory: PathBuf) {
+        self.unstamped().insert(id.clone(), directory);
+    }
+
+    /// Makes those stamps that nobody has brought, and waits for those that are being made.
+    pub(crate) fn finish(&self) {
+        let unstamped = std::mem::take(&mut *self.unstamped());
+        for (id, directory) in unstamped {
+            if let Ok(stamp) = stamp(&directory) {
+                self.add(&id, &directory, stamp);
+            }
+        }
+        self.0.going_on.wait(PATIENCE);
+    }
+
+    /// Whether any waits for a commit, or will.
+    pub(crate) fn is_empty(&self) -> bool {
+        lock(&self.0.waiting).is_empty() && self.unstamped().is_empty() && self.0.going_on.is_idle()
+    }
+
+    /// Those that wait for a commit.
+    pub(crate) fn take(&self) -> Vec<Stamped> {
+        std::mem::take(&mut *lock(&self.0.waiting))
+    }
+
+    fn unstamped(&self) -> MutexGuard<'_, HashMap<LayerId, PathBuf>> {
+        lock(&self.0.unstamped)
+    }
+
+    fn add(&self, id: &LayerId, fs: &Path, stamp: Stamp) {
+        let directory = fs.parent().and_then(Path::file_name).expect("a tree is in a directory");
+        let directory = LayerId::from_key(directory.as_bytes());
+        lock(&self.0.waiting).push(Stamped { layer: id.clone(), directory, stamp });
+    }
+}
+
+/// The stamp of a tree without what stands beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct TreeStamp(EntryStamp);
 
 /// The stamp of one name.
 #[derive(Debug, Clone, Copy)]
@@ -136,8 +245,7 @@ impl DirectoryStamp {
 
     /// The stamp of the tree, if this is its root.
     pub(crate) fn finish_tree(&self) -> TreeStamp {
-        let EntryStamp { hash, bytes } = self.finish();
-        TreeStamp { digest: hash.to_hex().to_string(), bytes }
+        TreeStamp(self.finish())
     }
 }
 
@@ -145,11 +253,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The stamp of the tree at `root`.
-fn stamp(root: &Path) -> io::Result<TreeStamp> {
-    let root = rustix::fs::open(root, DIRECTORY, Mode::empty())?;
+/// The stamp of the tree at `fs` and of what stands beside it.
+fn stamp(fs: &Path) -> io::Result<Stamp> {
+    let root = rustix::fs::open(fs, DIRECTORY, Mode::empty())?;
     let found = rustix::fs::fstat(&root)?;
-    Ok(directory_stamp(root.as_fd(), Path::new("."), &found)?.finish_tree())
+    with_neighbours(directory_stamp(root.as_fd(), Path::new("."), &found)?.finish_tree(), fs)
+}
+
+/// A stamp as it is kept, of the tree at `fs` that has the stamp `tree`. What stands beside it says how
+/// it is to be read.
+fn with_neighbours(tree: TreeStamp, fs: &Path) -> io::Result<Stamp> {
+    let directory = fs.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let directory = rustix::fs::open(directory, DIRECTORY, Mode::empty())?;
+    let mut hasher = blake3::Hasher::new();
+    let EntryStamp { hash, bytes } = tree.0;
+    hasher.update(hash.as_bytes());
+    for (name, found) in stats(&directory)? {
+        if !is_directory(&found) {
+            hasher.update(name.to_bytes_with_nul()).update(entry_stamp(&found).hash.as_bytes());
+        }
+    }
+    Ok(Stamp { digest: hasher.finalize().to_hex().to_string(), bytes })
 }
 
 /// The stamp of the directory at `path` below `root`. Names are looked up in their directory rather
@@ -198,15 +322,19 @@ fn is_directory(found: &Stat) -> bool {
 }
 
 /// The stamp of a name that is no directory, and what a directory's begins with. Of a directory, the
-/// size is the file system's business.
+/// size is the file system's business, and its number is not the same for ever on all of them.
 pub(crate) fn entry_stamp(found: &Stat) -> EntryStamp {
-    let size = if is_directory(found) { 0 } else { found.st_size as u64 };
+    let of_file = |number: u64| if is_directory(found) { 0 } else { number };
     let mut hasher = blake3::Hasher::new();
-    hasher.update(&found.st_mode.to_le_bytes()).update(&size.to_le_bytes());
-    hasher
-        .update(&found.st_mtime.to_le_bytes())
-        .update(&(found.st_mtime_nsec as i64).to_le_bytes());
-    hasher.update(&found.st_rdev.to_le_bytes());
+    hasher.update(&found.st_mode.to_le_bytes());
+    for number in [of_file(found.st_size as u64), of_file(found.st_ino), found.st_rdev] {
+        hasher.update(&number.to_le_bytes());
+    }
+    for time in
+        [found.st_mtime, found.st_mtime_nsec as i64, found.st_ctime, found.st_ctime_nsec as i64]
+    {
+        hasher.update(&time.to_le_bytes());
+    }
     let names = if is_directory(found) { 1 } else { found.st_nlink.max(1) };
     EntryStamp { hash: hasher.finalize(), bytes: found.st_blocks as u64 * 512 / names }
 }

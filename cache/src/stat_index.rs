@@ -192,7 +192,7 @@ impl StatIndex {
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let written = std::fs::write(&self.temporary, bytes)
-            .and_then(|()| std::fs::rename(&self.temporary, &self.path));
+            .and_then(|()| crate::trash::replace(&self.path, &self.temporary));
         if written.is_err() {
             let _ = std::fs::remove_file(&self.temporary);
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::bucket::{Bucket, INDEX, OCI_LAYOUT};
+use crate::bucket::{Bucket, INDEX, LAYOUT, OCI_LAYOUT};
 use crate::commit::{CommitStep, Committer};
 use crate::database::{Database, DatabaseError, Kind, Row, is_corruption};
 use crate::lease::{self, Lease};
@@ -488,8 +488,7 @@ fn create(root: &Path) -> Result<(), OpenError> {
         builder.create(&path).map_err(failed("create", &path))?;
     }
     let index = crate::image::empty_index();
-    let layout = br#"{"imageLayoutVersion":"1.0.0"}"#;
-    for (name, content) in [(INDEX, index.as_slice()), (OCI_LAYOUT, layout)] {
+    for (name, content) in [(INDEX, index.as_slice()), (OCI_LAYOUT, LAYOUT)] {
         let path = root.join(name);
         write_new(&path, content).map_err(failed("write", &path))?;
     }
@@ -506,7 +505,7 @@ fn refuse_network(root: &Path) -> Result<(), OpenError> {
 }
 
 /// Writes a file that appears whole; one that is there already stays.
-fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
     if path.exists() {
         return Ok(());
     }

@@ -43,6 +43,21 @@ pub(crate) fn discard(
     write.delete(kind, key)
 }
 
+/// Moves a directory of `layers-v1` that was of `layer` into the trash, out of which nobody takes it
+/// back. The epoch is still to be closed.
+pub(crate) fn discard_directory(
+    write: &Write<'_>,
+    layer: &LayerId,
+    directory: &LayerId,
+) -> rusqlite::Result<Epoch> {
+    let epoch = open_epoch(write)?;
+    let row = LayerRow { directory: Some(directory.clone()), ..LayerRow::default() };
+    // No layer has such an id; who holds the layer may use the directory, see `name`.
+    let key = format!("{layer} {directory}");
+    discard(write, epoch, Kind::Layer, key.as_bytes(), &row.row())?;
+    Ok(epoch)
+}
+
 /// Starts an epoch. Until [`close_epoch`] says for whom it waits, its data stays. Its number is
 /// never used again: somebody may just be looking at an old one.
 pub(crate) fn open_epoch(write: &Write<'_>) -> rusqlite::Result<Epoch> {
@@ -391,7 +406,12 @@ impl Waiting {
 
 /// What a row in the trash is about, as sessions name it.
 fn name(trash_key: &[u8]) -> Option<&str> {
-    std::str::from_utf8(trash_key.get(1..)?).ok()
+    let (kind, key) = trash_key.split_first()?;
+    let key = std::str::from_utf8(key).ok()?;
+    match Kind::from_number(*kind)? {
+        Kind::Layer => key.split(' ').next(),
+        _ => Some(key),
+    }
 }
 
 fn is_over(store: &Inner, session: &SessionId) -> bool {
@@ -551,6 +571,17 @@ pub(crate) fn known_directories(database: &Database) -> rusqlite::Result<HashSet
     let rows = layers.chain(thrown).filter_map(|row| LayerRow::parse(&row));
     let directories = rows.filter_map(|row| Some(row.own_directory()?.as_str().to_owned()));
     Ok(directories.collect())
+}
+
+/// Renames a file, whatever stands at its new place.
+pub(crate) fn replace(path: &Path, with: &Path) -> io::Result<()> {
+    match std::fs::rename(with, path) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+            remove(path)?;
+            std::fs::rename(with, path)
+        }
+        renamed => renamed,
+    }
 }
 
 /// Removes a file or a tree, whatever is in it. Not existing is fine.

@@ -41,6 +41,11 @@ pub enum Warning {
         /// Which layer.
         layer: LayerId,
     },
+    /// Nobody can tell whether a layer's tree is whole: the session that made it was killed.
+    UncheckedLayer {
+        /// Which layer.
+        layer: LayerId,
+    },
     /// `index.json` is no image index; the next tag starts a new one.
     DamagedIndex {
         /// What is wrong with it.
@@ -69,10 +74,17 @@ impl fmt::Display for Warning {
                 write!(f, "blob {digest} is missing or damaged, ignoring it")
             }
             Self::MissingLayer { layer } => {
-                write!(f, "the files of layer {layer} are missing, ignoring it")
+                write!(f, "the files of layer {layer} are missing, making them again")
             }
             Self::ChangedLayer { layer } => {
-                write!(f, "the files of layer {layer} were changed, ignoring it")
+                write!(f, "the files of layer {layer} were changed, making them again")
+            }
+            Self::UncheckedLayer { layer } => {
+                write!(
+                    f,
+                    "the build that made layer {layer} was stopped before it had checked the files, \
+                     making them again"
+                )
             }
             Self::DamagedIndex { message } => {
                 write!(f, "the store's index.json is damaged, ignoring it: {message}")

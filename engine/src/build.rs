@@ -35,7 +35,7 @@ use crate::worker::{BuildWorker, Outputs, blocking, shipped, until};
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they
 /// build.
-const ATTEMPTS: usize = 5;
+pub(crate) const ATTEMPTS: usize = 5;
 /// How long a file that changes is left alone before the first new attempt; twice as long each time.
 const AT_REST: Duration = Duration::from_millis(100);
 
@@ -238,7 +238,7 @@ impl Engine {
         })
     }
 
-    fn tell_store_warnings(&self, steps: &Steps) {
+    pub(crate) fn tell_store_warnings(&self, steps: &Steps) {
         for warning in self.store.take_warnings() {
             steps.warn(warning.to_string());
         }

@@ -73,7 +73,7 @@ impl BuildError {
             | Self::Refused { message, hint }
             | Self::System { message, hint } => (message, hint),
             Self::Step { failure } => (&mut failure.message, &mut failure.hint),
-            Self::Dockerfile { .. } | Self::Canceled => return self,
+            Self::Dockerfile { .. } | Self::Changed { .. } | Self::Canceled => return self,
         };
         let lacks_room = match hint {
             Some(hint) => hint == NO_SPACE,

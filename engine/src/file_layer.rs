@@ -164,6 +164,9 @@ impl FileLayer<'_> {
 impl Before {
     /// The whole tree that the layer `id` is, or is a change of.
     fn find(store: &Store, id: &LayerId) -> Option<Self> {
+        if !store.check_layer(id) {
+            return None;
+        }
         let id = store.layer(id)?.over.unwrap_or_else(|| id.clone());
         let directory = store.layer(&id)?.directory?;
         let bytes = std::fs::read(manifest_path(&directory)).ok()?;

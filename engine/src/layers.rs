@@ -34,6 +34,10 @@ use crate::tree;
 use crate::worker::blocking;
 use crate::write_back::{WriteBack, WriteBackReader};
 
+mod check;
+
+pub(crate) use check::Bases;
+
 type Hashing = JoinHandle<Result<(), BuildError>>;
 
 /// Writes the tar of a layer; whether it did.
@@ -282,9 +286,9 @@ impl Layers {
         blocking(move || shelf.mountable(directories)).await
     }
 
-    /// Fails if somebody has changed the trees of `layers` behind the store's back. Each is looked
-    /// at once a build, at the cost of a `stat` a file: to be awaited beside the work on them, and
-    /// before its result is kept.
+    /// Fails if somebody has changed the trees of `layers` behind the store's back: those that can be
+    /// are unpacked again for the next try. Each is looked at once a build, at the cost of a `stat` a
+    /// file: to be awaited beside the work on them, and before its result is kept or leaves the store.
     pub(crate) async fn verify(&self, layers: &[LayerId]) -> Result<(), BuildError> {
         let cells: Vec<(LayerId, Arc<OnceCell<bool>>)> = {
             let mut intact = self.intact.lock().expect("no panic while held");
@@ -297,7 +301,7 @@ impl Layers {
             let store = self.shelf.store.clone();
             let layer = id.clone();
             let check = || async move { blocking(move || Ok(store.check_layer(&layer))).await };
-            if *cell.get_or_try_init(check).await? { Ok(()) } else { Err(self.shelf.lost(&id)) }
+            if *cell.get_or_try_init(check).await? { Ok(()) } else { Err(self.shelf.changed(&id)) }
         });
         // All of them, so that all that is damaged is found at once.
         futures_util::future::join_all(checks).await.into_iter().collect()
@@ -431,11 +435,17 @@ impl Shelf {
     /// A layer that the store had a moment ago.
     fn lost(&self, id: &LayerId) -> BuildError {
         self.store.discard_layer(id);
-        self.trees.lock().expect("no panic while held").remove(id);
+        self.changed(id)
+    }
+
+    /// A layer whose tree the store has just forgotten.
+    fn changed(&self, id: &LayerId) -> BuildError {
+        let is_other = |tree: &LayerTree| !tree.directories.ids.contains(id);
+        self.trees.lock().expect("no panic while held").retain(|_, tree| is_other(tree));
         self.damaged.store(true, Ordering::Relaxed);
         BuildError::System {
             message: format!("layer {id} is missing or damaged in the store"),
-            hint: Some("build again: what is missing is made anew".to_owned()),
+            hint: Some("build again: what is missing is made again".to_owned()),
         }
     }
 
@@ -486,10 +496,7 @@ impl Shelf {
         let is_whole = directories.paths.len() == 1;
         let tree = tree::view_of_layers(self.machine.host(), &self.mountable(directories)?);
         let tree = tree.map_err(|e| failed(&e))?;
-        self.machine.snapshotter(&self.store)?;
-        let flavor = self.machine.flavor();
-        let lower = self.lower(base, flavor)?;
-        let options = DiffOptions { flavor, lower: Some(lower), all_xattrs: false };
+        let options = self.diff_options(base)?;
         let tree = tree.descriptor().expect("a layer has a directory");
         let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
         let fill = |sink: &mut dyn LayerSink| {
@@ -522,6 +529,14 @@ impl Shelf {
         }
         told.iter().for_each(|warning| self.steps.warn(warning.as_str()));
         self.store.set_warnings(id, told);
+    }
+
+    /// How a layer is read as what it changes of `base`.
+    fn diff_options(&self, base: &[LayerId]) -> Result<DiffOptions, BuildError> {
+        self.machine.snapshotter(&self.store)?;
+        let flavor = self.machine.flavor();
+        let lower = self.lower(base, flavor)?;
+        Ok(DiffOptions { flavor, lower: Some(lower), all_xattrs: false })
     }
 
     /// The layers below, for telling what a layer really changes: all of them, or it would be another
@@ -612,17 +627,32 @@ impl Shelf {
         for (number, id) in layers.iter().enumerate() {
             let Some((layer, finished)) = unpacked.remove(id) else { continue };
             finished.warnings.iter().for_each(|warning| self.steps.warn(warning.to_string()));
-            if !finished.implied.is_empty() || !finished.dangling.is_empty() {
-                let below = self.lower(&layers[..number], self.machine.flavor())?;
-                let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
-                cache::layer::adopt(root.into(), self.machine.directory_options(below), &finished)
-                    .map_err(|e| failed(&e))?;
-            }
+            self.adopt(&layer, &finished, &layers[..number])?;
             if finished.opaque_root {
                 File::create(hides_all_below(&layer.fs())).map_err(|e| failed(&e))?;
             }
             self.store.set_directory(id, layer);
         }
+        Ok(())
+    }
+}
+
+impl Shelf {
+    /// Gives an unpacked tree what its archive left to the layers `below`.
+    fn adopt(
+        &self,
+        layer: &NewLayer,
+        finished: &Finished,
+        below: &[LayerId],
+    ) -> Result<(), BuildError> {
+        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        if finished.implied.is_empty() && finished.dangling.is_empty() {
+            return Ok(());
+        }
+        let below = self.lower(below, self.machine.flavor())?;
+        let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+        cache::layer::adopt(root.into(), self.machine.directory_options(below), finished)
+            .map_err(|e| failed(&e))?;
         Ok(())
     }
 }

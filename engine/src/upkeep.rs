@@ -1,10 +1,18 @@
 //! Keeping the store small and whole.
 
-use cache::{CacheItem, DiskUsage, FsckOptions, Problem, PruneFilter, Pruned};
+use std::sync::Arc;
+
+use cache::{
+    CacheItem, Depth, DiskUsage, FsckOptions, LayerId, Problem, PruneFilter, Pruned, Store,
+};
+use oci::DiffId;
 
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::images::{self, ListedImage, Removed};
+use crate::event::{Event, Progress};
+use crate::images::{self, ListedImage, Removed, read_variants};
+use crate::layers::{Bases, Layers};
+use crate::steps::Steps;
 use crate::worker::blocking;
 
 impl Engine {
@@ -51,15 +59,18 @@ impl Engine {
         .await
     }
 
-    /// Looks for damage in the store; `full` reads every byte of every blob. With `repair` what is
-    /// damaged is removed, so that it is made anew.
+    /// Looks for damage in the store; `full` reads every byte of every blob and of every layer's tree
+    /// that has a digest. With `repair` what is damaged is removed, so that it is made again.
     pub async fn fsck(&self, full: bool, repair: bool) -> Result<Vec<Problem>, BuildError> {
-        let store = self.store.clone();
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let steps = Arc::new(Steps::new(Arc::new(Silence)));
+        let layers = Layers::new(store.clone(), machine, steps, Vec::new());
         blocking(move || {
-            // A pulled layer's tree does not give back the very tar it came from, so that a tree
-            // cannot be held against its digest.
-            let options = FsckOptions { full, repair, diff_id_of: None };
-            store.fsck(&options).map_err(|e| BuildError::system("failed to check the store", &e))
+            let bases = if full { bases(&store) } else { Bases::new() };
+            let holds = |id: &LayerId, diff_id: &DiffId| layers.check_tree(id, diff_id, &bases);
+            let depth = if full { Depth::Full(&holds) } else { Depth::Quick };
+            let found = store.fsck(&FsckOptions { depth, repair });
+            found.map_err(|e| BuildError::system("failed to check the store", &e))
         })
         .await
     }
@@ -68,4 +79,32 @@ impl Engine {
     pub fn take_warnings(&self) -> Vec<String> {
         self.store.take_warnings().iter().map(ToString::to_string).collect()
     }
+}
+
+/// Progress that nobody follows.
+struct Silence;
+
+impl Progress for Silence {
+    fn event(&self, _: Event) {}
+}
+
+/// What is below each layer, by the records of steps and by the images.
+fn bases(store: &Store) -> Bases {
+    let mut bases = Bases::new();
+    let images = store.images();
+    let images = images.iter().flat_map(|image| read_variants(store, &image.descriptor));
+    let images = images.filter_map(|variant| {
+        let diff_ids = variant.config.rootfs.diff_ids.iter();
+        diff_ids.map(|diff_id| store.layer_of_diff_id(diff_id)).collect()
+    });
+    let steps = store.records().into_iter().flat_map(|record| record.outputs);
+    // Some records name a layer alone, whatever is below.
+    let steps = steps.filter(|stack| stack.len() > 1);
+    for stack in steps.chain(images) {
+        let stack: Vec<LayerId> = stack;
+        for (number, id) in stack.iter().enumerate() {
+            bases.entry(id.clone()).or_default().insert(stack[..number].to_vec());
+        }
+    }
+    bases
 }

@@ -416,12 +416,12 @@ impl BuildWorker {
                     digest => digest,
                 })
             });
-            let digest = match digest.await? {
+            let (digest, verified) = tokio::join!(digest, self.layers.verify(tree.layers()));
+            // What is not there may have been taken away.
+            verified?;
+            let digest = match digest? {
                 Ok(digest) => digest,
                 Err(error) => {
-                    // What is not there may have been taken away. Else it is left to whoever runs on
-                    // the tree: a build that finds all it needs does not look at every file.
-                    self.layers.verify(tree.layers()).await?;
                     return self.unreadable(vertex, numbers[number].vertex, view, error).await;
                 }
             };

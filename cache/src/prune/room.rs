@@ -7,7 +7,7 @@ use crate::bucket::Bucket;
 use crate::database::Kind;
 use crate::lock::{FileLock, Mode};
 use crate::store::{Store, StoreError};
-use crate::usage::{Sizes, free};
+use crate::usage::Sizes;
 
 /// The store is measured again when the disk has got so much fuller, or emptier, as a share of the limit, …
 const SHARE: u64 = 50;
@@ -21,9 +21,8 @@ pub(crate) struct Looked(AtomicU64);
 impl Store {
     /// Bytes of the disk that the store is on.
     pub fn disk_size(&self) -> Result<u64, StoreError> {
-        let stat = rustix::fs::statvfs(self.root());
-        let stat = stat.map_err(|error| StoreError::io("ask", self.root(), error.into()))?;
-        Ok(stat.f_blocks * stat.f_frsize)
+        let room = self.room().map_err(|error| StoreError::io("ask", self.root(), error))?;
+        Ok(room.bytes.total)
     }
 
     /// Whether [`Store::make_room`] has to look: the first time, and when more or less of the disk is free
@@ -31,7 +30,7 @@ impl Store {
     pub fn may_need_room(&self, rules: &[PruneFilter]) -> bool {
         let before = self.inner.looked.0.load(Ordering::Relaxed);
         // What others have freed meanwhile says as little of the store as what they have written.
-        let changed = || free(self.root()).map(|(free, _)| before.abs_diff(free));
+        let changed = || self.room().map(|room| before.abs_diff(room.bytes.free));
         !rules.is_empty() && (before == 0 || changed().is_ok_and(|bytes| bytes >= growth(rules)))
     }
 
@@ -49,7 +48,7 @@ impl Store {
         if rules.is_empty() {
             return Ok(Pruned::default());
         }
-        looked.store(free(root).map_err(failed)?.0.max(1), Ordering::Relaxed);
+        looked.store(self.room().map_err(failed)?.bytes.free.max(1), Ordering::Relaxed);
         self.inner.lease.announce();
         let path = Bucket::Locks.path(root).join("room");
         let lock = FileLock::try_acquire(&path, Mode::Exclusive);
@@ -64,7 +63,7 @@ impl Store {
                 pruned.add(self.prune_as(rule, &sizes)?);
             }
         }
-        looked.store(free(root).map_err(failed)?.0.max(1), Ordering::Relaxed);
+        looked.store(self.room().map_err(failed)?.bytes.free.max(1), Ordering::Relaxed);
         Ok(pruned)
     }
 
@@ -85,7 +84,8 @@ impl Store {
         let blobs = self.inner.database.scan(Kind::Blob, &[])?;
         let blobs = blobs.iter().filter_map(|(_, row)| crate::blob::size_of_row(row));
         let used = sizes.trees() + sizes.all_mounts() + blobs.sum::<u64>();
-        let free = free(self.root()).map_err(|error| StoreError::io("ask", self.root(), error))?.0;
+        let room = self.room().map_err(|error| StoreError::io("ask", self.root(), error))?;
+        let free = room.bytes.free;
         Ok(rule.space.limit(used, free + sizes.waiting()).is_some_and(|limit| used > limit))
     }
 }

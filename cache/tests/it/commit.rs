@@ -38,6 +38,7 @@ fn a_killed_commit_has_happened_or_not() {
                     std::process::abort();
                 }
             })),
+            ..Options::default()
         };
         let store = Store::open(&root, options).unwrap();
         fill(&store);
@@ -91,8 +92,10 @@ fn a_build_that_changes_nothing_commits_nothing() {
     }
     let steps: Arc<Mutex<Vec<CommitStep>>> = Arc::default();
     let seen = steps.clone();
-    let options =
-        Options { on_commit_step: Some(Arc::new(move |step| seen.lock().unwrap().push(step))) };
+    let options = Options {
+        on_commit_step: Some(Arc::new(move |step| seen.lock().unwrap().push(step))),
+        ..Options::default()
+    };
     let store = Store::open(root.path(), options).unwrap();
     let found = store.record(&Digest::of(b"step")).unwrap();
     store.put_record(&found);
@@ -109,8 +112,10 @@ fn rows_alone_are_written_without_syncing_the_disk() {
     let root = root();
     let steps: Arc<Mutex<Vec<CommitStep>>> = Arc::default();
     let seen = steps.clone();
-    let options =
-        Options { on_commit_step: Some(Arc::new(move |step| seen.lock().unwrap().push(step))) };
+    let options = Options {
+        on_commit_step: Some(Arc::new(move |step| seen.lock().unwrap().push(step))),
+        ..Options::default()
+    };
     let store = Store::open(root.path(), options).unwrap();
     store.put_alias(&Digest::of(b"a"), &Digest::of(b"b"));
     store.flush().unwrap();

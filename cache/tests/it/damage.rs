@@ -1,12 +1,13 @@
 //! Whatever happens to its files, a store serves the bytes that were put in, or none.
 
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cache::layer::{Content, DiffOptions, Entry, Flavor, LayerError, LayerSink};
-use cache::{Damage, FsckOptions, OpenError, Options, Store, Warning};
+use cache::{Damage, Depth, FsckOptions, LayerId, OpenError, Options, Store, TreeState, Warning};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
+use crate::child;
 use crate::store::{layer, open, record, root};
 
 const BLOBS: [&str; 5] = ["blob 0", "blob 1", "blob 2", "blob 3", "blob 4"];
@@ -28,20 +29,16 @@ fn fill(root: &Path) {
     }
     let (digest, size) = store.put_blob(b"{}").unwrap();
     store.tag("app", &Descriptor::new(media_type::MANIFEST, digest, size)).unwrap();
-    settle(&store);
+    store.flush().unwrap();
 }
 
-/// Commits until all layers have their stamps, which are made in the background.
-fn settle(store: &Store) {
-    let unstamped = || {
-        let database = rusqlite::Connection::open(store.root().join("records-v1.db")).unwrap();
-        let query = "SELECT count(*) FROM entry WHERE kind = 2 AND instr(value, 'stamp') = 0";
-        database.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap()
-    };
-    crate::store::wait_until(|| {
-        store.flush().unwrap();
-        unstamped() == 0
-    });
+/// As the engine reads trees: what these hold is their digest's text.
+fn holds(root: &Path) -> impl Fn(&LayerId, &DiffId) -> TreeState + Sync {
+    let layers = root.join("layers-v1");
+    move |id, diff_id| match std::fs::read(layers.join(id.as_str()).join("fs/file")) {
+        Ok(found) if DiffId(Digest::of(&found)) == *diff_id => TreeState::Good,
+        _ => TreeState::Bad,
+    }
 }
 
 /// Asks for everything: each answer is the right one or none. Gives how many were none.
@@ -149,26 +146,25 @@ fn mutate(root: &Path, random: &mut Random) -> String {
 
 #[test]
 fn random_damage_is_a_miss_and_never_a_wrong_answer() {
-    let whole = root();
-    fill(whole.path());
-    // Not worth copying.
-    std::fs::remove_file(whole.path().join("ballast-v1")).unwrap();
     let mut random = Random(1);
     let mut misses = 0;
     for round in 0..250 {
-        let copy = root();
-        cache::copy_tree(whole.path(), copy.path()).unwrap();
-        let damage = mutate(copy.path(), &mut random);
-        match Store::open(copy.path(), Options::default()) {
+        // A copy of another would have other inodes.
+        let root = root();
+        fill(root.path());
+        let damage = mutate(root.path(), &mut random);
+        match Store::open(root.path(), Options::default()) {
             Ok(store) => {
                 misses += ask(&store);
-                store.fsck(&FsckOptions { full: true, repair: true, diff_id_of: None }).unwrap();
+                let holds = holds(root.path());
+                let depth = Depth::Full(&holds);
+                store.fsck(&FsckOptions { depth, repair: true }).unwrap();
                 // What was lost can be made again, and then everything is there.
                 drop(store);
-                fill(copy.path());
-                let store = open(copy.path());
+                fill(root.path());
+                let store = open(root.path());
                 assert_eq!(ask(&store), 0, "round {round}: {damage}");
-                let full = FsckOptions { full: true, ..Default::default() };
+                let full = FsckOptions { depth, repair: false };
                 assert_eq!(store.fsck(&full).unwrap(), [], "round {round}: {damage}");
             }
             // One flipped bit can make the version a greater one.
@@ -234,7 +230,8 @@ fn fsck_names_the_damage_and_repair_removes_it() {
     let quick =
         [Damage::BlobMissing, Damage::BlobSize, Damage::LayerMissing, Damage::RecordDangling];
     assert_eq!(damages(&FsckOptions::default()), quick);
-    let full = FsckOptions { full: true, ..Default::default() };
+    let holds = holds(root.path());
+    let full = FsckOptions { depth: Depth::Full(&holds), repair: false };
     let mut with_digest = quick.to_vec();
     with_digest.insert(2, Damage::BlobDigest);
     assert_eq!(damages(&full), with_digest);
@@ -242,22 +239,135 @@ fn fsck_names_the_damage_and_repair_removes_it() {
     assert_eq!(damages(&full), []);
 }
 
+/// Whatever is done to a file of a tree, its stamp is another one: there is nothing that leaves the
+/// change time as it was.
 #[test]
-fn fsck_compares_trees_with_their_digest() {
+fn a_changed_tree_is_noticed_without_reading_it() {
+    let change: [(&str, fn(&Path)); 8] = [
+        ("flipped, with its times set back", |fs| {
+            let file = fs.join("file");
+            let modified = file.metadata().unwrap().modified().unwrap();
+            std::fs::write(&file, "step X").unwrap();
+            let file = std::fs::File::options().write(true).open(file).unwrap();
+            file.set_modified(modified).unwrap();
+        }),
+        ("removed", |fs| std::fs::remove_file(fs.join("file")).unwrap()),
+        ("added", |fs| std::fs::write(fs.join("new"), "").unwrap()),
+        ("another mode and back", |fs| {
+            let file = fs.join("file");
+            let before = file.metadata().unwrap().permissions();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(&file, before).unwrap();
+        }),
+        ("replaced by a copy", |fs| {
+            std::fs::copy(fs.join("file"), fs.join("copy")).unwrap();
+            std::fs::rename(fs.join("copy"), fs.join("file")).unwrap();
+        }),
+        ("replaced by a link", |fs| {
+            std::fs::rename(fs.join("file"), fs.join("other")).unwrap();
+            std::os::unix::fs::symlink("other", fs.join("file")).unwrap();
+        }),
+        ("hides what is below", |fs| std::fs::write(fs.with_file_name("opaque"), "").unwrap()),
+        ("gone", |fs| std::fs::remove_dir_all(fs).unwrap()),
+    ];
+    for (about, change) in change {
+        let root = root();
+        fill(root.path());
+        let store = open(root.path());
+        let id = store.record(&Digest::of(b"step 3")).unwrap().outputs[0][0].clone();
+        assert!(store.check_layer(&id), "{about}");
+        assert_eq!(store.fsck(&FsckOptions::default()).unwrap(), [], "{about}");
+        change(&store.layer(&id).unwrap().directory.unwrap());
+        let found = store.fsck(&FsckOptions::default()).unwrap();
+        let is_of_a_layer = [Damage::LayerContent, Damage::LayerMissing].contains(&found[0].damage);
+        assert!(is_of_a_layer, "{about}: {found:?}");
+        // Once in a session is enough.
+        drop(store);
+        let store = open(root.path());
+        let used = store.record(&Digest::of(b"step 3")).is_some_and(|_| store.check_layer(&id));
+        assert!(!used, "{about}");
+        assert_eq!(store.record(&Digest::of(b"step 3")), None, "{about}");
+    }
+}
+
+/// A copy of a store has other inodes and change times: its trees are taken for changed until somebody
+/// has read them.
+#[test]
+fn the_trees_of_a_copied_store_are_read_before_they_count() {
+    let whole = root();
+    fill(whole.path());
+    let copy = root();
+    cache::copy_tree(whole.path(), copy.path()).unwrap();
+    let store = open(copy.path());
+    let quick = store.fsck(&FsckOptions::default()).unwrap();
+    assert_eq!(quick.len(), STEPS.len(), "{quick:?}");
+    let holds = holds(copy.path());
+    let full = FsckOptions { depth: Depth::Full(&holds), repair: false };
+    assert_eq!(store.fsck(&full).unwrap(), []);
+    drop(store);
+    let store = open(copy.path());
+    assert_eq!(ask(&store), 0);
+    assert_eq!(store.fsck(&FsckOptions::default()).unwrap(), []);
+}
+
+/// A layer that the store has as a blob, too, stays when its tree is changed, and so do the records of
+/// what stands on it. The tree goes when the sessions that may use it are over.
+#[test]
+fn a_changed_tree_of_a_layer_with_a_blob_is_forgotten_alone() {
     let root = root();
-    fill(root.path());
     let store = open(root.path());
-    let read = |tree: &[PathBuf]| {
-        let [directory] = tree else { unreachable!("these trees are whole") };
-        Ok(DiffId(Digest::of(&std::fs::read(directory.join("file"))?)))
-    };
-    let options = FsckOptions { full: true, repair: false, diff_id_of: Some(&read) };
-    assert_eq!(store.fsck(&options).unwrap(), []);
-    let id = store.record(&Digest::of(b"step 3")).unwrap().outputs[0][0].clone();
-    std::fs::write(store.layer(&id).unwrap().directory.unwrap().join("file"), "step X").unwrap();
-    let found = store.fsck(&options).unwrap();
-    assert_eq!(found.len(), 1);
-    assert_eq!(found[0].damage, Damage::LayerContent);
+    let (digest, size) = store.put_blob(b"a tar").unwrap();
+    let (id, diff_id) = (layer(&store, "content"), DiffId(Digest::of(b"a tar")));
+    store.set_diff_id(&id, &diff_id, size);
+    store.add_blob_form(&diff_id, &Descriptor::new(media_type::LAYER, digest, size));
+    store.put_record(&record("step", std::slice::from_ref(&id)));
+    store.flush().unwrap();
+    let directory = store.layer(&id).unwrap().directory.unwrap();
+    drop(store);
+    std::fs::write(directory.join("file"), "other").unwrap();
+
+    let (user, store) = (open(root.path()), open(root.path()));
+    assert!(!store.check_layer(&id));
+    assert_eq!(store.take_warnings(), [Warning::ChangedLayer { layer: id.clone() }]);
+    let info = store.layer(&id).expect("its blob is there");
+    assert_eq!((info.directory, info.blobs.len()), (None, 1));
+    assert!(store.record(&Digest::of(b"step")).is_some());
+    let new = store.new_layer().unwrap();
+    std::fs::write(new.fs().join("file"), "content").unwrap();
+    store.set_directory(&id, new);
+    store.flush().unwrap();
+    drop(store);
+    assert!(directory.exists(), "another session may have it mounted");
+    drop(user);
+    assert!(!directory.exists());
+    let store = open(root.path());
+    assert!(store.check_layer(&id));
+    assert_eq!(store.fsck(&FsckOptions::default()).unwrap(), []);
+}
+
+/// A tree without a stamp is one whose maker was killed before it had read it.
+#[test]
+fn a_tree_without_a_stamp_counts_only_while_its_maker_lives() {
+    const NAME: &str = "damage::a_tree_without_a_stamp_counts_only_while_its_maker_lives";
+    if let Some((root, _)) = child::role() {
+        let store = open(&root);
+        let new = store.new_layer().unwrap();
+        std::fs::write(new.fs().join("file"), "content").unwrap();
+        let id = store.seal_unstamped(new);
+        store.put_record(&record("step", &[id]));
+        return child::ready();
+    }
+    let root = root();
+    let store = open(root.path());
+    let maker = child::start(NAME, root.path(), "");
+    // It is committed in the background.
+    crate::store::wait_until(|| store.record(&Digest::of(b"step")).is_some());
+    let id = store.record(&Digest::of(b"step")).unwrap().outputs[0][0].clone();
+    assert!(store.check_layer(&id));
+    maker.kill();
+    assert!(!store.check_layer(&id));
+    assert_eq!(store.take_warnings(), [Warning::UncheckedLayer { layer: id.clone() }]);
+    assert!(store.record(&Digest::of(b"step")).is_none());
 }
 
 /// The stamp that comes with reading a layer is the one that the tree is held against later.

@@ -164,5 +164,13 @@ fn an_image_that_skopeo_copies_in_is_found() {
     let store = open(here.path());
     store.prune(&cache::PruneFilter { reach: cache::Reach::All, ..Default::default() }).unwrap();
     assert!(store.has_blob(&store.resolve("theirs:1").unwrap().digest));
-    assert_eq!(store.fsck(&cache::FsckOptions { full: true, ..Default::default() }).unwrap(), []);
+    assert_eq!(
+        store
+            .fsck(&cache::FsckOptions {
+                depth: cache::Depth::Full(&|_, _| cache::TreeState::Unknown),
+                repair: false
+            })
+            .unwrap(),
+        []
+    );
 }

@@ -86,6 +86,8 @@ fn folder(platform: &Platform) -> String {
 async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, BuildError> {
     let ids: Vec<_> = image.layers.iter().map(|l| l.id.clone()).collect();
     let directories = export.layers.mountable(&ids).await?;
+    // What has left the store cannot be taken back.
+    export.layers.verify(&ids).await?;
     let machine = export.machine.clone();
     blocking(move || {
         let view = tree::view_of_layers(machine.host(), &directories);

@@ -8,7 +8,7 @@ use oci::{ContainerConfig, Reference};
 use tokio_util::sync::CancellationToken;
 
 use super::RunRequest;
-use crate::build::Engine;
+use crate::build::{ATTEMPTS, Engine};
 use crate::error::BuildError;
 use crate::event::Progress;
 use crate::images::{Variant, find};
@@ -68,10 +68,28 @@ impl Engine {
             Ok((variant, layers))
         });
         let (variant, ids) = found.await?;
-        let (store, machine) = (self.store.clone(), self.machine.clone());
-        let layers = Layers::new(store, machine, steps.clone(), Vec::new());
-        let layers = layers.mountable(&ids).await?;
+        let layers = self.whole_layers(&ids, steps).await?;
         Ok(Image { id: variant.id, config: variant.config.config, layers })
+    }
+
+    /// The directories of layers, none of which was changed since it was made: those are unpacked
+    /// again.
+    async fn whole_layers(
+        &self,
+        ids: &[LayerId],
+        steps: &Arc<Steps>,
+    ) -> Result<Vec<PathBuf>, BuildError> {
+        let mut tries = 1..ATTEMPTS;
+        loop {
+            let (store, machine) = (self.store.clone(), self.machine.clone());
+            let layers = Layers::new(store, machine, steps.clone(), Vec::new());
+            let directories = layers.mountable(ids).await?;
+            match layers.verify(ids).await {
+                Ok(()) => return Ok(directories),
+                Err(error) if tries.next().is_none() => return Err(error),
+                Err(_) => self.tell_store_warnings(steps),
+            }
+        }
     }
 }
 

@@ -135,11 +135,16 @@ impl World {
 
     /// A build with a step of every kind, in the store at `root`, with `base` as its base.
     pub(crate) fn build(&self, root: &Path, output: &Path) -> Command {
+        self.build_in("context", root, output)
+    }
+
+    /// The same with another context.
+    pub(crate) fn build_in(&self, context: &str, root: &Path, output: &Path) -> Command {
         let mut command = self.mybuild(root);
         let base = format!("base=oci-layout://{}", self.path("base").display());
         let output = format!("type=oci,dest={}", output.display());
         command.args(["--progress", "plain", "--build-context", &base, "-o", &output]);
-        command.arg("-t").arg("app").arg(self.path("context"));
+        command.arg("-t").arg("app").arg(self.path(context));
         command
     }
 

@@ -93,8 +93,9 @@ fn check(world: &World, place: &Path, full: Full) {
             ran(&["du"]);
             assert_eq!(ran(&["fsck"]), "the store is whole\n", "{about}");
         }
-        // A build may not take the room that the others need.
-        for _ in 0..3 {
+        // A build may not take the room that the others need. What it frees is bytes.
+        let tries = if matches!(full, Full::Inodes) { 3 } else { 0 };
+        for _ in 0..tries {
             let failed = build(world, &root, &["--no-cache"]);
             let said = String::from_utf8_lossy(&failed.stderr).into_owned();
             assert_eq!(failed.status.code(), Some(1), "{about}: {said}");

@@ -8,6 +8,7 @@ mod crash_order;
 mod crash_power;
 mod crash_trace;
 mod crash_world;
+mod damage;
 mod drawing;
 mod e2e;
 mod edits;
@@ -21,9 +22,5 @@ mod shown;
 mod standard_input;
 
 #[path = "../../../cache/tests/it/loop_device.rs"]
-#[expect(
-    clippy::print_stderr,
-    dead_code,
-    reason = "a skipped test says so; not all is needed here"
-)]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
 mod loop_device;
