@@ -55,7 +55,6 @@ pub(crate) fn prepare(
     let mut mounts = Vec::new();
     let mut root = None;
     let mut readonly_root = false;
-    let mut shm_size = 0;
     for mount in &op.mounts {
         if mount.dest == "/" {
             readonly_root = mount.readonly;
@@ -92,11 +91,6 @@ pub(crate) fn prepare(
                     mount.readonly,
                 )
             }
-            // It takes the place of the one that every sandbox has.
-            MountKind::Tmpfs { size } if mount.dest == "/dev/shm" => {
-                shm_size = *size;
-                continue;
-            }
             MountKind::Tmpfs { size } => {
                 let options = executor::Tmpfs { size: *size, ..Default::default() };
                 (MountSource::Tmpfs(options), mount.readonly)
@@ -120,7 +114,6 @@ pub(crate) fn prepare(
     process.user = op.user.clone();
     process.mounts = mounts;
     process.readonly_root = readonly_root;
-    process.shm_size = shm_size;
     process.network = match op.network {
         NetworkMode::Default => Network::Default,
         NetworkMode::Host => Network::Host,

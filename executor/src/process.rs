@@ -38,7 +38,7 @@ pub struct Process {
     pub security: Security,
     /// Limits beyond the defaults; asking for more than the caller may have is an error.
     pub rlimits: Vec<Rlimit>,
-    /// Bytes of `/dev/shm`; 0 means 64 MiB.
+    /// Bytes of `/dev/shm`, unless a mount takes its place; 0 means 64 MiB.
     pub shm_size: u64,
     /// Whether the root is read-only for the process.
     pub readonly_root: bool,
@@ -207,6 +207,8 @@ pub struct Tmpfs {
     pub gid: Option<u32>,
     /// Whether its programs cannot be executed.
     pub noexec: bool,
+    /// Whether its devices cannot be opened, even where a control group guards them.
+    pub nodev: bool,
 }
 
 /// The source of a bind mount.

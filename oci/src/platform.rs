@@ -81,7 +81,9 @@ impl FromStr for Platform {
         let mut parts: Vec<&str> = text.split('/').collect();
         let (os, details) = split_details(parts[0]).ok_or_else(invalid)?;
         parts[0] = os;
-        let are_names = parts.iter().chain(&details).all(|part| is_name(part));
+        let named =
+            if details.len() > 1 && details[0].is_empty() { &details[1..] } else { &details };
+        let are_names = parts.iter().chain(named).all(|part| is_name(part));
         if !are_names || !details.is_empty() && parts.len() == 1 {
             return Err(invalid());
         }
@@ -120,7 +122,13 @@ fn split_details(os: &str) -> Option<(&str, Vec<&str>)> {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
+        f.write_str(&self.os)?;
+        if !self.os_version.is_empty() || !self.os_features.is_empty() {
+            write!(f, "({}", self.os_version)?;
+            self.os_features.iter().try_for_each(|feature| write!(f, "+{feature}"))?;
+            f.write_str(")")?;
+        }
+        write!(f, "/{}", self.architecture)?;
         if !self.variant.is_empty() {
             write!(f, "/{}", self.variant)?;
         }

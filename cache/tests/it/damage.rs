@@ -239,11 +239,14 @@ fn fsck_names_the_damage_and_repair_removes_it() {
     assert_eq!(damages(&full), []);
 }
 
+/// What is done to a tree, and the words for it.
+type Change = (&'static str, fn(&Path));
+
 /// Whatever is done to a file of a tree, its stamp is another one: there is nothing that leaves the
 /// change time as it was.
 #[test]
 fn a_changed_tree_is_noticed_without_reading_it() {
-    let change: [(&str, fn(&Path)); 8] = [
+    let changes: [Change; 8] = [
         ("flipped, with its times set back", |fs| {
             let file = fs.join("file");
             let modified = file.metadata().unwrap().modified().unwrap();
@@ -270,7 +273,7 @@ fn a_changed_tree_is_noticed_without_reading_it() {
         ("hides what is below", |fs| std::fs::write(fs.with_file_name("opaque"), "").unwrap()),
         ("gone", |fs| std::fs::remove_dir_all(fs).unwrap()),
     ];
-    for (about, change) in change {
+    for (about, change) in changes {
         let root = root();
         fill(root.path());
         let store = open(root.path());

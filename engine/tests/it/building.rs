@@ -102,7 +102,9 @@ impl World {
 
     pub(crate) fn engine(&self) -> Engine {
         let (root, config) = (self.path("store"), self.path("mybuild.toml"));
-        Engine::open(&EngineOptions { root: Some(root), config: Some(config) }).unwrap()
+        let options =
+            EngineOptions { root: Some(root), config: Some(config), ..EngineOptions::default() };
+        Engine::open(&options).unwrap()
     }
 
     /// What the last build told.

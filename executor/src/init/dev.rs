@@ -51,11 +51,15 @@ pub(super) fn build(builder: &mut Builder<'_>) -> Result<OwnedFd, Failure> {
         size => size,
     };
     let memory = [("mode", "1777"), ("size", &*size.to_string())];
-    let below = [
+    let mut below = vec![
         (terminals.try_clone().map_err(Failure::mount("/dev/pts"))?, "pts"),
-        (file_system("tmpfs", &memory, &[], PLAIN).map_err(Failure::mount("/dev/shm"))?, "shm"),
         (file_system("mqueue", &[], &[], PLAIN).map_err(Failure::mount("/dev/mqueue"))?, "mqueue"),
     ];
+    // What the caller mounts there takes its place rather than covering it.
+    if !builder.job.mounts.iter().any(|mount| mount.target == "/dev/shm") {
+        let shm = file_system("tmpfs", &memory, &[], PLAIN).map_err(Failure::mount("/dev/shm"))?;
+        below.push((shm, "shm"));
+    }
     for (mounted, name) in below {
         attach(mounted.as_fd(), &dev, name).map_err(Failure::mount("/dev"))?;
     }

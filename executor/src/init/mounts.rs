@@ -265,8 +265,8 @@ impl<'a> Builder<'a> {
                     self.place(part.as_fd(), &mount.target)?;
                 }
                 JobSource::Tmpfs(options) => {
-                    let mounted =
-                        tmpfs(options, read_only).map_err(|error| failed(error.into()))?;
+                    let mounted = tmpfs(options, read_only | self.no_devices())
+                        .map_err(|error| failed(error.into()))?;
                     self.place(mounted.as_fd(), &mount.target)?;
                 }
                 JobSource::File { content, mode, uid, gid } => {
@@ -311,7 +311,7 @@ impl<'a> Builder<'a> {
 }
 
 /// An empty file system in memory as it was asked for.
-fn tmpfs(options: &Tmpfs, read_only: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
+fn tmpfs(options: &Tmpfs, attributes: MountAttrFlags) -> rustix::io::Result<OwnedFd> {
     let limit = (options.size > 0).then_some(options.size);
     let given = [
         ("size", limit.map(|bytes| bytes.to_string())),
@@ -323,7 +323,8 @@ fn tmpfs(options: &Tmpfs, read_only: MountAttrFlags) -> rustix::io::Result<Owned
     let given: Vec<(&str, &str)> =
         given.iter().filter_map(|(key, value)| Some((*key, value.as_deref()?))).collect();
     let noexec = if options.noexec { NO_EXEC } else { MountAttrFlags::empty() };
-    file_system("tmpfs", &given, &[], NO_SUID | NO_DEV | noexec | read_only)
+    let nodev = if options.nodev { NO_DEV } else { MountAttrFlags::empty() };
+    file_system("tmpfs", &given, &[], NO_SUID | nodev | noexec | attributes)
 }
 
 /// A new file system, attached nowhere, with its kind as the device that `mount` and `df` show.

@@ -108,7 +108,7 @@ fn tmpfs_of(text: &str) -> Result<Tmpfs, UsageError> {
     let (target, options) = text.split_once(':').unwrap_or((text, ""));
     let target = target_of(target).map_err(|why| invalid(&why))?;
     // Docker's: a program in it can be run only if that is asked for.
-    let mut options_of = TmpfsOptions { noexec: true, ..TmpfsOptions::default() };
+    let mut options_of = TmpfsOptions { noexec: true, nodev: true, ..TmpfsOptions::default() };
     let mut readonly = false;
     for option in options.split(',').filter(|option| !option.is_empty()) {
         let (name, value) = option.split_once('=').unwrap_or((option, ""));
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn directories_in_memory_have_options() {
-        let plain = TmpfsOptions { noexec: true, ..TmpfsOptions::default() };
+        let plain = TmpfsOptions { noexec: true, nodev: true, ..TmpfsOptions::default() };
         for (text, options, readonly) in [
             ("/run", plain, false),
             ("/run:size=64k,ro", TmpfsOptions { size: 65536, ..plain }, true),

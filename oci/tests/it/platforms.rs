@@ -30,8 +30,10 @@ fn a_system_may_name_its_version_and_features() {
         ("windows(10.0.20348.1006)/amd64", "windows", "10.0.20348.1006", &[][..]),
         ("windows(10.0.1+win32k+x)/arm64/v8", "windows", "10.0.1", &["win32k", "x"]),
         ("Linux(1)/amd64", "linux", "1", &[]),
+        ("linux(+x)/amd64", "linux", "", &["x"]),
     ] {
         let platform: Platform = text.parse().unwrap();
+        assert_eq!(platform.to_string().parse().as_ref(), Ok(&platform));
         let found = (platform.os.as_str(), platform.os_version.as_str());
         assert_eq!(
             (found, platform.os_features),

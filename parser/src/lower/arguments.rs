@@ -29,7 +29,7 @@ pub(super) fn has_meaning_alone(name: &str) -> bool {
 /// The arguments about platforms and the target; build arguments of the same name win.
 pub(super) fn predefined(options: &Options, target: &str) -> Environment {
     let (build, wanted) = (&options.build_platform, &options.target_platform);
-    let (build_name, wanted_name) = (build.to_string(), full_platform(wanted));
+    let (build_name, wanted_name) = (build.to_string(), wanted.to_string());
     let values = [
         ("BUILDPLATFORM", build_name.as_str()),
         ("BUILDOS", &build.os),
@@ -49,19 +49,6 @@ pub(super) fn predefined(options: &Options, target: &str) -> Environment {
         environment.set(name, given.unwrap_or(value));
     }
     environment
-}
-
-/// A platform with everything that is known about it: `windows(10.0.17763)/amd64`.
-pub(super) fn full_platform(platform: &oci::Platform) -> String {
-    let mut os = platform.os.clone();
-    let features = platform.os_features.iter().map(|feature| format!("+{feature}"));
-    let details: String = std::iter::once(platform.os_version.clone()).chain(features).collect();
-    if !details.is_empty() {
-        os = format!("{os}({details})");
-    }
-    let variant = &platform.variant;
-    let slash = if variant.is_empty() { "" } else { "/" };
-    format!("{os}/{}{slash}{variant}", platform.architecture)
 }
 
 /// Adds the `ARG`s before the first `FROM`, with the values given for them.

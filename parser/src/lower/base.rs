@@ -6,7 +6,6 @@ use llb::{
 use oci::{History, ImageConfig, Platform, Reference, RootFs};
 
 use super::Lowering;
-use super::arguments::full_platform;
 use super::copy::unpack_action;
 use super::environment::Environment;
 use super::fault::{Fallible, Fault};
@@ -156,8 +155,8 @@ impl<'d> Lowering<'d> {
             let message = format!(
                 "Base image {} was pulled with platform {}, expected {} for current build",
                 stage.base_name,
-                quote(&full_platform(actual)),
-                quote(&full_platform(expected)),
+                quote(&actual.to_string()),
+                quote(&expected.to_string()),
             );
             let place = stage.origin.place().unfiltered();
             self.reporter.report("InvalidBaseImagePlatform", place, message);
@@ -186,7 +185,7 @@ impl<'d> Lowering<'d> {
             .map_err(|error| Fault::from(error).context(&format!("invalid context name {name}")))?;
         let familiar = reference.familiar();
         let name = familiar.strip_suffix(":latest").unwrap_or(&familiar);
-        let platform = full_platform(platform.unwrap_or(&self.options.target_platform));
+        let platform = platform.unwrap_or(&self.options.target_platform).to_string();
         let contexts = &self.options.named_contexts;
         let found = contexts
             .get_key_value(&format!("{name}::{platform}"))

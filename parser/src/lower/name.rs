@@ -3,7 +3,6 @@
 use oci::Platform;
 
 use super::Lowering;
-use super::arguments::full_platform;
 use super::environment::Environment;
 use super::stage::StageId;
 
@@ -35,7 +34,7 @@ impl Lowering<'_> {
         let stage = &self.stages[id];
         let platform = match platform.filter(|_| self.options.multi_platform) {
             Some(platform) => {
-                format!("{}{} ", full_platform(platform), cross_target(platform, environment))
+                format!("{}{} ", platform, cross_target(platform, environment))
             }
             None => String::new(),
         };
@@ -56,7 +55,7 @@ fn cross_target(base: &Platform, environment: &Environment) -> String {
         if target.architecture.is_empty() { &base.architecture } else { &target.architecture };
     let target = Platform::new(os, architecture, &target.variant);
     if target.os != base.os {
-        return format!("->{}", full_platform(&target));
+        return format!("->{}", target);
     }
     if target.architecture == base.architecture {
         return String::new();

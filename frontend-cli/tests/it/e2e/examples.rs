@@ -92,10 +92,11 @@ impl Example {
         if self.name == "python-web" {
             let port = free_port();
             let (publish, own) = (format!("127.0.0.1:{port}:8080"), format!("PORT={port}"));
-            let mut words = vec!["run", "-p", &publish, self.name];
+            // Python as process 1 would not hear the signal that ends it, nor with Docker.
+            let mut words = vec!["run", "--init", "-p", &publish, self.name];
             if !builder.has_own_network() {
                 skip("/dev/net/tun is not for everybody: no port is led into the container");
-                words = vec!["run", "--network", "host", "--env", &own, self.name];
+                words = vec!["run", "--init", "--network", "host", "--env", &own, self.name];
             }
             let mut command = builder.command(&words);
             let ask = |server: &Child| {
