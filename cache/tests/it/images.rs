@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
 
-use cache::Store;
+use cache::{CommitStep, Options, Store};
 use oci::{Descriptor, DiffId, Digest, Manifest, media_type};
 
 use crate::store::{open, root};
@@ -88,6 +90,34 @@ fn tags_of_two_processes_at_once_are_both_kept() {
         }
     });
     assert_eq!(open(root.path()).images().len(), 4);
+}
+
+#[test]
+fn a_tag_that_comes_while_the_index_is_written_is_kept() {
+    let root = root();
+    let tag = |store: &Store, name: &str| {
+        store.tag(name, &image(store, name)).unwrap();
+        store.flush().unwrap();
+    };
+    let path = root.path().to_owned();
+    let other = Arc::new(Mutex::new(None));
+    let started = other.clone();
+    let come_between = move |step| {
+        // The new index is on the disk, and the old one still has the name.
+        if step == CommitStep::Synced {
+            let (path, (done, is_done)) = (path.clone(), mpsc::channel());
+            *started.lock().unwrap() = Some(std::thread::spawn(move || {
+                tag(&open(&path), "second:1");
+                let _ = done.send(());
+            }));
+            // It has to wait for this commit. One that did not would be done by now.
+            let _ = is_done.recv_timeout(Duration::from_millis(300));
+        }
+    };
+    let options = Options { on_commit_step: Some(Arc::new(come_between)), ..Options::default() };
+    tag(&Store::open(root.path(), options).unwrap(), "first:1");
+    other.lock().unwrap().take().unwrap().join().unwrap();
+    assert_eq!(open(root.path()).images().len(), 2);
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn a_locked_mount_has_one_user_at_a_time() {
                 let store = open(root.path());
                 let mount = take(&store, Sharing::Locked);
                 assert_eq!(users.fetch_add(1, Ordering::SeqCst), 0);
+                assert!(try_take(&store, Sharing::Locked).is_none(), "it is in use");
                 std::fs::write(mount.path().join("file"), "x").unwrap();
                 assert_eq!(users.fetch_sub(1, Ordering::SeqCst), 1);
             });
@@ -87,11 +88,20 @@ fn a_locked_mount_is_free_when_its_user_dies() {
 fn a_new_mount_is_prepared_before_anybody_sees_it() {
     let root = root();
     let store = open(root.path());
-    let refused =
-        store.cache_mount("id", Sharing::Shared, &|_| Err(io::Error::other("no")), &|| false);
-    assert!(refused.is_err());
+    let is_seen = || {
+        let mounts = std::fs::read_dir(root.path().join("mounts-v1")).unwrap();
+        let mut slots = mounts.flat_map(|mount| std::fs::read_dir(mount.unwrap().path()).unwrap());
+        slots.any(|slot| slot.unwrap().file_type().unwrap().is_dir())
+    };
+    let refuse = |_: &Path| {
+        assert!(!is_seen());
+        Err(io::Error::other("no"))
+    };
+    assert!(store.cache_mount("id", Sharing::Shared, &refuse, &|| false).is_err());
+    assert!(!is_seen());
     let prepared = AtomicUsize::new(0);
     let prepare = |path: &Path| {
+        assert!(!is_seen());
         prepared.fetch_add(1, Ordering::Relaxed);
         std::fs::write(path.join("seed"), "seed")
     };

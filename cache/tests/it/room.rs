@@ -125,6 +125,8 @@ fn what_a_registry_said_stays_as_long_as_somebody_asks_for_it() {
 #[test]
 fn a_tar_that_its_tree_gives_back_goes_before_anything_else() {
     let root = root();
+    step(&open(root.path()), "unused for longer", MB);
+    age(root.path(), 1000);
     let store = open(root.path());
     let new = store.new_layer().unwrap();
     std::fs::write(new.fs().join("file"), vec![1; MB as usize]).unwrap();
@@ -137,8 +139,8 @@ fn a_tar_that_its_tree_gives_back_goes_before_anything_else() {
     drop(store);
     // The tree is measured.
     open(root.path()).disk_usage().unwrap();
-    open(root.path()).make_room(&limit(MB + MB / 2)).unwrap();
-    assert!(has(root.path(), "step"));
+    open(root.path()).make_room(&limit(2 * MB + MB / 2)).unwrap();
+    assert!(has(root.path(), "step") && has(root.path(), "unused for longer"));
     let store = open(root.path());
     assert!(!store.has_blob(&digest));
     let info = store.layer(&store.layer_of_diff_id(&diff_id).unwrap()).unwrap();

@@ -264,12 +264,14 @@ fn who_follows_a_download_that_ends_early_or_starts_anew_fails() {
 fn a_download_of_wrong_bytes_is_not_kept() {
     let root = root();
     let store = open(root.path());
-    let digest = Digest::of(b"right");
-    let download = store.blob_download(&digest, 5).unwrap();
-    download.write_at(0, b"wrong").unwrap();
+    // Of right bytes, so many would be kept for the next attempt.
+    const SIZE: usize = 2 << 20;
+    let digest = Digest::of(&[1; SIZE]);
+    let download = store.blob_download(&digest, SIZE as u64).unwrap();
+    download.write_at(0, &[2; SIZE]).unwrap();
     assert!(matches!(download.commit(), Err(StoreError::Mismatch { .. })));
     assert!(!store.has_blob(&digest));
-    assert_eq!(store.blob_download(&digest, 5).unwrap().length(), 0);
+    assert_eq!(store.blob_download(&digest, SIZE as u64).unwrap().length(), 0);
 }
 
 #[test]
