@@ -134,7 +134,7 @@ fn a_walk_asks_each_directory_once() {
 }
 
 fn patterns() -> impl Strategy<Value = Vec<String>> {
-    prop::collection::vec("!?(a|b|\\*\\*|\\*|\\?|a\\*|[ab]/){1,4}[ab]?", 1..5)
+    prop::collection::vec("!?(a|b|\\*\\*|\\*|\\?|a\\*|[ab]/|\\*/|\\*\\*/){1,4}[ab]?", 1..5)
 }
 
 proptest! {

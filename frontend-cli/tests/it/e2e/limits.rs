@@ -1,5 +1,11 @@
 //! Limits of steps: they hold, are told by name and figure, and are no part of what is built.
 
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::builder::Builder;
 use super::skip;
 
@@ -40,7 +46,6 @@ fn privileged_every_limit_arrives() {
     if !can_limit_memory() {
         return;
     }
-    // What a step runs in is shown to it by the number of processors alone, so it is asked outside.
     let dockerfile = "FROM busybox\nRUN nproc\n";
     let on_one = builder.build(dockerfile, &["--cpuset-cpus", "0", "--cpuset-mems", "0"]);
     assert_eq!(on_one.success().log(), "1\n");
@@ -50,9 +55,33 @@ fn privileged_every_limit_arrives() {
     let wrong = builder.build("FROM busybox\nRUN echo\n", &["--cpu-period", "1"]);
     let wrong = wrong.fails_with(1).words();
     assert!(wrong.contains("cannot limit cpu: writing `"), "{wrong}");
-    let words = ["-c", "512", "--cpu-period", "50000", "--cpu-quota", "100000"];
-    builder.build("FROM busybox\nRUN echo\n", &words).success();
+    // Of the others a step sees nothing: its group says what they are.
+    builder.write("context/Dockerfile", "FROM busybox\nRUN echo ready; sleep 1000\n");
+    let limits = ["-c", "513", "--cpu-period", "49000", "--cpu-quota", "98000"];
+    let words = [&["build", "--progress", "json"][..], &limits, &["context"]].concat();
+    let mut child = builder.spawn(builder.command(&words).stdout(Stdio::null()));
+    let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let is_ready = |line: std::io::Result<String>| line.expect("text").contains(r#""text":"ready"#);
+    assert!(told.any(is_ready), "the step runs");
+    let of_version_1 =
+        [("cpu.shares", "513"), ("cpu.cfs_period_us", "49000"), ("cpu.cfs_quota_us", "98000")];
+    let of_version_2 = [("cpu.weight", "20"), ("cpu.max", "98000 49000")];
+    let groups = Path::new("/sys/fs/cgroup");
+    assert!(has_group(groups, &of_version_1) || has_group(groups, &of_version_2));
+    kill_process(Pid::from_child(&child), Signal::INT).expect("an own child");
+    told.for_each(drop);
+    assert_eq!(child.wait().expect("an own child").code(), Some(130));
     builder.assert_nothing_left();
+}
+
+/// Whether a control group below `directory` has these values in its files.
+fn has_group(directory: &Path, wanted: &[(&str, &str)]) -> bool {
+    let is_so = |(file, value): &(&str, &str)| {
+        std::fs::read_to_string(directory.join(file)).is_ok_and(|found| found.trim_end() == *value)
+    };
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    wanted.iter().all(is_so) || below.any(|entry| has_group(&entry.path(), wanted))
 }
 
 #[test]
