@@ -322,7 +322,7 @@ impl Inner {
         }
         if is_cleared && (is_committed || self.is_given_up()) {
             self.lease.end();
-            if !self.removals.is_in_a_hurry() {
+            if !self.syncer.stopper.is_stopped() {
                 trash::collect_at_end(self);
             }
         } else {

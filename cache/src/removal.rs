@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::background::Background;
+use crate::syncer::Stopper;
 
-/// How long the end of a session waits, and how long when the user does.
+/// How long the end of a session waits, and how long when the program is to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_IN_A_HURRY: Duration = Duration::from_millis(50);
 
@@ -17,10 +18,15 @@ const PATIENCE_IN_A_HURRY: Duration = Duration::from_millis(50);
 pub(crate) struct Removals {
     going_on: Background,
     failed: Arc<AtomicBool>,
-    is_in_a_hurry: AtomicBool,
+    stopper: Stopper,
 }
 
 impl Removals {
+    /// Nothing is removed yet.
+    pub(crate) fn new(stopper: &Stopper) -> Self {
+        Self { stopper: stopper.clone(), ..Self::default() }
+    }
+
     /// Starts to remove a file or a tree.
     pub(crate) fn start(&self, path: PathBuf) {
         let failed = self.failed.clone();
@@ -47,19 +53,9 @@ impl Removals {
         is_gone
     }
 
-    /// The end is not to be waited for.
-    pub(crate) fn hurry(&self) {
-        self.is_in_a_hurry.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether [`Self::hurry`] was called.
-    pub(crate) fn is_in_a_hurry(&self) -> bool {
-        self.is_in_a_hurry.load(Ordering::Relaxed)
-    }
-
     /// Waits for the end; whether everything is gone.
     pub(crate) fn finish(&self) -> bool {
-        let patience = if self.is_in_a_hurry() { PATIENCE_IN_A_HURRY } else { PATIENCE };
+        let patience = if self.stopper.is_stopped() { PATIENCE_IN_A_HURRY } else { PATIENCE };
         self.going_on.wait(patience) && !self.failed.load(Ordering::Relaxed)
     }
 }

@@ -174,6 +174,8 @@ impl Store {
             source,
         })?;
         let (database, moved) = open_database(root)?;
+        let syncer = Syncer::default();
+        let removals = Removals::new(&syncer.stopper);
         let store = Self {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
@@ -183,12 +185,12 @@ impl Store {
                 stamps: Stamps::default(),
                 committer: Committer::default(),
                 looked: Looked::default(),
-                syncer: Syncer::default(),
+                syncer,
                 options,
                 warnings: Mutex::default(),
                 seen: Mutex::default(),
                 checked: Mutex::default(),
-                removals: Removals::default(),
+                removals,
                 lease,
             }),
         };
@@ -205,15 +207,10 @@ impl Store {
     }
 
     /// Says that the program is about to end: from then on no commit waits for the disk for more than a
-    /// moment. What is not committed by then the next session clears up, as after a kill.
+    /// moment, nor the end of this session for what it removes. What is not committed or removed by then
+    /// the next session clears up, as after a kill.
     pub fn stopper(&self) -> Stopper {
         self.inner.syncer.stopper.clone()
-    }
-
-    /// Somebody waits for the end of this session: what it would still have to remove is left to the
-    /// next one.
-    pub fn hurry(&self) {
-        self.inner.removals.hurry();
     }
 
     /// What went wrong since the last call without making anything fail.

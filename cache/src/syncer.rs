@@ -39,6 +39,11 @@ impl Stopper {
         self.0.get_or_init(Instant::now);
     }
 
+    /// Whether the program is about to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.get().is_some()
+    }
+
     /// Whether there is no more time to wait.
     pub(crate) fn is_over(&self) -> bool {
         self.0.get().is_some_and(|since| since.elapsed() >= GRACE)

@@ -31,6 +31,7 @@ use crate::redate::{NewTimes, Redate};
 use crate::request::{BuildRequest, Entitlement, Epoch, NetworkMode, NoCache, Output, Rewrite};
 use crate::sandbox::Sandbox;
 use crate::steps::Steps;
+use crate::stop::in_time;
 use crate::worker::{BuildWorker, Outputs, blocking, shipped, until};
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they
@@ -143,7 +144,8 @@ impl Engine {
     }
 
     /// Says that the program ends once `cancel` is cancelled: from then on nothing waits for the disk for more
-    /// than a moment. What the store could not commit by then has to be done again.
+    /// than a moment. What the store could not commit by then has to be done again, what it could not remove
+    /// goes with the next session.
     pub fn ends_with(&self, cancel: &CancellationToken) {
         let (stopper, cancel) = (self.store.stopper(), cancel.clone());
         tokio::spawn(async move {
@@ -200,7 +202,6 @@ impl Engine {
         steps.close(built.is_ok());
         self.tell_store_warnings(&steps);
         if cancel.is_cancelled() && built.is_err() {
-            self.store.hurry();
             return Err(BuildError::Canceled);
         }
         built.map_err(|error| error.with_room(self.store.room()))
@@ -263,10 +264,11 @@ impl Engine {
         let outcome = loop {
             number += 1;
             let (store, machine) = (self.store.clone(), self.machine.clone());
-            let layers = Layers::new(store, machine, session.steps.clone(), encodings.clone());
+            let layers =
+                Layers::new(store, machine, session.steps.clone(), encodings.clone(), cancel);
             let attempt = Attempt { layers: Arc::new(layers), is_last: number == ATTEMPTS };
             let outcome = self.attempt(&session, &definition, &plans, &attempt, cancel).await;
-            attempt.layers.close().await;
+            in_time(cancel, attempt.layers.close()).await;
             if attempt.is_last || cancel.is_cancelled() {
                 break outcome;
             }
@@ -285,9 +287,11 @@ impl Engine {
             }
             session.steps.start_again();
         };
-        let outcome = self.flush().await.and(outcome);
-        self.make_room_again();
-        outcome
+        let flushed = in_time(cancel, self.flush()).await;
+        if !cancel.is_cancelled() {
+            self.make_room_again();
+        }
+        flushed.unwrap_or(Err(BuildError::Canceled)).and(outcome)
     }
 
     /// What the steps have written may be more than the store is to keep.
@@ -373,7 +377,7 @@ impl Engine {
         if solved.is_err() {
             worker.contexts.abandon();
         }
-        worker.contexts.save_indexes(&session.steps).await;
+        in_time(cancel, worker.contexts.save_indexes(&session.steps)).await;
         let results = solved.map_err(|failure| match failure {
             Some((_, error)) => error,
             None => BuildError::Canceled,

@@ -1,7 +1,7 @@
 //! The client's directories that a build reads.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use cache::Store;
@@ -21,6 +21,14 @@ pub(crate) enum Directory {
     InPlace(PathBuf),
     /// What an archive held, with the owners that it names; nothing of it is hidden.
     Unpacked(PathBuf),
+}
+
+impl Directory {
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::InPlace(path) | Self::Unpacked(path) => path,
+        }
+    }
 }
 
 /// Contexts as one attempt at a build sees them: each file as it was when it was first looked at.

@@ -32,8 +32,6 @@ pub(crate) struct Input {
     pub(crate) directories: BTreeMap<String, Directory>,
     /// OCI layouts by the name lowering uses for them.
     pub(crate) layouts: BTreeMap<String, PathBuf>,
-    /// Holds an unpacked archive for as long as the build lasts.
-    _unpacked: Option<tempfile::TempDir>,
 }
 
 /// Reads the request's files. `single_id`: owners are kept aside, see [`crate::archive`].
@@ -43,10 +41,11 @@ pub(crate) fn read(
     stop: &CancellationToken,
     single_id: bool,
 ) -> Result<Input, BuildError> {
-    let (directory, unpacked) = context_directory(&request.context, temporary, stop, single_id)?;
+    let context = context_directory(&request.context, temporary, stop, single_id)?;
+    let directory = context.as_ref().map(Directory::path);
     // What an archive holds is somebody else's: its links do not lead out of it.
-    let jail = unpacked.as_ref().map(tempfile::TempDir::path);
-    let (name, path, text) = dockerfile(&request.dockerfile, directory.as_deref(), jail)?;
+    let jail = directory.filter(|_| matches!(context, Some(Directory::Unpacked(_))));
+    let (name, path, text) = dockerfile(&request.dockerfile, directory, jail)?;
     let mut input = Input {
         name,
         text,
@@ -54,16 +53,12 @@ pub(crate) fn read(
         named_contexts: BTreeMap::new(),
         directories: BTreeMap::new(),
         layouts: BTreeMap::new(),
-        _unpacked: None,
     };
-    if let Some(directory) = directory {
-        // What is in an archive was chosen when it was made, as for BuildKit.
-        let (directory, exclude_patterns) = match jail {
-            Some(_) => (Directory::Unpacked(directory), Vec::new()),
-            None => {
-                let patterns = ignore_patterns(&directory, path.as_deref())?;
-                (Directory::InPlace(directory), patterns)
-            }
+    if let Some(directory) = context {
+        let exclude_patterns = match &directory {
+            // What is in an archive was chosen when it was made, as for BuildKit.
+            Directory::Unpacked(_) => Vec::new(),
+            Directory::InPlace(directory) => ignore_patterns(directory, path.as_deref())?,
         };
         input.main_context = MainContext::Local { exclude_patterns };
         input.directories.insert(parser::lower::MAIN_CONTEXT.to_owned(), directory);
@@ -72,7 +67,6 @@ pub(crate) fn read(
         let context = named_context(&mut input, name, specification)?;
         input.named_contexts.insert(name.clone(), context);
     }
-    input._unpacked = unpacked;
     Ok(input)
 }
 
@@ -81,15 +75,16 @@ fn context_directory(
     temporary: &Path,
     stop: &CancellationToken,
     single_id: bool,
-) -> Result<(Option<PathBuf>, Option<tempfile::TempDir>), BuildError> {
-    match source {
-        ContextSource::Empty => Ok((None, None)),
-        ContextSource::Directory(path) => Ok((Some(existing_directory("context", path)?), None)),
-        ContextSource::Archive(path) => {
-            let unpacked = unpack(path, temporary, stop, single_id)?;
-            Ok((Some(unpacked.path().to_owned()), Some(unpacked)))
+) -> Result<Option<Directory>, BuildError> {
+    Ok(match source {
+        ContextSource::Empty => None,
+        ContextSource::Directory(path) => {
+            Some(Directory::InPlace(existing_directory("context", path)?))
         }
-    }
+        ContextSource::Archive(path) => {
+            Some(Directory::Unpacked(unpack(path, temporary, stop, single_id)?))
+        }
+    })
 }
 
 fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
@@ -106,12 +101,13 @@ fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
     }
 }
 
+/// Unpacks a context. It goes with the session: nobody waits for that while a build ends.
 fn unpack(
     path: &Path,
     temporary: &Path,
     stop: &CancellationToken,
     single_id: bool,
-) -> Result<tempfile::TempDir, BuildError> {
+) -> Result<PathBuf, BuildError> {
     let failed = |error: &dyn std::error::Error| {
         input_error(
             format!("failed to unpack the context `{}`: {}", path.display(), chain(error)),
@@ -123,12 +119,13 @@ fn unpack(
     // Its mode counts where the archive says nothing of its root.
     let directory = tempfile::Builder::new()
         .prefix("context-")
+        .disable_cleanup(true)
         .permissions(Permissions::from_mode(0o755))
         .tempdir_in(temporary)
         .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
     let file = File::open(path).map_err(|e| failed(&e))?;
     crate::archive::extract(file, directory.path(), stop, single_id).map_err(|e| failed(&e))?;
-    Ok(directory)
+    Ok(directory.path().to_owned())
 }
 
 /// The Dockerfile's name for messages, its path if it is a file, and its text.

@@ -80,7 +80,7 @@ struct Shelf {
     roots: Arc<Roots>,
     /// A layer that the store had was not what it should be.
     damaged: Arc<AtomicBool>,
-    /// The build needs no more layers.
+    /// The build needs no more layers, or is cancelled.
     stop: CancellationToken,
     /// What the tars of an image's layers are compressed to while they are written.
     encodings: Arc<[Encoding]>,
@@ -119,8 +119,9 @@ impl Layers {
         machine: Arc<Machine>,
         steps: Arc<Steps>,
         encodings: Vec<Encoding>,
+        cancel: &CancellationToken,
     ) -> Self {
-        let (damaged, stop) = (Arc::default(), CancellationToken::new());
+        let (damaged, stop) = (Arc::default(), cancel.child_token());
         let encodings = encodings.into();
         Self {
             shelf: Shelf {

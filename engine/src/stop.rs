@@ -1,8 +1,29 @@
 //! Long work that a cancelled build does not wait for.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+
+/// How long what a cancelled build gives up is waited for.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Awaits `work`; once the build is cancelled, for no longer than a moment. Nothing when that is over:
+/// what is left then the store's next session clears up.
+pub(crate) async fn in_time<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let over = async {
+        cancel.cancelled().await;
+        tokio::time::sleep(MOMENT).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = over => None,
+    }
+}
 
 /// Says whether the build is cancelled.
 pub(crate) trait Stop {
@@ -61,6 +82,15 @@ impl<T: Read, S: Stop> Read for Stoppable<T, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_is_given_up_is_not_waited_for() {
+        let cancel = CancellationToken::new();
+        assert_eq!(in_time(&cancel, async { 1 }).await, Some(1));
+        cancel.cancel();
+        assert_eq!(in_time(&cancel, async { 2 }).await, Some(2), "it is done");
+        assert_eq!(in_time(&cancel, std::future::pending::<()>()).await, None);
+    }
 
     #[test]
     fn bytes_pass_until_the_build_is_cancelled() {

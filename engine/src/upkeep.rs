@@ -6,6 +6,7 @@ use cache::{
     CacheItem, Depth, DiskUsage, FsckOptions, LayerId, Problem, PruneFilter, Pruned, Store,
 };
 use oci::DiffId;
+use tokio_util::sync::CancellationToken;
 
 use crate::build::Engine;
 use crate::error::BuildError;
@@ -64,7 +65,8 @@ impl Engine {
     pub async fn fsck(&self, full: bool, repair: bool) -> Result<Vec<Problem>, BuildError> {
         let (store, machine) = (self.store.clone(), self.machine.clone());
         let steps = Arc::new(Steps::new(Arc::new(Silence)));
-        let layers = Layers::new(store.clone(), machine, steps, Vec::new());
+        let layers =
+            Layers::new(store.clone(), machine, steps, Vec::new(), &CancellationToken::new());
         blocking(move || {
             let bases = if full { bases(&store) } else { Bases::new() };
             let holds = |id: &LayerId, diff_id: &DiffId| layers.check_tree(id, diff_id, &bases);

@@ -1,8 +1,9 @@
 //! The first Ctrl-C (or SIGTERM, SIGHUP) asks the build to stop, the second ends the program.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use engine::{Engine, Event, Progress};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -11,6 +12,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
+
+/// How soon after the signal the program ends once the user was told, and how long that takes at least:
+/// for its own threads and its store.
+const PATIENCE: Duration = Duration::from_millis(150);
+const MOMENT: Duration = Duration::from_millis(50);
+/// How soon it ends whatever it does.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// When the first signal came.
+static SINCE: OnceLock<Instant> = OnceLock::new();
 
 /// Watches for signals from now on; cancels `cancel` at the first, and says so.
 pub(crate) fn cancel_on_signals(
@@ -21,6 +32,8 @@ pub(crate) fn cancel_on_signals(
     let mut signals = Signals::new()?;
     tokio::spawn(async move {
         signals.next().await;
+        SINCE.get_or_init(Instant::now);
+        end_within(LIMIT, Exit::Interrupted);
         cancel.cancel();
         let message = "canceled: steps are being stopped (once more to end at once)".to_owned();
         progress.event(Event::Warning { message });
@@ -34,6 +47,21 @@ pub(crate) fn cancel_on_signals_quietly(engine: &Engine) -> io::Result<Cancellat
     engine.ends_with(&cancel);
     cancel_on_signals(cancel.clone(), Arc::new(Silence))?;
     Ok(cancel)
+}
+
+/// The work was stopped and the user was told: what has not heard of it before long ends with the program,
+/// as if that had been killed.
+pub fn end_soon(exit: Exit) {
+    let since = SINCE.get_or_init(Instant::now).elapsed();
+    end_within(PATIENCE.saturating_sub(since).max(MOMENT), exit);
+}
+
+fn end_within(patience: Duration, exit: Exit) {
+    // Without a thread the program ends when its work has.
+    let _ = std::thread::Builder::new().spawn(move || {
+        std::thread::sleep(patience);
+        std::process::exit(exit.code().into());
+    });
 }
 
 struct Silence;

@@ -15,7 +15,7 @@ pub mod docker_units;
 pub mod environment;
 pub mod error;
 pub mod exit;
-mod interrupt;
+pub mod interrupt;
 pub mod listing;
 pub mod panic;
 mod platform;

@@ -2,12 +2,9 @@
 //! beside this file.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use frontend_cli::exit::Exit;
-
-/// How long an interrupted program waits for its own threads and its store.
-const PATIENCE: Duration = Duration::from_secs(1);
+use frontend_cli::interrupt;
 
 fn main() -> ExitCode {
     // The sandbox runs this very file as process 1 of a step: nothing may happen before.
@@ -28,17 +25,9 @@ fn run() -> Exit {
         // One thread drives the build: it mostly waits. Heavy work has threads of its own.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let exit = runtime.block_on(work);
-        if exit == Exit::Interrupted {
-            end_within(PATIENCE, exit);
+        if matches!(exit, Exit::Interrupted | Exit::Unread) {
+            interrupt::end_soon(exit);
         }
         Ok(exit)
     })
-}
-
-/// What has not heard of the interrupt by then ends with the program, as if that had been killed.
-fn end_within(patience: Duration, exit: Exit) {
-    std::thread::spawn(move || {
-        std::thread::sleep(patience);
-        std::process::exit(exit.code().into());
-    });
 }

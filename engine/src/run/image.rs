@@ -36,7 +36,7 @@ impl Engine {
         let looked_up = matches!(request.pull, PullPolicy::Always | PullPolicy::Newer);
         let steps = Arc::new(Steps::new(progress.clone()));
         if !looked_up {
-            match self.stored_image(request, &steps).await {
+            match self.stored_image(request, &steps, &cancel).await {
                 Err(BuildError::Input { .. }) if request.pull == PullPolicy::Missing => {}
                 found => return found,
             }
@@ -47,8 +47,8 @@ impl Engine {
         })?;
         // The store was looked into above.
         let policy = if looked_up { request.pull } else { PullPolicy::Always };
-        self.pull(&reference, request.platform.clone(), policy, progress, cancel).await?;
-        self.stored_image(request, &steps).await
+        self.pull(&reference, request.platform.clone(), policy, progress, cancel.clone()).await?;
+        self.stored_image(request, &steps, &cancel).await
     }
 
     /// The image of the store. It counts as missing when a layer is.
@@ -56,6 +56,7 @@ impl Engine {
         &self,
         request: &RunRequest,
         steps: &Arc<Steps>,
+        cancel: &CancellationToken,
     ) -> Result<Image, BuildError> {
         let (store, text, platform) =
             (self.store.clone(), request.image.clone(), request.platform.clone());
@@ -68,7 +69,7 @@ impl Engine {
             Ok((variant, layers))
         });
         let (variant, ids) = found.await?;
-        let layers = self.whole_layers(&ids, steps).await?;
+        let layers = self.whole_layers(&ids, steps, cancel).await?;
         Ok(Image { id: variant.id, config: variant.config.config, layers })
     }
 
@@ -78,11 +79,12 @@ impl Engine {
         &self,
         ids: &[LayerId],
         steps: &Arc<Steps>,
+        cancel: &CancellationToken,
     ) -> Result<Vec<PathBuf>, BuildError> {
         let mut tries = 1..ATTEMPTS;
         loop {
             let (store, machine) = (self.store.clone(), self.machine.clone());
-            let layers = Layers::new(store, machine, steps.clone(), Vec::new());
+            let layers = Layers::new(store, machine, steps.clone(), Vec::new(), cancel);
             let directories = layers.mountable(ids).await?;
             match layers.verify(ids).await {
                 Ok(()) => return Ok(directories),
