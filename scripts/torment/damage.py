@@ -138,13 +138,15 @@ class World:
         return members_of(archive)
 
     def targets(self):
-        """Files of the store by where they are, so that each place is as likely as the others."""
+        """Files of the store by where they are, so that each place is as likely as the others. What is in a
+        cache mount is left out: it is the steps' own, and a step that cannot use what it finds there fails."""
         places = collections.defaultdict(list)
         for path in self.store.rglob("*"):
             if path.is_symlink() or not path.is_dir():
                 parts = path.relative_to(self.store).parts
                 place = "beside a tree" if parts[0] == "layers-v1" and len(parts) == 3 else parts[0]
-                if not parts[0].startswith("ballast") and parts[0] != "leases-v1":
+                is_of_steps = parts[0] == "mounts-v1" and len(parts) > 3
+                if not parts[0].startswith("ballast") and parts[0] != "leases-v1" and not is_of_steps:
                     places[place].append(path)
         return places
 
