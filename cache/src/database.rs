@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Transaction};
+use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, OptionalExtension as _, Transaction};
 use rusqlite::{TransactionBehavior, params};
 
 use crate::bucket::{Bucket, RECORDS};
@@ -110,16 +110,14 @@ impl Database {
     /// second value is its new place.
     pub(crate) fn open(root: &Path) -> Result<(Self, Option<PathBuf>), DatabaseError> {
         let shared_memory = SharedMemory::of(root)?;
+        let strangers = move_strangers_aside(root)?;
         let (connection, moved) = match connect(root) {
-            Ok(connection) => (connection, None),
+            Ok(connection) => (connection, strangers),
             Err(DatabaseError::Sqlite(error)) if is_corruption(&error) => {
                 let moved = move_aside(root)?;
-                (connect(root)?, moved)
+                (connect(root)?, moved.or(strangers))
             }
-            Err(error) => match move_strangers_aside(root)? {
-                Some(moved) => (connect(root)?, Some(moved)),
-                None => return Err(error),
-            },
+            Err(error) => return Err(error),
         };
         shared_memory.reserve()?;
         let database = Self {
@@ -353,6 +351,10 @@ fn is_ready(connection: &Connection) -> Result<bool, DatabaseError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     match (pragma("application_id")?, pragma("user_version")?) {
         (0, 0) => Ok(false),
+        // The header names a format that SQLite reads and does not write: we never wrote that.
+        (APPLICATION_ID, SCHEMA_VERSION) if connection.is_readonly(MAIN_DB)? => {
+            Err(not_ours().into())
+        }
         (APPLICATION_ID, SCHEMA_VERSION) => {
             connection.prepare_cached(GET)?;
             Ok(true)
@@ -401,19 +403,28 @@ fn move_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
     Ok(Some(aside))
 }
 
-/// Renames what is no file but has the name of one of the database's: a link, a directory. Gives the new
-/// place of the first.
+/// Renames what is no file but has the name of one of the database's. Gives the new place of the first.
+/// SQLite does not refuse all of it: beside a directory in place of its shared memory it only reads.
 fn move_strangers_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
+    if strangers(root).is_empty() {
+        return Ok(None);
+    }
+    let _guard = FileLock::wait(&lock_file(root), Mode::Exclusive)?;
     let mut first = None;
-    for suffix in ["", "-wal", "-shm"] {
-        let path = root.join(format!("{RECORDS}{suffix}"));
-        if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
-            let aside = unused_name(&path);
-            std::fs::rename(&path, &aside)?;
-            first = first.or(Some(aside));
-        }
+    for path in strangers(root) {
+        let aside = unused_name(&path);
+        std::fs::rename(&path, &aside)?;
+        first = first.or(Some(aside));
     }
     Ok(first)
+}
+
+/// Links, directories and the like that have the name of one of the database's files.
+fn strangers(root: &Path) -> Vec<PathBuf> {
+    let paths = ["", "-wal", "-shm"].map(|suffix| root.join(format!("{RECORDS}{suffix}")));
+    let is_strange =
+        |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file());
+    paths.into_iter().filter(is_strange).collect()
 }
 
 fn is_healthy(root: &Path) -> bool {

@@ -191,6 +191,44 @@ fn a_database_that_is_none_is_set_aside() {
     assert_eq!(store.read_small(&Digest::of(b"blob 0"), 100).unwrap(), b"blob 0");
 }
 
+/// SQLite itself opens the first two, and only refuses to write.
+#[test]
+fn a_database_that_takes_no_writes_is_set_aside() {
+    let directory_for = |path: PathBuf| {
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    let header = |root: &Path| {
+        let path = root.join("records-v1.db");
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        drop(connection);
+        std::fs::File::options().write(true).open(path).unwrap().write_all_at(&[3], 18).unwrap();
+    };
+    let memory = |root: &Path| directory_for(root.join("records-v1.db-shm"));
+    let log = |root: &Path| {
+        directory_for(root.join("records-v1.db-wal"));
+        std::fs::write(root.join("records-v1.db"), "no database").unwrap();
+    };
+    let damages: [(&str, &dyn Fn(&Path)); 3] = [
+        ("a header of a later format", &header),
+        ("a directory for its shared memory", &memory),
+        ("no database, and a directory for its log", &log),
+    ];
+    for (about, damage) in damages {
+        let root = root();
+        fill(root.path());
+        damage(root.path());
+        let warnings = open(root.path()).take_warnings();
+        assert!(
+            matches!(warnings[..], [Warning::DatabaseReplaced { .. }]),
+            "{about}: {warnings:?}"
+        );
+        fill(root.path());
+        assert!(open(root.path()).record(&Digest::of(b"step 0")).is_some(), "{about}");
+    }
+}
+
 #[test]
 fn a_damaged_blob_is_absent_and_heals_when_it_is_put_in_again() {
     let root = root();
