@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::crash_circumstances::Circumstances;
 use crate::crash_trace::Trace;
 use crate::crash_world::{
-    World, has_strace, must_succeed, names, points, told, under_warden, warden,
+    World, has_strace, must_succeed, names, points, run_by, told, under_warden, warden,
 };
 
 /// Calls that make things durable or visible, and calls that make or remove them.
@@ -140,10 +141,7 @@ fn sweep(world: &World, name: &str, expected: &Undisturbed, points: Vec<Point>) 
             scope.spawn(|| {
                 loop {
                     let Some((number, point)) = points.lock().unwrap().next() else { return };
-                    let root = world.path(&format!("store-{number}"));
-                    let image = world.path(&format!("image-{number}"));
-                    kill_and_look(world, name, expected, point, (&root, &image));
-                    std::fs::remove_dir_all(root).unwrap();
+                    kill_and_look(world, name, expected, number, point);
                 }
             });
         }
@@ -152,22 +150,17 @@ fn sweep(world: &World, name: &str, expected: &Undisturbed, points: Vec<Point>) 
     check_cgroups(world);
 }
 
-fn kill_and_look(
-    world: &World,
-    name: &str,
-    expected: &Undisturbed,
-    point: Point,
-    (root, image): (&Path, &Path),
-) {
-    let about = format!("{point:?}");
+fn kill_and_look(world: &World, name: &str, expected: &Undisturbed, number: usize, point: Point) {
+    let root = &world.path(&format!("store-{number}"));
+    let image = &world.path(&format!("image-{number}"));
+    let circumstances = Circumstances::of(number);
+    let about = format!("{point:?}, {circumstances:?}");
     if let Some(before) = expected.before {
         must_succeed(&mut world.build_in(before, root, image));
     }
-    let build = world.build(root, image);
-    let killed = match point {
-        Point::After(after) => under_warden(name, &build, Some(after)),
-        Point::Call(call, n) => under_warden(name, &killed_at(&build, call, n), None),
-    };
+    let build = circumstances.start(&world.build(root, image));
+    let killed =
+        circumstances.in_company(world, root, &expected.image, || kill(name, &build, point));
     assert!(killed.status.success(), "{about}: {}", told(&killed));
     // Opening is what clears up; the store must be whole before anything is built in it.
     world.check_store(root, &about);
@@ -178,20 +171,22 @@ fn kill_and_look(
     world.check_leftovers(root, &about);
     let layers = names(&root.join("layers-v1")).len();
     assert!(layers <= expected.layers, "{about}: {layers} layers, not {}", expected.layers);
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+fn kill(name: &str, build: &Command, point: Point) -> Output {
+    match point {
+        Point::After(after) => under_warden(name, build, Some(after)),
+        Point::Call(call, n) => under_warden(name, &killed_at(build, call, n), None),
+    }
 }
 
 /// The same command, killed when a thread makes this call for the nth time.
 fn killed_at(build: &Command, call: &str, n: usize) -> Command {
-    let mut command = Command::new("strace");
     let inject = format!("inject={call}:signal=KILL:when={n}");
     let trace = format!("trace={call}");
-    command.args(["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &trace, "-e", &inject]);
-    command.arg(build.get_program()).args(build.get_args());
-    for (name, value) in build.get_envs() {
-        command.env(name, value.unwrap_or_default());
-    }
-    command.current_dir(build.get_current_dir().unwrap());
-    command
+    let words = ["-f", "-qq", "--seccomp-bpf", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    run_by("strace", &words, build)
 }
 
 /// That control groups of processes that are gone go with the next start.

@@ -193,6 +193,17 @@ pub(crate) fn content_of(n: usize) -> Vec<u8> {
     format!("file {n} of many\n").repeat(1 + n * 7 % 300).into_bytes()
 }
 
+/// `command`, started by another program, which is given `words` before it.
+pub(crate) fn run_by(program: &str, words: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program);
+    outer.args(words).arg(command.get_program()).args(command.get_args()).env_clear();
+    for (name, value) in command.get_envs() {
+        outer.env(name, value.unwrap_or_default());
+    }
+    outer.current_dir(command.get_current_dir().unwrap()).stdin(Stdio::null());
+    outer
+}
+
 /// The names in a directory.
 pub(crate) fn names(directory: &Path) -> BTreeSet<OsString> {
     let entries = std::fs::read_dir(directory).unwrap_or_else(|e| panic!("{directory:?}: {e}"));
