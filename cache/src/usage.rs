@@ -51,11 +51,16 @@ pub(crate) struct Sizes {
     waiting: u64,
 }
 
-/// Whether a cache mount that was used since it was measured is measured now.
+/// A directory by itself, in bytes.
+const DIRECTORY_SIZE: u64 = 4096;
+
+/// How exactly sizes are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unknown {
+    /// What is not known is measured.
     Measured,
-    /// In the background, for the next time.
+    /// Used cache mounts are measured in the background, for the next time; what takes little is
+    /// estimated.
     Later,
 }
 
@@ -150,9 +155,7 @@ impl Store {
             let known = known.or_else(|| stamped.get(id).copied());
             let folder = self.bucket(Bucket::Layers).join(directory.as_str());
             let bytes = known.unwrap_or_else(|| size_of(&folder.join("fs")));
-            // What lies beside the tree.
-            let beside = ["", "manifest", "opaque"].map(|name| size_alone(&folder.join(name)));
-            let whole = bytes + beside.iter().sum::<u64>();
+            let whole = bytes + size_beside(&folder, unknown);
             let news = known.is_none().then(|| (id.clone(), bytes));
             ((directory.as_str().to_owned(), whole), news)
         });
@@ -231,6 +234,17 @@ impl Store {
         let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let unknown = names.filter(|name| !sizes.trees.contains_key(name));
         Ok(unknown.map(|name| size_of(&layers.join(name))).sum())
+    }
+}
+
+/// Room that a layer's directory takes beside the tree. A build that makes room does not look: of the
+/// files there, that of a copied tree is a small share of the tree.
+fn size_beside(folder: &Path, unknown: Unknown) -> u64 {
+    match unknown {
+        Unknown::Later => DIRECTORY_SIZE,
+        Unknown::Measured => {
+            ["", "manifest", "opaque"].map(|name| size_alone(&folder.join(name))).iter().sum()
+        }
     }
 }
 

@@ -57,10 +57,11 @@ impl Store {
             return Ok(Pruned::default());
         };
         let mut pruned = Pruned::default();
+        let mut sizes = self.remembered_sizes()?;
         for rule in rules {
-            let sizes = self.remembered_sizes()?;
             if self.is_due(rule, &sizes)? {
                 pruned.add(self.prune_as(rule, &sizes)?);
+                sizes = self.remembered_sizes()?;
             }
         }
         looked.store(self.room().map_err(failed)?.bytes.free.max(1), Ordering::Relaxed);
