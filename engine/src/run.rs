@@ -190,6 +190,19 @@ impl Engine {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Container, RunError> {
+        let started = self.start(request, progress, cancel).await;
+        started.map_err(|error| match error {
+            RunError::Request(error) => error.with_room(self.store.room()).into(),
+            error @ RunError::Spawn(_) => error,
+        })
+    }
+
+    async fn start(
+        &self,
+        request: RunRequest,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Container, RunError> {
         let claim = self.claim_name(request.name.as_deref())?;
         let image = tokio::select! {
             image = self.image_to_run(&request, progress, cancel.clone()) => image?,

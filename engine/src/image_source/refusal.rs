@@ -33,7 +33,7 @@ pub(super) fn of_other_platform(
     BuildError::Input {
         message: format!("`{name}` is in the store for {has}, not for {platform}: {registry}"),
         hint: Some(format!(
-            "build with `--platform {}`, or build or load `{name}` for {platform} first",
+            "take that one with `--platform {}`, or build or load `{name}` for {platform} first",
             platforms[0]
         )),
     }

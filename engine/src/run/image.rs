@@ -45,8 +45,9 @@ impl Engine {
             message: format!("`{}`: {e}", request.image),
             hint: None,
         })?;
-        // The store was looked into above.
-        let policy = if looked_up { request.pull } else { PullPolicy::Always };
+        // The store was looked into above; what it has for other platforms is told with the registry's
+        // error.
+        let policy = if looked_up { request.pull } else { PullPolicy::Newer };
         self.pull(&reference, request.platform.clone(), policy, progress, cancel.clone()).await?;
         self.stored_image(request, &steps, &cancel).await
     }

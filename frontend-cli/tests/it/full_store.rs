@@ -75,6 +75,15 @@ fn build(world: &World, root: &Path, words: &[&str]) -> Output {
     run(world.mybuild(root).args(["--progress", "plain", "-t", "app"]).args(words).arg("input"))
 }
 
+/// What has no room says how to make some, and how much there is.
+fn check_hint(failed: &Output, code: i32, about: &str) {
+    let said = String::from_utf8_lossy(&failed.stderr).into_owned();
+    assert_eq!(failed.status.code(), Some(code), "{about}: {said}");
+    let hint = said.lines().find(|line| line.starts_with("hint: ")).unwrap_or(&said);
+    assert!(hint.contains("`mybuild prune`"), "{about}: {hint}");
+    assert!(hint.contains(" MB") && hint.contains(" inodes"), "{about}: {hint}");
+}
+
 /// Everything that must work in a full store, in a store that is full twice.
 fn check(world: &World, place: &Path, full: Full) {
     let about = format!("{full:?} in {}", place.display());
@@ -96,12 +105,9 @@ fn check(world: &World, place: &Path, full: Full) {
         // A build may not take the room that the others need. What it frees is bytes.
         let tries = if matches!(full, Full::Inodes) { 3 } else { 0 };
         for _ in 0..tries {
-            let failed = build(world, &root, &["--no-cache"]);
-            let said = String::from_utf8_lossy(&failed.stderr).into_owned();
-            assert_eq!(failed.status.code(), Some(1), "{about}: {said}");
-            let hint = said.lines().find(|line| line.starts_with("hint: ")).unwrap_or(&said);
-            assert!(hint.contains("`mybuild prune`"), "{about}: {hint}");
-            assert!(hint.contains(" MB") && hint.contains(" inodes"), "{about}: {hint}");
+            let container = run(world.mybuild(&root).args(["run", "app", "/busybox", "true"]));
+            check_hint(&container, 125, &about);
+            check_hint(&build(world, &root, &["--no-cache"]), 1, &about);
         }
         ran(&["rmi", "app"]);
         ran(&["prune", "--all", "--force"]);

@@ -87,7 +87,7 @@ fn privileged_a_base_that_cannot_be_had_is_told_with_what_to_do() {
             other,
             &format!("`{stored}` is in the store for {}, not for {other}: ", host()) as &str,
         ),
-        (&stored, other, "hint: build with `--platform "),
+        (&stored, other, "hint: take that one with `--platform "),
         (&format!("{NOBODY}/nosuch:1"), "", "cannot connect"),
         (&format!("{NOBODY}/nosuch:1"), "", "hint: check the network"),
         (&registry.name("nosuch:1"), "", "not found"),
@@ -105,6 +105,8 @@ fn privileged_a_base_that_cannot_be_had_is_told_with_what_to_do() {
     }
     let told = world.fails(&["pull", &registry.name("chart:1")], 1);
     assert!(told.contains(chart), "{told}");
+    let told = world.fails(&["run", "--platform", other, &stored], 125);
+    assert!(told.contains("` is in the store for "), "{told}");
 }
 
 /// Bytes without a pattern, so that no part of them stands for another.
