@@ -173,7 +173,7 @@ pub(crate) fn empty_index() -> Vec<u8> {
 pub(crate) fn roots(root: &Path) -> Result<Vec<Descriptor>, String> {
     let index = read(root).map_err(|error| error.to_string())?;
     let roots = entries(&index).iter().map(entry_descriptor).collect::<Option<_>>();
-    roots.ok_or_else(|| "an entry is no descriptor".to_owned())
+    roots.ok_or_else(|| "an entry is not a descriptor".to_owned())
 }
 
 fn new_index() -> Value {

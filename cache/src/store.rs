@@ -134,7 +134,7 @@ pub enum StoreError {
     #[error("blob {0} is missing or damaged")]
     NoBlob(oci::Digest),
     /// A name for an image that is not valid.
-    #[error("`{name}` is no image name")]
+    #[error("`{name}` is not a valid image name")]
     Name {
         /// As given.
         name: String,

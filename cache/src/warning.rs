@@ -63,7 +63,7 @@ impl fmt::Display for Warning {
         match self {
             Self::DatabaseReplaced { moved } => write!(
                 f,
-                "the store's records were damaged and start anew (the old ones are kept as `{}`)",
+                "the store's records were damaged and start again empty (the old ones are kept as `{}`)",
                 moved.display()
             ),
             Self::DatabaseFailed { message } => {

@@ -67,7 +67,7 @@ impl Compressing<'_> {
         told(0, false);
         let blob = store.blob(&from.digest).ok_or_else(|| BuildError::System {
             message: format!("layer {} is missing or damaged in the store", from.digest),
-            hint: Some("build again: what is missing is made anew".to_owned()),
+            hint: Some("build again: what is missing is made again".to_owned()),
         })?;
         let file = blob.open().map_err(|e| failed(&e))?;
         let (_, mut reader) = compress::decompress(file).map_err(|e| failed(&e))?;

@@ -151,7 +151,7 @@ impl<'a> Contents<'a> {
         let mut contents = Self::new(store, Some(directory), stop);
         let path = directory.join(INDEX);
         let bytes = read_file(&path, DOCUMENT_MAX).map_err(|e| BuildError::Input {
-            message: format!("`{}` is no OCI layout: {INDEX}: {e}", directory.display()),
+            message: format!("`{}` is not an OCI layout: {INDEX}: {e}", directory.display()),
             hint: None,
         })?;
         contents.documents.insert(INDEX.to_owned(), bytes);
@@ -259,7 +259,7 @@ impl<'a> Contents<'a> {
         let index = match oci::manifest::parse(index, Some(media_type::INDEX)) {
             Ok(Document::Index(index)) => index,
             Ok(Document::Manifest(_)) => {
-                return Err(user_error(format!("{INDEX} is no image index")));
+                return Err(user_error(format!("{INDEX} is not an image index")));
             }
             Err(error) => return Err(user_error(format!("{INDEX}: {error}"))),
         };
@@ -492,7 +492,7 @@ fn normal(name: &str) -> Option<String> {
 
 fn read_file(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
     if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a file"));
     }
     let mut bytes = Vec::new();
     File::open(path)?.take(cap + 1).read_to_end(&mut bytes)?;

@@ -288,7 +288,7 @@ impl<'a> Attributes<'a> {
 
     fn unknown(&self, key: &str, value: &str) -> UsageError {
         let hint = match key {
-            "dest" => "an image in the store is no file; `type=oci` writes one",
+            "dest" => "an image in the store is not a file; `type=oci` writes one",
             "compression" | "compression-level" | "force-compression" => {
                 "layers are compressed where they leave the store: `type=oci`, `type=docker`"
             }

@@ -33,7 +33,8 @@ impl Check {
         ui::data(lines.as_bytes())?;
         tell_warnings(engine);
         let what = if self.repair { "found and removed" } else { "found" };
-        ui::error(&format!("{} problems {what}\n", problems.len()));
+        let s = if problems.len() == 1 { "" } else { "s" };
+        ui::error(&format!("{} problem{s} {what}\n", problems.len()));
         Ok(Exit::Failed)
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     if command.tty {
         if command.interactive && !io::stdin().is_terminal() {
-            return Err(UsageError::new("standard input is no terminal")
+            return Err(UsageError::new("standard input is not a terminal")
                 .with_hint("leave `-t` out, `-i` alone forwards it")
                 .into());
         }

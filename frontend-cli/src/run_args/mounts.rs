@@ -49,7 +49,7 @@ fn volume(text: &str, mounts: &mut Mounts) -> Result<(), UsageError> {
     };
     let (readonly, propagation) = bind_options(options).map_err(|word| {
         invalid(&format!("option `{word}` is not supported"))
-            .with_hint("options are ro, rw, private, slave and shared")
+            .with_hint("options are ro, rw, z, Z, (r)private, (r)slave, (r)shared, cached, consistent, delegated")
     })?;
     let target = target_of(target).map_err(|why| invalid(&why))?;
     let source = source_of(source).map_err(|error| {

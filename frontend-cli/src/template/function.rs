@@ -111,7 +111,7 @@ fn element(value: &Value, key: &Value) -> Result<Value, TemplateError> {
                 error(format!("`index`: {number} is out of range, the list has {}", items.len()))
             })
         }
-        _ => Err(error(format!("`index`: {key} is no key of {}", printed(value)))),
+        _ => Err(error(format!("`index`: {key} is not a key of {}", printed(value)))),
     }
 }
 

@@ -45,7 +45,7 @@ impl Lowering<'_> {
         let unused = contexts.map(|context| name_of(context)).filter(|name| !asked.contains(name));
         let tell = |name: String| {
             let meant = did_you_mean(&name, asked.iter().map(String::as_str), Case::Sensitive);
-            format!("build context `{name}` is not used: nothing is called so{meant}")
+            format!("build context `{name}` is not used: nothing has that name{meant}")
         };
         unused.map(tell).collect()
     }
@@ -56,7 +56,7 @@ impl Lowering<'_> {
         let is_unknown = |name: &&String| !stages.iter().any(|s| s.eq_ignore_ascii_case(name));
         let tell = |name: &String| {
             let meant = did_you_mean(name, stages.iter().map(String::as_str), Case::Insensitive);
-            format!("`--no-cache-filter {name}` does nothing: no stage is called so{meant}")
+            format!("`--no-cache-filter {name}` does nothing: no stage has that name{meant}")
         };
         asked.iter().filter(is_unknown).map(tell).collect()
     }

@@ -813,7 +813,7 @@ fn what_was_asked_for_and_does_nothing_is_noted() {
     assert_eq!(notes(used, &contexts(names)), none);
     assert_eq!(
         notes("FROM busybox AS lib\nFROM busybox", &contexts(&["lbi::linux/amd64"])),
-        ["build context `lbi` is not used: nothing is called so (did you mean lib?)"]
+        ["build context `lbi` is not used: nothing has that name (did you mean lib?)"]
     );
 
     let uncached = |options: &mut Options| {
@@ -821,7 +821,7 @@ fn what_was_asked_for_and_does_nothing_is_noted() {
     };
     assert_eq!(
         notes("FROM busybox AS lib", &uncached),
-        ["`--no-cache-filter lbi` does nothing: no stage is called so (did you mean lib?)"]
+        ["`--no-cache-filter lbi` does nothing: no stage has that name (did you mean lib?)"]
     );
 
     let dos = "FROM busybox\r\nRUN <<EOF\r\ntrue\r\nEOF\r\nRUN true\r\n";

@@ -281,7 +281,7 @@ const WARNED_OF: &[Mistake] = &[
     mistake(
         "FROM busybox AS test",
         "--no-cache-filter tset .",
-        ["no stage is called so", "--no-cache-filter tset", "did you mean test?"],
+        ["no stage has that name", "--no-cache-filter tset", "did you mean test?"],
     ),
     mistake(
         "COPY <<EOF /script\r\necho\r\nEOF",

@@ -261,6 +261,7 @@ fn privileged_wrong_usage_of_run_is_125() {
         (&["run", "--nosuch", "app:1"], "--nosuch"),
         (&["container", "run", "--nosuch", "app:1"], "--nosuch"),
         (&["run", "-v", "name:/x", "app:1"], "would be a named volume"),
+        (&["run", "-v", "./name:/x:bogus", "app:1"], "options are ro, rw, z, Z, "),
         (&["run", "-p", "80", "--network=none", "app:1"], "do not go together"),
         (&["run", "-p", "80", "--network=host", "app:1"], "do not go together"),
         (&["run", "-it", "app:1"], "standard input"),
