@@ -108,8 +108,8 @@ impl NewTimes {
     /// Names the copy of a layer.
     fn key(self, diff_id: &DiffId) -> Digest {
         let name = match self {
-            Self::Later(_) => "clamped layer",
-            Self::All(_) => "dated layer",
+            Self::Later(_) => "clamped layer v2",
+            Self::All(_) => "dated layer v2",
         };
         let mut encoder = Encoder::new(name);
         encoder.text(diff_id.0.as_str()).text(&self.time().to_string());
@@ -176,9 +176,12 @@ fn copy(tar: &mut impl Read, out: &mut impl Write, times: NewTimes) -> io::Resul
                 header.set_size(text.len() as u64);
                 header.set_cksum();
             }
-            out.write_all(header.as_bytes())?;
-            out.write_all(&text)?;
-            out.write_all(&[0; BLOCK][..padding(text.len() as u64)])?;
+            // An entry that had records for its time alone is written as if it had been made at that time.
+            if !text.is_empty() {
+                out.write_all(header.as_bytes())?;
+                out.write_all(&text)?;
+                out.write_all(&[0; BLOCK][..padding(text.len() as u64)])?;
+            }
             tar.read_exact(&mut [0; BLOCK][..padding(length)])?;
         } else {
             out.write_all(header.as_bytes())?;
@@ -265,6 +268,25 @@ mod tests {
             let cut = copy(&mut &tar[..1500], &mut Vec::new(), new);
             assert!(cut.is_err(), "an end in the middle");
         }
+    }
+
+    #[test]
+    fn what_was_made_at_another_time_becomes_the_same_bytes() {
+        let tar = |time: u64, record: Option<&[u8]>| {
+            let mut builder = tar::Builder::new(Vec::new());
+            builder.append_pax_extensions(record.map(|time| ("mtime", time))).unwrap();
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_path("made/").unwrap();
+            header.set_mtime(time);
+            header.set_size(0);
+            header.set_cksum();
+            builder.append(&header, &[][..]).unwrap();
+            builder.into_inner().unwrap()
+        };
+        let mut copied = Vec::new();
+        copy(&mut &tar(101, Some(b"101.5"))[..], &mut copied, NewTimes::Later(100)).unwrap();
+        assert_eq!(copied, tar(100, None));
     }
 
     #[test]

@@ -194,10 +194,10 @@ fn a_database_that_is_none_is_set_aside() {
 /// SQLite itself opens the first two, and only refuses to write.
 #[test]
 fn a_database_that_takes_no_writes_is_set_aside() {
-    let directory_for = |path: PathBuf| {
+    fn directory_for(path: PathBuf) {
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(path).unwrap();
-    };
+    }
     let header = |root: &Path| {
         let path = root.join("records-v1.db");
         let connection = rusqlite::Connection::open(&path).unwrap();
@@ -210,10 +210,10 @@ fn a_database_that_takes_no_writes_is_set_aside() {
         directory_for(root.join("records-v1.db-wal"));
         std::fs::write(root.join("records-v1.db"), "no database").unwrap();
     };
-    let damages: [(&str, &dyn Fn(&Path)); 3] = [
-        ("a header of a later format", &header),
-        ("a directory for its shared memory", &memory),
-        ("no database, and a directory for its log", &log),
+    let damages: [Change; 3] = [
+        ("a header of a later format", header),
+        ("a directory for its shared memory", memory),
+        ("no database, and a directory for its log", log),
     ];
     for (about, damage) in damages {
         let root = root();

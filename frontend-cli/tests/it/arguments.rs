@@ -610,7 +610,7 @@ fn what_cannot_be_is_refused_by_name() {
               hint: build with `type=oci,dest=FILE` and push that with another tool
         -o type=image,dest=x .
             error: `--output type=image,dest=x`: `dest=x` is not supported
-              hint: an image in the store is no file; `type=oci` writes one
+              hint: an image in the store is not a file; `type=oci` writes one
         -o type=image,compression=zstd .
             error: `--output type=image,compression=zstd`: `compression=zstd` is not supported
               hint: layers are compressed where they leave the store: `type=oci`, `type=docker`
