@@ -62,8 +62,11 @@ fn privileged_what_a_stopped_build_leaves_goes_with_the_next_command() {
         builder.run(&["images"]).success();
         assert_eq!(names(&builder, "layers-v1"), before, "after {signal:?}");
         assert_eq!(names(&builder, "leases-v1"), BTreeSet::new(), "after {signal:?}");
-        builder.assert_nothing_left();
+        builder.assert_no_process_or_mount_left();
     }
+    // A control group of what was killed is removed by the next program that makes one.
+    builder.build("FROM busybox\nRUN true\n", &["--no-cache"]).success();
+    builder.assert_nothing_left();
 }
 
 /// The layer of a base image says less than its digest does: it is unpacked in vain.
