@@ -89,7 +89,7 @@ impl Store {
     /// Starts to bring what was written to the disk, in the background: the commit that needs it there
     /// has less to wait for. Does nothing while this goes on already.
     pub fn write_back(&self) {
-        self.inner.syncer.start(&self.inner.directory);
+        self.inner.syncer.start();
     }
 
     /// Does [`Self::write_back`] when the file system has got much fuller since the last call that saw
@@ -119,7 +119,12 @@ impl Store {
             let others = crate::lease::sessions(self.root(), Some(self.inner.lease.session()));
             let alone = others.is_ok_and(|sessions| sessions.alive.is_empty());
             let interval = if alone { INTERVAL } else { INTERVAL_SHARED };
-            std::thread::spawn(move || commit_later(&weak, &thread, interval));
+            let syncer = self.inner.syncer.clone();
+            std::thread::spawn(move || {
+                syncer.prepare();
+                drop(syncer);
+                commit_later(&weak, &thread, interval);
+            });
         }
         signal.notify_all();
     }
@@ -192,7 +197,7 @@ impl Inner {
         self.step(CommitStep::Started);
         let new_index = image::prepare(self, &batch.tags)?;
         if batch.has_data() || new_index.is_some() {
-            self.syncer.sync(&self.directory).map_err(|error| match error {
+            self.syncer.sync().map_err(|error| match error {
                 SyncError::Stopped => StoreError::Stopped,
                 SyncError::Io(error) => StoreError::io("sync", self.root(), error),
             })?;

@@ -145,15 +145,13 @@ pub enum StoreError {
 
 pub(crate) struct Inner {
     root: PathBuf,
-    /// The root, open from the start so that `syncfs` tells of every failed write since.
-    pub(crate) directory: File,
     pub(crate) options: Options,
     pub(crate) database: Database,
     pending: RwLock<Pending>,
     pub(crate) stamps: Stamps,
     pub(crate) committer: Committer,
     pub(crate) looked: Looked,
-    pub(crate) syncer: Syncer,
+    pub(crate) syncer: Arc<Syncer>,
     warnings: Mutex<Vec<Warning>>,
     /// Layers that this session has found whole; its lease keeps them so.
     seen: Mutex<HashSet<LayerId>>,
@@ -174,12 +172,11 @@ impl Store {
             source,
         })?;
         let (database, moved) = open_database(root)?;
-        let syncer = Syncer::default();
+        let syncer = Arc::new(Syncer::new(directory));
         let removals = Removals::new(&syncer.stopper);
         let store = Self {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
-                directory,
                 database,
                 pending: RwLock::default(),
                 stamps: Stamps::default(),

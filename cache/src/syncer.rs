@@ -51,9 +51,12 @@ impl Stopper {
 }
 
 /// Syncs one file system.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Syncer {
     pub(crate) stopper: Stopper,
+    /// A directory of the file system, open from the start so that `syncfs` tells of every write that
+    /// has failed since.
+    directory: File,
     helper: Mutex<Option<Helper>>,
     /// A thread of this process syncs ahead of a commit.
     writing_back: Arc<AtomicBool>,
@@ -84,14 +87,30 @@ enum Order {
 }
 
 impl Syncer {
-    /// Has everything that was written to the file system of `directory` on the disk.
-    pub(crate) fn sync(&self, directory: &File) -> Result<(), SyncError> {
+    /// Syncs the file system of `directory`.
+    pub(crate) fn new(directory: File) -> Self {
+        let (helper, writing_back) = Default::default();
+        Self { stopper: Stopper::default(), directory, helper, writing_back }
+    }
+
+    /// Starts the process that syncs, which takes a moment, before there is anything for it to do.
+    pub(crate) fn prepare(&self) {
+        if CAN_START.load(Ordering::Relaxed)
+            && let Ok(mut helper) = self.helper.try_lock()
+        {
+            // Whoever needs it tries again.
+            let _ = self.started(&mut helper);
+        }
+    }
+
+    /// Has everything that was written to the file system on the disk.
+    pub(crate) fn sync(&self) -> Result<(), SyncError> {
         let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.ask(&mut helper, directory) {
+        match self.ask(&mut helper) {
             // It was killed, or could not be started: then it is done here.
             Err(SyncError::Io(_)) => {
                 *helper = None;
-                Ok(syncfs(directory).map_err(io::Error::from)?)
+                Ok(syncfs(&self.directory).map_err(io::Error::from)?)
             }
             Err(SyncError::Stopped) => Err(SyncError::Stopped),
             Ok(0) => Ok(()),
@@ -100,9 +119,9 @@ impl Syncer {
     }
 
     /// Starts to bring what was written to the disk. Does nothing while this goes on already.
-    pub(crate) fn start(&self, directory: &File) {
+    pub(crate) fn start(&self) {
         if !CAN_START.load(Ordering::Relaxed) {
-            return self.start_here(directory);
+            return self.start_here();
         }
         let mut helper = match self.helper.try_lock() {
             Ok(helper) => helper,
@@ -110,14 +129,14 @@ impl Syncer {
             // A commit is at it.
             Err(TryLockError::WouldBlock) => return,
         };
-        if self.started(&mut helper, directory).and_then(Helper::write_back).is_err() {
+        if self.started(&mut helper).and_then(Helper::write_back).is_err() {
             *helper = None;
         }
     }
 
-    fn start_here(&self, directory: &File) {
+    fn start_here(&self) {
         let writing_back = self.writing_back.clone();
-        let Ok(directory) = reopened(directory) else { return };
+        let Ok(directory) = reopened(&self.directory) else { return };
         if writing_back.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -127,11 +146,11 @@ impl Syncer {
         });
     }
 
-    fn ask(&self, helper: &mut Option<Helper>, directory: &File) -> Result<i32, SyncError> {
+    fn ask(&self, helper: &mut Option<Helper>) -> Result<i32, SyncError> {
         if !CAN_START.load(Ordering::Relaxed) {
             return Err(io::Error::from(io::ErrorKind::Unsupported).into());
         }
-        let helper = self.started(helper, directory)?;
+        let helper = self.started(helper)?;
         helper.channel.write_all(&[Order::Commit as u8])?;
         helper.owed += 1;
         while helper.owed > 1 {
@@ -140,14 +159,10 @@ impl Syncer {
         helper.answer(&self.stopper)
     }
 
-    fn started<'h>(
-        &self,
-        helper: &'h mut Option<Helper>,
-        directory: &File,
-    ) -> io::Result<&'h mut Helper> {
+    fn started<'h>(&self, helper: &'h mut Option<Helper>) -> io::Result<&'h mut Helper> {
         match helper {
             Some(helper) => Ok(helper),
-            None => Ok(helper.insert(Helper::start(directory)?)),
+            None => Ok(helper.insert(Helper::start(&self.directory)?)),
         }
     }
 }
@@ -169,7 +184,6 @@ impl Helper {
             // A signal from the terminal is for the builder to deal with.
             .process_group(0)
             .env_clear()
-            .current_dir("/")
             .stdin(directory.try_clone()?)
             .stdout(OwnedFd::from(theirs))
             .stderr(Stdio::null())
@@ -236,6 +250,8 @@ pub fn sync_if_asked() {
 }
 
 fn serve() -> io::Result<()> {
+    // No directory is kept from being removed or unmounted.
+    std::env::set_current_dir("/")?;
     let directory = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut channel = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
     let mut order = [0];

@@ -20,6 +20,7 @@ import json
 import os
 import pathlib
 import random
+import select
 import shutil
 import signal
 import socketserver
@@ -206,8 +207,9 @@ class World:
                 begin = time.monotonic()
                 if child.poll() is None:
                     os.killpg(child.pid, signal.SIGINT)
-            code = child.wait(600)
+            await_end(child, 600)
             took = time.monotonic() - begin
+            code = child.wait()
         return took, code, self.path("said").read_text(errors="replace")[-300:]
 
     def reset(self, scenario):
@@ -298,6 +300,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_):
         """Nobody reads it."""
+
+
+def await_end(child, seconds):
+    """Waits for the end of a child without the 50 ms steps of `Popen.wait(timeout)`."""
+    handle = os.pidfd_open(child.pid)
+    try:
+        if not select.select([handle], [], [], seconds)[0]:
+            child.kill()
+            raise SystemExit(f"has not ended after {seconds} s: {child.args}")
+    finally:
+        os.close(handle)
 
 
 def layer(files):
