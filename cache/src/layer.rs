@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fd::BorrowedFd;
 
@@ -135,6 +136,13 @@ pub struct Time {
 impl Time {
     /// The start of 1970.
     pub const EPOCH: Self = Self { seconds: 0, nanoseconds: 0 };
+
+    /// What the clock says.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        Self { seconds, nanoseconds: since.subsec_nanos() }
+    }
 }
 
 /// Where the content of a file comes from. Every entry but a [`EntryKind::File`] has `None`.

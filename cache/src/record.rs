@@ -152,6 +152,21 @@ impl Store {
 }
 
 impl Record {
+    /// The record of something that was made now.
+    pub fn new(key: Digest, outputs: Vec<Vec<LayerId>>) -> Self {
+        Self {
+            key,
+            outputs,
+            blobs: Vec::new(),
+            inputs: Vec::new(),
+            name: String::new(),
+            created: now(),
+            duration: 0,
+            warnings: Vec::new(),
+            notes: BTreeMap::new(),
+        }
+    }
+
     pub(crate) fn parse(row: &Row) -> Option<Self> {
         serde_json::from_slice(&row.value).ok()
     }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use cache::{LayerId, Store};
-use oci::{Descriptor, Digest, History, ImageConfig, Manifest, media_type};
+use cache::{LayerId, Record, Store};
+use oci::{Descriptor, History, ImageConfig, media_type};
 
+use crate::document::{put, write_manifest};
 use crate::error::BuildError;
 
 /// A layer ready to be listed in a manifest.
@@ -62,33 +63,6 @@ pub(crate) fn assemble(store: &Store, parts: Parts<'_>) -> Result<AssembledImage
     Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch })
 }
 
-/// Writes a manifest over a config and layers.
-pub(crate) fn write_manifest(
-    store: &Store,
-    config: &Descriptor,
-    layers: Vec<Descriptor>,
-    annotations: &BTreeMap<String, String>,
-) -> Result<Descriptor, BuildError> {
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: media_type::MANIFEST.to_owned(),
-        config: config.clone(),
-        layers,
-        annotations: annotations.clone(),
-    };
-    let bytes = serde_json::to_vec(&manifest).expect("a manifest is plain data");
-    put(store, media_type::MANIFEST, &bytes)
-}
-
-/// Keeps a small blob.
-pub(crate) fn put(store: &Store, kind: &str, bytes: &[u8]) -> Result<Descriptor, BuildError> {
-    let digest = Digest::of(bytes);
-    if !store.has_blob(&digest) {
-        store.put_blob(bytes).map_err(|e| BuildError::system("failed to write a blob", &e))?;
-    }
-    Ok(Descriptor::new(kind, digest, bytes.len() as u64))
-}
-
 /// A base image may have less history than layers; engines want one entry a layer.
 fn complete_history(history: &mut Vec<History>, layers: usize) {
     let described = history.iter().filter(|h| !h.empty_layer).count();
@@ -115,7 +89,7 @@ fn first_assembled(store: &Store, config: &ImageConfig) -> i64 {
     if let Some(record) = store.record(&key) {
         return record.created;
     }
-    let record = crate::worker::record(key, Vec::new());
+    let record = Record::new(key, Vec::new());
     store.put_record(&record);
     record.created
 }
@@ -147,6 +121,8 @@ fn rfc3339(seconds: i64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use oci::Digest;
+
     use super::*;
 
     /// A history in letters: `l` an entry of a layer, `e` one of none, capital with a time.

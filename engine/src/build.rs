@@ -16,6 +16,7 @@ use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{self, AssembledImage, Parts};
+use crate::blocking::blocking;
 use crate::config::Config;
 use crate::contexts::Contexts;
 use crate::error::{BuildError, StepFailure};
@@ -31,8 +32,8 @@ use crate::redate::{NewTimes, Redate};
 use crate::request::{BuildRequest, Entitlement, Epoch, NetworkMode, NoCache, Output, Rewrite};
 use crate::sandbox::Sandbox;
 use crate::steps::Steps;
-use crate::stop::in_time;
-use crate::worker::{BuildWorker, Outputs, blocking, shipped, until};
+use crate::stop::{in_time, until};
+use crate::worker::{BuildWorker, Outputs, shipped};
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they
 /// build.

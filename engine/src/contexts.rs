@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex};
 use cache::Store;
 use llb::{LocalSource, VertexId};
 
+use crate::blocking::blocking;
 use crate::error::{BuildError, chain};
-use crate::file_layer::tree_error;
 use crate::machine::Machine;
 use crate::steps::Steps;
 use crate::tree::{self, View};
-use crate::worker::blocking;
 
 /// Where the files of a local context are.
 #[derive(Debug, Clone)]
@@ -70,7 +69,7 @@ impl Contexts {
                     tree::view_of_layers(machine.host(), &[directory])
                 }
             };
-            view.map_err(tree_error)
+            view.map_err(BuildError::from)
         })
         .await?;
         let view = Arc::new(view);

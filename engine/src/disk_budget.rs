@@ -6,8 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::worker::blocking;
 
 /// Between two looks at the disk.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use cache::Room;
 
+use crate::file_op::FileOpError;
+use crate::tree::TreeError;
+
 /// Why a build failed.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
@@ -140,4 +143,24 @@ pub struct StepFailure {
     pub log_path: Option<PathBuf>,
     /// How to go on.
     pub hint: Option<String>,
+}
+
+/// Errors of copies are the user's: a path that is not there, a name that is in the way.
+impl From<FileOpError> for BuildError {
+    fn from(error: FileOpError) -> Self {
+        match error {
+            FileOpError::Tree(error) => error.into(),
+            error => Self::Input { message: chain(&error), hint: None },
+        }
+    }
+}
+
+/// So are those of trees: a path that is not there, a file that cannot be read.
+impl From<TreeError> for BuildError {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Changed { path, what } => Self::Changed { path, what },
+            error => Self::Input { message: chain(&error), hint: None },
+        }
+    }
 }

@@ -8,12 +8,15 @@ use std::path::{Path, PathBuf};
 
 use cache::{CacheMount, NewLayer};
 use executor::{BindSource, MountSource, Network, Process, Root, Scratch, Security};
+use llb::encode::Encoder;
 use llb::{ExecOp, MountKind, NetworkMode, SecurityMode};
+use oci::Digest;
 
 use crate::error::BuildError;
 use crate::machine::Machine;
 use crate::request::{Secret, SecretSource};
 use crate::stack;
+use crate::tree::{self, TreeError, View};
 
 /// Largest secret, in bytes.
 const SECRET_MAX: u64 = 1 << 20;
@@ -288,6 +291,16 @@ fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>
             Ok(Some(content))
         }
     }
+}
+
+/// Digest of what an op's read-only mounts show of one of its inputs.
+pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, TreeError> {
+    let mut encoder = Encoder::new("binds");
+    for mount in op.mounts.iter().filter(|m| m.input == Some(input)) {
+        let digest = tree::bind_digest(view, &mount.selector)?;
+        encoder.text(&mount.selector).text(digest.as_str());
+    }
+    Ok(encoder.finish())
 }
 
 #[cfg(test)]

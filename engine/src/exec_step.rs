@@ -4,22 +4,26 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use cache::LayerId;
+use cache::layer::Time;
+use cache::{LayerId, Record};
 use llb::encode::Encoder;
 use llb::{ExecOp, VertexId};
 use oci::Digest;
 use solver::Executed;
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::error::{BuildError, NO_SPACE};
 use crate::event::StoppedStep;
 use crate::exec_op::{self, Surroundings};
 use crate::exhausted::{self, Words};
-use crate::file_layer::{self, FileLayer, file_error};
+use crate::file_layer::FileLayer;
+use crate::file_op::{copy_directory, digest_of_all};
 use crate::sandbox::{Ended, Task};
 use crate::stack;
-use crate::tree::{self, TreeError, View};
-use crate::worker::{BuildWorker, Outputs, Tree, blocking, now, record, until};
+use crate::stop::until;
+use crate::tree::View;
+use crate::worker::{BuildWorker, Outputs, Tree};
 use crate::write_back::written_back;
 
 /// Layers, and what can be mounted in their place.
@@ -128,8 +132,8 @@ impl BuildWorker {
         let (machine, store) = (self.machine.clone(), self.store.clone());
         let (steps, stop) = (self.steps.clone(), stop.clone());
         blocking(move || {
-            let op = file_layer::copy_directory("/", None, None);
-            let digest = file_layer::digest_of_all(&view).map_err(file_error)?;
+            let op = copy_directory("/", None, None);
+            let digest = digest_of_all(&view).map_err(BuildError::from)?;
             let mut encoder = Encoder::new("context snapshot");
             encoder.text(digest.as_str());
             let key = encoder.finish();
@@ -146,7 +150,7 @@ impl BuildWorker {
                 output: 0,
                 inputs: vec![Some(&view)],
                 previous: None,
-                time: now(),
+                time: Time::now(),
                 encodings: &[],
                 warn: &|warning| {
                     steps.warn(warning.as_str());
@@ -157,7 +161,7 @@ impl BuildWorker {
             };
             let layer = layer.write_directory()?;
             let warnings = warnings.into_inner().expect("no panic while held");
-            let record = record(key, vec![vec![layer.clone()]]);
+            let record = Record::new(key, vec![vec![layer.clone()]]);
             store.put_record(&cache::Record { warnings, ..record });
             Ok([layer].into())
         })
@@ -179,14 +183,4 @@ impl BuildWorker {
         }
         error
     }
-}
-
-/// Digest of what an op's read-only mounts show of one of its inputs.
-pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, TreeError> {
-    let mut encoder = Encoder::new("binds");
-    for mount in op.mounts.iter().filter(|m| m.input == Some(input)) {
-        let digest = tree::bind_digest(view, &mount.selector)?;
-        encoder.text(&mount.selector).text(digest.as_str());
-    }
-    Ok(encoder.finish())
 }

@@ -4,8 +4,8 @@ use executor::{Exhausted, ExitStatus};
 use llb::Rlimit;
 
 use crate::disk_budget::Overrun;
+use crate::exit_hint::exit_hint;
 use crate::sandbox::Ended;
-use crate::steps::exit_hint;
 
 /// For the error's own line, and for the one after.
 pub(crate) struct Words {

@@ -4,6 +4,7 @@ mod files;
 mod forms;
 mod layout;
 mod replace;
+mod tar;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,15 +13,16 @@ use cache::Store;
 use oci::{Descriptor, Index, Platform, Reference, media_type};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{AssembledImage, put};
+use crate::assemble::AssembledImage;
+use crate::blocking::blocking;
+use crate::document::put;
 use crate::error::BuildError;
 use crate::layers::Layers;
 use crate::machine::Machine;
 use crate::request::{BuildRequest, Compression, Output};
 use crate::steps::Steps;
-use crate::worker::blocking;
 
-pub(crate) use forms::{Compressing, oci_type};
+pub(crate) use forms::Compressing;
 pub(crate) use layout::{Archive, DockerEntry, OCI_LAYOUT, find_blobs, to_tar};
 use layout::{Layout, LayoutKind};
 pub(crate) use replace::replace;

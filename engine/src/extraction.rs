@@ -6,7 +6,6 @@ use std::sync::Arc;
 use oci::Digest;
 
 use crate::event::{Event, StepId};
-use crate::image_source::short;
 use crate::steps::Steps;
 
 /// Bytes between two words about it.
@@ -24,7 +23,7 @@ pub(crate) struct Extraction {
 impl Extraction {
     /// Of the blob `digest`, which has `total` bytes as it is stored.
     pub(crate) fn new(steps: &Arc<Steps>, step: StepId, digest: &Digest, total: u64) -> Self {
-        let item = format!("extracting {}", short(digest));
+        let item = format!("extracting {}", digest.short());
         Self { steps: steps.clone(), step, item, total }
     }
 

@@ -1,28 +1,22 @@
 //! Layers made by file operations.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use cache::layer::compress::Compression as Encoding;
-use cache::layer::{
-    Content, DirectoryOptions, Entry, EntryKind, Flavor, LayerSink, Lower, TarSink, Time,
-};
+use cache::layer::{LayerSink, Lower, Time};
 use cache::{LayerId, Snapshotter, Store};
-use llb::{CopyOp, FileAction, FileActionKind, FileInput, FileOp, Owner, OwnerId, Timestamp};
+use llb::FileOp;
 use tokio_util::sync::CancellationToken;
 
-use crate::below::Below;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::file_op::{
     self, Applied, FileOpError, Job, Manifest, Plan, Previous, Small, TarBefore, Target, Written,
 };
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
-use crate::tree::{TreeError, View};
-use crate::worker::now;
+use crate::tree::View;
 use crate::write_back::WriteBack;
 
 /// Everything a file operation's layer is made with.
@@ -56,9 +50,9 @@ impl FileLayer<'_> {
     pub(crate) fn write_tar(&self) -> Result<LayerId, BuildError> {
         let (scratch, is_stopped) = (self.store.temporary_directory(), || self.stop.is_cancelled());
         let job = self.job(&scratch, &is_stopped);
-        let plan = file_op::plan(&job).map_err(file_error)?;
+        let plan = file_op::plan(&job).map_err(BuildError::from)?;
         let fill = |sink: &mut dyn LayerSink| self.emit(&plan, Target::Sink(sink));
-        let (kept, _) = self.tar(self.stop).write(fill, file_error)?;
+        let (kept, _) = self.tar(self.stop).write(fill, BuildError::from)?;
         Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
     }
 
@@ -81,7 +75,7 @@ impl FileLayer<'_> {
         let job = self.job(&scratch, &is_stopped);
         let (store, previous) = (self.store, self.previous.as_ref());
         let (plan, (tar_before, before)) = rayon::join(
-            || file_op::plan(&job).map_err(file_error),
+            || file_op::plan(&job).map_err(BuildError::from),
             || {
                 let tar_before = previous.filter(|_| tar.is_some());
                 let tar_before = tar_before.and_then(|id| tar_of(store, id)).map(TarBefore::new);
@@ -110,7 +104,7 @@ impl FileLayer<'_> {
         let previous = manifest.map(|manifest| Previous { manifest, small: Small::USUAL });
         let options = || self.machine.directory_options(Lower::none());
         let target = Target::Directory { path: &fs, options: &options, previous };
-        let applied = self.emit(plan, target).map_err(file_error)?;
+        let applied = self.emit(plan, target).map_err(BuildError::from)?;
         if let Some(before) = before.filter(|_| applied.is_change) {
             return Ok((self.store.seal_over(layer, &before.id), applied));
         }
@@ -132,7 +126,7 @@ impl FileLayer<'_> {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
             self.emit(plan, Target::Again { sink: &mut sink, written })
         };
-        let (kept, _) = self.tar(stop).write(fill, file_error)?;
+        let (kept, _) = self.tar(stop).write(fill, BuildError::from)?;
         self.store.set_diff_id(id, &kept.diff_id, kept.descriptor.size);
         self.store.add_blob_form(&kept.diff_id, &kept.descriptor);
         Ok(())
@@ -202,127 +196,4 @@ fn tar_of(store: &Store, id: &LayerId) -> Option<File> {
 
 fn failed(error: &dyn std::error::Error) -> BuildError {
     BuildError::system("failed to write a layer", error)
-}
-
-/// Errors of copies are the user's: a path that is not there, a name that is in the way.
-pub(crate) fn file_error(error: FileOpError) -> BuildError {
-    match error {
-        FileOpError::Tree(error) => tree_error(error),
-        error => BuildError::Input { message: chain(&error), hint: None },
-    }
-}
-
-/// So are those of trees: a path that is not there, a file that cannot be read.
-pub(crate) fn tree_error(error: TreeError) -> BuildError {
-    match error {
-        TreeError::Changed { path, what } => BuildError::Changed { path, what },
-        error => BuildError::Input { message: chain(&error), hint: None },
-    }
-}
-
-/// An operation that copies what is in the directory `source` of input 0 to the root of an empty
-/// tree. `owner` replaces the owners of all files, `time` their times, in seconds since 1970.
-pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>, time: Option<i64>) -> FileOp {
-    let owner = owner
-        .map(|(uid, gid)| Owner { user: Some(OwnerId::Id(uid)), group: Some(OwnerId::Id(gid)) });
-    let copy = CopyOp {
-        src: if source.is_empty() { "/".to_owned() } else { source.to_owned() },
-        dest: "/".to_owned(),
-        owner,
-        mode: None,
-        mode_symbolic: None,
-        follow_symlink: true,
-        dir_copy_contents: true,
-        attempt_unpack: false,
-        create_dest_path: true,
-        allow_wildcard: false,
-        allow_empty_wildcard: true,
-        timestamp: time.map(|seconds| Timestamp { seconds, nanoseconds: 0 }),
-        include_patterns: Vec::new(),
-        exclude_patterns: Vec::new(),
-        always_replace_existing: true,
-        parents: false,
-        display_src: source.to_owned(),
-    };
-    let action = FileAction {
-        input: FileInput::Scratch,
-        secondary: Some(FileInput::Input(0)),
-        output: Some(0),
-        kind: FileActionKind::Copy(copy),
-    };
-    FileOp { actions: vec![action] }
-}
-
-/// Digest of all that is in `view`.
-pub(crate) fn digest_of_all(view: &View) -> Result<oci::Digest, FileOpError> {
-    let digest = file_op::input_digest(&copy_directory("/", None, None), 0, view)?;
-    Ok(digest.expect("the input is only read"))
-}
-
-/// Does what [`copy_directory`] made with `view` as its input, outside of any layer.
-pub(crate) fn copy_out(
-    machine: &Machine,
-    scratch: &Path,
-    view: &View,
-    op: &FileOp,
-    target: &Path,
-    is_stopped: &(dyn Fn() -> bool + Sync),
-) -> Result<(), FileOpError> {
-    let options = || DirectoryOptions {
-        flavor: Flavor::Plain,
-        ignore_owner: machine.host().single_id(),
-        lower: Lower::none(),
-    };
-    let inputs = [Some(view)];
-    let job = copy_job(machine, scratch, op, &inputs, is_stopped);
-    file_op::apply(&job, Target::Directory { path: target, options: &options, previous: None })?;
-    Ok(())
-}
-
-/// The job of an operation that [`copy_directory`] made.
-fn copy_job<'a>(
-    machine: &'a Machine,
-    scratch: &'a Path,
-    op: &'a FileOp,
-    inputs: &'a [Option<&'a View>],
-    is_stopped: &'a (dyn Fn() -> bool + Sync),
-) -> Job<'a> {
-    Job { op, output: 0, inputs, default_time: now(), scratch, host: machine.host(), is_stopped }
-}
-
-/// A tree that becomes a part of a tar.
-pub(crate) struct TarPart {
-    /// Where it goes; `None` for the root.
-    pub(crate) folder: Option<String>,
-    pub(crate) view: Arc<View>,
-    /// Replaces all times.
-    pub(crate) time: Option<i64>,
-}
-
-/// Writes all files of `parts` to `out` as one tar.
-pub(crate) fn write_all(
-    machine: &Machine,
-    scratch: &Path,
-    parts: &[TarPart],
-    out: impl Write + Send,
-    is_stopped: &(dyn Fn() -> bool + Sync),
-) -> Result<(), FileOpError> {
-    let mut sink = TarSink::new(out);
-    for part in parts {
-        let op = copy_directory("/", None, part.time);
-        let inputs = [Some(part.view.as_ref())];
-        let job = copy_job(machine, scratch, &op, &inputs, is_stopped);
-        match &part.folder {
-            None => drop(file_op::apply(&job, Target::Sink(&mut sink))?),
-            Some(folder) => {
-                let mut entry = Entry::new(folder.as_bytes(), EntryKind::Directory, 0o755);
-                entry.mtime = Time { seconds: part.time.unwrap_or(0), nanoseconds: 0 };
-                sink.entry(&entry, Content::None)?;
-                let mut below = Below { folder, sink: &mut sink };
-                file_op::apply(&job, Target::Sink(&mut below))?;
-            }
-        }
-    }
-    sink.finish()?;
-    Ok(())
 }

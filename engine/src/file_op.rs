@@ -20,6 +20,8 @@ mod manifest;
 mod mode;
 mod owner;
 mod plan;
+
+mod whole;
 mod written;
 
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ pub use change::Small;
 pub use manifest::{InvalidManifest, Manifest};
 pub use mode::{InvalidMode, SymbolicMode};
 pub use plan::Plan;
+pub(crate) use whole::{copy_directory, copy_job, copy_out, digest_of_all};
 pub use written::{TarBefore, Written};
 
 /// What an operation works on.

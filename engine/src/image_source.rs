@@ -8,16 +8,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use cache::Store;
+use llb::SourceOp;
+use llb::encode::Encoder;
 use oci::manifest::Document;
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
 use parser::lower::{BaseImage, ImageRequest};
 use registry::Client;
+use solver::CacheKey;
 
+use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::event::{Event, StepId};
 use crate::request::PullPolicy;
 use crate::steps::Steps;
-use crate::worker::blocking;
 
 use layout::{copy_layout_blob, find_in_layout, read_layout_blob};
 pub(crate) use refusal::check_layers;
@@ -268,7 +271,7 @@ impl Images {
     }
 
     fn keep(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), BuildError> {
-        let put = crate::assemble::put(&self.store, &descriptor.media_type, bytes)?;
+        let put = crate::document::put(&self.store, &descriptor.media_type, bytes)?;
         if put.digest != descriptor.digest && descriptor.digest.algorithm() == "sha256" {
             return Err(BuildError::System {
                 message: format!("{} has the content of {}", descriptor.digest, put.digest),
@@ -342,7 +345,7 @@ async fn fetch_layer(
     step: StepId,
     follow: impl FnOnce(cache::DownloadReader),
 ) -> Result<(), BuildError> {
-    let item = short(&descriptor.digest);
+    let item = descriptor.digest.short();
     let size = descriptor.size;
     let total = Some(size);
     match origin {
@@ -370,11 +373,6 @@ async fn fetch_layer(
     }
     steps.event(Event::Transfer { step, item, current: size, total, done: true });
     Ok(())
-}
-
-/// `sha256:0123456789ab`, enough to tell layers apart.
-pub(crate) fn short(digest: &Digest) -> String {
-    format!("{}:{}", digest.algorithm(), &digest.hex()[..12])
 }
 
 /// A registry's blob on its way into the store.
@@ -414,4 +412,28 @@ impl registry::BlobSink for BlobDownload {
     fn digest(&mut self) -> std::io::Result<Digest> {
         self.download.digest()
     }
+}
+
+/// What lowering asked for when it made this source.
+pub(crate) fn image_request(source: &SourceOp) -> ImageRequest {
+    match source {
+        SourceOp::Image(image) => ImageRequest {
+            reference: image.reference.clone(),
+            platform: image.platform.clone(),
+            layout: None,
+        },
+        SourceOp::OciLayout { name, reference, platform } => ImageRequest {
+            reference: reference.clone(),
+            platform: platform.clone(),
+            layout: Some(name.clone()),
+        },
+        _ => unreachable!("asked only of images"),
+    }
+}
+
+/// An image is what its manifest says.
+pub(crate) fn image_key(image: &ResolvedImage) -> CacheKey {
+    let mut encoder = Encoder::new("image");
+    encoder.text(image.manifest_descriptor.digest.as_str());
+    CacheKey(encoder.finish())
 }

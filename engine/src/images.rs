@@ -17,9 +17,9 @@ use cache::Store;
 use oci::manifest::Document;
 use oci::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
 
+use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::worker::blocking;
 
 pub use load::{ArchiveSource, Loaded};
 pub use pull::Pulled;
@@ -339,7 +339,7 @@ fn variant_of_config(
     let layers: Vec<Descriptor> = config.rootfs.diff_ids.iter().map(blob).collect::<Option<_>>()?;
     let descriptor = Descriptor::new(oci::media_type::CONFIG, id.clone(), size);
     let manifest_descriptor =
-        crate::assemble::write_manifest(store, &descriptor, layers, &BTreeMap::new()).ok()?;
+        crate::document::write_manifest(store, &descriptor, layers, &BTreeMap::new()).ok()?;
     let found = read_variants(store, &manifest_descriptor);
     found.into_iter().next()
 }

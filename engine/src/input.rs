@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::contexts::Directory;
 use crate::error::{BuildError, chain};
 use crate::near::{NAMES_MAX, near_path};
+use crate::open::open_regular;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 
 /// Largest Dockerfile or ignore file that is read, in bytes.
@@ -293,25 +294,6 @@ fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
         return Err(failed(&"it is larger than 16 MiB"));
     }
     Ok(bytes)
-}
-
-/// Opens a regular file; with a `jail`, `path` is resolved as if that were the root.
-pub(crate) fn open_regular(jail: Option<&Path>, path: &Path) -> std::io::Result<File> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let opened = match jail {
-        None => open(path, flags, Mode::empty())?,
-        Some(jail) => {
-            let jail =
-                open(jail, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-            openat2(&jail, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?
-        }
-    };
-    let file = File::from(opened);
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(std::io::Error::other("it is not a regular file")),
-    }
 }
 
 /// What a `--build-context` value means.

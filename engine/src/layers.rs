@@ -19,20 +19,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::assemble::{AssembledImage, AssembledLayer};
+use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::event::StepId;
-use crate::export::oci_type;
 use crate::extraction::Extraction;
 use crate::image_source::{Begun, ResolvedImage};
 use crate::layer_tar::LayerTar;
 use crate::machine::Machine;
 use crate::roots::Roots;
-use crate::stack;
 use crate::steps::Steps;
 use crate::stop::Stoppable;
-use crate::tree;
-use crate::worker::blocking;
 use crate::write_back::{WriteBack, WriteBackReader};
+use crate::{stack, tree};
 
 mod check;
 
@@ -387,7 +385,7 @@ impl Layers {
         let any = || info.blobs.iter().filter(|_| info.directory.is_none()).find(is_there);
         let blob = pulled.or_else(|| plain().or_else(any).cloned());
         Ok(blob.map(|blob| {
-            let kind = oci_type(&blob.media_type).to_owned();
+            let kind = media_type::of_oci(&blob.media_type).to_owned();
             (diff_id, Descriptor { media_type: kind, ..blob })
         }))
     }

@@ -5,17 +5,16 @@ use llb::{FileActionKind, Op, SourceOp, Vertex};
 use rustix::io::Errno;
 
 use crate::error::BuildError;
-use crate::file_layer::file_error;
 use crate::file_op::FileOpError;
 use crate::tree::{Missing, TreeError, View, path};
 
 /// The error of `step`, which could not read what it names from the tree `view` that `from` gives.
 pub(crate) fn read_error(error: FileOpError, step: &Op, from: &Vertex, view: &View) -> BuildError {
-    let FileOpError::Tree(tree_error) = &error else { return file_error(error) };
+    let FileOpError::Tree(tree_error) = &error else { return BuildError::from(error) };
     let path = match tree_error {
         TreeError::NotFound { path } => path,
         TreeError::File { path, reason, .. } if reason.0 == Errno::NOENT => path,
-        _ => return file_error(error),
+        _ => return BuildError::from(error),
     };
     let written = written(step, path);
     BuildError::Input {

@@ -68,7 +68,7 @@ impl Redate<'_> {
         })?;
         let diff_id = DiffId(descriptor.digest.clone());
         let id = self.store.add_blob_layer(&diff_id, &descriptor);
-        self.store.put_record(&crate::worker::record(key, vec![vec![id]]));
+        self.store.put_record(&cache::Record::new(key, vec![vec![id]]));
         Ok((diff_id, descriptor))
     }
 

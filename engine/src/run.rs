@@ -19,11 +19,11 @@ use executor::{Executor, NetworkUsed, Running, SpawnError};
 use oci::{Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::{BuildError, chain};
 use crate::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
-use crate::worker::blocking;
 
 pub use executor::{ExitStatus, PortForward, Propagation, Protocol, Tmpfs as TmpfsOptions};
 pub use signal::number as signal_number;

@@ -12,6 +12,7 @@ use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::disk_budget::{DiskBudget, Overrun};
 use crate::error::{BuildError, chain};
 use crate::event::Stream;
@@ -19,7 +20,6 @@ use crate::exec_op::Prepared;
 use crate::ground::Ground;
 use crate::machine::Machine;
 use crate::steps::{StepLog, Steps};
-use crate::worker::blocking;
 
 /// Bytes read from a process at once.
 const CHUNK: usize = 64 << 10;

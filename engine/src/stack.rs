@@ -107,7 +107,7 @@ fn melt(
     }
     let directory = layer.fs();
     let id = store.seal(layer);
-    store.put_record(&crate::worker::record(key, vec![vec![id.clone()]]));
+    store.put_record(&cache::Record::new(key, vec![vec![id.clone()]]));
     Ok(store.layer(&id).and_then(|info| info.directory).unwrap_or(directory))
 }
 

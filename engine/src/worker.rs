@@ -1,6 +1,6 @@
 //! What the solver asks of the engine: identify, look up, digest, run.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -14,17 +14,19 @@ use parser::lower::ImageRequest;
 use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::blocking;
 use crate::contexts::Contexts;
 use crate::error::{BuildError, StepFailure, chain};
-use crate::exec_step::bind_digest;
-use crate::file_layer::{FileLayer, digest_of_all, file_error, tree_error};
-use crate::file_op::{self, FileOpError};
-use crate::image_source::{Images, ResolvedImage};
+use crate::exec_op::bind_digest;
+use crate::file_layer::FileLayer;
+use crate::file_op::{self, FileOpError, digest_of_all};
+use crate::image_source::{Images, ResolvedImage, image_key, image_request};
 use crate::layers::{Layers, Writing};
 use crate::machine::Machine;
 use crate::missing;
 use crate::request::Secret;
 use crate::steps::Steps;
+use crate::stop::until;
 use crate::tree::{self, View};
 
 /// A file tree that a vertex gives.
@@ -254,7 +256,7 @@ impl BuildWorker {
             Tree::Layers(layers) => layers.to_vec(),
             Tree::Context(_) => unreachable!("only a source gives a context"),
         });
-        let mut made = record(run.key.0.clone(), layers.collect());
+        let mut made = Record::new(run.key.0.clone(), layers.collect());
         if !run.salt.is_empty() {
             made.notes.insert(SALT.to_owned(), run.salt.to_owned());
         }
@@ -376,7 +378,7 @@ impl BuildWorker {
                 let directories = self.layers.mountable(layers).await?;
                 let machine = self.machine.clone();
                 blocking(move || {
-                    tree::view_of_layers(machine.host(), &directories).map_err(tree_error)
+                    tree::view_of_layers(machine.host(), &directories).map_err(BuildError::from)
                 })
                 .await
                 .map(Arc::new)
@@ -473,11 +475,11 @@ impl BuildWorker {
         // Nobody mounts the result: its content goes straight into a tar.
         let mounted = !self.definition.dependents(run.vertex).is_empty();
         let previous = if mounted { self.previous(run.vertex) } else { Vec::new() };
-        let time = self.epoch.map_or_else(now, |seconds| Time { seconds, nanoseconds: 0 });
+        let time = self.epoch.map_or_else(Time::now, |seconds| Time { seconds, nanoseconds: 0 });
         let mut made = Vec::new();
         let mut outputs = Vec::new();
         for output in 0..Op::File(op.clone()).outputs() {
-            let base: Arc<[LayerId]> = match file_op::base(op, output).map_err(file_error)? {
+            let base: Arc<[LayerId]> = match file_op::base(op, output).map_err(BuildError::from)? {
                 FileInput::Input(number) => trees[number].layers().into(),
                 _ => [].into(),
             };
@@ -505,7 +507,7 @@ impl BuildWorker {
             outputs.push(Tree::Layers(base.iter().cloned().chain([written]).collect()));
         }
         if mounted {
-            self.store.put_record(&record(previous_key(&self.definition, run.vertex), made));
+            self.store.put_record(&Record::new(previous_key(&self.definition, run.vertex), made));
         }
         Ok(outputs.into())
     }
@@ -631,71 +633,9 @@ impl Making {
     }
 }
 
-/// What the clock says.
-pub(crate) fn now() -> Time {
-    let since =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
-    Time { seconds, nanoseconds: since.subsec_nanos() }
-}
-
-/// A record made now.
-pub(crate) fn record(key: Digest, outputs: Vec<Vec<LayerId>>) -> Record {
-    Record {
-        key,
-        outputs,
-        blobs: Vec::new(),
-        inputs: Vec::new(),
-        name: String::new(),
-        created: now().seconds,
-        duration: 0,
-        warnings: Vec::new(),
-        notes: BTreeMap::new(),
-    }
-}
-
-/// What lowering asked for when it made this source.
-pub(crate) fn image_request(source: &SourceOp) -> ImageRequest {
-    match source {
-        SourceOp::Image(image) => ImageRequest {
-            reference: image.reference.clone(),
-            platform: image.platform.clone(),
-            layout: None,
-        },
-        SourceOp::OciLayout { name, reference, platform } => ImageRequest {
-            reference: reference.clone(),
-            platform: platform.clone(),
-            layout: Some(name.clone()),
-        },
-        _ => unreachable!("asked only of images"),
-    }
-}
-
-/// An image is what its manifest says.
-pub(crate) fn image_key(image: &ResolvedImage) -> CacheKey {
-    let mut encoder = Encoder::new("image");
-    encoder.text(image.manifest_descriptor.digest.as_str());
-    CacheKey(encoder.finish())
-}
-
 /// Key under which the last layer of a copy is remembered, whatever its content was.
 fn previous_key(definition: &Definition, vertex: VertexId) -> Digest {
     let mut encoder = Encoder::new("previous layer");
     llb::encode::encode_op(&mut encoder, &definition.vertex(vertex).op);
     encoder.finish()
-}
-
-/// Enters a blocking room.
-pub(crate) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, BuildError> + Send + 'static,
-) -> Result<T, BuildError> {
-    tokio::task::spawn_blocking(work).await.expect("work in a blocking room does not panic")
-}
-
-/// Does `work` until the build is cancelled.
-pub(crate) async fn until<T>(
-    cancel: &CancellationToken,
-    work: impl Future<Output = Result<T, BuildError>>,
-) -> Result<T, BuildError> {
-    cancel.run_until_cancelled(work).await.unwrap_or(Err(BuildError::Canceled))
 }

@@ -45,6 +45,11 @@ impl Digest {
         self.0.split_once(':').expect("a digest has a colon").1
     }
 
+    /// `sha256:0123456789ab`, enough for people to tell blobs apart.
+    pub fn short(&self) -> String {
+        format!("{}:{}", self.algorithm(), &self.hex()[..12])
+    }
+
     /// The whole digest, `algorithm:hex`.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -37,6 +37,15 @@ pub mod media_type {
     pub const DOCKER_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.diff.tar.gzip";
     /// Docker layer, uncompressed.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+
+    /// The OCI's type for what Docker calls `kind`, where it has an equal one for layers.
+    pub fn of_oci(kind: &str) -> &str {
+        match kind {
+            DOCKER_LAYER_GZIP => LAYER_GZIP,
+            DOCKER_LAYER => LAYER,
+            other => other,
+        }
+    }
 }
 
 /// Content by digest (OCI image specification, descriptor.md).

@@ -9,14 +9,15 @@ use tokio_util::sync::CancellationToken;
 use super::Export;
 use super::layout::place;
 use super::replace::replace;
+use super::tar::{self, TarPart};
 use crate::assemble::AssembledImage;
+use crate::blocking::blocking;
 use crate::error::{BuildError, chain};
-use crate::file_layer::{self, TarPart};
+use crate::file_op::{copy_directory, copy_out};
 use crate::machine::Machine;
 use crate::request::Destination;
 use crate::stop::Stoppable;
 use crate::tree::{self, View};
-use crate::worker::blocking;
 
 /// Writes each image's files to `dest`, into a folder a platform if asked, or if there are several.
 /// Files belong to the caller. Where there is a time of the sources, all of them have it.
@@ -109,9 +110,9 @@ fn write_files(
     };
     crate::umask::make_directories(target).map_err(|e| failed(&e))?;
     // Root of this namespace is the caller.
-    let op = file_layer::copy_directory("/", Some((0, 0)), epoch);
+    let op = copy_directory("/", Some((0, 0)), epoch);
     let is_stopped = || stop.is_cancelled();
-    file_layer::copy_out(machine, scratch, view, &op, target, &is_stopped).map_err(|e| failed(&e))
+    copy_out(machine.host(), scratch, view, &op, target, &is_stopped).map_err(|e| failed(&e))
 }
 
 fn write_tar(
@@ -125,7 +126,7 @@ fn write_tar(
         let out = Stoppable::new(out, stop);
         let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
         let is_stopped = || stop.is_cancelled();
-        file_layer::write_all(machine, scratch, parts, &mut out, &is_stopped)
+        tar::write_all(machine.host(), scratch, parts, &mut out, &is_stopped)
             .map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
     };

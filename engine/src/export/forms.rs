@@ -7,10 +7,10 @@ use cache::layer::compress::{self, Compression as Encoding};
 use oci::{Descriptor, DiffId, Digest, media_type};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{AssembledImage, write_manifest};
+use crate::assemble::AssembledImage;
+use crate::document::write_manifest;
 use crate::error::BuildError;
 use crate::event::{Event, StepId};
-use crate::image_source::short;
 use crate::layer_tar::{encoded_type, encoder, encoding};
 use crate::request::Compression;
 use crate::steps::Steps;
@@ -59,7 +59,7 @@ impl Compressing<'_> {
         }
         let failed =
             |e: &dyn std::error::Error| BuildError::system("failed to compress a layer", e);
-        let item = format!("compressing {}", short(&from.digest));
+        let item = format!("compressing {}", from.digest.short());
         let told = |current, done| {
             let (step, item, total) = (self.step, item.clone(), Some(from.size));
             self.steps.event(Event::Transfer { step, item, current, total, done });
@@ -91,12 +91,3 @@ impl Compressing<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("blob {0} is damaged")]
 struct DamagedLayer(Digest);
-
-/// Docker's names for layers have equals in the OCI's.
-pub(crate) fn oci_type(kind: &str) -> &str {
-    match kind {
-        media_type::DOCKER_LAYER_GZIP => media_type::LAYER_GZIP,
-        media_type::DOCKER_LAYER => media_type::LAYER,
-        other => other,
-    }
-}

@@ -9,13 +9,13 @@ use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::{flush, size, tag};
+use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
 use crate::event::Progress;
 use crate::image_source::{Images, ResolvedImage};
 use crate::request::PullPolicy;
 use crate::steps::Steps;
-use crate::worker::blocking;
 
 /// An image that was pulled.
 #[derive(Debug, Clone)]

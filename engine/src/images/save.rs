@@ -9,13 +9,14 @@ use oci::{Descriptor, Digest, Index, Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
 use super::{By, Variant, find, read_variants};
+use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
 use crate::export::{
     Archive, DockerEntry, OCI_LAYOUT, find_blobs, name_annotations, replace, to_tar,
 };
 use crate::request::Destination;
-use crate::worker::{blocking, until};
+use crate::stop::until;
 
 impl Engine {
     /// Writes images, each given by a name or id, to one archive. With `platform`, only their images

@@ -8,6 +8,7 @@ use oci::{ContainerConfig, Reference};
 use tokio_util::sync::CancellationToken;
 
 use super::RunRequest;
+use crate::blocking::blocking;
 use crate::build::{ATTEMPTS, Engine};
 use crate::error::BuildError;
 use crate::event::Progress;
@@ -15,7 +16,6 @@ use crate::images::{Variant, find};
 use crate::layers::Layers;
 use crate::request::PullPolicy;
 use crate::steps::Steps;
-use crate::worker::blocking;
 
 /// An image that can be mounted.
 pub(super) struct Image {

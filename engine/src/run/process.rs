@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use cache::layer::Lower;
+use cache::layer::{Lower, Time};
 use cache::{NewLayer, Store};
 use executor::{
     BindSource, FirstProcess, Limits, Mount, MountSource, Network, Process, Rlimit, Role, Root,
@@ -20,7 +20,6 @@ use crate::file_op::{self, Job, Target};
 use crate::machine::Machine;
 use crate::request::NetworkMode;
 use crate::tree::{self, View};
-use crate::worker::now;
 
 /// Docker's, for an image without one.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -256,7 +255,7 @@ fn directory_layer(
         op: &op,
         output: 0,
         inputs: &inputs,
-        default_time: now(),
+        default_time: Time::now(),
         scratch: &temporary,
         host: machine.host(),
         is_stopped: &|| false,

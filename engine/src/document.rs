@@ -1,0 +1,35 @@
+//! The documents of an image in the store: manifests, configs, indexes.
+
+use std::collections::BTreeMap;
+
+use cache::Store;
+use oci::{Descriptor, Digest, Manifest, media_type};
+
+use crate::error::BuildError;
+
+/// Writes a manifest over a config and layers.
+pub(crate) fn write_manifest(
+    store: &Store,
+    config: &Descriptor,
+    layers: Vec<Descriptor>,
+    annotations: &BTreeMap<String, String>,
+) -> Result<Descriptor, BuildError> {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: media_type::MANIFEST.to_owned(),
+        config: config.clone(),
+        layers,
+        annotations: annotations.clone(),
+    };
+    let bytes = serde_json::to_vec(&manifest).expect("a manifest is plain data");
+    put(store, media_type::MANIFEST, &bytes)
+}
+
+/// Keeps a small blob.
+pub(crate) fn put(store: &Store, kind: &str, bytes: &[u8]) -> Result<Descriptor, BuildError> {
+    let digest = Digest::of(bytes);
+    if !store.has_blob(&digest) {
+        store.put_blob(bytes).map_err(|e| BuildError::system("failed to write a blob", &e))?;
+    }
+    Ok(Descriptor::new(kind, digest, bytes.len() as u64))
+}
