@@ -1,5 +1,5 @@
-//! A stack of layers as this machine can mount it: layer by layer, with the lowest melted together
-//! where there are more than one mount takes, or all melted into one where overlayfs does not work.
+//! A stack of layers as this machine can mount it: layer by layer, with the lowest melted into one
+//! where there are more than one mount takes, or all of them where overlayfs does not work.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use llb::encode::Encoder;
 use crate::error::BuildError;
 use crate::machine::Machine;
 
-/// Layers that are melted into one. Divides stacks always at the same places, so that the next
-/// step finds what this one has melted.
+/// As many layers are melted as it takes, but always a multiple of this, so that the next step finds
+/// what this one has melted.
 const GROUP: usize = 300;
 /// Mounts of a process besides its layers that count against the same limit.
 const SPARE: usize = 20;
@@ -36,51 +36,46 @@ pub(crate) fn mountable(
     ids: &[LayerId],
     directories: Vec<PathBuf>,
 ) -> Result<Vec<PathBuf>, BuildError> {
-    let melted = match machine.snapshotter(store)? {
-        Snapshotter::Copy if directories.len() > 1 => {
-            melt(machine, store, ids, &directories, Flavor::Plain).map(|whole| vec![whole])
-        }
-        Snapshotter::Overlay(_) if directories.len() > MAX_LAYERS - SPARE => {
-            melt_groups(machine, store, ids, &directories)
-        }
-        _ => Ok(directories),
+    let count = match machine.snapshotter(store)? {
+        Snapshotter::Copy if directories.len() > 1 => directories.len(),
+        Snapshotter::Copy => 0,
+        Snapshotter::Overlay(_) => melted_of(directories.len()),
     };
-    melted.map_err(|e| BuildError::system("failed to put layers together", &e))
+    melt_lowest(machine, store, ids, directories, count)
+        .map_err(|e| BuildError::system("failed to put layers together", &e))
 }
 
-fn melt_groups(
+/// How many of a stack's layers are melted into one, so that it can be mounted.
+fn melted_of(layers: usize) -> usize {
+    let too_many = (layers + 1).saturating_sub(MAX_LAYERS - SPARE);
+    if too_many > 1 { too_many.next_multiple_of(GROUP) } else { 0 }
+}
+
+/// The stack with its lowest `count` layers as one.
+fn melt_lowest(
     machine: &Machine,
     store: &Store,
     ids: &[LayerId],
-    directories: &[PathBuf],
+    mut directories: Vec<PathBuf>,
+    count: usize,
 ) -> Result<Vec<PathBuf>, MeltError> {
-    let mut stack = Vec::new();
-    let mut rest = 0;
-    while stack.len() + directories.len() - rest > MAX_LAYERS - SPARE {
-        let group = rest..directories.len().min(rest + GROUP);
-        rest = group.end;
-        stack.push(melt(
-            machine,
-            store,
-            &ids[group.clone()],
-            &directories[group],
-            machine.flavor(),
-        )?);
+    if count > 0 {
+        let melted = melt(machine, store, &ids[..count], &directories[..count])?;
+        directories.splice(..count, [melted]);
     }
-    stack.extend_from_slice(&directories[rest..]);
-    Ok(stack)
+    Ok(directories)
 }
 
-/// One directory with what the layers make together; kept, since the next step wants it again.
+/// One directory with the files that the layers have together when nothing is below them: it needs
+/// no marks of what is deleted. Kept, since the next step wants it again.
 fn melt(
     machine: &Machine,
     store: &Store,
     ids: &[LayerId],
     directories: &[PathBuf],
-    flavor: Flavor,
 ) -> Result<PathBuf, MeltError> {
-    let mut encoder = Encoder::new("melted layers");
-    encoder.flag(flavor == Flavor::Plain).list(ids, |e, id| {
+    let mut encoder = Encoder::new("melted layers 2");
+    encoder.list(ids, |e, id| {
         e.text(id.as_str());
     });
     let key = encoder.finish();
@@ -95,7 +90,7 @@ fn melt(
     for directory in directories {
         let root = File::open(layer.fs())?;
         let options = DirectoryOptions {
-            flavor,
+            flavor: Flavor::Plain,
             ignore_owner: machine.host().single_id(),
             lower: Lower::none(),
         };
@@ -173,6 +168,10 @@ fn changes(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use cache::layer::{Content, Entry, EntryKind, LayerSink};
+
     use super::*;
 
     /// Layers that each write `all` and a file of their own.
@@ -194,24 +193,151 @@ mod tests {
         let machine = Machine::probe();
         let (ids, directories) = layers(&store, 700);
         let most = MAX_LAYERS - SPARE;
-        for (count, expected) in [(1, 1), (most, most), (most + 1, most + 2 - GROUP), (700, 102)] {
+        let melted = |ids: &[LayerId], directories: &[PathBuf]| {
+            let count = melted_of(ids.len());
+            melt_lowest(&machine, &store, ids, directories.to_vec(), count).unwrap()
+        };
+        for (count, expected) in [(1, 1), (most, most), (most + 1, most + 2 - GROUP), (700, 101)] {
             let (ids, directories) = (&ids[..count], &directories[..count]);
-            let melted = melt_groups(&machine, &store, ids, directories).unwrap();
-            assert_eq!(melted.len(), expected, "{count} layers");
-            assert_eq!(melted.last(), directories.last());
+            let stack = melted(ids, directories);
+            assert_eq!(stack.len(), expected, "{count} layers");
+            assert_eq!(stack.last(), directories.last());
             // The next step finds what this one has melted.
-            assert_eq!(melt_groups(&machine, &store, ids, directories).unwrap(), melted);
+            assert_eq!(melted(ids, directories), stack);
         }
-        let melted = melt_groups(&machine, &store, &ids, &directories).unwrap();
-        for (place, last) in [(0, GROUP - 1), (1, 2 * GROUP - 1), (2, 2 * GROUP)] {
-            let all = std::fs::read_to_string(melted[place].join("all")).unwrap();
+        let stack = melted(&ids, &directories);
+        for (place, last) in [(0, 2 * GROUP - 1), (1, 2 * GROUP)] {
+            let all = std::fs::read_to_string(stack[place].join("all")).unwrap();
             assert_eq!(all, last.to_string());
         }
-        assert_eq!(std::fs::read_dir(&melted[1]).unwrap().count(), GROUP + 1);
-        // Whatever is added on top, the groups below stay.
+        assert_eq!(std::fs::read_dir(&stack[0]).unwrap().count(), 2 * GROUP + 1);
+        // Whatever is added on top, what is melted below stays.
         let (more_ids, more) = layers(&store, 1);
-        let (ids, directories) = ([ids, more_ids].concat(), [directories, more].concat());
-        let taller = melt_groups(&machine, &store, &ids, &directories).unwrap();
-        assert_eq!(taller[..melted.len()], melted);
+        let taller = melted(&[ids, more_ids].concat(), &[directories, more].concat());
+        assert_eq!(taller[..stack.len()], stack);
+    }
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        Entry::new(path, kind, 0o755)
+    }
+
+    fn attribute(mut entry: Entry, name: &str) -> Entry {
+        entry.xattrs.insert(name.into(), b"1".to_vec());
+        entry
+    }
+
+    /// A layer with these entries; the content of a file is its path.
+    fn layer(machine: &Machine, store: &Store, entries: &[Entry]) -> (LayerId, PathBuf) {
+        let layer = store.new_layer().unwrap();
+        let root = File::open(layer.fs()).unwrap();
+        let mut sink =
+            DirectorySink::new(root.into(), machine.directory_options(Lower::none())).unwrap();
+        for entry in entries {
+            sink.entry(entry, Content::Bytes(&entry.path)).unwrap();
+        }
+        sink.finish().unwrap();
+        let directory = layer.fs();
+        (store.seal(layer), directory)
+    }
+
+    /// What is below a directory, sorted, with the names of attributes.
+    fn listed(root: &Path) -> Vec<String> {
+        let mut sink = Listing(Vec::new());
+        let read = DiffOptions { flavor: Flavor::Plain, lower: None, all_xattrs: true };
+        cache::layer::diff(File::open(root).unwrap(), &read, &mut sink).unwrap();
+        sink.0
+    }
+
+    struct Listing(Vec<String>);
+
+    impl LayerSink for Listing {
+        fn entry(&mut self, entry: &Entry, _: Content<'_>) -> Result<(), LayerError> {
+            let path = String::from_utf8_lossy(&entry.path);
+            let kind = match &entry.kind {
+                EntryKind::File { .. } => String::new(),
+                EntryKind::Directory => "/".to_owned(),
+                EntryKind::Hardlink { target } => {
+                    format!(" = {}", String::from_utf8_lossy(target))
+                }
+                kind => format!(" {kind:?}"),
+            };
+            let names = entry.xattrs.keys().map(|name| String::from_utf8_lossy(name));
+            let attributes: String = names.map(|name| format!(" {name}")).collect();
+            if !path.is_empty() {
+                self.0.push(format!("{path}{kind}{attributes}"));
+            }
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_later_layer_takes_away_is_not_in_the_melted_one() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(root.path(), cache::Options::default()).unwrap();
+        let machine = Machine::probe();
+        machine.snapshotter(&store).unwrap();
+        let file = |path: &str| entry(path, EntryKind::File { size: path.len() as u64 });
+        let directory = |path: &str| entry(path, EntryKind::Directory);
+        let whiteout = |path: &str| entry(path, EntryKind::Whiteout);
+        let opaque = |path: &str| entry(path, EntryKind::Opaque);
+        let hard_link =
+            |path: &str, target: &str| entry(path, EntryKind::Hardlink { target: target.into() });
+        let tree = || vec![directory("d"), file("d/x"), directory("d/y"), file("d/y/z")];
+        let cases: Vec<(&str, Vec<Vec<Entry>>, &[&str])> = vec![
+            ("a file is deleted", vec![vec![file("a"), file("b")], vec![whiteout("a")]], &["b"]),
+            (
+                "one in a directory",
+                vec![tree(), vec![directory("d"), whiteout("d/x")]],
+                &["d/", "d/y/", "d/y/z"],
+            ),
+            ("a directory is deleted", vec![tree(), vec![file("b")], vec![whiteout("d")]], &["b"]),
+            ("it is made again", vec![tree(), vec![whiteout("d")], vec![directory("d")]], &["d/"]),
+            (
+                "it hides what was there",
+                vec![tree(), vec![directory("d"), opaque("d"), file("d/n")]],
+                &["d/", "d/n"],
+            ),
+            (
+                "a file becomes a directory",
+                vec![vec![file("d")], tree()],
+                &["d/", "d/x", "d/y/", "d/y/z"],
+            ),
+            ("a directory becomes a file", vec![tree(), vec![file("d")]], &["d"]),
+            ("and a directory again", vec![tree(), vec![file("d")], vec![directory("d")]], &["d/"]),
+            (
+                "one of two names is deleted",
+                vec![
+                    vec![file("a"), hard_link("b", "a"), hard_link("c", "a")],
+                    vec![whiteout("a")],
+                ],
+                &["b", "c = b"],
+            ),
+            (
+                "one of two names is written",
+                vec![vec![file("a"), hard_link("b", "a")], vec![file("a")]],
+                &["a", "b"],
+            ),
+            (
+                "a link replaces a file",
+                vec![vec![file("a"), file("b")], vec![file("a"), hard_link("b", "a")]],
+                &["a", "b = a"],
+            ),
+            (
+                "an attribute is gone",
+                vec![
+                    vec![attribute(directory("d"), "user.a"), attribute(file("f"), "user.a")],
+                    vec![attribute(directory("d"), "user.b"), file("f")],
+                ],
+                &["d/ user.b", "f"],
+            ),
+        ];
+        for (case, layers, expected) in cases {
+            let layers = layers.iter().map(|entries| layer(&machine, &store, entries));
+            let (ids, directories): (Vec<_>, Vec<_>) = layers.unzip();
+            let count = ids.len();
+            let stack = melt_lowest(&machine, &store, &ids, directories, count).unwrap();
+            assert_eq!(stack.len(), 1, "{case}");
+            assert_eq!(listed(&stack[0]), expected, "{case}");
+        }
     }
 }

@@ -254,11 +254,14 @@ impl DirectorySink {
         match mkdirat(current, name, Mode::RWXU) {
             Err(Errno::EXIST) => {
                 let stat = statat(current, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                if !FileType::from_raw_mode(stat.st_mode).is_dir() {
-                    opaque = self.context.options.flavor.is_whiteout(&stat);
-                    unlinkat(current, name, AtFlags::empty())?;
-                    mkdirat(current, name, Mode::RWXU)?;
+                if FileType::from_raw_mode(stat.st_mode).is_dir() {
+                    let directory = openat(current, name, DIRECTORY, Mode::empty())?;
+                    metadata::forget(directory.as_fd())?;
+                    return Ok((directory, false));
                 }
+                opaque = self.context.options.flavor.is_whiteout(&stat);
+                unlinkat(current, name, AtFlags::empty())?;
+                mkdirat(current, name, Mode::RWXU)?;
             }
             made => made?,
         }
@@ -431,6 +434,7 @@ impl DirectorySink {
 
     fn root(&mut self, entry: &Entry) -> Result<(), Errno> {
         let root = self.beneath.root();
+        metadata::forget(root)?;
         self.context.own(root, entry)?;
         fchmod(root, Mode::from(entry.mode))?;
         self.context.set_xattrs(root, entry)?;

@@ -2,7 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{XattrFlags, chmodat, chownat, lsetxattr, utimensat};
+use rustix::fs::{XattrFlags, chmodat, chownat, fremovexattr, lsetxattr, utimensat};
 
 use super::*;
 
@@ -28,6 +28,19 @@ fn umask() -> u32 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
     umask.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o777)
+}
+
+/// Takes away what a directory has from an entry before, apart from the marks of the tree's form.
+pub(super) fn forget(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    let is_form = |key: &[u8]| read::is_own(key) && key != read::OWNER.as_bytes();
+    for key in read::file_xattrs(directory)?.into_keys().filter(|key| !is_form(key)) {
+        match fremovexattr(directory, &key[..]) {
+            // What the system itself puts on every file, and does not let anybody take away.
+            Err(Errno::NODATA | Errno::PERM | Errno::ACCESS) => {}
+            removed => removed?,
+        }
+    }
+    Ok(())
 }
 
 impl Context {

@@ -113,12 +113,16 @@ fn privileged_an_image_of_more_layers_than_one_mount_takes_runs_as_it_builds() {
     let Some(builder) = Builder::new() else { return };
     builder.write("context/small", "");
     let copies: String = (0..LAYERS).map(|n| format!("COPY small /many/{n}\n")).collect();
-    builder.build(&format!("FROM busybox\n{copies}"), &["-t", "many"]).success();
-    let count = "ls /many | wc -l";
-    let built = builder.build(&format!("FROM many\nRUN {count}\n"), &[]).success();
-    assert_eq!(built.log(), format!("{LAYERS}\n"));
-    let ran = builder.run(&["run", "--network=none", "many", "/bin/sh", "-c", count]).success();
-    assert_eq!(ran.text(), format!("{LAYERS}\n"));
+    let changes = "COPY small /gone\nCOPY small /d/old\nCOPY small /e/old\nCOPY small /f\n\
+                   RUN rm -r /gone /d /f /e/* && mkdir /d /f && touch /d/new /f/new\n";
+    builder.build(&format!("FROM busybox\n{changes}{copies}"), &["-t", "many"]).success();
+    let look = "ls /many | wc -l; ls -d /gone /d/* /e/* /f/* 2>/dev/null";
+    let expected = format!("{LAYERS}\n/d/new\n/f/new\n");
+    let built = builder.build(&format!("FROM many\nRUN {look} || true\n"), &[]).success();
+    assert_eq!(built.log(), expected);
+    let look = format!("{look} || true");
+    let ran = builder.run(&["run", "--network=none", "many", "/bin/sh", "-c", &look]).success();
+    assert_eq!(ran.text(), expected);
     builder.assert_nothing_left();
 }
 
