@@ -15,25 +15,25 @@ use registry::{Client, Credentials};
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{self, AssembledImage, Parts};
 use crate::blocking::blocking;
 use crate::config::Config;
-use crate::contexts::Contexts;
 use crate::error::{BuildError, StepFailure};
-use crate::event::{Event, Progress};
-use crate::export::Export;
-use crate::image_source::{Images, ResolvedImage};
-use crate::input::{self, Input};
-use crate::layer_tar;
-use crate::layers::Layers;
+use crate::layer::layers::Layers;
+use crate::layer::tar;
 use crate::machine::Machine;
+use crate::output::assemble::{self, AssembledImage, Parts};
+use crate::output::export::Export;
+use crate::output::redate::{NewTimes, Redate};
 use crate::plan::Plan;
-use crate::redate::{NewTimes, Redate};
+use crate::progress::event::{Event, Progress};
+use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Entitlement, Epoch, NetworkMode, NoCache, Output, Rewrite};
-use crate::sandbox::Sandbox;
-use crate::steps::Steps;
+use crate::source::contexts::Contexts;
+use crate::source::image::{Images, ResolvedImage};
+use crate::source::input::{self, Input};
+use crate::step::sandbox::Sandbox;
+use crate::step::worker::{BuildWorker, Outputs, shipped};
 use crate::stop::{in_time, until};
-use crate::worker::{BuildWorker, Outputs, shipped};
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they
 /// build.
@@ -416,7 +416,7 @@ impl Engine {
             images: &images,
             stop: cancel,
         };
-        let exported = crate::export::run(&export, &session.request, &target).await;
+        let exported = crate::output::export::run(&export, &session.request, &target).await;
         // What is on standard output already cannot be written again.
         let is_pure = !session.request.outputs.iter().any(Output::is_stdout);
         if is_pure && matches!(&exported, Err(error) if !matches!(error, BuildError::Canceled)) {
@@ -454,7 +454,7 @@ impl Engine {
             };
             images.push((plan.platform.clone(), assemble::assemble(&self.store, parts)?));
         }
-        let target = crate::export::target(&self.store, &images)?;
+        let target = crate::output::export::target(&self.store, &images)?;
         Ok((images, target))
     }
 }
@@ -477,7 +477,7 @@ impl Session {
     /// In what forms the layers are wanted; none when they get other times first.
     fn encodings(&self, plans: &[PlatformPlan]) -> Vec<Encoding> {
         let is_redated = plans.iter().any(|plan| self.new_times(plan).is_some());
-        if is_redated { Vec::new() } else { layer_tar::encodings(&self.request.outputs) }
+        if is_redated { Vec::new() } else { tar::encodings(&self.request.outputs) }
     }
 
     /// The time of the sources.

@@ -339,7 +339,8 @@ fn variant_of_config(
     let layers: Vec<Descriptor> = config.rootfs.diff_ids.iter().map(blob).collect::<Option<_>>()?;
     let descriptor = Descriptor::new(oci::media_type::CONFIG, id.clone(), size);
     let manifest_descriptor =
-        crate::document::write_manifest(store, &descriptor, layers, &BTreeMap::new()).ok()?;
+        crate::output::document::write_manifest(store, &descriptor, layers, &BTreeMap::new())
+            .ok()?;
     let found = read_variants(store, &manifest_descriptor);
     found.into_iter().next()
 }

@@ -6,50 +6,27 @@
 
 pub mod config;
 pub mod error;
-pub mod event;
 pub mod request;
 
-mod archive;
-mod assemble;
 mod blocking;
 mod build;
-mod contexts;
-mod disk_budget;
-mod document;
-mod exec_op;
-mod exec_step;
-mod exhausted;
-mod exit_hint;
-mod export;
-mod extraction;
-mod file_layer;
 pub mod file_op;
 pub mod gc;
-mod ground;
-mod image_source;
 pub mod images;
-mod input;
-mod layer_tar;
-mod layers;
+mod layer;
 mod machine;
-mod missing;
 mod near;
-mod open;
+mod output;
 mod plan;
-mod redate;
-mod roots;
+mod progress;
 pub mod run;
-mod sandbox;
-mod seed;
-mod stack;
-mod steps;
+mod source;
+mod step;
 mod stop;
 pub mod tree;
 mod umask;
 pub mod units;
 mod upkeep;
-mod worker;
-mod write_back;
 
 pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
 pub use cache::{
@@ -58,9 +35,9 @@ pub use cache::{
 };
 pub use config::Config;
 pub use error::{BuildError, StepFailure};
-pub use event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use executor::{Limits, enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
 pub use plan::{GraphFormat, Plan};
+pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use request::*;
 pub use umask::{give_file, put_umask_aside};

@@ -7,7 +7,7 @@ use llb::{Definition, Op, VertexId, print};
 use parser::lower::ImageRequest;
 use solver::{CacheKey, definition_key};
 
-use crate::image_source::{ResolvedImage, image_key, image_request};
+use crate::source::image::{ResolvedImage, image_key, image_request};
 
 /// What a build would do.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::{BuildError, chain};
-use crate::event::Progress;
+use crate::progress::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
 
 pub use executor::{ExitStatus, PortForward, Propagation, Protocol, Tmpfs as TmpfsOptions};

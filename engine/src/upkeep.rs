@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::event::{Event, Progress};
 use crate::images::{self, ListedImage, Removed, read_variants};
-use crate::layers::{Bases, Layers};
-use crate::steps::Steps;
+use crate::layer::layers::{Bases, Layers};
+use crate::progress::event::{Event, Progress};
+use crate::progress::steps::Steps;
 
 impl Engine {
     /// Removes what `filter` chooses. Tagged images stay, and so does what running builds use.

@@ -22,7 +22,7 @@ use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::image_source::check_layers;
+use crate::source::image::check_layers;
 use crate::stop::{Stoppable, until};
 
 const INDEX: &str = "index.json";
@@ -324,7 +324,7 @@ impl<'a> Contents<'a> {
                 }
                 let index = Index { manifests: found, ..index };
                 let bytes = serde_json::to_vec(&index).expect("an index is plain data");
-                crate::document::put(self.store, media_type::INDEX, &bytes).map(Some)
+                crate::output::document::put(self.store, media_type::INDEX, &bytes).map(Some)
             }
         }
     }
@@ -402,7 +402,7 @@ impl<'a> Contents<'a> {
         }
         let config = Descriptor::new(media_type::CONFIG, id.clone(), *length);
         let target =
-            crate::document::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
+            crate::output::document::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
         Ok(Ready { target, names: entry.names()? })
     }
 

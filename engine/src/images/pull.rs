@@ -12,10 +12,10 @@ use super::{flush, size, tag};
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::event::Progress;
-use crate::image_source::{Images, ResolvedImage};
+use crate::progress::event::Progress;
+use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
-use crate::steps::Steps;
+use crate::source::image::{Images, ResolvedImage};
 
 /// An image that was pulled.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use super::{By, Variant, find, read_variants};
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::export::{
+use crate::output::export::{
     Archive, DockerEntry, OCI_LAYOUT, find_blobs, name_annotations, replace, to_tar,
 };
 use crate::request::Destination;

@@ -11,11 +11,11 @@ use super::RunRequest;
 use crate::blocking::blocking;
 use crate::build::{ATTEMPTS, Engine};
 use crate::error::BuildError;
-use crate::event::Progress;
 use crate::images::{Variant, find};
-use crate::layers::Layers;
+use crate::layer::layers::Layers;
+use crate::progress::event::Progress;
+use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
-use crate::steps::Steps;
 
 /// An image that can be mounted.
 pub(super) struct Image {

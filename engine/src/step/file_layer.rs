@@ -14,10 +14,10 @@ use crate::error::BuildError;
 use crate::file_op::{
     self, Applied, FileOpError, Job, Manifest, Plan, Previous, Small, TarBefore, Target, Written,
 };
-use crate::layer_tar::LayerTar;
+use crate::layer::tar::LayerTar;
+use crate::layer::write_back::WriteBack;
 use crate::machine::Machine;
 use crate::tree::View;
-use crate::write_back::WriteBack;
 
 /// Everything a file operation's layer is made with.
 pub(crate) struct FileLayer<'a> {

@@ -7,13 +7,13 @@ use cache::layer::compress::{self, Compression as Encoding};
 use oci::{Descriptor, DiffId, Digest, media_type};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::AssembledImage;
-use crate::document::write_manifest;
 use crate::error::BuildError;
-use crate::event::{Event, StepId};
-use crate::layer_tar::{encoded_type, encoder, encoding};
+use crate::layer::tar::{encoded_type, encoder, encoding};
+use crate::output::assemble::AssembledImage;
+use crate::output::document::write_manifest;
+use crate::progress::event::{Event, StepId};
+use crate::progress::steps::Steps;
 use crate::request::Compression;
-use crate::steps::Steps;
 use crate::stop::Stoppable;
 
 /// How an output's layers are compressed.

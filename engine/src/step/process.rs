@@ -13,9 +13,9 @@ use llb::{ExecOp, MountKind, NetworkMode, SecurityMode};
 use oci::Digest;
 
 use crate::error::BuildError;
+use crate::layer::stack;
 use crate::machine::Machine;
 use crate::request::{Secret, SecretSource};
-use crate::stack;
 use crate::tree::{self, TreeError, View};
 
 /// Largest secret, in bytes.
@@ -40,7 +40,7 @@ pub(crate) struct Surroundings<'a> {
     /// Digests of the op's inputs.
     pub(crate) inputs: &'a [oci::Digest],
     pub(crate) secrets: &'a [Secret],
-    /// What the root is to have beneath its layers: see [`crate::ground`].
+    /// What the root is to have beneath its layers: see [`crate::step::mount_points`].
     pub(crate) ground: Option<&'a Path>,
 }
 
@@ -213,7 +213,7 @@ fn cache_mount(
     let fill = |target: &Path| match mount.input {
         Some(input) => {
             let scratch = store.temporary_directory();
-            crate::seed::fill(machine, &scratch, &trees[&input], &mount.selector, target)
+            crate::step::seed::fill(machine, &scratch, &trees[&input], &mount.selector, target)
         }
         None => Ok(()),
     };

@@ -13,13 +13,13 @@ use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::disk_budget::{DiskBudget, Overrun};
 use crate::error::{BuildError, chain};
-use crate::event::Stream;
-use crate::exec_op::Prepared;
-use crate::ground::Ground;
 use crate::machine::Machine;
-use crate::steps::{StepLog, Steps};
+use crate::progress::event::Stream;
+use crate::progress::steps::{StepLog, Steps};
+use crate::step::disk_budget::{DiskBudget, Overrun};
+use crate::step::mount_points::Ground;
+use crate::step::process::Prepared;
 
 /// Bytes read from a process at once.
 const CHUNK: usize = 64 << 10;

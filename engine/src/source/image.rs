@@ -18,9 +18,9 @@ use solver::CacheKey;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::event::{Event, StepId};
+use crate::progress::event::{Event, StepId};
+use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
-use crate::steps::Steps;
 
 use layout::{copy_layout_blob, find_in_layout, read_layout_blob};
 pub(crate) use refusal::check_layers;
@@ -271,7 +271,7 @@ impl Images {
     }
 
     fn keep(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), BuildError> {
-        let put = crate::document::put(&self.store, &descriptor.media_type, bytes)?;
+        let put = crate::output::document::put(&self.store, &descriptor.media_type, bytes)?;
         if put.digest != descriptor.digest && descriptor.digest.algorithm() == "sha256" {
             return Err(BuildError::System {
                 message: format!("{} has the content of {}", descriptor.digest, put.digest),

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::name_annotations;
 use super::replace::replace;
-use crate::assemble::AssembledImage;
 use crate::error::BuildError;
+use crate::output::assemble::AssembledImage;
 use crate::request::Destination;
 use crate::stop::Stoppable;
 

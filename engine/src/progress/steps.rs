@@ -11,7 +11,7 @@ use cache::LogWriter;
 use llb::{Definition, VertexId};
 
 use crate::error::BuildError;
-use crate::event::{Event, Progress, StepId, StoppedStep, Stream};
+use crate::progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 
 /// Lines of a step's output that an error message repeats.
 const TAIL_LINES: usize = 50;

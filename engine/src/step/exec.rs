@@ -14,17 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::{BuildError, NO_SPACE};
-use crate::event::StoppedStep;
-use crate::exec_op::{self, Surroundings};
-use crate::exhausted::{self, Words};
-use crate::file_layer::FileLayer;
 use crate::file_op::{copy_directory, digest_of_all};
-use crate::sandbox::{Ended, Task};
-use crate::stack;
+use crate::layer::stack;
+use crate::layer::write_back::written_back;
+use crate::progress::event::StoppedStep;
+use crate::step::exhausted::{self, Words};
+use crate::step::file_layer::FileLayer;
+use crate::step::process::{self, Surroundings};
+use crate::step::sandbox::{Ended, Task};
+use crate::step::worker::{BuildWorker, Outputs, Tree};
 use crate::stop::until;
 use crate::tree::View;
-use crate::worker::{BuildWorker, Outputs, Tree};
-use crate::write_back::written_back;
 
 /// Layers, and what can be mounted in their place.
 #[derive(Clone, Default)]
@@ -42,7 +42,7 @@ impl BuildWorker {
         let (prepared, stacks) = until(&run.cancel, self.prepare(run, op)).await?;
         let step = self.steps.id(run.vertex);
         let (store, build) = (self.store.clone(), self.build_id.clone());
-        let log = crate::steps::StepLog::new(self.steps.clone(), step, move || {
+        let log = crate::progress::steps::StepLog::new(self.steps.clone(), step, move || {
             store.log_writer(&build, &step.0.to_string()).ok()
         });
         let used: Vec<LayerId> = stacks.values().flat_map(|s| s.layers.iter().cloned()).collect();
@@ -92,7 +92,7 @@ impl BuildWorker {
         &self,
         run: &Executed<'_, Outputs>,
         op: &ExecOp,
-    ) -> Result<(exec_op::Prepared, BTreeMap<usize, Stack>), BuildError> {
+    ) -> Result<(process::Prepared, BTreeMap<usize, Stack>), BuildError> {
         let mut stacks: BTreeMap<usize, Stack> = BTreeMap::new();
         for (number, tree) in self.input_trees(run).iter().enumerate() {
             let layers = self.layers_of(tree, &run.cancel).await?;
@@ -116,7 +116,7 @@ impl BuildWorker {
                 secrets: &secrets,
                 ground: ground.as_deref(),
             };
-            exec_op::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
+            process::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
         });
         Ok((prepared.await?, stacks))
     }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use cache::{LayerId, Record, Store};
 use oci::{Descriptor, History, ImageConfig, media_type};
 
-use crate::document::{put, write_manifest};
 use crate::error::BuildError;
+use crate::output::document::{put, write_manifest};
 
 /// A layer ready to be listed in a manifest.
 #[derive(Debug, Clone)]

@@ -15,17 +15,17 @@ use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::contexts::Contexts;
 use crate::error::{BuildError, StepFailure, chain};
-use crate::exec_op::bind_digest;
-use crate::file_layer::FileLayer;
 use crate::file_op::{self, FileOpError, digest_of_all};
-use crate::image_source::{Images, ResolvedImage, image_key, image_request};
-use crate::layers::{Layers, Writing};
+use crate::layer::layers::{Layers, Writing};
 use crate::machine::Machine;
-use crate::missing;
+use crate::progress::steps::Steps;
 use crate::request::Secret;
-use crate::steps::Steps;
+use crate::source::contexts::Contexts;
+use crate::source::image::{Images, ResolvedImage, image_key, image_request};
+use crate::step::file_layer::FileLayer;
+use crate::step::missing;
+use crate::step::process::bind_digest;
 use crate::stop::until;
 use crate::tree::{self, View};
 
@@ -70,7 +70,7 @@ pub(crate) struct BuildWorker {
     /// A file that changes under the build ends it: it was tried often enough.
     pub(crate) is_last_attempt: bool,
     pub(crate) secrets: Vec<Secret>,
-    pub(crate) sandbox: Arc<crate::sandbox::Sandbox>,
+    pub(crate) sandbox: Arc<crate::step::sandbox::Sandbox>,
     /// What the store keeps to.
     pub(crate) rules: Arc<[cache::PruneFilter]>,
     /// Of each step.

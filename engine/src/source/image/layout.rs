@@ -7,7 +7,7 @@ use cache::Store;
 use oci::{Descriptor, Digest, Index};
 
 use crate::error::BuildError;
-use crate::open::open_regular;
+use crate::source::open::open_regular;
 
 /// Path of a blob in an OCI layout. A digest is always safe as a file name.
 fn layout_blob(directory: &Path, digest: &Digest) -> PathBuf {

@@ -13,14 +13,14 @@ use cache::Store;
 use oci::{Descriptor, Index, Platform, Reference, media_type};
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::AssembledImage;
 use crate::blocking::blocking;
-use crate::document::put;
 use crate::error::BuildError;
-use crate::layers::Layers;
+use crate::layer::layers::Layers;
 use crate::machine::Machine;
+use crate::output::assemble::AssembledImage;
+use crate::output::document::put;
+use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Compression, Output};
-use crate::steps::Steps;
 
 pub(crate) use forms::Compressing;
 pub(crate) use layout::{Archive, DockerEntry, OCI_LAYOUT, find_blobs, to_tar};

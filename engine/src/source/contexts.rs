@@ -10,7 +10,7 @@ use llb::{LocalSource, VertexId};
 use crate::blocking::blocking;
 use crate::error::{BuildError, chain};
 use crate::machine::Machine;
-use crate::steps::Steps;
+use crate::progress::steps::Steps;
 use crate::tree::{self, View};
 
 /// Where the files of a local context are.

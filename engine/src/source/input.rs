@@ -10,11 +10,11 @@ use parser::ignore;
 use parser::lower::{MainContext, NamedContext};
 use tokio_util::sync::CancellationToken;
 
-use crate::contexts::Directory;
 use crate::error::{BuildError, chain};
 use crate::near::{NAMES_MAX, near_path};
-use crate::open::open_regular;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
+use crate::source::contexts::Directory;
+use crate::source::open::open_regular;
 
 /// Largest Dockerfile or ignore file that is read, in bytes.
 const TEXT_MAX: u64 = 16 << 20;
@@ -35,7 +35,7 @@ pub(crate) struct Input {
     pub(crate) layouts: BTreeMap<String, PathBuf>,
 }
 
-/// Reads the request's files. `single_id`: owners are kept aside, see [`crate::archive`].
+/// Reads the request's files. `single_id`: owners are kept aside, see [`crate::source::archive`].
 pub(crate) fn read(
     request: &BuildRequest,
     temporary: &Path,
@@ -125,7 +125,8 @@ fn unpack(
         .tempdir_in(temporary)
         .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
     let file = File::open(path).map_err(|e| failed(&e))?;
-    crate::archive::extract(file, directory.path(), stop, single_id).map_err(|e| failed(&e))?;
+    crate::source::archive::extract(file, directory.path(), stop, single_id)
+        .map_err(|e| failed(&e))?;
     Ok(directory.path().to_owned())
 }
 

@@ -18,19 +18,20 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{AssembledImage, AssembledLayer};
 use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::event::StepId;
-use crate::extraction::Extraction;
-use crate::image_source::{Begun, ResolvedImage};
-use crate::layer_tar::LayerTar;
+use crate::layer::extraction::Extraction;
+use crate::layer::roots::Roots;
+use crate::layer::stack;
+use crate::layer::tar::LayerTar;
+use crate::layer::write_back::{WriteBack, WriteBackReader};
 use crate::machine::Machine;
-use crate::roots::Roots;
-use crate::steps::Steps;
+use crate::output::assemble::{AssembledImage, AssembledLayer};
+use crate::progress::event::StepId;
+use crate::progress::steps::Steps;
+use crate::source::image::{Begun, ResolvedImage};
 use crate::stop::Stoppable;
-use crate::write_back::{WriteBack, WriteBackReader};
-use crate::{stack, tree};
+use crate::tree;
 
 mod check;
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use oci::Digest;
 
-use crate::event::{Event, StepId};
-use crate::steps::Steps;
+use crate::progress::event::{Event, StepId};
+use crate::progress::steps::Steps;
 
 /// Bytes between two words about it.
 const INTERVAL: u64 = 1 << 20;

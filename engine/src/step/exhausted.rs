@@ -3,9 +3,9 @@
 use executor::{Exhausted, ExitStatus};
 use llb::Rlimit;
 
-use crate::disk_budget::Overrun;
-use crate::exit_hint::exit_hint;
-use crate::sandbox::Ended;
+use crate::step::disk_budget::Overrun;
+use crate::step::exit_hint::exit_hint;
+use crate::step::sandbox::Ended;
 
 /// For the error's own line, and for the one after.
 pub(crate) struct Words {

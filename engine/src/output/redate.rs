@@ -12,9 +12,9 @@ use cache::{BlobFile, Store};
 use llb::encode::Encoder;
 use oci::{Descriptor, DiffId, Digest, media_type};
 
-use crate::assemble::AssembledLayer;
 use crate::error::BuildError;
-use crate::layers::Layers;
+use crate::layer::layers::Layers;
+use crate::output::assemble::AssembledLayer;
 use crate::stop::Stoppable;
 
 const BLOCK: usize = 512;

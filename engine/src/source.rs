@@ -1,0 +1,7 @@
+//! What comes from outside of a build: the Dockerfile, contexts, archives and images.
+
+pub(crate) mod archive;
+pub(crate) mod contexts;
+pub(crate) mod image;
+pub(crate) mod input;
+pub(crate) mod open;
