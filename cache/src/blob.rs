@@ -9,10 +9,14 @@ use oci::Digest;
 use sha2::Digest as _;
 
 use crate::allowance::Allowance;
+use crate::bucket::blob_path;
+use crate::clock::now;
 use crate::database::{Kind, Row};
 use crate::direct::DirectFile;
+use crate::error::StoreError;
 use crate::pending::PendingBlob;
-use crate::store::{Store, StoreError, now};
+use crate::store::Store;
+use crate::trash;
 use crate::warning::Warning;
 
 /// Bytes that are read at once.
@@ -144,7 +148,7 @@ impl Store {
 
     /// Vouches for a file under a blob's name that has no record, if its bytes are right.
     fn adopt(&self, digest: &Digest, path: &Path) -> Option<()> {
-        match crate::trash::holds(&self.inner.database, Kind::Blob, digest.as_str()) {
+        match trash::holds(&self.inner.database, Kind::Blob, digest.as_str()) {
             Ok(true) => return self.take_back(Kind::Blob, digest.as_str()).then_some(()),
             Ok(false) => {}
             Err(error) => {
@@ -397,11 +401,6 @@ impl Hash {
     }
 }
 
-/// Where a blob lies in the OCI layout at `root`.
-pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
-    root.join("blobs").join(digest.algorithm()).join(digest.hex())
-}
-
 /// Digest, by `like`'s algorithm, and size of a file.
 pub(crate) fn hash_file(path: &Path, like: &Digest) -> io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
@@ -427,18 +426,6 @@ fn read_uninterrupted(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
             read => return read,
         }
     }
-}
-
-/// A whole regular file of at most `cap` bytes.
-pub(crate) fn read_capped(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let found = file.metadata()?;
-    if !found.is_file() || found.len() > cap {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    let mut bytes = Vec::new();
-    file.take(cap).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 pub(crate) fn size_of_row(row: &Row) -> Option<u64> {

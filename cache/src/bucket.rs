@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use oci::Digest;
+
 /// The places below the root. The root itself is an OCI image layout; names outside that
 /// specification carry a version, so that a changed format is a new place and not a migration.
 ///
@@ -74,6 +76,11 @@ impl Bucket {
     pub fn path(self, root: &Path) -> PathBuf {
         root.join(self.name())
     }
+}
+
+/// Where a blob is in the OCI layout at `root`.
+pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
+    root.join("blobs").join(digest.algorithm()).join(digest.hex())
 }
 
 /// The marker file of an OCI image layout.

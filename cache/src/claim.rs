@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use oci::Digest;
 
 use crate::bucket::Bucket;
+use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// How the names of claims' files start.
 const PREFIX: &str = "claim-";
@@ -16,7 +17,7 @@ const PREFIX: &str = "claim-";
 /// so does the death of this one.
 #[derive(Debug)]
 pub struct Claim {
-    _lock: FileLock,
+    lock: FileLock,
 }
 
 impl Store {
@@ -43,7 +44,7 @@ impl Store {
     /// other processes. To be used where work was done; a plain drop would let a waiting process
     /// find nothing and do it again.
     pub fn release_when_committed(&self, claim: Claim) {
-        self.change(|pending| pending.claims.push(claim));
+        self.change(|pending| pending.claims.push(claim.lock));
     }
 }
 
@@ -64,5 +65,5 @@ fn claim_path(root: &Path, key: &Digest) -> PathBuf {
 
 fn claimed(path: &Path, lock: io::Result<Option<FileLock>>) -> Result<Option<Claim>, StoreError> {
     let lock = lock.map_err(|source| StoreError::io("lock", path, source))?;
-    Ok(lock.map(|lock| Claim { _lock: lock }))
+    Ok(lock.map(|lock| Claim { lock }))
 }

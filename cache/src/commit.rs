@@ -12,22 +12,26 @@
 //! Without new data, a commit is the transaction alone, unsynced; with nothing pending it is nothing.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+
+use crate::committer::{CommitStep, Thread};
+use crate::disk::{self, sync_directory};
+use crate::mutex::lock;
 use std::time::Duration;
 
-use crate::blob::blob_path;
+use crate::bucket::blob_path;
 use crate::database::{Kind, Row, Write};
+use crate::error::StoreError;
+use crate::layer_id::LayerId;
+use crate::layer_row::{self, LayerRow};
 use crate::pending::Batch;
 use crate::record::Record;
-use crate::reserve::Reserve;
-use crate::snapshot::{LayerId, LayerRow};
-use crate::store::{Inner, Store, StoreError};
+use crate::store::{Inner, Store};
 use crate::syncer::SyncError;
 use crate::warning::Warning;
-use crate::{image, snapshot, trash};
+use crate::{image, image_blobs, trash};
 
 /// How long finished work may stay uncommitted: alone, and when other processes may wait for it.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -36,42 +40,6 @@ const INTERVAL_SHARED: Duration = Duration::from_millis(100);
 const TURN: Duration = Duration::from_millis(2);
 /// New bytes that are worth a sync of their own while a step goes on.
 const GROWTH: u64 = 32 << 20;
-
-/// What a commit has just done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CommitStep {
-    /// There is something to commit; nothing was done yet.
-    Started,
-    /// All data is on the disk.
-    Synced,
-    /// Blobs have their names.
-    BlobsNamed,
-    /// The names of blobs are on the disk.
-    BlobNamesSynced,
-    /// `index.json` is the new one.
-    IndexNamed,
-    /// The rows are written: other processes see the work.
-    RowsWritten,
-}
-
-/// Commits in the background while a build goes on.
-#[derive(Debug, Default)]
-pub(crate) struct Committer {
-    /// Held during a commit: there is one at a time.
-    commit: Mutex<()>,
-    /// Free bytes of the file system when [`Store::write_back_growth`] last took note.
-    free: AtomicU64,
-    thread: Arc<(Mutex<Thread>, Condvar)>,
-}
-
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Thread {
-    #[default]
-    None,
-    /// It commits when its interval is over.
-    Waiting,
-    Stopped,
-}
 
 impl Store {
     /// Makes everything that was put into the store durable and visible to other processes.
@@ -148,13 +116,6 @@ fn commit_later(inner: &Weak<Inner>, thread: &(Mutex<Thread>, Condvar), interval
     }
 }
 
-impl Committer {
-    pub(crate) fn stop(&self) {
-        *lock(&self.thread.0) = Thread::Stopped;
-        self.thread.1.notify_all();
-    }
-}
-
 impl Inner {
     /// Commits everything that is pending.
     pub(crate) fn commit(&self) -> Result<(), StoreError> {
@@ -228,7 +189,7 @@ impl Inner {
         let mut directories = BTreeSet::<PathBuf>::new();
         for (digest, blob) in &batch.blobs {
             let path = blob_path(self.root(), digest);
-            match trash::replace(&path, &blob.temporary) {
+            match disk::replace(&path, &blob.temporary) {
                 Ok(()) => {}
                 // An earlier commit got this far before it failed.
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound && path.exists() => {}
@@ -238,7 +199,7 @@ impl Inner {
         }
         self.step(CommitStep::BlobsNamed);
         for directory in &directories {
-            sync_directory(directory)?;
+            sync_directory(directory).map_err(|error| StoreError::io("sync", directory, error))?;
         }
         self.step(CommitStep::BlobNamesSynced);
         Ok(())
@@ -273,18 +234,18 @@ impl Inner {
                     restore_for(write, *kind, key, row)?;
                 }
                 match kind {
-                    Kind::Layer => write.put(*kind, key, &snapshot::merged(write, key, row)?)?,
+                    Kind::Layer => write.put(*kind, key, &layer_row::merged(write, key, row)?)?,
                     _ => write.put(*kind, key, row)?,
                 }
             }
             for stamped in &batch.stamps {
-                snapshot::put_stamp(write, stamped)?;
+                layer_row::put_stamp(write, stamped)?;
             }
             for ((kind, key), when) in &batch.used {
                 write.touch(*kind, key, *when)?;
             }
             for descriptor in batch.tags.iter().filter_map(|(_, target)| target.as_ref()) {
-                trash::restore_image(write, self.root(), descriptor)?;
+                image_blobs::restore_image(write, self.root(), descriptor)?;
             }
             Ok(())
         };
@@ -307,34 +268,6 @@ impl Inner {
             observe(step);
         }
     }
-
-    /// Removes what the program had no time to commit; not whole trees, for which there is no time either.
-    /// Whether nothing is left.
-    fn is_given_up(&self) -> bool {
-        // Somebody who has the lock may be about to name what would be removed.
-        let Ok(_one_at_a_time) = self.committer.commit.try_lock() else { return false };
-        self.syncer.stopper.is_over() && trash::clear_files(self, self.lease.session())
-    }
-
-    /// Commits what a build has left, as the last clone of the store goes.
-    pub(crate) fn close(&mut self) {
-        self.stamps.finish();
-        let is_committed = self.commit().is_ok();
-        self.database.fold_log();
-        let is_cleared = self.clear_up();
-        if self.options.reserve == Reserve::Used {
-            crate::reserve::take(self.root());
-        }
-        if is_cleared && (is_committed || self.is_given_up()) {
-            self.lease.end();
-            if !self.syncer.stopper.is_stopped() {
-                trash::collect_at_end(self);
-            }
-        } else {
-            // The next session clears up, as after a kill.
-            self.lease.abandon();
-        }
-    }
 }
 
 /// Takes back out of the trash what a row that is about to be written replaces or needs: prune
@@ -342,9 +275,9 @@ impl Inner {
 fn restore_for(write: &Write<'_>, kind: Kind, key: &[u8], row: &Row) -> rusqlite::Result<()> {
     match kind {
         Kind::Layer => {
-            trash::restore_layer(write, &LayerId::from_key(key))?;
+            layer_row::restore_layer(write, &LayerId::from_key(key))?;
             if let Some(over) = LayerRow::parse(row).as_ref().and_then(LayerRow::over) {
-                trash::restore_layer(write, over)?;
+                layer_row::restore_layer(write, over)?;
             }
         }
         _ => drop(trash::restore(write, kind, key)?),
@@ -360,15 +293,6 @@ fn restore_blobs(write: &Write<'_>, batch: &Batch) -> Result<(), StoreError> {
         trash::restore(write, Kind::Blob, digest.as_str().as_bytes())?;
     }
     Ok(())
-}
-
-pub(crate) fn sync_directory(path: &Path) -> Result<(), StoreError> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| StoreError::io("sync", path, error))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -12,7 +12,8 @@ use oci::Digest;
 use crate::allowance::Allowance;
 use crate::blob::{Hash, Temporary, check};
 use crate::bucket::Bucket;
-use crate::store::{Store, StoreError};
+use crate::error::StoreError;
+use crate::store::Store;
 
 /// A prefix worth keeping for the next attempt, in bytes.
 const PREFIX_MIN: u64 = 1 << 20;

@@ -7,15 +7,18 @@ use std::path::{Path, PathBuf};
 use oci::{Descriptor, DiffId, Digest};
 use rayon::prelude::*;
 
-use crate::blob::{blob_path, hash_file, size_of_row};
+use crate::blob::{hash_file, size_of_row};
+use crate::bucket::blob_path;
 use crate::bucket::{Bucket, INDEX, LAYOUT, OCI_LAYOUT, RECORDS};
+use crate::check::Comparison;
 use crate::database::{Kind, Row};
-use crate::image;
+use crate::error::StoreError;
+use crate::form::parse_form;
+use crate::layer_id::LayerId;
+use crate::layer_row::LayerRow;
 use crate::record::Record;
-use crate::snapshot::{LayerId, LayerRow, parse_form};
-use crate::stamp::Comparison;
-use crate::store::{Store, StoreError};
-use crate::trash;
+use crate::store::Store;
+use crate::{disk, image, image_blobs};
 
 /// Whether the tree of a layer, every byte of it, is what the layer's digest says.
 pub type HoldsTree<'a> = dyn Fn(&LayerId, &DiffId) -> TreeState + Sync + 'a;
@@ -170,14 +173,14 @@ impl Store {
         let path = self.root().join(OCI_LAYOUT);
         // Other programs write it with other spaces.
         let meaning = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
-        let found = crate::blob::read_capped(&path, LAYOUT_MAX);
+        let found = disk::read_capped(&path, LAYOUT_MAX);
         if found.is_ok_and(|found| meaning(&found) == meaning(LAYOUT)) {
             return Ok(None);
         }
         if options.repair {
             let failed = |error| StoreError::io("write", &path, error);
-            trash::remove(&path).map_err(failed)?;
-            crate::store::write_new(&path, LAYOUT).map_err(failed)?;
+            disk::remove(&path).map_err(failed)?;
+            disk::write_new(&path, LAYOUT).map_err(failed)?;
         }
         let detail = "it does not say what it should".to_owned();
         Ok(Some(Problem { damage: Damage::Layout, path, detail }))
@@ -293,7 +296,7 @@ impl Store {
             Err(detail) => return vec![Problem { damage: Damage::Index, path, detail }],
         };
         let missing = |image: &Descriptor| {
-            let detail = match trash::reachable(self.root(), image) {
+            let detail = match image_blobs::reachable(self.root(), image) {
                 Ok(blobs) => {
                     let missing = blobs.into_iter().find(|digest| !self.has_blob(digest))?;
                     format!("image {} lacks {missing}", image.digest)

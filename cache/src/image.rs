@@ -11,10 +11,11 @@ use oci::{Descriptor, Reference};
 use serde_json::{Value, json};
 
 use crate::bucket::{Bucket, INDEX};
-use crate::commit::sync_directory;
+use crate::disk::{self, sync_directory};
+use crate::error::StoreError;
 use crate::lease;
 use crate::lock::{FileLock, Mode};
-use crate::store::{Inner, Store, StoreError};
+use crate::store::{Inner, Store};
 use crate::warning::Warning;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -143,9 +144,9 @@ pub(crate) fn prepare(
 impl NewIndex {
     /// Puts the new index in the old one's place.
     pub(crate) fn publish(self, store: &Inner) -> Result<(), StoreError> {
-        crate::trash::replace(&store.root().join(INDEX), &self.temporary)
+        disk::replace(&store.root().join(INDEX), &self.temporary)
             .map_err(|error| StoreError::io("rename", &self.temporary, error))?;
-        sync_directory(store.root())
+        sync_directory(store.root()).map_err(|error| StoreError::io("sync", store.root(), error))
     }
 }
 
@@ -194,7 +195,7 @@ enum Unreadable {
 /// The index as it is, fields that we do not know included. A missing one is empty.
 fn read(root: &Path) -> Result<Value, Unreadable> {
     let damaged = |message: String| Unreadable::Damaged(message);
-    let bytes = match crate::blob::read_capped(&root.join(INDEX), INDEX_MAX) {
+    let bytes = match disk::read_capped(&root.join(INDEX), INDEX_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new_index()),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {

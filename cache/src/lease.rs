@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bucket::Bucket;
+use crate::error::StoreError;
 
 /// The line of a lease that says that it lists everything the session holds.
 const WHOLE: &str = "holds-v1";
@@ -258,6 +259,12 @@ pub(crate) fn sessions(root: &Path, own: Option<&SessionId>) -> io::Result<Sessi
     // A lease that ended between listing and opening is neither: it cleared up itself.
     found.alive.retain(|session| Bucket::Leases.path(root).join(&session.0).exists());
     Ok(found)
+}
+
+/// All sessions that are alive.
+pub(crate) fn living(root: &Path) -> Result<Vec<SessionId>, StoreError> {
+    let failed = |error| StoreError::io("list", &Bucket::Leases.path(root), error);
+    Ok(sessions(root, None).map_err(failed)?.alive)
 }
 
 /// Whether a session is over.

@@ -6,70 +6,92 @@
 //! other programs can read ([`Bucket`] shows the tree). The crate knows no Dockerfiles, no
 //! instruction graph and no network; a key is a digest that somebody else has made.
 //!
-//! Read [`store`], then [`commit`], then [`snapshot`] and [`record`]; [`prune`] with `trash` says
-//! what may be deleted when.
+//! Read [`store`] and `session`, then [`commit`], then [`snapshot`] and [`record`]; [`prune`] with
+//! `trash` says what may be deleted when. What all of them stand on comes last: the database, leases and
+//! locks, files on the disk.
 
 pub mod bucket;
+mod committer;
+mod session;
 pub mod store;
 
 pub mod blob;
+mod check;
+pub mod commit;
 pub mod download;
+pub mod form;
 pub mod image;
+mod image_blobs;
+mod layer_id;
+mod layer_row;
 pub mod record;
-pub mod reserve;
-pub mod room;
 pub mod snapshot;
 
-pub mod allowance;
 pub mod claim;
-pub mod commit;
-pub mod copy_tree;
-pub mod fsck;
 pub mod log;
 pub mod mount;
-pub mod prune;
 pub mod snapshotter;
 pub mod stat_index;
-pub mod usage;
-pub mod warning;
 
+mod collect;
+pub mod fsck;
+mod leftovers;
+pub mod prune;
+pub mod reserve;
+pub mod room;
+mod take_back;
+mod trash;
+pub mod usage;
+
+pub mod allowance;
+pub mod copy_tree;
 pub mod layer;
+mod stamp;
+mod stamps;
 
 mod background;
+mod clock;
 mod database;
 mod direct;
+mod disk;
+mod error;
 mod lease;
 mod lock;
+mod mutex;
 mod pending;
 mod removal;
 mod shared_memory;
-mod stamp;
 mod syncer;
 #[expect(unsafe_code, reason = "the one system call that rustix does not have")]
 mod sys;
-mod trash;
 mod unnamed;
+pub mod warning;
 
 pub use allowance::{Allowance, NoRoom};
 pub use blob::{BlobFile, BlobWriter, VerifiedReader};
 pub use bucket::Bucket;
 pub use claim::Claim;
-pub use commit::CommitStep;
+pub use committer::CommitStep;
 pub use copy_tree::{CopyTreeError, copy_tree};
+pub use disk::size_of;
 pub use download::{BlobDownload, DownloadReader};
+pub use error::StoreError;
+pub use form::Encoder;
 pub use fsck::{Damage, Depth, FsckOptions, HoldsTree, Problem, TreeState};
 pub use image::Image;
+pub use layer_id::LayerId;
 pub use log::LogWriter;
 pub use mount::{CacheMount, Sharing};
 pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
 pub use record::{Record, RecordInput, RememberedReference};
 pub use reserve::Reserve;
 pub use room::{Room, Share};
-pub use snapshot::{Encoder, LayerId, LayerInfo, NewLayer};
+pub use session::OpenError;
+pub use snapshot::{LayerInfo, NewLayer};
 pub use snapshotter::{OverlayFlavor, Snapshotter};
 pub use stamp::TreeStamp;
 pub use stat_index::{Stat, StatIndex};
-pub use store::{OpenError, Options, Store, StoreError};
+pub use store::{Options, Store};
 pub use syncer::{Stopper, sync_if_asked};
 pub use usage::DiskUsage;
 pub use warning::Warning;

@@ -95,7 +95,7 @@ fn open(path: &Path) -> io::Result<File> {
     let is_file = |found: &std::fs::Metadata| found.is_file();
     match opened {
         Err(_) if std::fs::symlink_metadata(path).is_ok_and(|found| !is_file(&found)) => {
-            crate::trash::remove(path)?;
+            crate::disk::remove(path)?;
             options.open(path)
         }
         opened => opened,

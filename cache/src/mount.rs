@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::bucket::Bucket;
+use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Who may use a cache mount at the same time, in this and other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -159,7 +160,11 @@ impl Slot {
 }
 
 /// All slots of all mounts.
-pub(crate) fn slots(root: &Path) -> io::Result<Vec<Slot>> {
+pub(crate) fn slots(root: &Path) -> Result<Vec<Slot>, StoreError> {
+    list_slots(root).map_err(|error| StoreError::io("list", &Bucket::Mounts.path(root), error))
+}
+
+fn list_slots(root: &Path) -> io::Result<Vec<Slot>> {
     let mut slots = Vec::new();
     for mount in std::fs::read_dir(Bucket::Mounts.path(root))? {
         let mount = mount?;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use oci::{Descriptor, Digest};
 
-use crate::claim::Claim;
 use crate::database::{Kind, Row};
-use crate::stamp::Stamped;
+use crate::lock::FileLock;
+use crate::stamps::Stamped;
 
 pub(crate) type Key = (Kind, Box<[u8]>);
 
@@ -25,7 +25,7 @@ pub(crate) struct Pending {
     /// A row was used that prune takes for much older.
     pub(crate) use_is_news: bool,
     /// Given back after the commit that makes their work visible to others.
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<FileLock>,
     /// Trees were finished that no `syncfs` has covered yet.
     pub(crate) unsynced_trees: bool,
     /// Counts changes, so that a commit forgets only what it has seen.
@@ -57,7 +57,7 @@ pub(crate) struct Batch {
     pub(crate) rows: Vec<(Key, Arc<Row>)>,
     pub(crate) tags: Vec<(String, Option<Descriptor>)>,
     pub(crate) used: Vec<(Key, i64)>,
-    pub(crate) claims: Vec<Claim>,
+    pub(crate) claims: Vec<FileLock>,
     pub(crate) stamps: Vec<Stamped>,
     pub(crate) unsynced_trees: bool,
     version: u64,

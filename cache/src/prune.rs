@@ -11,18 +11,16 @@ mod selection;
 mod sweep;
 mod units;
 
-use std::path::Path;
-use std::time::Duration;
-
+use crate::disk::size_of;
+use crate::error::StoreError;
 use crate::lease::{self, Holds};
-use crate::mount::{self, Slot};
-use crate::store::{self, Store, StoreError, now};
-use crate::usage::{Sizes, size_of};
-use crate::{image, reserve, trash};
+use crate::mount::Slot;
+use crate::store::Store;
+use crate::usage::Sizes;
+use crate::{collect, image, leftovers, reserve, trash};
 
 use everything::Everything;
 pub use filter::{Match, Property, PruneFilter, Reach, Space};
-pub(crate) use room::Looked;
 use selection::{Choice, Selection};
 pub use units::{CacheItem, ItemKind};
 
@@ -50,7 +48,7 @@ impl Store {
     /// session has looked up stays, too. Works on a full disk, with the room that is set aside for it.
     pub fn prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
         let root = self.root();
-        store::make_room(root);
+        leftovers::make_room(root);
         let mut pruned = Pruned::default();
         let pruning = self.prune_with_room(filter, &self.sizes()?, &mut pruned);
         reserve::take(root);
@@ -78,7 +76,7 @@ impl Store {
             }
         }
         pruned.freed += sweep::sweep(self, filter.facts_before())?;
-        let collected = trash::collect(&self.inner, &self.inner.lease)?;
+        let collected = collect::collect(&self.inner, &self.inner.lease)?;
         pruned.freed += collected.freed;
         pruned.waiting = collected.waiting;
         // Without room for a copy the database stays as large as it is.
@@ -117,8 +115,8 @@ impl Store {
         })?;
         drop(index);
         if let Some(epoch) = epoch {
-            trash::close_epoch(&self.inner, epoch)?;
-            trash::restore_held(&self.inner)?;
+            trash::close_epoch(root, &self.inner.database, epoch)?;
+            collect::restore_held(&self.inner)?;
         }
         self.inner.seen().clear();
         Ok(chosen)
@@ -139,19 +137,13 @@ impl Store {
     /// What sessions say that they hold; this one's, too.
     fn held(&self) -> Result<Vec<Holds>, StoreError> {
         let own = self.inner.lease.session();
-        let others = living(self)?;
+        let others = lease::living(self.root())?;
         let others = others.iter().filter(|session| *session != own);
         let held = others.map(|session| lease::held_by(self.root(), session));
         // What may hold anything is waited for: see the trash.
         let held = held.filter(|holds| *holds != Holds::Everything);
         Ok(held.chain([self.inner.lease.holds()]).collect())
     }
-}
-
-/// All cache mounts.
-pub(crate) fn list_mounts(root: &Path) -> Result<Vec<Slot>, StoreError> {
-    let path = crate::Bucket::Mounts.path(root);
-    mount::slots(root).map_err(|error| StoreError::io("list", &path, error))
 }
 
 /// Removes a cache mount that nobody uses, and says how many bytes it had.
@@ -162,17 +154,4 @@ fn remove_mount(store: &Store, slot: &Slot) -> Option<u64> {
     std::fs::rename(&slot.path, &temporary).ok()?;
     let bytes = size_of(&temporary);
     store.inner.removals.now(&temporary).then_some(bytes)
-}
-
-/// Sessions that are alive, this one included.
-fn living(store: &Store) -> Result<Vec<lease::SessionId>, StoreError> {
-    let sessions = lease::sessions(store.root(), None).map_err(|error| {
-        StoreError::io("list", &crate::Bucket::Leases.path(store.root()), error)
-    })?;
-    Ok(sessions.alive)
-}
-
-/// Seconds since 1970, `duration` ago.
-fn ago(duration: Duration) -> i64 {
-    now().saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
 }

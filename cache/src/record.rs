@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use oci::{Descriptor, Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::now;
 use crate::database::{Kind, Row, Write};
-use crate::snapshot::LayerId;
-use crate::store::{Store, now};
-use crate::trash;
+use crate::layer_id::LayerId;
+use crate::store::Store;
+use crate::{layer_row, trash};
 
 /// The result of a step that was run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +175,7 @@ impl Record {
     /// Takes back out of the trash what the record needs.
     pub(crate) fn restore_needs(&self, write: &Write<'_>) -> rusqlite::Result<()> {
         for layer in self.outputs.iter().flatten() {
-            trash::restore_layer(write, layer)?;
+            layer_row::restore_layer(write, layer)?;
         }
         for blob in &self.blobs {
             trash::restore(write, Kind::Blob, blob.as_str().as_bytes())?;

@@ -31,7 +31,7 @@ impl Removals {
     pub(crate) fn start(&self, path: PathBuf) {
         let failed = self.failed.clone();
         self.beside(move || {
-            if crate::trash::remove(&path).is_err() {
+            if crate::disk::remove(&path).is_err() {
                 failed.store(true, Ordering::Relaxed);
             }
         });
@@ -48,7 +48,7 @@ impl Removals {
 
     /// Removes a file or a tree now; whether it is gone.
     pub(crate) fn now(&self, path: &Path) -> bool {
-        let is_gone = crate::trash::remove(path).is_ok();
+        let is_gone = crate::disk::remove(path).is_ok();
         self.failed.fetch_or(!is_gone, Ordering::Relaxed);
         is_gone
     }

@@ -8,9 +8,8 @@ use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::bucket::{BALLAST, BALLAST_BEFORE, Bucket};
+use crate::bucket::{BALLAST, BALLAST_BEFORE};
 use crate::room::Room;
-use crate::{lease, trash};
 
 /// It is as many files, of as many bytes each.
 const PIECES: u64 = 64;
@@ -44,22 +43,6 @@ pub(crate) fn release(root: &Path) {
     // What cannot be removed makes no room; that shows soon enough.
     let _ = std::fs::remove_dir_all(root.join(BALLAST));
     let _ = std::fs::remove_file(root.join(BALLAST_BEFORE));
-}
-
-/// Lets go of everything that the store can do without: the reserve, what killed sessions have left,
-/// stat indexes, which the next build makes again, and logs of steps.
-pub(crate) fn sacrifice(root: &Path) {
-    release(root);
-    for lease in lease::sessions(root, None).unwrap_or_default().dead {
-        for path in trash::temporary_of(root, lease.session()).unwrap_or_default() {
-            let _ = trash::remove(&path);
-        }
-    }
-    for bucket in [Bucket::StatIndexes, Bucket::Logs] {
-        for entry in std::fs::read_dir(bucket.path(root)).into_iter().flatten().flatten() {
-            let _ = trash::remove(&entry.path());
-        }
-    }
 }
 
 /// Sets it aside where it is not and where there is plenty of room.

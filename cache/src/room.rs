@@ -4,8 +4,6 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use crate::store::Store;
-
 /// Room on a file system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
@@ -47,18 +45,6 @@ impl fmt::Display for Room {
             Some(Share { free, total }) => write!(f, " and {free} of {total} inodes"),
             None => Ok(()),
         }
-    }
-}
-
-impl Store {
-    /// Room left on the store's file system.
-    pub fn room(&self) -> io::Result<Room> {
-        Room::of(self.root())
-    }
-
-    /// Whether there is next to none.
-    pub fn is_full(&self) -> bool {
-        crate::reserve::is_needed(self.root())
     }
 }
 

@@ -1,25 +1,20 @@
 //! Layers as the store knows them: a tree in overlay form, a tar's digest, blobs, or several of
 //! these at once. How a tree becomes a tar and back is `layer`'s.
 
-use std::fmt;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use oci::{Descriptor, DiffId};
-use serde::{Deserialize, Serialize};
 
 use crate::bucket::Bucket;
-use crate::database::{Kind, Row, Write};
-use crate::stamp::{Stamp, Stamped};
-use crate::store::{Store, StoreError, now};
-use crate::trash;
+use crate::database::Kind;
+use crate::error::StoreError;
+use crate::layer_id::LayerId;
+use crate::layer_row::{Delta, LayerRow};
+use crate::store::Store;
 use crate::warning::Warning;
-
-/// Names a layer, at random: two equal layers may have two ids.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LayerId(String);
+use crate::{layer_row, trash};
 
 /// Room for a layer's tree. Dropped without [`Store::seal`] it is removed, in the background; the
 /// session does not end before.
@@ -53,57 +48,10 @@ pub struct LayerInfo {
     pub warnings: Vec<String>,
 }
 
-/// How a layer was compressed: what the bytes of the result depend on besides its content.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Encoder {
-    /// `gzip`, `zstd`, …
-    pub algorithm: String,
-    /// Level, as the algorithm counts.
-    pub level: i32,
-    /// Changes whenever the same input would give other bytes.
-    pub version: u32,
-}
-
-/// A layer's row. Fields are filled in over time, by whoever finds out.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct LayerRow {
-    /// Which directory of `layers-v1` has the tree.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) directory: Option<LayerId>,
-    /// Where the tree is instead, when it is a change of another's. There is one of the two at most.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) delta: Option<Delta>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) diff_id: Option<DiffId>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) tar_size: Option<u64>,
-    /// The layer's plain tar was made from its tree, which gives it back byte for byte.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) gives_tar: bool,
-    /// See [`crate::stamp`]. Those before knew no inodes and change times.
-    #[serde(default, rename = "stamp-v2", skip_serializing_if = "Option::is_none")]
-    pub(crate) stamp: Option<String>,
-    /// Room that the tree takes on disk, in bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) bytes: Option<u64>,
-    /// See [`LayerInfo::warnings`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) warnings: Option<Vec<String>>,
-}
-
-/// A tree in two directories, of which the lower is another layer's whole tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Delta {
-    /// Which directory of `layers-v1` has what changed.
-    pub(crate) directory: LayerId,
-    /// The other layer, which is kept as long as this one, and its directory, which has the same name.
-    pub(crate) over: LayerId,
-}
-
 impl Store {
     /// Makes room for a layer: an empty tree, and a work directory for an overlay over it.
     pub fn new_layer(&self) -> Result<NewLayer, StoreError> {
-        let id = LayerId(self.inner.lease.unique_name());
+        let id = LayerId::new(self.inner.lease.unique_name());
         let directory = self.layer_path(&id);
         let create = |path: &Path, mode| {
             let created = DirBuilder::new().mode(mode).create(path);
@@ -171,9 +119,9 @@ impl Store {
         if let Some(id) = self.layer_of_diff_id(diff_id) {
             return id;
         }
-        let id = LayerId(self.inner.lease.unique_name());
+        let id = LayerId::new(self.inner.lease.unique_name());
         self.put_layer(&id, LayerRow { diff_id: Some(diff_id.clone()), ..LayerRow::default() });
-        self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
+        self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.as_str().as_bytes().to_vec());
         id
     }
 
@@ -201,57 +149,13 @@ impl Store {
         let (known, tar_size) = (Some(diff_id.clone()), Some(tar_size));
         self.put_layer(id, LayerRow { diff_id: known, tar_size, gives_tar, ..LayerRow::default() });
         if self.layer_of_diff_id(diff_id).is_none() {
-            self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.0.as_bytes().to_vec());
+            self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.as_str().as_bytes().to_vec());
         }
     }
 
     /// Notes what of a layer's tree could not be written to its tar.
     pub fn set_warnings(&self, id: &LayerId, warnings: Vec<String>) {
         self.put_layer(id, LayerRow { warnings: Some(warnings), ..LayerRow::default() });
-    }
-
-    /// Notes that the layer with this `diff_id` is also to be had as a blob.
-    pub fn add_blob_form(&self, diff_id: &DiffId, blob: &Descriptor) {
-        self.put_form(diff_id, "", blob);
-    }
-
-    /// Notes what compressing a layer has given, so that it is done once.
-    pub fn add_compressed(&self, diff_id: &DiffId, encoder: &Encoder, blob: &Descriptor) {
-        self.put_form(diff_id, &encoder.key(), blob);
-    }
-
-    /// What compressing a layer has given, if it is still there.
-    pub fn compressed(&self, diff_id: &DiffId, encoder: &Encoder) -> Option<Descriptor> {
-        let row = self.get(Kind::Form, &form_key(diff_id, &encoder.key()))?;
-        let descriptor = parse_form(&row)?;
-        self.has_blob(&descriptor.digest).then_some(descriptor)
-    }
-
-    /// The layer as blobs. Prune may just have thrown them away, together with the layer's row or by
-    /// themselves after it was found.
-    fn forms(&self, diff_id: &DiffId) -> Vec<Descriptor> {
-        let prefix = form_prefix(diff_id);
-        let mut rows = loop {
-            let rows = self.scan(Kind::Form, &prefix);
-            if !rows.is_empty() || !self.take_back_forms(diff_id) {
-                break rows;
-            }
-        };
-        rows.sort_by_key(|(key, _)| !is_own_form(&key[prefix.len()..]));
-        let mut forms: Vec<Descriptor> =
-            rows.iter().filter_map(|(_, row)| parse_form(row)).collect();
-        let mut seen = std::collections::HashSet::new();
-        forms.retain(|form| seen.insert(form.digest.clone()));
-        forms
-    }
-
-    fn put_form(&self, diff_id: &DiffId, encoder: &str, blob: &Descriptor) {
-        let value = serde_json::to_vec(blob).expect("a descriptor is JSON");
-        let key = match encoder {
-            "" => form_key(diff_id, blob.digest.as_str()),
-            encoder => form_key(diff_id, encoder),
-        };
-        self.put(Kind::Form, &key, value);
     }
 
     /// Forgets a layer that turned out to be missing or damaged: records that need it are absent
@@ -272,7 +176,7 @@ impl Store {
 
     /// Puts `row` in the place of a layer's row, and the layer's tree into the trash.
     fn replace_layer(&self, id: &LayerId, row: Option<LayerRow>) {
-        let key = id.0.as_bytes();
+        let key = id.as_str().as_bytes();
         let old = self.get(Kind::Layer, key).as_deref().and_then(LayerRow::parse);
         self.inner.pending_mut().rows.remove(&(Kind::Layer, key.into()));
         // Others may lie over it.
@@ -280,7 +184,8 @@ impl Store {
         self.inner.checked().remove(id);
         let tree = old.as_ref().and_then(LayerRow::own_directory);
         let replaced = self.inner.database.write(|write| -> Result<_, StoreError> {
-            let epoch = tree.map(|tree| trash::discard_directory(write, id, tree)).transpose()?;
+            let epoch =
+                tree.map(|tree| layer_row::discard_directory(write, id, tree)).transpose()?;
             match &row {
                 Some(row) => write.put(Kind::Layer, key, &row.row())?,
                 None => write.delete(Kind::Layer, key)?,
@@ -288,7 +193,7 @@ impl Store {
             Ok(epoch)
         });
         let closed = replaced.and_then(|epoch| match epoch {
-            Some(epoch) => trash::close_epoch(&self.inner, epoch),
+            Some(epoch) => trash::close_epoch(self.root(), &self.inner.database, epoch),
             None => Ok(()),
         });
         if let Err(StoreError::Database(error)) = closed {
@@ -297,14 +202,14 @@ impl Store {
     }
 
     pub(crate) fn layer_row(&self, id: &LayerId) -> Option<LayerRow> {
-        if !self.inner.lease.hold(&id.0) {
+        if !self.inner.lease.hold(id.as_str()) {
             return None;
         }
-        let key = id.0.as_bytes();
+        let key = id.as_str().as_bytes();
         let row = loop {
             match self.get(Kind::Layer, key) {
                 Some(row) => break row,
-                None if self.take_back(Kind::Layer, &id.0) => {}
+                None if self.take_back(Kind::Layer, id.as_str()) => {}
                 None => return None,
             }
         };
@@ -315,12 +220,12 @@ impl Store {
     /// Fills in what is known now of a layer.
     fn put_layer(&self, id: &LayerId, news: LayerRow) {
         // Without success it may go like any other, and is made again.
-        let _ = self.inner.lease.hold(&id.0);
-        let key = id.0.as_bytes();
+        let _ = self.inner.lease.hold(id.as_str());
+        let key = id.as_str().as_bytes();
         let known = self.get(Kind::Layer, key).or_else(|| {
             // Prune may just have thrown it away: what it says still holds.
-            if crate::trash::holds(&self.inner.database, Kind::Layer, &id.0).unwrap_or(true) {
-                self.take_back(Kind::Layer, &id.0);
+            if trash::holds(&self.inner.database, Kind::Layer, id.as_str()).unwrap_or(true) {
+                self.take_back(Kind::Layer, id.as_str());
             }
             self.get(Kind::Layer, key)
         });
@@ -365,7 +270,7 @@ impl Store {
     }
 
     fn layer_path(&self, id: &LayerId) -> PathBuf {
-        self.bucket(Bucket::Layers).join(&id.0)
+        self.bucket(Bucket::Layers).join(id.as_str())
     }
 }
 
@@ -398,115 +303,4 @@ impl Drop for NewLayer {
             self.store.inner.removals.start(std::mem::take(&mut self.directory));
         }
     }
-}
-
-impl LayerId {
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The id that a row's key or value is.
-    pub(crate) fn from_key(key: &[u8]) -> Self {
-        Self(String::from_utf8_lossy(key).into_owned())
-    }
-}
-
-impl fmt::Display for LayerId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Encoder {
-    fn key(&self) -> String {
-        format!("{}-{}-{}", self.algorithm, self.level, self.version)
-    }
-}
-
-impl LayerRow {
-    /// The directory that is this layer's own.
-    pub(crate) fn own_directory(&self) -> Option<&LayerId> {
-        self.directory.as_ref().or(self.delta.as_ref().map(|delta| &delta.directory))
-    }
-
-    /// The layer whose tree belongs below this one's.
-    pub(crate) fn over(&self) -> Option<&LayerId> {
-        self.delta.as_ref().map(|delta| &delta.over)
-    }
-
-    /// What this row says, and what `other` says where it says nothing.
-    fn or(self, other: Self) -> Self {
-        let tree = if self.own_directory().is_some() { &self } else { &other };
-        let is_the_same = self.own_directory() == other.own_directory();
-        let stamp = tree.stamp.clone().or_else(|| other.stamp.clone().filter(|_| is_the_same));
-        Self {
-            directory: tree.directory.clone(),
-            delta: tree.delta.clone(),
-            stamp,
-            diff_id: self.diff_id.or(other.diff_id),
-            tar_size: self.tar_size.or(other.tar_size),
-            gives_tar: self.gives_tar || other.gives_tar,
-            bytes: self.bytes.or(other.bytes),
-            warnings: self.warnings.or(other.warnings),
-        }
-    }
-
-    pub(crate) fn row(&self) -> Row {
-        Row { value: serde_json::to_vec(self).expect("a layer's row is JSON"), used: now() }
-    }
-
-    pub(crate) fn parse(row: &Row) -> Option<Self> {
-        serde_json::from_slice(&row.value).ok()
-    }
-}
-
-/// The row to be written when another process may have filled in fields that this one has not.
-pub(crate) fn merged(write: &Write<'_>, key: &[u8], row: &Row) -> rusqlite::Result<Row> {
-    let Some(found) = write.get(Kind::Layer, key)? else { return Ok(row.clone()) };
-    let (Some(ours), Some(theirs)) = (LayerRow::parse(row), LayerRow::parse(&found)) else {
-        return Ok(row.clone());
-    };
-    Ok(ours.or(theirs).row())
-}
-
-/// Adds the stamp of its tree to a layer's row, and how large the tree is, if it still has that tree.
-pub(crate) fn put_stamp(write: &Write<'_>, stamped: &Stamped) -> rusqlite::Result<()> {
-    let key = stamped.layer.0.as_bytes();
-    let found = write.get(Kind::Layer, key)?;
-    let row = found.as_ref().and_then(LayerRow::parse);
-    match row.filter(|row| row.own_directory() == Some(&stamped.directory)) {
-        Some(row) => {
-            let Stamp { digest, bytes } = stamped.stamp.clone();
-            let row = LayerRow { stamp: Some(digest), bytes: Some(bytes), ..row };
-            write.put(Kind::Layer, key, &row.row())
-        }
-        None => Ok(()),
-    }
-}
-
-/// Adds to a layer's row how large its tree is. That is no use of the layer.
-pub(crate) fn put_size(write: &Write<'_>, id: &LayerId, bytes: u64) -> rusqlite::Result<()> {
-    let key = id.0.as_bytes();
-    let Some(found) = write.get(Kind::Layer, key)? else { return Ok(()) };
-    let Some(row) = LayerRow::parse(&found) else { return Ok(()) };
-    let row = LayerRow { bytes: Some(bytes), ..row }.row();
-    write.put(Kind::Layer, key, &Row { used: found.used, ..row })
-}
-
-pub(crate) fn form_prefix(diff_id: &DiffId) -> Vec<u8> {
-    form_key(diff_id, "")
-}
-
-/// Whether a form is a blob that the layer came or was made as, not what compressing it has given.
-fn is_own_form(form: &[u8]) -> bool {
-    std::str::from_utf8(form).is_ok_and(|form| form.parse::<oci::Digest>().is_ok())
-}
-
-fn form_key(diff_id: &DiffId, form: &str) -> Vec<u8> {
-    format!("{diff_id} {form}").into_bytes()
-}
-
-pub(crate) fn parse_form(row: &Row) -> Option<Descriptor> {
-    serde_json::from_slice(&row.value).ok()
 }

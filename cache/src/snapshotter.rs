@@ -5,7 +5,8 @@ use std::path::Path;
 
 use rustix::fs::XattrFlags;
 
-use crate::store::{Store, StoreError};
+use crate::error::StoreError;
+use crate::store::Store;
 
 /// How layers are put together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

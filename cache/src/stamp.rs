@@ -6,158 +6,21 @@
 //! was, whatever he does to size and modification time. A copy of a store has other inodes and change
 //! times: all its stamps are wrong.
 
-use std::collections::HashMap;
 use std::ffi::{CString, OsStr};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::path::Path;
 
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, openat, statat};
 
-use crate::background::Background;
-use crate::lease::{self, SessionId};
-use crate::snapshot::{LayerId, LayerRow};
-use crate::store::Store;
-use crate::warning::Warning;
-
 /// Files of a directory that are worth a task of their own.
 const PARALLEL_MIN: usize = 64;
-/// How long stamps that are being made are waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-impl Store {
-    /// Whether a layer's tree is as it was when it was sealed: names, inodes, types, modes, sizes, times
-    /// of modification and change, and those of the tree that it lies over. To be asked before the tree
-    /// is used; costs one `stat` a file, the first time in a session. Of a layer that was changed the
-    /// tree is forgotten, see [`Store::discard_tree`].
-    pub fn check_layer(&self, id: &LayerId) -> bool {
-        let Some(row) = self.layer_row(id) else { return false };
-        let Some(directory) = self.directory_of(id, &row) else {
-            // What it lies over may have been found changed a moment ago.
-            return row.over().is_none();
-        };
-        if row.over().is_some_and(|over| !self.check_layer(over)) {
-            self.discard_tree(id);
-            return false;
-        }
-        if self.inner.checked().contains(id) {
-            return true;
-        }
-        match self.compare(&row, &directory) {
-            Comparison::Same => drop(self.inner.checked().insert(id.clone())),
-            Comparison::Unfinished => {}
-            Comparison::Changed => {
-                self.warn(Warning::ChangedLayer { layer: id.clone() });
-                self.discard_tree(id);
-                return false;
-            }
-            Comparison::Unknown => {
-                self.warn(Warning::UncheckedLayer { layer: id.clone() });
-                self.discard_tree(id);
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Holds a tree against its stamp.
-    pub(crate) fn compare(&self, row: &LayerRow, directory: &Path) -> Comparison {
-        let Some(expected) = &row.stamp else { return self.compare_unstamped(row) };
-        match stamp(directory) {
-            Ok(found) if found.digest == *expected => Comparison::Same,
-            _ => Comparison::Changed,
-        }
-    }
-
-    /// A tree has no stamp while the session that made it is at it, and none if that was killed.
-    fn compare_unstamped(&self, row: &LayerRow) -> Comparison {
-        let maker = row.own_directory().and_then(|name| SessionId::of_name(name.as_str()));
-        // What cannot be told is over.
-        let is_over = |session| lease::is_over(self.root(), &session).unwrap_or(true);
-        if maker.is_none_or(is_over) { Comparison::Unknown } else { Comparison::Unfinished }
-    }
-
-    /// Takes the stamp of a layer's tree from whoever has read all of it since it was finished.
-    pub fn set_stamp(&self, id: &LayerId, tree: TreeStamp) {
-        let Some(place) = self.inner.stamps.unstamped().remove(id) else { return };
-        if let Ok(stamp) = with_neighbours(tree, &place) {
-            self.inner.stamps.add(id, &place, stamp);
-        }
-    }
-
-    /// Takes it that a tree has the right content as it is now.
-    pub(crate) fn stamp_again(&self, id: &LayerId, directory: &Path) {
-        if let Ok(stamp) = stamp(directory) {
-            self.inner.stamps.add(id, directory, stamp);
-        }
-    }
-
-    /// How large the trees are whose stamps wait for a commit.
-    pub(crate) fn stamped_sizes(&self) -> HashMap<LayerId, u64> {
-        let stamps = lock(&self.inner.stamps.0.waiting);
-        stamps.iter().map(|made| (made.layer.clone(), made.stamp.bytes)).collect()
-    }
-
-    /// Takes it that a tree that was just finished is as it should be, without a stamp for now.
-    pub(crate) fn trust(&self, id: &LayerId) {
-        self.inner.checked().insert(id.clone());
-    }
-
-    /// Stamps a tree that was just finished, while the build goes on.
-    pub(crate) fn stamp_in_background(&self, id: &LayerId, directory: PathBuf) {
-        // Not the store itself: this must not be what keeps the session from ending.
-        let (id, stamps) = (id.clone(), self.inner.stamps.clone());
-        let work = stamps.0.going_on.begin();
-        rayon::spawn(move || {
-            if let Ok(stamp) = stamp(&directory) {
-                stamps.add(&id, &directory, stamp);
-            }
-            drop(work);
-        });
-    }
-}
-
-/// What came of holding a tree against its stamp.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Same,
-    /// The session that makes it lives.
-    Unfinished,
-    Changed,
-    /// There is no stamp, and nobody left to make one.
-    Unknown,
-}
-
-/// The stamps that a session makes.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Stamps(Arc<Made>);
-
-#[derive(Debug, Default)]
-struct Made {
-    /// Those that wait for the next commit.
-    waiting: Mutex<Vec<Stamped>>,
-    /// Trees whose stamp somebody brings who reads them, and where they are.
-    unstamped: Mutex<HashMap<LayerId, PathBuf>>,
-    /// Stamps that are being made.
-    going_on: Background,
-}
-
-/// A stamp on its way into the row of its layer.
-#[derive(Debug, Clone)]
-pub(crate) struct Stamped {
-    pub(crate) layer: LayerId,
-    /// The directory of `layers-v1` whose stamp it is.
-    pub(crate) directory: LayerId,
-    pub(crate) stamp: Stamp,
-}
 
 /// A stamp as it is kept, and what was counted on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,44 +28,6 @@ pub(crate) struct Stamp {
     pub(crate) digest: String,
     /// Room that the tree takes on disk, in bytes.
     pub(crate) bytes: u64,
-}
-
-impl Stamps {
-    /// Somebody will read this tree and bring its stamp.
-    pub(crate) fn expect(&self, id: &LayerId, directory: PathBuf) {
-        self.unstamped().insert(id.clone(), directory);
-    }
-
-    /// Makes those stamps that nobody has brought, and waits for those that are being made.
-    pub(crate) fn finish(&self) {
-        let unstamped = std::mem::take(&mut *self.unstamped());
-        for (id, directory) in unstamped {
-            if let Ok(stamp) = stamp(&directory) {
-                self.add(&id, &directory, stamp);
-            }
-        }
-        self.0.going_on.wait(PATIENCE);
-    }
-
-    /// Whether any waits for a commit, or will.
-    pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.0.waiting).is_empty() && self.unstamped().is_empty() && self.0.going_on.is_idle()
-    }
-
-    /// Those that wait for a commit.
-    pub(crate) fn take(&self) -> Vec<Stamped> {
-        std::mem::take(&mut *lock(&self.0.waiting))
-    }
-
-    fn unstamped(&self) -> MutexGuard<'_, HashMap<LayerId, PathBuf>> {
-        lock(&self.0.unstamped)
-    }
-
-    fn add(&self, id: &LayerId, fs: &Path, stamp: Stamp) {
-        let directory = fs.parent().and_then(Path::file_name).expect("a tree is in a directory");
-        let directory = LayerId::from_key(directory.as_bytes());
-        lock(&self.0.waiting).push(Stamped { layer: id.clone(), directory, stamp });
-    }
 }
 
 /// The stamp of a tree without what stands beside it.
@@ -249,12 +74,8 @@ impl DirectoryStamp {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The stamp of the tree at `fs` and of what stands beside it.
-fn stamp(fs: &Path) -> io::Result<Stamp> {
+pub(crate) fn stamp(fs: &Path) -> io::Result<Stamp> {
     let root = rustix::fs::open(fs, DIRECTORY, Mode::empty())?;
     let found = rustix::fs::fstat(&root)?;
     with_neighbours(directory_stamp(root.as_fd(), Path::new("."), &found)?.finish_tree(), fs)
@@ -262,7 +83,7 @@ fn stamp(fs: &Path) -> io::Result<Stamp> {
 
 /// A stamp as it is kept, of the tree at `fs` that has the stamp `tree`. What stands beside it says how
 /// it is to be read.
-fn with_neighbours(tree: TreeStamp, fs: &Path) -> io::Result<Stamp> {
+pub(crate) fn with_neighbours(tree: TreeStamp, fs: &Path) -> io::Result<Stamp> {
     let directory = fs.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let directory = rustix::fs::open(directory, DIRECTORY, Mode::empty())?;
     let mut hasher = blake3::Hasher::new();

@@ -19,7 +19,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bucket::Bucket;
-use crate::store::{Store, StoreError};
+use crate::error::StoreError;
+use crate::store::Store;
 
 const MAGIC: &[u8; 8] = b"mbstat\x00\x01";
 const HEADER: usize = 8 + 8 + 16;
@@ -192,7 +193,7 @@ impl StatIndex {
 
     fn write(&self, bytes: &[u8]) -> io::Result<()> {
         let written = std::fs::write(&self.temporary, bytes)
-            .and_then(|()| crate::trash::replace(&self.path, &self.temporary));
+            .and_then(|()| crate::disk::replace(&self.path, &self.temporary));
         if written.is_err() {
             let _ = std::fs::remove_file(&self.temporary);
         }

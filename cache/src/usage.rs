@@ -1,6 +1,7 @@
 //! How much room the store takes, and for what.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,11 +10,15 @@ use rayon::prelude::*;
 
 use crate::bucket::{BALLAST, Bucket, RECORDS};
 use crate::database::Kind;
+use crate::disk::{size_of, walk};
+use crate::error::StoreError;
+use crate::layer_id::LayerId;
+use crate::layer_row::{self, LayerRow};
 use crate::lock::{FileLock, Mode};
-use crate::mount::Slot;
-use crate::snapshot::{LayerId, LayerRow};
-use crate::store::{Store, StoreError};
-use crate::{image, trash};
+use crate::mount::{self, Slot};
+use crate::room::Room;
+use crate::store::Store;
+use crate::{collect, image, image_blobs, reserve};
 
 /// Room on disk in bytes, as the file system counts it (blocks, not lengths).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -92,6 +97,16 @@ impl Sizes {
 }
 
 impl Store {
+    /// Room left on the store's file system.
+    pub fn room(&self) -> io::Result<Room> {
+        Room::of(self.root())
+    }
+
+    /// Whether there is next to none.
+    pub fn is_full(&self) -> bool {
+        reserve::is_needed(self.root())
+    }
+
     /// Counts what is on disk: layers and blobs by their rows, cache mounts as they were when they were
     /// last used, and the rest by looking.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
@@ -163,14 +178,14 @@ impl Store {
         let news = measured.iter().filter_map(|(_, news)| news.clone()).collect();
         sizes.trees = measured.into_iter().map(|(size, ..)| size).collect();
         self.remember_sizes(news);
-        let mounts = crate::prune::list_mounts(self.root())?;
+        let mounts = mount::slots(self.root())?;
         let measured = mounts.into_par_iter().map(|slot| {
             let bytes = self.mount_size(&slot, unknown);
             (slot, bytes)
         });
         sizes.mounts = measured.collect();
         let thrown = self.inner.database.scan(Kind::Trash, &[])?;
-        sizes.waiting = thrown.iter().map(|(key, row)| trash::known_size(key, row)).sum();
+        sizes.waiting = thrown.iter().map(|(key, row)| collect::known_size(key, row)).sum();
         Ok(sizes)
     }
 
@@ -183,7 +198,7 @@ impl Store {
         // What cannot be kept is measured again.
         let _ = self.inner.database.write(|write| {
             let mut put = sizes.iter();
-            put.try_for_each(|(id, bytes)| crate::snapshot::put_size(write, id, *bytes))
+            put.try_for_each(|(id, bytes)| layer_row::put_size(write, id, *bytes))
                 .map_err(StoreError::from)
         });
     }
@@ -256,27 +271,7 @@ fn size_alone(path: &Path) -> u64 {
 /// Hex digests of the blobs that tagged images consist of.
 fn images_blobs(store: &Store) -> HashSet<String> {
     let images = image::roots(store.root()).unwrap_or_default();
-    let blobs = images.iter().flat_map(|image| trash::reachable(store.root(), image)).flatten();
+    let blobs =
+        images.iter().flat_map(|image| image_blobs::reachable(store.root(), image)).flatten();
     blobs.map(|digest| digest.hex().to_owned()).collect()
-}
-
-/// Room that a file or tree takes, in bytes; what cannot be read counts nothing. A hard-linked
-/// file counts once.
-pub fn size_of(path: &Path) -> u64 {
-    let mut total = 0;
-    walk(path, &mut |_, size| total += size);
-    total
-}
-
-fn walk(path: &Path, visit: &mut dyn FnMut(&Path, u64)) {
-    let mut linked = HashSet::new();
-    for entry in walkdir::WalkDir::new(path).follow_links(false) {
-        let Ok(entry) = entry else { continue };
-        let Ok(found) = entry.metadata() else { continue };
-        let is_first =
-            found.nlink() == 1 || found.is_dir() || linked.insert((found.dev(), found.ino()));
-        if is_first {
-            visit(entry.path(), found.blocks() * 512);
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oci::Digest;
 
-use crate::snapshot::LayerId;
+use crate::layer_id::LayerId;
 
 /// A loss that costs time and nothing else: whatever is named here is absent from now on and
 /// made anew when it is needed.

@@ -19,6 +19,7 @@ use changes::ChangeWriter;
 use walk::Walk;
 
 mod ahead;
+mod attributes;
 mod changes;
 mod look;
 mod same;

@@ -105,6 +105,11 @@ pub(super) fn opaque(path: &[u8]) -> Vec<u8> {
     join(path, OPAQUE_MARKER)
 }
 
+/// Whether the tar has another meaning for this name.
+pub(crate) fn is_reserved(path: &[u8]) -> bool {
+    meaning(path).ok() != Some(Meaning::Plain)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

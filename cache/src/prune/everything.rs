@@ -7,9 +7,11 @@ use oci::{Descriptor, DiffId, Digest};
 
 use crate::blob::size_of_row;
 use crate::database::{KeyedRow, Kind, Row, Write};
+use crate::form::parse_form;
+use crate::image_blobs;
+use crate::layer_id::LayerId;
+use crate::layer_row::LayerRow;
 use crate::record::{Record, RememberedReference};
-use crate::snapshot::{LayerId, LayerRow, parse_form};
-use crate::trash;
 
 pub(super) struct Everything<'a> {
     pub(super) root: &'a Path,
@@ -35,7 +37,7 @@ impl<'a> Everything<'a> {
         let of_images = |images: &[Descriptor]| -> Option<HashSet<Digest>> {
             let mut blobs = HashSet::new();
             for image in images {
-                blobs.extend(trash::reachable(root, image).ok()?);
+                blobs.extend(image_blobs::reachable(root, image).ok()?);
             }
             Some(blobs)
         };

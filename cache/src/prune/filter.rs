@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::ago;
 use super::units::{CacheItem, ItemKind};
+use crate::clock::ago;
 
 /// What prune takes. By default only what nothing leads to any more.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

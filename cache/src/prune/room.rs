@@ -1,22 +1,20 @@
 //! Making room while builds go on: what the store keeps to by itself.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::{PruneFilter, Pruned, Reach, Space};
+use super::Pruned;
+use super::filter::{PruneFilter, Reach, Space};
 use crate::bucket::Bucket;
 use crate::database::Kind;
+use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::usage::Sizes;
 
 /// The store is measured again when the disk has got so much fuller, or emptier, as a share of the limit, …
 const SHARE: u64 = 50;
 /// … but not for less than this, nor only for more than that.
 const GROWTH: std::ops::RangeInclusive<u64> = 1 << 20..=256 << 20;
-
-/// Free bytes of the disk when a session last made room; 0 before it has.
-#[derive(Debug, Default)]
-pub(crate) struct Looked(AtomicU64);
 
 impl Store {
     /// Bytes of the disk that the store is on.
@@ -28,7 +26,7 @@ impl Store {
     /// Whether [`Store::make_room`] has to look: the first time, and when more or less of the disk is free
     /// since.
     pub fn may_need_room(&self, rules: &[PruneFilter]) -> bool {
-        let before = self.inner.looked.0.load(Ordering::Relaxed);
+        let before = self.inner.free_when_pruned.load(Ordering::Relaxed);
         // What others have freed meanwhile says as little of the store as what they have written.
         let changed = || self.room().map(|room| before.abs_diff(room.bytes.free));
         !rules.is_empty() && (before == 0 || changed().is_ok_and(|bytes| bytes >= growth(rules)))
@@ -36,7 +34,7 @@ impl Store {
 
     /// Whether this session has made room before.
     pub fn has_made_room(&self) -> bool {
-        self.inner.looked.0.load(Ordering::Relaxed) != 0
+        self.inner.free_when_pruned.load(Ordering::Relaxed) != 0
     }
 
     /// Keeps the store to `rules`, one after the other. To be called before something is written, when
@@ -44,7 +42,7 @@ impl Store {
     pub fn make_room(&self, rules: &[PruneFilter]) -> Result<Pruned, StoreError> {
         let root = self.root();
         let failed = |error| StoreError::io("ask", root, error);
-        let looked = &self.inner.looked.0;
+        let looked = &self.inner.free_when_pruned;
         if rules.is_empty() {
             return Ok(Pruned::default());
         }

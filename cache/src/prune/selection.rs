@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use oci::{Descriptor, DiffId, Digest};
 
-use super::PruneFilter;
 use super::everything::{self, Everything, form_diff_id};
+use super::filter::PruneFilter;
 use super::units::{CacheItem, What};
+use crate::clock::now;
 use crate::database::{KeyedRow, Kind, Row, Write};
+use crate::image_blobs;
+use crate::layer_id::LayerId;
 use crate::lease::Holds;
 use crate::mount::Slot;
 use crate::record::Record;
-use crate::snapshot::LayerId;
-use crate::store::now;
 use crate::trash::{self, Epoch};
 use crate::usage::Sizes;
 
@@ -191,7 +192,7 @@ impl Everything<'_> {
         for (keyed, remembered) in &self.references {
             match remembered {
                 Some(remembered) if keyed.1.used >= before => {
-                    let found = trash::reachable(self.root, &remembered.descriptor);
+                    let found = image_blobs::reachable(self.root, &remembered.descriptor);
                     blobs =
                         blobs.zip(found.ok()).map(|(mut blobs, found): (HashSet<Digest>, _)| {
                             blobs.extend(found);

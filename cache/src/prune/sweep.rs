@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::{ago, living};
 use crate::bucket::Bucket;
-use crate::lease::SessionId;
-use crate::store::{Store, StoreError};
-use crate::trash;
-use crate::usage::size_of;
+use crate::clock::ago;
+use crate::disk::{size_of, sync_directory};
+use crate::error::StoreError;
+use crate::lease::{self, SessionId};
+use crate::store::Store;
+use crate::{claim, leftovers};
 
 /// Files without an owner are left alone for this long: somebody may just be making them.
 const GRACE: Duration = Duration::from_secs(60);
@@ -21,8 +22,8 @@ const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
     // In this order: whoever has made one of these trees is alive now, or over and committed.
     let trees: Vec<PathBuf> = entries(&store.bucket(Bucket::Layers)).collect();
-    let alive = living(store)?;
-    let known = trash::known_directories(&store.inner.database)?;
+    let alive = lease::living(store.root())?;
+    let known = leftovers::known_directories(&store.inner.database)?;
     let mut freed = sweep_layers(store, trees, &alive, &known)?;
     for path in garbage(&store.bucket(Bucket::Temporary), &alive, before) {
         freed += remove(store, &path);
@@ -33,7 +34,7 @@ pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
             freed += remove(store, &path);
         }
     }
-    crate::claim::remove_stale(store.root());
+    claim::remove_stale(store.root());
     Ok(freed)
 }
 
@@ -71,7 +72,8 @@ fn sweep_layers(
         }
     }
     if !moved.is_empty() {
-        crate::commit::sync_directory(&store.bucket(Bucket::Layers))?;
+        let layers = store.bucket(Bucket::Layers);
+        sync_directory(&layers).map_err(|error| StoreError::io("sync", &layers, error))?;
     }
     Ok(moved.iter().map(|path| remove(store, path)).sum())
 }

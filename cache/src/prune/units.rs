@@ -6,8 +6,9 @@ use oci::{Digest, media_type};
 
 use super::everything::Everything;
 use crate::bucket::Bucket;
+use crate::layer_id::LayerId;
+use crate::layer_row::LayerRow;
 use crate::lease::Holds;
-use crate::snapshot::{LayerId, LayerRow};
 use crate::usage::Sizes;
 
 /// One thing that may go by itself.

@@ -62,7 +62,7 @@ impl DiskBudget {
     async fn look(&self) -> Result<Option<Overrun>, BuildError> {
         let (limit, directories) = (self.limit, self.directories.clone());
         blocking(move || {
-            let written = || directories.iter().map(|dir| cache::usage::size_of(dir)).sum();
+            let written = || directories.iter().map(|dir| cache::size_of(dir)).sum();
             let found = match limit {
                 Some(limit) => (written() > limit).then_some(Overrun::Budget(limit)),
                 None => {

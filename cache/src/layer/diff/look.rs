@@ -1,6 +1,5 @@
 //! What the names in a tree come to in its layer.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -9,11 +8,12 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::{Errno, pread};
 
-use super::same::{CAPABILITY, is_same};
-use super::walk::{Entered, Name, Step};
+use super::attributes::{attributes, node_attributes};
+use super::same::is_same;
+use super::walk::{Entered, Name, Step, find};
 use super::{DiffOptions, Entry, EntryKind, LayerError, Warning};
 use crate::layer::lower::Found;
-use crate::layer::name::{self, Meaning, to_path};
+use crate::layer::name::{self, to_path};
 use crate::layer::read;
 use crate::stamp::{EntryStamp, entry_stamp};
 
@@ -74,7 +74,7 @@ fn look_at_name(options: &DiffOptions, name: Name, held: &mut u64) -> Result<See
     let (stat, file) = stat_or_open(directory.as_fd(), &path, file_type)?;
     let stamp = entry_stamp(&stat);
     let seen = |path, change| Ok(Seen::Name { path, stamp, change });
-    if is_reserved(&path) {
+    if name::is_reserved(&path) {
         let warning = Warning::ReservedName(to_path(&path));
         return seen(path, Change::Warning(warning));
     }
@@ -177,86 +177,4 @@ fn hold(file: &File, size: u64, held: &mut u64) -> Result<Option<Vec<u8>>, Errno
         Ok(_) | Err(Errno::INTR) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-/// Whether the tar has another meaning for this name.
-pub(super) fn is_reserved(path: &[u8]) -> bool {
-    name::meaning(path).ok() != Some(Meaning::Plain)
-}
-
-/// What the layers below have under this path.
-pub(super) fn find(
-    options: &DiffOptions,
-    place: &[usize],
-    path: &[u8],
-) -> Result<Option<Found>, LayerError> {
-    match &options.lower {
-        Some(lower) if !place.is_empty() => {
-            lower.look_up(place, path).map_err(LayerError::at("look up", path))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// What the attributes of a directory say about the form of the tree.
-#[derive(Default)]
-pub(super) struct Form {
-    pub(super) opaque: bool,
-}
-
-/// Reads the attributes of an open file or directory into `entry`.
-pub(super) fn attributes(
-    options: &DiffOptions,
-    entry: &mut Entry,
-    file: BorrowedFd<'_>,
-) -> Result<Form, LayerError> {
-    let read =
-        read::file_xattrs(file).map_err(LayerError::at("read the attributes of", &entry.path))?;
-    sort_attributes(options, entry, read)
-}
-
-fn node_attributes(
-    options: &DiffOptions,
-    entry: &mut Entry,
-    directory: BorrowedFd<'_>,
-) -> Result<(), LayerError> {
-    // Only files have capabilities.
-    if options.all_xattrs {
-        let xattrs = read::read_xattrs(directory, name::split(&entry.path).1)?;
-        sort_attributes(options, entry, xattrs)?;
-    }
-    Ok(())
-}
-
-/// Tells attributes that are content from those that are form.
-fn sort_attributes(
-    options: &DiffOptions,
-    entry: &mut Entry,
-    mut xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-) -> Result<Form, LayerError> {
-    let mut form = Form::default();
-    if xattrs.is_empty() {
-        return Ok(form);
-    }
-    if let Some(key) = options.flavor.opaque_attribute() {
-        form.opaque = xattrs.get(key.as_bytes()).is_some_and(|value| value == b"y");
-        for attribute in [
-            "trusted.overlay.redirect",
-            "trusted.overlay.metacopy",
-            "user.overlay.redirect",
-            "user.overlay.metacopy",
-        ] {
-            if xattrs.contains_key(attribute.as_bytes()) {
-                return Err(LayerError::Redirected { path: to_path(&entry.path), attribute });
-            }
-        }
-    }
-    if let Some(owner) = xattrs.remove(read::OWNER.as_bytes()) {
-        (entry.uid, entry.gid) = read::parse_owner(&owner).unwrap_or((entry.uid, entry.gid));
-    }
-    xattrs.retain(|key, _| {
-        !read::is_own(key) && (options.all_xattrs || key == CAPABILITY.as_bytes())
-    });
-    entry.xattrs = xattrs;
-    Ok(form)
 }

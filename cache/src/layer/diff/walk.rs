@@ -6,11 +6,11 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
-use super::look::{self, Form};
+use super::attributes::{Form, attributes};
 use super::same::is_same;
 use super::{DiffOptions, Entry, EntryKind, Flavor, LayerError, Lower};
 use crate::layer::beneath::{DIRECTORY, open_path};
-use crate::layer::lower::Place;
+use crate::layer::lower::{Found, Place};
 use crate::layer::{name, read};
 
 /// Directories deeper than this are open only while they are read.
@@ -136,7 +136,7 @@ impl Walk {
             }
             Some(file_type) => file_type,
         };
-        if file_type.is_dir() && !look::is_reserved(&path) {
+        if file_type.is_dir() && !name::is_reserved(&path) {
             return self.enter(path, &listed.bytes, &directory);
         }
         Ok(Step::Look(Name { path, directory, place: level.place.clone(), file_type }))
@@ -148,9 +148,9 @@ impl Walk {
         let directory = read::quietly(open).map_err(LayerError::at("open", &path))?;
         let stat = fstat(&directory).map_err(LayerError::at("stat", &path))?;
         let mut entry = read::from_stat(path.clone(), EntryKind::Directory, &stat);
-        let form = look::attributes(&self.options, &mut entry, directory.as_fd())?;
+        let form = attributes(&self.options, &mut entry, directory.as_fd())?;
         let complete = level.complete || form.opaque;
-        let found = look::find(&self.options, &level.place, &path)?;
+        let found = find(&self.options, &level.place, &path)?;
         let unchanged = match &found {
             Some(found) if !found.place.is_empty() => {
                 is_same(&self.options, &entry, &stat, directory.as_fd(), found)?
@@ -222,5 +222,19 @@ impl Walk {
             names.sort_unstable_by(|a, b| a.bytes.cmp(&b.bytes));
         }
         Ok(names)
+    }
+}
+
+/// What the layers below have under this path.
+pub(super) fn find(
+    options: &DiffOptions,
+    place: &[usize],
+    path: &[u8],
+) -> Result<Option<Found>, LayerError> {
+    match &options.lower {
+        Some(lower) if !place.is_empty() => {
+            lower.look_up(place, path).map_err(LayerError::at("look up", path))
+        }
+        _ => Ok(None),
     }
 }
