@@ -18,8 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::error::{BuildError, StepFailure};
-use crate::layer::layers::Layers;
-use crate::layer::tar;
+use crate::layer::{Layers, tar};
 use crate::machine::Machine;
 use crate::output::assemble::{self, AssembledImage, Parts};
 use crate::output::export::Export;
@@ -420,7 +419,7 @@ impl Engine {
         // What is on standard output already cannot be written again.
         let is_pure = !session.request.outputs.iter().any(Output::is_stdout);
         if is_pure && matches!(&exported, Err(error) if !matches!(error, BuildError::Canceled)) {
-            layers.look_for_damage(&images).await;
+            layers.look_for_damage(images.iter().flat_map(|(_, image)| &image.layers)).await;
         }
         let names = exported?;
         let images = images.iter().map(|(platform, image)| built(platform, image)).collect();

@@ -1,8 +1,17 @@
 //! Layers in use: trees to mount, tars to hash, and what is known of both.
 
-pub(crate) mod extraction;
-pub(crate) mod layers;
-pub(crate) mod roots;
+mod check;
+mod extraction;
+mod hash;
+mod layer_store;
+mod layers;
+mod roots;
 pub(crate) mod stack;
+mod state;
 pub(crate) mod tar;
+mod unpack;
 pub(crate) mod write_back;
+
+pub(crate) use check::Bases;
+pub(crate) use hash::AssembledLayer;
+pub(crate) use layers::{Layers, Writing};

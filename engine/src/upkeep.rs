@@ -12,7 +12,7 @@ use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
 use crate::images::{self, ListedImage, Removed, read_variants};
-use crate::layer::layers::{Bases, Layers};
+use crate::layer::{Bases, Layers};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
 

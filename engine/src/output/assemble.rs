@@ -2,22 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use cache::{LayerId, Record, Store};
+use cache::{Record, Store};
 use oci::{Descriptor, History, ImageConfig, media_type};
 
 use crate::error::BuildError;
+use crate::layer::AssembledLayer;
 use crate::output::document::{put, write_manifest};
-
-/// A layer ready to be listed in a manifest.
-#[derive(Debug, Clone)]
-pub(crate) struct AssembledLayer {
-    pub(crate) id: LayerId,
-    pub(crate) diff_id: oci::DiffId,
-    /// The form that the store's own manifest names.
-    pub(crate) descriptor: Descriptor,
-    /// Seconds since the epoch when the layer was made, if this store made it.
-    pub(crate) created: Option<i64>,
-}
 
 /// An image whose parts are all in the store.
 #[derive(Debug, Clone)]

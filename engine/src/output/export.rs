@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::layer::layers::Layers;
+use crate::layer::Layers;
 use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
 use crate::output::document::put;

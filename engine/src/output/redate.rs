@@ -13,8 +13,7 @@ use llb::encode::Encoder;
 use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::error::BuildError;
-use crate::layer::layers::Layers;
-use crate::output::assemble::AssembledLayer;
+use crate::layer::{AssembledLayer, Layers};
 use crate::stop::Stoppable;
 
 const BLOCK: usize = 512;

@@ -12,7 +12,7 @@ use crate::blocking::blocking;
 use crate::build::{ATTEMPTS, Engine};
 use crate::error::BuildError;
 use crate::images::{Variant, find};
-use crate::layer::layers::Layers;
+use crate::layer::Layers;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;

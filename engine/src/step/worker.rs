@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::error::{BuildError, StepFailure, chain};
 use crate::file_op::{self, FileOpError, digest_of_all};
-use crate::layer::layers::{Layers, Writing};
+use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
 use crate::request::Secret;
@@ -365,7 +365,7 @@ impl BuildWorker {
             .map(|(diff_id, descriptor)| self.store.add_blob_layer(diff_id, descriptor))
             .collect();
         if is_unpacked {
-            self.layers.directories_for(step, &layers).await?;
+            self.layers.unpack_for(step, &layers).await?;
         }
         Ok([Tree::Layers(layers)].into())
     }

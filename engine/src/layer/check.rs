@@ -9,8 +9,9 @@ use cache::layer::{DiffOptions, LayerError};
 use cache::{LayerId, TreeState};
 use oci::DiffId;
 
-use super::{Layers, Shelf};
 use crate::error::BuildError;
+use crate::layer::Layers;
+use crate::layer::layer_store::{LayerStore, hides_all_below};
 use crate::stop::Stoppable;
 use crate::tree;
 
@@ -23,14 +24,14 @@ impl Layers {
     pub(crate) fn check_tree(&self, id: &LayerId, diff_id: &DiffId, bases: &Bases) -> TreeState {
         let bases: Vec<&[LayerId]> =
             bases.get(id).into_iter().flatten().map(Vec::as_slice).collect();
-        let of_tar = bases.iter().map(|base| self.shelf.is_tar_of(id, diff_id, base));
+        let of_tar = bases.iter().map(|base| self.shared.is_tar_of(id, diff_id, base));
         let state = judge(of_tar);
         if state == TreeState::Good {
             return state;
         }
         let bases: Vec<Option<&[LayerId]>> =
             if bases.is_empty() { vec![None] } else { bases.into_iter().map(Some).collect() };
-        let of_blob = bases.iter().map(|base| self.shelf.is_like_blob(id, diff_id, *base));
+        let of_blob = bases.iter().map(|base| self.shared.is_like_blob(id, diff_id, *base));
         match judge(of_blob) {
             // Without the blob, the tree was made here.
             TreeState::Unknown => state,
@@ -52,7 +53,7 @@ fn judge(comparisons: impl Iterator<Item = Result<Option<bool>, BuildError>>) ->
     state
 }
 
-impl Shelf {
+impl LayerStore {
     /// Whether the layer's tree gives the tar `diff_id` over `base`; unknown without one of the trees.
     fn is_tar_of(
         &self,
@@ -94,7 +95,7 @@ impl Shelf {
             base => self.adopt(&layer, &finished, base.unwrap_or_default())?,
         }
         let is_alike = self.content(&layer.fs())? == self.content(&directory)?
-            && finished.opaque_root == super::hides_all_below(&directory).exists();
+            && finished.opaque_root == hides_all_below(&directory).exists();
         Ok(Some(is_alike))
     }
 
