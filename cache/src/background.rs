@@ -3,6 +3,8 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::mutex::lock;
+
 /// Counts the pieces of work that have begun and not ended. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Background(Arc<Count>);
@@ -37,7 +39,7 @@ impl Background {
     }
 
     fn running(&self) -> MutexGuard<'_, usize> {
-        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.running)
     }
 }
 

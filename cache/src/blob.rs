@@ -5,8 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use oci::Digest;
-use sha2::Digest as _;
+use oci::{Digest, Hasher};
 
 use crate::allowance::Allowance;
 use crate::bucket::blob_path;
@@ -14,6 +13,7 @@ use crate::clock::now;
 use crate::database::{Kind, Row};
 use crate::direct::DirectFile;
 use crate::error::StoreError;
+use crate::layer::read_up_to;
 use crate::pending::PendingBlob;
 use crate::store::Store;
 use crate::trash;
@@ -46,7 +46,7 @@ pub struct BlobFile {
 pub struct VerifiedReader {
     file: File,
     /// `None`: this session has hashed the bytes as it wrote them, a moment ago.
-    hash: Option<Hash>,
+    hash: Option<Hasher>,
     expected: Digest,
 }
 
@@ -54,7 +54,7 @@ impl Store {
     /// Starts a blob.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
         let (temporary, file) = Temporary::create(self)?;
-        Ok(BlobWriter::new(self, temporary, file, Some(Hash::sha256())))
+        Ok(BlobWriter::new(self, temporary, file, Some(Hasher::sha256())))
     }
 
     /// Starts a blob that the caller hashes itself: [`BlobWriter::commit`] takes its word.
@@ -115,9 +115,7 @@ impl Store {
         let mut bytes = Vec::with_capacity(usize::try_from(blob.size).unwrap_or(0));
         let read = blob.open().and_then(|file| file.take(cap + 1).read_to_end(&mut bytes));
         read.map_err(|error| StoreError::io("read", &blob.path, error))?;
-        let mut hash = Hash::of_algorithm(digest);
-        hash.update(&bytes);
-        if hash.finish() != *digest {
+        if !digest.verifies(&bytes) {
             self.discard_blob(digest);
             return Err(StoreError::NoBlob(digest.clone()));
         }
@@ -199,7 +197,7 @@ impl Write for BlobWriter {
 }
 
 impl BlobWriter {
-    fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hash>) -> Self {
+    fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hasher>) -> Self {
         let room = Allowance::in_store(store.root());
         let file = Hashed { file: DirectFile::new(file), hash, size: 0, room };
         Self { store: store.clone(), file, temporary }
@@ -278,7 +276,7 @@ impl BlobFile {
     /// Opens it for reading to the end, where wrong bytes become an error. A blob that waits for
     /// its commit is not hashed again.
     pub fn open_verified(&self) -> io::Result<VerifiedReader> {
-        let hash = self.temporary.is_none().then(|| Hash::of_algorithm(&self.digest));
+        let hash = self.temporary.is_none().then(|| Hasher::like(&self.digest));
         Ok(VerifiedReader { file: self.open()?, hash, expected: self.digest.clone() })
     }
 
@@ -301,7 +299,7 @@ impl BlobFile {
 
 impl Read for VerifiedReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = read_uninterrupted(&mut self.file, buffer)?;
+        let count = read_up_to(&mut self.file, buffer)?;
         let Some(hash) = &mut self.hash else { return Ok(count) };
         if count > 0 || buffer.is_empty() {
             hash.update(&buffer[..count]);
@@ -343,7 +341,7 @@ impl Drop for Temporary {
 struct Hashed {
     file: DirectFile,
     /// `None`: somebody else hashes.
-    hash: Option<Hash>,
+    hash: Option<Hasher>,
     size: u64,
     room: Allowance,
 }
@@ -364,66 +362,19 @@ impl Write for Hashed {
     }
 }
 
-/// One of the algorithms that digests are made with.
-#[derive(Debug, Clone)]
-pub(crate) enum Hash {
-    Sha256(sha2::Sha256),
-    Sha512(sha2::Sha512),
-}
-
-impl Hash {
-    pub(crate) fn sha256() -> Self {
-        Self::Sha256(sha2::Sha256::new())
-    }
-
-    pub(crate) fn of_algorithm(digest: &Digest) -> Self {
-        match digest.algorithm() {
-            "sha512" => Self::Sha512(sha2::Sha512::new()),
-            _ => Self::sha256(),
-        }
-    }
-
-    pub(crate) fn update(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Sha256(hash) => hash.update(bytes),
-            Self::Sha512(hash) => hash.update(bytes),
-        }
-    }
-
-    pub(crate) fn finish(self) -> Digest {
-        match self {
-            Self::Sha256(hash) => Digest::from_sha256(hash.finalize().into()),
-            Self::Sha512(hash) => {
-                let hex = data_encoding::HEXLOWER.encode(&hash.finalize());
-                format!("sha512:{hex}").parse().expect("a SHA-512 in hex is a digest")
-            }
-        }
-    }
-}
-
 /// Digest, by `like`'s algorithm, and size of a file.
 pub(crate) fn hash_file(path: &Path, like: &Digest) -> io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
-    let mut hash = Hash::of_algorithm(like);
+    let mut hash = Hasher::like(like);
     let mut buffer = vec![0; BUFFER];
     let mut size = 0;
     loop {
-        match read_uninterrupted(&mut file, &mut buffer)? {
+        match read_up_to(&mut file, &mut buffer)? {
             0 => return Ok((hash.finish(), size)),
             count => {
                 hash.update(&buffer[..count]);
                 size += count as u64;
             }
-        }
-    }
-}
-
-/// Reads again when a signal came first.
-fn read_uninterrupted(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match file.read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            read => return read,
         }
     }
 }

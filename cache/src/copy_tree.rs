@@ -14,6 +14,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use crate::mutex::lock;
+
 const DIRECTORY: OFlags =
     OFlags::DIRECTORY.union(OFlags::RDONLY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 /// Attributes that belong to the place a tree is in, not to the tree.
@@ -67,13 +69,13 @@ impl Job {
             return;
         }
         if let Err((path, error)) = self.copy_entries(scope, &directory) {
-            let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut failed = lock(&self.failed);
             failed.get_or_insert(CopyTreeError { path, source: error.into() });
         }
     }
 
     fn has_failed(&self) -> bool {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        lock(&self.failed).is_some()
     }
 
     /// Copies what is in a directory, and last its own times: later nothing changes in it.
@@ -112,7 +114,7 @@ impl Job {
         match opened {
             Ok((from, to)) => self.copy(scope, Arc::new(Directory { path, from, to })),
             Err(error) => {
-                let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut failed = lock(&self.failed);
                 failed.get_or_insert(CopyTreeError { path, source: error.into() });
             }
         }
@@ -130,7 +132,7 @@ impl Job {
             copy_other(at, name, &stat)?;
             return Ok(false);
         }
-        let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut links = lock(&self.links);
         let inode = (stat.st_dev, stat.st_ino);
         match links.get(&inode) {
             Some(first) => {

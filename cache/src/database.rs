@@ -3,97 +3,30 @@
 //! Every row carries a checksum over its kind, key and value, since SQLite itself would hand out
 //! flipped bits. The database can always be lost: what it says is rebuilt by building.
 
+mod file;
+mod row;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
-use std::time::Duration;
+use std::sync::Mutex;
 
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, ErrorCode, MAIN_DB, OpenFlags, OptionalExtension as _, Transaction};
-use rusqlite::{TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension as _, Transaction, TransactionBehavior, params,
+};
 
-use crate::bucket::{Bucket, RECORDS};
-use crate::lock::{FileLock, Mode};
+use crate::bucket::RECORDS;
+use crate::mutex::lock;
 use crate::shared_memory::SharedMemory;
+use file::{connect, move_aside, move_strangers_aside};
+use row::{DELETE, GET, PUT, SCAN, TOUCH, checked, checksum};
 
-/// `mybd`: says whose SQLite file it is.
-const APPLICATION_ID: i32 = 0x6d79_6264;
-/// Version of the schema and of the values' encodings.
-const SCHEMA_VERSION: i32 = 1;
-/// How long a writer waits for another process's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) use file::DatabaseError;
+pub(crate) use row::{DamagedRow, KeyedRow, Kind, Row};
+
 /// The write-ahead log is folded back at the end of a session when it is larger: the next one
 /// reads the whole log when it opens the database.
 const LOG_MAX: u64 = 512 << 10;
 /// Fewer unused pages are not worth a copy of the database.
 const SPARSE_PAGES: i64 = 64;
-
-const GET: &str = "SELECT value, used, sum FROM entry WHERE kind = ?1 AND key = ?2";
-const SCAN: &str = "SELECT key, value, used, sum FROM entry
-    WHERE kind = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) ORDER BY key";
-const PUT: &str = "INSERT INTO entry (kind, key, value, used, sum) VALUES (?1, ?2, ?3, ?4, ?5)
-    ON CONFLICT DO UPDATE SET value = ?3, used = ?4, sum = ?5";
-const TOUCH: &str = "UPDATE entry SET used = max(used, ?3) WHERE kind = ?1 AND key = ?2";
-const DELETE: &str = "DELETE FROM entry WHERE kind = ?1 AND key = ?2";
-
-/// What a row is about. The numbers are the format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Kind {
-    /// Digest → size of a blob that was durable before the row was written.
-    Blob = 1,
-    /// Layer id → what is known of the layer.
-    Layer = 2,
-    /// Diff id → layer id.
-    DiffId = 3,
-    /// Diff id, encoder, digest → descriptor of the layer as a blob.
-    Form = 4,
-    /// Canonical key → record of a step.
-    Record = 5,
-    /// Definition key → canonical key.
-    Alias = 6,
-    /// Reference and platform → what a registry said.
-    Reference = 7,
-    /// Name → a remembered finding about this machine.
-    Setting = 8,
-    /// Kind and key of a row on its way out → epoch and value.
-    Trash = 9,
-    /// Epoch → the sessions it waits for.
-    Epoch = 10,
-}
-
-impl Kind {
-    pub(crate) fn from_number(number: u8) -> Option<Self> {
-        use Kind::*;
-        [Blob, Layer, DiffId, Form, Record, Alias, Reference, Setting, Trash, Epoch]
-            .into_iter()
-            .find(|kind| *kind as u8 == number)
-    }
-}
-
-/// A row's content.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
-    pub(crate) value: Vec<u8>,
-    /// Seconds since 1970.
-    pub(crate) used: i64,
-}
-
-/// A row and its key.
-pub(crate) type KeyedRow = (Vec<u8>, Row);
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DatabaseError {
-    #[error("its schema version is {0}")]
-    Newer(i32),
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-}
-
-/// Row damaged: its checksum does not match.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct DamagedRow;
 
 /// The open database: one connection that reads and, once needed, one that writes.
 #[derive(Debug)]
@@ -307,146 +240,6 @@ pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
             .is_some_and(|code| [IOERR_SHMSIZE, IOERR_WRITE].contains(&code))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // A panic in between leaves a connection usable: its transaction rolls back.
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn lock_file(root: &Path) -> PathBuf {
-    Bucket::Locks.path(root).join("database")
-}
-
-/// Opens a connection to a database that is ours, making it if there is none.
-fn connect(root: &Path) -> Result<Connection, DatabaseError> {
-    {
-        // Shared: nobody sets the file aside between the opening of its parts.
-        let _guard = FileLock::wait(&lock_file(root), Mode::Shared)?;
-        let connection = open_file(root)?;
-        if is_ready(&connection)? {
-            return Ok(connection);
-        }
-    }
-    let _guard = FileLock::wait(&lock_file(root), Mode::Exclusive)?;
-    let connection = open_file(root)?;
-    if !is_ready(&connection)? {
-        initialise(&connection)?;
-    }
-    Ok(connection)
-}
-
-fn open_file(root: &Path) -> Result<Connection, DatabaseError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(root.join(RECORDS), flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Closing must not write: a build that changed nothing writes nothing. See `fold_log`.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cell_size_check = ON;")?;
-    Ok(connection)
-}
-
-/// Whether the schema is there; refuses a newer one.
-fn is_ready(connection: &Connection) -> Result<bool, DatabaseError> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    match (pragma("application_id")?, pragma("user_version")?) {
-        (0, 0) => Ok(false),
-        // The header names a format that SQLite reads and does not write: we never wrote that.
-        (APPLICATION_ID, SCHEMA_VERSION) if connection.is_readonly(MAIN_DB)? => {
-            Err(not_ours().into())
-        }
-        (APPLICATION_ID, SCHEMA_VERSION) => {
-            connection.prepare_cached(GET)?;
-            Ok(true)
-        }
-        (APPLICATION_ID, version) if version > SCHEMA_VERSION => Err(DatabaseError::Newer(version)),
-        _ => Err(not_ours().into()),
-    }
-}
-
-fn not_ours() -> rusqlite::Error {
-    rusqlite::Error::SqliteFailure(
-        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_NOTADB),
-        Some("the file is another program's".to_owned()),
-    )
-}
-
-fn initialise(connection: &Connection) -> Result<(), DatabaseError> {
-    connection.execute_batch(&format!(
-        "PRAGMA journal_mode = WAL;
-         BEGIN IMMEDIATE;
-         CREATE TABLE entry (
-             kind INTEGER NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
-             used INTEGER NOT NULL, sum INTEGER NOT NULL,
-             PRIMARY KEY (kind, key)
-         ) WITHOUT ROWID;
-         PRAGMA application_id = {APPLICATION_ID};
-         PRAGMA user_version = {SCHEMA_VERSION};
-         COMMIT;"
-    ))?;
-    Ok(())
-}
-
-/// Renames the database out of the way, unless another process has already put a healthy one in
-/// its place. Nothing is deleted but SQLite's shared memory, which holds no data.
-fn move_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
-    let _guard = FileLock::wait(&lock_file(root), Mode::Exclusive)?;
-    if is_healthy(root) {
-        return Ok(None);
-    }
-    let path = root.join(RECORDS);
-    let aside = unused_name(&path);
-    std::fs::rename(&path, &aside)?;
-    let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
-    let _ = std::fs::rename(with("-wal"), format!("{}-wal", aside.display()));
-    let _ = std::fs::remove_file(with("-shm"));
-    Ok(Some(aside))
-}
-
-/// Renames what is no file but has the name of one of the database's. Gives the new place of the first.
-/// SQLite does not refuse all of it: beside a directory in place of its shared memory it only reads.
-fn move_strangers_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
-    if strangers(root).is_empty() {
-        return Ok(None);
-    }
-    let _guard = FileLock::wait(&lock_file(root), Mode::Exclusive)?;
-    let mut first = None;
-    for path in strangers(root) {
-        let aside = unused_name(&path);
-        std::fs::rename(&path, &aside)?;
-        first = first.or(Some(aside));
-    }
-    Ok(first)
-}
-
-/// Links, directories and the like that have the name of one of the database's files.
-fn strangers(root: &Path) -> Vec<PathBuf> {
-    let paths = ["", "-wal", "-shm"].map(|suffix| root.join(format!("{RECORDS}{suffix}")));
-    let is_strange =
-        |path: &PathBuf| std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file());
-    paths.into_iter().filter(is_strange).collect()
-}
-
-fn is_healthy(root: &Path) -> bool {
-    let check = || -> Result<bool, DatabaseError> {
-        let connection = open_file(root)?;
-        let answer: String =
-            connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
-        Ok(is_ready(&connection)? && answer == "ok")
-    };
-    check().unwrap_or(false)
-}
-
-fn unused_name(path: &Path) -> PathBuf {
-    (0_u32..)
-        .map(|n| match n {
-            0 => PathBuf::from(format!("{}.bad", path.display())),
-            n => PathBuf::from(format!("{}.bad.{n}", path.display())),
-        })
-        .find(|name| std::fs::symlink_metadata(name).is_err())
-        .expect("there are more names than files")
-}
-
 fn get(
     connection: &Connection,
     kind: Kind,
@@ -484,17 +277,4 @@ fn after(prefix: &[u8]) -> Option<Vec<u8>> {
     let mut end = prefix[..=last].to_vec();
     end[last] += 1;
     Some(end)
-}
-
-fn checked(kind: Kind, key: &[u8], value: Vec<u8>, used: i64, sum: i64) -> Result<Row, DamagedRow> {
-    if checksum(kind, key, &value) == sum { Ok(Row { value, used }) } else { Err(DamagedRow) }
-}
-
-fn checksum(kind: Kind, key: &[u8], value: &[u8]) -> i64 {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(&[kind as u8]).update(&(key.len() as u64).to_le_bytes());
-    hasher.update(key).update(value);
-    let hash = hasher.finalize();
-    let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
-    i64::from_le_bytes(*first)
 }

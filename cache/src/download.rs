@@ -7,12 +7,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use oci::Digest;
+use oci::{Digest, Hasher};
 
 use crate::allowance::Allowance;
-use crate::blob::{Hash, Temporary, check};
+use crate::blob::{Temporary, check};
 use crate::bucket::Bucket;
 use crate::error::StoreError;
+use crate::mutex::lock;
 use crate::store::Store;
 
 /// A prefix worth keeping for the next attempt, in bytes.
@@ -54,12 +55,12 @@ struct Growth {
 
 impl Growth {
     fn end(&self) {
-        *self.prefix.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.prefix) = None;
         self.changed.notify_all();
     }
 
     fn advance(&self, reached: u64) {
-        let mut prefix = self.prefix.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut prefix = lock(&self.prefix);
         // What has ended stays so, also when the download starts anew.
         *prefix = prefix.map(|_| reached);
         self.changed.notify_all();
@@ -67,7 +68,7 @@ impl Growth {
 
     /// Waits until there is more than `at`; says how much.
     fn beyond(&self, at: u64) -> io::Result<u64> {
-        let prefix = self.prefix.lock().unwrap_or_else(PoisonError::into_inner);
+        let prefix = lock(&self.prefix);
         let is_short = |prefix: &mut Option<u64>| prefix.is_some_and(|prefix| prefix <= at);
         let prefix = self.changed.wait_while(prefix, is_short);
         let ended = || io::Error::other("the download has ended early");
@@ -80,7 +81,7 @@ impl Growth {
 struct Arrived {
     /// Disjoint, in order, not touching each other.
     ranges: Vec<Range<u64>>,
-    hash: Hash,
+    hash: Hasher,
     hashed: u64,
 }
 
@@ -92,7 +93,7 @@ impl Store {
         let room = Allowance::in_store(self.root()).take_bytes(size - found.len());
         room.map_err(|error| StoreError::io("make room for", &temporary.0, error))?;
         let ranges = Some(0..found.len()).filter(|range| !range.is_empty()).into_iter().collect();
-        let hash = Hash::of_algorithm(digest);
+        let hash = Hasher::like(digest);
         let growth = Growth { prefix: Mutex::new(Some(found.len())), changed: Condvar::new() };
         Ok(BlobDownload {
             store: self.clone(),
@@ -185,8 +186,7 @@ impl BlobDownload {
         // Whoever follows has seen bytes that may not come again.
         self.growth.end();
         self.file.set_len(0)?;
-        *arrived =
-            Arrived { ranges: Vec::new(), hash: Hash::of_algorithm(&self.digest), hashed: 0 };
+        *arrived = Arrived { ranges: Vec::new(), hash: Hasher::like(&self.digest), hashed: 0 };
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl BlobDownload {
     }
 
     fn arrived(&self) -> MutexGuard<'_, Arrived> {
-        self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.arrived)
     }
 }
 

@@ -119,19 +119,6 @@ impl fmt::Display for Problem {
 /// No `oci-layout` is longer.
 const LAYOUT_MAX: u64 = 4096;
 
-const KINDS: [Kind; 10] = [
-    Kind::Blob,
-    Kind::Layer,
-    Kind::DiffId,
-    Kind::Form,
-    Kind::Record,
-    Kind::Alias,
-    Kind::Reference,
-    Kind::Setting,
-    Kind::Trash,
-    Kind::Epoch,
-];
-
 impl Store {
     /// Looks for damage in what is committed. Builds may go on meanwhile.
     pub fn fsck(&self, options: &FsckOptions<'_>) -> Result<Vec<Problem>, StoreError> {
@@ -157,7 +144,7 @@ impl Store {
             }
             return Ok(problems);
         }
-        for kind in KINDS {
+        for kind in Kind::ALL {
             for key in self.inner.database.damaged(kind)? {
                 let detail = format!("{kind:?} {}", String::from_utf8_lossy(&key));
                 problems.push(self.row_problem(Damage::Row, detail));

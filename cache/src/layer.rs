@@ -33,6 +33,7 @@ mod tarball;
 mod unpack;
 
 pub use archive::ArchiveError;
+pub use content::read_up_to;
 pub use diff::{
     CompressedCopy, DiffOptions, WrittenTar, diff, diff_and_stamp, diff_trees, write_entries,
     write_tar,

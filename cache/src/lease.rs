@@ -12,10 +12,11 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use crate::bucket::Bucket;
 use crate::error::StoreError;
+use crate::mutex::lock;
 
 /// The line of a lease that says that it lists everything the session holds.
 const WHOLE: &str = "holds-v1";
@@ -164,7 +165,7 @@ impl Lease {
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 
     /// A path in `tmp-v1` that nobody else uses.

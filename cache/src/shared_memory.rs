@@ -9,11 +9,12 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard};
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
 use crate::bucket::RECORDS;
+use crate::mutex::lock;
 
 const PAGE: u64 = 4096;
 /// What SQLite maps at a time; enough for a log of 16 MiB.
@@ -80,5 +81,5 @@ impl Drop for SharedMemory {
 }
 
 fn users() -> MutexGuard<'static, HashMap<Inode, Users>> {
-    USERS.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&USERS)
 }

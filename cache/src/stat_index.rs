@@ -14,12 +14,13 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::bucket::Bucket;
 use crate::error::StoreError;
+use crate::mutex::lock;
 use crate::store::Store;
 
 const MAGIC: &[u8; 8] = b"mbstat\x00\x01";
@@ -123,7 +124,7 @@ impl StatIndex {
     }
 
     fn lock_new(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; PATH], Entry>> {
-        self.new.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.new)
     }
 
     fn len(&self) -> usize {

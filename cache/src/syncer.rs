@@ -11,12 +11,14 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, OnceLock, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags, openat, syncfs};
 use rustix::io::Errno;
+
+use crate::mutex::lock;
 
 /// The name by which this program knows that it is to sync for another.
 const NAME: &str = "mybuild-sync";
@@ -105,7 +107,7 @@ impl Syncer {
 
     /// Has everything that was written to the file system on the disk.
     pub(crate) fn sync(&self) -> Result<(), SyncError> {
-        let mut helper = self.helper.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut helper = lock(&self.helper);
         match self.ask(&mut helper) {
             // It was killed, or could not be started: then it is done here.
             Err(SyncError::Io(_)) => {

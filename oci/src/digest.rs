@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes bytes as they come, with the algorithm of a digest that is expected.
+/// Hashes bytes as they come, with SHA-256 or with the algorithm of a digest that is expected.
 #[derive(Debug, Clone)]
 pub struct Hasher(State);
 
@@ -110,11 +110,16 @@ enum State {
 }
 
 impl Hasher {
+    /// A hasher of SHA-256, for what has no digest yet.
+    pub fn sha256() -> Self {
+        Self(State::Sha256(Sha256::new()))
+    }
+
     /// A hasher of the algorithm that `digest` uses.
     pub fn like(digest: &Digest) -> Self {
         Self(match digest.algorithm() {
             "sha512" => State::Sha512(Sha512::new()),
-            _ => State::Sha256(Sha256::new()),
+            _ => return Self::sha256(),
         })
     }
 

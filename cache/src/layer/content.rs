@@ -228,11 +228,12 @@ fn check_length(file: &File, size: u64) -> Result<(), CopyError> {
     if u64::try_from(length) == Ok(size) { Ok(()) } else { Err(CopyError::Size) }
 }
 
-/// Reads up to `size` bytes of `file` from the start into `buffer`; says how many there were.
-pub(super) fn read_up_to(file: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads into `buffer` until it is full or `reader` ends, whatever signals come in between; gives the
+/// number of bytes.
+pub fn read_up_to(reader: &mut (impl Read + ?Sized), buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while length < buffer.len() {
-        match file.read(&mut buffer[length..]) {
+        match reader.read(&mut buffer[length..]) {
             Ok(0) => break,
             Ok(read) => length += read,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

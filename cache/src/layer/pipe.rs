@@ -3,7 +3,9 @@
 use std::io::{self, BufRead, Read, Write};
 use std::ops::Deref;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::mutex::lock;
 
 /// Size of a chunk in bytes: so large that threads wake each other seldom.
 pub(super) const CHUNK: usize = 1 << 20;
@@ -33,7 +35,7 @@ struct Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
+        lock(&self.pool).push(bytes);
     }
 }
 
@@ -71,7 +73,7 @@ impl Writer {
     }
 
     fn buffer(&self) -> Vec<u8> {
-        let pooled = self.pool.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let pooled = lock(&self.pool).pop();
         pooled.unwrap_or_else(|| Vec::with_capacity(CHUNK))
     }
 

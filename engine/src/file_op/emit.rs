@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use cache::layer::{Content, Entry, EntryKind, LayerSink, Warning};
+use cache::layer::{Content, Entry, EntryKind, LayerSink, Warning, read_up_to};
 
 use super::copy::From;
 use super::directory::into_directory;
@@ -182,7 +182,7 @@ fn same_content(lower: &View, path: &[u8], file: &PlannedFile<'_>) -> Result<boo
 fn equal(a: &mut dyn io::Read, b: &mut dyn io::Read) -> io::Result<bool> {
     let (mut here, mut there) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
-        let (n, m) = (read_full(a, &mut here)?, read_full(b, &mut there)?);
+        let (n, m) = (read_up_to(a, &mut here)?, read_up_to(b, &mut there)?);
         if n != m || here[..n] != there[..m] {
             return Ok(false);
         }
@@ -190,19 +190,6 @@ fn equal(a: &mut dyn io::Read, b: &mut dyn io::Read) -> io::Result<bool> {
             return Ok(true);
         }
     }
-}
-
-fn read_full(from: &mut dyn io::Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut length = 0;
-    while length < buffer.len() {
-        match from.read(&mut buffer[length..]) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(length)
 }
 
 /// Writes to a sink what a comparison of the directory with the tree below would give.

@@ -3,6 +3,8 @@
 
 use std::io::{self, Read};
 
+use cache::layer::read_up_to;
+
 const BLOCK: usize = 512;
 /// The largest extension header (a long name, PAX records) in bytes.
 const EXTENSION_MAX: u64 = 1 << 20;
@@ -118,15 +120,10 @@ fn member(header: &tar::Header, kind: u8, extended: Extended, stored: u64) -> Me
 fn read_header(reader: &mut dyn Read) -> io::Result<Option<tar::Header>> {
     let mut header = tar::Header::new_old();
     let block = header.as_mut_bytes();
-    let mut length = 0;
-    while length < BLOCK {
-        match reader.read(&mut block[length..]) {
-            Ok(0) if length == 0 => return Ok(None),
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => length += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    match read_up_to(reader, block)? {
+        0 => return Ok(None),
+        BLOCK => {}
+        _ => return Err(io::ErrorKind::UnexpectedEof.into()),
     }
     if block.iter().all(|byte| *byte == 0) {
         return Ok(None);

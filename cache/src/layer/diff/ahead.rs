@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::mutex::lock;
+
 /// Pieces of work that other threads may be at.
 pub(super) struct Ahead<T, R> {
     work: Arc<dyn Fn(T) -> R + Send + Sync>,
@@ -90,7 +92,7 @@ impl<T, R> Piece<T, R> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<T, R>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 
