@@ -24,6 +24,8 @@ mod content;
 mod diff;
 mod directory;
 mod files;
+mod flavor;
+mod left_out;
 mod lower;
 mod name;
 mod pipe;
@@ -38,8 +40,10 @@ pub use diff::{
     CompressedCopy, DiffOptions, WrittenTar, diff, diff_and_stamp, diff_trees, write_entries,
     write_tar,
 };
-pub use directory::{DirectoryOptions, DirectorySink, Finished, Flavor, Warning};
+pub use directory::{DirectoryOptions, DirectorySink, Finished};
 pub use files::TarFiles;
+pub use flavor::Flavor;
+pub use left_out::LeftOut;
 pub use lower::Lower;
 pub use read::{read_entry, read_xattrs};
 pub use remove::remove_tree;

@@ -28,16 +28,16 @@ const LIST_MAX: u64 = 64 << 20;
 pub(crate) struct Lease {
     session: SessionId,
     path: PathBuf,
-    /// Held for its `flock`.
+    /// Lookups for its `flock`.
     file: File,
     names: AtomicU64,
-    held: Mutex<Held>,
+    held: Mutex<Lookups>,
     keep: bool,
 }
 
 /// What a session has looked up.
 #[derive(Debug, Default)]
-struct Held {
+struct Lookups {
     names: HashSet<Box<str>>,
     told: Told,
 }
@@ -156,7 +156,7 @@ impl Lease {
     }
 
     /// Takes back what was said, on a disk that has no room for more. Whether it could.
-    fn retract(&self, held: &mut Held) -> bool {
+    fn retract(&self, held: &mut Lookups) -> bool {
         let is_empty = self.file.set_len(0).and_then(|()| (&self.file).rewind()).is_ok();
         if is_empty {
             held.told = Told::Nothing;
@@ -164,7 +164,7 @@ impl Lease {
         is_empty
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, Lookups> {
         lock(&self.held)
     }
 

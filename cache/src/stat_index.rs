@@ -62,11 +62,11 @@ pub struct StatIndex {
     bytes: Vec<u8>,
     /// One flag an entry: it was asked for, so its file is still there.
     asked: Vec<AtomicBool>,
-    new: Mutex<HashMap<[u8; PATH], Entry>>,
+    new: Mutex<HashMap<[u8; PATH], IndexEntry>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Entry {
+struct IndexEntry {
     stat: Stat,
     digest: [u8; 32],
 }
@@ -102,7 +102,7 @@ impl StatIndex {
         if stat.ctime_ns.saturating_add(RACY_NANOSECONDS) > started {
             return;
         }
-        let entry = Entry { stat: *stat, digest: *digest };
+        let entry = IndexEntry { stat: *stat, digest: *digest };
         self.lock_new().insert(key_of(path), entry);
     }
 
@@ -123,7 +123,7 @@ impl StatIndex {
         self.write(&bytes).map_err(|error| StoreError::io("write", &self.path, error))
     }
 
-    fn lock_new(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; PATH], Entry>> {
+    fn lock_new(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; PATH], IndexEntry>> {
         lock(&self.new)
     }
 
@@ -140,7 +140,7 @@ impl StatIndex {
         &self.slot(index)[..PATH]
     }
 
-    fn entry(&self, index: usize) -> Entry {
+    fn entry(&self, index: usize) -> IndexEntry {
         decode(&self.slot(index)[PATH..])
     }
 
@@ -159,7 +159,7 @@ impl StatIndex {
 
     /// Old and new entries, merged in order. Entries nobody asked for belong to files that are
     /// gone, or that this build leaves out: they stay as long as they are not too many.
-    fn encode(&self, new: &HashMap<[u8; PATH], Entry>) -> Vec<u8> {
+    fn encode(&self, new: &HashMap<[u8; PATH], IndexEntry>) -> Vec<u8> {
         let asked = |index: &usize| self.asked[*index].load(Ordering::Relaxed);
         let in_use = (0..self.len()).filter(asked).count() + new.len();
         let keep_stale = self.len() <= STALE_SHARE * in_use + STALE_MIN;
@@ -170,7 +170,7 @@ impl StatIndex {
         let mut new: Vec<_> = new.iter().collect();
         new.sort_unstable_by_key(|(key, _)| **key);
         let mut new = new.into_iter().peekable();
-        let put = |bytes: &mut Vec<u8>, (key, entry): (&[u8; PATH], &Entry)| {
+        let put = |bytes: &mut Vec<u8>, (key, entry): (&[u8; PATH], &IndexEntry)| {
             bytes.extend_from_slice(key);
             encode_entry(entry, bytes);
         };
@@ -229,7 +229,7 @@ fn key_of(path: &[u8]) -> [u8; PATH] {
     *blake3::hash(path).as_bytes().first_chunk().expect("a hash has 32 bytes")
 }
 
-fn encode_entry(entry: &Entry, bytes: &mut Vec<u8>) {
+fn encode_entry(entry: &IndexEntry, bytes: &mut Vec<u8>) {
     let Stat { dev, ino, size, mtime_ns, ctime_ns } = entry.stat;
     for number in [dev, ino, size] {
         bytes.extend_from_slice(&number.to_le_bytes());
@@ -240,7 +240,7 @@ fn encode_entry(entry: &Entry, bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&entry.digest);
 }
 
-fn decode(slot: &[u8]) -> Entry {
+fn decode(slot: &[u8]) -> IndexEntry {
     let field = |n: usize| -> [u8; 8] { *slot[n * 8..].first_chunk().expect("an entry is whole") };
     let stat = Stat {
         dev: u64::from_le_bytes(field(0)),
@@ -249,5 +249,5 @@ fn decode(slot: &[u8]) -> Entry {
         mtime_ns: i64::from_le_bytes(field(3)),
         ctime_ns: i64::from_le_bytes(field(4)),
     };
-    Entry { stat, digest: *slot[STAT..].first_chunk().expect("an entry is whole") }
+    IndexEntry { stat, digest: *slot[STAT..].first_chunk().expect("an entry is whole") }
 }

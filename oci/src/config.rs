@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{DiffId, Platform};
+use crate::digest::DiffId;
+use crate::platform::Platform;
 
 /// OCI image configuration, <https://github.com/opencontainers/image-spec/blob/main/config.md>,
 /// with Docker's additions.

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub use read::{DEPTH_MAX, DESCRIPTORS_MAX, Document, InvalidManifest, Kind, SIZE_MAX, parse};
 
 use crate::config::null_as_default;
-use crate::{Digest, Platform};
+use crate::digest::Digest;
+use crate::platform::Platform;
 
 /// Media types that appear in manifests.
 pub mod media_type {

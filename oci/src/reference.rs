@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::Digest;
+use crate::digest::Digest;
 
 /// The registry meant when a reference names none.
 pub const DEFAULT_DOMAIN: &str = "docker.io";

@@ -12,7 +12,7 @@ use oci::DiffId;
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compression, encode};
-use super::{Entry, EntryKind, Flavor, LayerError, LayerSink, Lower, TarSink, Warning, pipe};
+use super::{Entry, EntryKind, Flavor, LayerError, LayerSink, LeftOut, Lower, TarSink, pipe};
 use crate::stamp::TreeStamp;
 use ahead::Ahead;
 use changes::ChangeWriter;
@@ -50,7 +50,7 @@ pub struct WrittenTar {
     /// How many entries it has.
     pub entries: u64,
     /// What could not be written.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<LeftOut>,
 }
 
 /// Gives the entries of the layer tree `upper` to `sink`, parents first, the names in a directory
@@ -62,7 +62,7 @@ pub fn diff(
     upper: impl AsFd,
     options: &DiffOptions,
     sink: &mut dyn LayerSink,
-) -> Result<Vec<Warning>, LayerError> {
+) -> Result<Vec<LeftOut>, LayerError> {
     Ok(diff_and_stamp(upper, options, sink)?.0)
 }
 
@@ -72,7 +72,7 @@ pub fn diff_and_stamp(
     upper: impl AsFd,
     options: &DiffOptions,
     sink: &mut dyn LayerSink,
-) -> Result<(Vec<Warning>, Option<TreeStamp>), LayerError> {
+) -> Result<(Vec<LeftOut>, Option<TreeStamp>), LayerError> {
     let options = Arc::new(options.clone());
     let (mut walk, root) = Walk::new(upper.as_fd(), options.clone())?;
     let mut change_writer = ChangeWriter::new(sink, options.lower.is_none(), &root);
@@ -99,7 +99,7 @@ pub fn diff_trees(
     lower: OwnedFd,
     merged: impl AsFd,
     sink: &mut dyn LayerSink,
-) -> Result<Vec<Warning>, LayerError> {
+) -> Result<Vec<LeftOut>, LayerError> {
     let flavor = Flavor::Plain;
     let lower = Some(Lower::new(vec![lower.into()], flavor));
     diff(merged, &DiffOptions { flavor, lower, all_xattrs: false }, sink)

@@ -3,72 +3,26 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use rustix::fs::{
-    AtFlags, FileType, Mode, OFlags, RenameFlags, Stat, fchmod, fchown, fsetxattr, fstat, futimens,
-    linkat, makedev, mkdirat, mknodat, openat, renameat_with, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Mode, OFlags, RenameFlags, fchmod, fstat, futimens, linkat, makedev,
+    mkdirat, mknodat, openat, renameat_with, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
-use rustix::process::{Gid, Uid, getegid, geteuid};
 
-use super::beneath::{self, Beneath, DIRECTORY, Leaving, Missing, Obstacle};
+use super::beneath::{self, Beneath, DIRECTORY, Leaving};
 use super::content::{Copier, CopyError, Holes};
 use super::name::{self, to_path};
 use super::remove::remove;
-use super::{Content, Entry, EntryKind, LayerError, LayerSink, Lower, Time, read};
+use super::{Content, Entry, EntryKind, Flavor, LayerError, LayerSink, LeftOut, Lower, Time};
 
+mod context;
 mod ids;
 mod metadata;
 mod replaced;
 
-use metadata::Owner;
+use context::{Context, Owner};
 use replaced::Replaced;
-
-/// More warnings than this are counted, not kept.
-const WARNINGS_MAX: usize = 1000;
-
-/// How whiteouts and opaque directories are written down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flavor {
-    /// As overlayfs has them: devices and `trusted.overlay.opaque`, which needs root.
-    Trusted,
-    /// As overlayfs has them when mounted with `userxattr`: devices and `user.overlay.opaque`.
-    User,
-    /// As any file system can have them, for layers that are never mounted over each other: sockets,
-    /// which no layer holds, and `user.mybuild.opaque`. Overlayfs, for one, lets nobody make its own
-    /// marks in what it shows.
-    Unmounted,
-    /// Not at all: the directory holds the merged tree, in which they delete.
-    Plain,
-}
-
-impl Flavor {
-    /// The attribute of opaque directories.
-    pub(super) fn opaque_attribute(self) -> Option<&'static str> {
-        match self {
-            Self::Trusted => Some("trusted.overlay.opaque"),
-            Self::User => Some("user.overlay.opaque"),
-            Self::Unmounted => Some("user.mybuild.opaque"),
-            Self::Plain => None,
-        }
-    }
-
-    /// Whether `stat` is that of a whiteout, which in a plain tree there is none of.
-    pub(super) fn is_whiteout(self, stat: &Stat) -> bool {
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        match self {
-            Self::Trusted | Self::User => file_type.is_char_device() && stat.st_rdev == 0,
-            Self::Unmounted => file_type == FileType::Socket,
-            Self::Plain => false,
-        }
-    }
-
-    /// What a whiteout is made as.
-    fn whiteout_type(self) -> FileType {
-        if self == Self::Unmounted { FileType::Socket } else { FileType::CharacterDevice }
-    }
-}
 
 /// How a [`DirectorySink`] writes.
 #[derive(Debug)]
@@ -90,39 +44,11 @@ impl DirectoryOptions {
     }
 }
 
-/// Something of an entry that was left out because this process may not make it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Warning {
-    /// No right to make devices.
-    #[error("left out the device `{}`: no permission to make devices", .0.display())]
-    Device(PathBuf),
-    /// A character device 0:0 in an archive, which a tree would take for a whiteout.
-    #[error("left out `{}`: a device 0:0 would delete the file below", .0.display())]
-    WhiteoutDevice(PathBuf),
-    /// An extended attribute that the file system does not take.
-    #[error("left out the attribute `{attribute}` of `{}`", path.display())]
-    Attribute {
-        /// The entry.
-        path: PathBuf,
-        /// The attribute's name.
-        attribute: String,
-    },
-    /// The owner of a link or device, for which no attribute can stand in.
-    #[error("left out the owner of `{}`: this user may not change owners", .0.display())]
-    Owner(PathBuf),
-    /// A file whose name in an archive would delete another.
-    #[error("left out `{}`: in an image its name would delete another file", .0.display())]
-    ReservedName(PathBuf),
-    /// There were this many more warnings.
-    #[error("{0} more of these warnings")]
-    More(usize),
-}
-
 /// What is known when a [`DirectorySink`] has taken the last entry.
 #[derive(Debug, Default)]
 pub struct Finished {
     /// What was left out.
-    pub warnings: Vec<Warning>,
+    pub warnings: Vec<LeftOut>,
     /// Directories the layer has files in, but no entry for; see [`super::adopt`].
     pub implied: BTreeSet<Vec<u8>>,
     /// Hard links whose target is not in this layer, as path and target; see [`super::adopt`].
@@ -142,15 +68,6 @@ pub struct DirectorySink {
     links: Vec<(Vec<u8>, Vec<u8>)>,
     root_time: Option<Time>,
     opaque_root: bool,
-}
-
-/// What does not depend on where the sink stands.
-struct Context {
-    options: DirectoryOptions,
-    owner: Owner,
-    implied: BTreeSet<Vec<u8>>,
-    warnings: Vec<Warning>,
-    more_warnings: usize,
 }
 
 impl DirectorySink {
@@ -188,7 +105,7 @@ impl DirectorySink {
     }
 
     /// Notes something that was left out.
-    pub(super) fn warn(&mut self, warning: Warning) {
+    pub(super) fn warn(&mut self, warning: LeftOut) {
         self.context.warn(warning);
     }
 
@@ -217,7 +134,7 @@ impl DirectorySink {
         }
         let Context { implied, mut warnings, more_warnings, .. } = self.context;
         if more_warnings > 0 {
-            warnings.push(Warning::More(more_warnings));
+            warnings.push(LeftOut::More(more_warnings));
         }
         Ok(Finished { warnings, implied, dangling, opaque_root: self.opaque_root })
     }
@@ -310,7 +227,7 @@ impl DirectorySink {
         let file_type = match entry.kind {
             EntryKind::BlockDevice { .. } => FileType::BlockDevice,
             EntryKind::CharDevice { .. } if number == (0, 0) => {
-                self.warn(Warning::WhiteoutDevice(to_path(&entry.path)));
+                self.warn(LeftOut::WhiteoutDevice(to_path(&entry.path)));
                 return Ok(());
             }
             _ => FileType::CharacterDevice,
@@ -319,7 +236,7 @@ impl DirectorySink {
         let number = makedev(number.0, number.1);
         match self.node(entry, name, |current| mknodat(current, name, file_type, mode, number)) {
             Err(Errno::PERM) => {
-                self.warn(Warning::Device(to_path(&entry.path)));
+                self.warn(LeftOut::Device(to_path(&entry.path)));
                 Ok(())
             }
             made => made,
@@ -510,55 +427,4 @@ impl DirectorySink {
         self.beneath.enter(path, &mut self.context)?;
         self.opaque().map_err(LayerError::at("empty", path))
     }
-}
-
-impl Context {
-    fn warn(&mut self, warning: Warning) {
-        if self.warnings.len() < WARNINGS_MAX {
-            self.warnings.push(warning);
-        } else {
-            self.more_warnings += 1;
-        }
-    }
-
-    fn set_opaque(&self, directory: BorrowedFd<'_>) -> Result<(), Errno> {
-        match self.options.flavor.opaque_attribute() {
-            Some(key) => fsetxattr(directory, key, b"y", rustix::fs::XattrFlags::empty()),
-            None => Ok(()),
-        }
-    }
-}
-
-impl Missing for Context {
-    fn obstacle(&mut self, parent: BorrowedFd<'_>, name: &[u8]) -> Result<Obstacle, Errno> {
-        let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if !self.options.flavor.is_whiteout(&stat) {
-            return Ok(Obstacle::InTheWay);
-        }
-        unlinkat(parent, name, AtFlags::empty())?;
-        Ok(Obstacle::Whiteout)
-    }
-
-    fn made(
-        &mut self,
-        directory: BorrowedFd<'_>,
-        path: &[u8],
-        over_whiteout: bool,
-    ) -> Result<Time, Errno> {
-        let found = if over_whiteout { None } else { self.options.lower.directory(path)? };
-        let entry = found.unwrap_or_else(|| Entry::new(path, EntryKind::Directory, 0o755));
-        self.own(directory, &entry)?;
-        fchmod(directory, Mode::from(entry.mode))?;
-        self.set_xattrs(directory, &entry)?;
-        if over_whiteout {
-            self.set_opaque(directory)?;
-        }
-        self.implied.insert(path.to_vec());
-        Ok(entry.mtime)
-    }
-}
-
-/// Owner as the kernel's calls take it.
-fn ids(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
-    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
 }

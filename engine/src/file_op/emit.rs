@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use cache::layer::{Content, Entry, EntryKind, LayerSink, Warning, read_up_to};
+use cache::layer::{Content, Entry, EntryKind, LayerSink, LeftOut, read_up_to};
 
 use super::copy::From;
 use super::directory::into_directory;
@@ -73,7 +73,7 @@ pub(super) fn items<'p, 'a>(
     let mut below = Below { plan, directories: HashMap::new() };
     for (PlanPath(path), planned) in &plan.entries {
         if is_reserved(path) {
-            warnings.push(Warning::ReservedName(path::show(path).into()).to_string());
+            warnings.push(LeftOut::ReservedName(path::show(path).into()).to_string());
             continue;
         }
         let same = below.same(path, planned)?;

@@ -1,7 +1,7 @@
 //! Layers that exist only as directories get their tars and digests.
 
 use cache::LayerId;
-use cache::layer::{DiffOptions, LayerError, LayerSink, Warning};
+use cache::layer::{DiffOptions, LayerError, LayerSink, LeftOut};
 use oci::{Descriptor, DiffId, media_type};
 
 use crate::blocking::blocking;
@@ -156,13 +156,13 @@ impl LayerStore {
     }
 
     /// Tells what of a layer's tree is not in its tar: now, and whenever the layer is used.
-    pub(super) fn tell(&self, id: &LayerId, warnings: &[Warning]) {
+    pub(super) fn tell(&self, id: &LayerId, warnings: &[LeftOut]) {
         if warnings.is_empty() {
             return;
         }
         let mut told: Vec<_> = warnings.iter().take(TOLD_MAX).map(ToString::to_string).collect();
         if warnings.len() > told.len() {
-            told.push(Warning::More(warnings.len() - told.len()).to_string());
+            told.push(LeftOut::More(warnings.len() - told.len()).to_string());
         }
         told.iter().for_each(|warning| self.steps.warn(warning.as_str()));
         self.store.set_warnings(id, told);

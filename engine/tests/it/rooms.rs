@@ -1,6 +1,6 @@
 //! Holds the arrows between rooms: who may import whom, read from the manifests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Each room and the rooms it may import.
@@ -74,4 +74,73 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
         only("rusqlite", &["cache"]);
         only("nom", &["parser"]);
     }
+}
+
+/// Crates whose modules (a file and the folder of its name) stand above each other.
+const LAYERED: [&str; 2] = ["oci", "cache"];
+
+#[test]
+fn modules_import_nothing_that_stands_above_them() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("rooms stand at the top level");
+    for room in LAYERED {
+        let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        collect_imports(&top.join(room).join("src"), None, &mut imports);
+        for (module, used) in &imports {
+            let strange = used.iter().find(|used| !imports.contains_key(*used));
+            assert_eq!(strange, None, "`{room}`: `{module}` does not name the file that has it");
+        }
+        // Whatever imports only modules that are gone goes as well; a circle is what is left.
+        loop {
+            let left: BTreeSet<String> = imports.keys().cloned().collect();
+            imports.retain(|module, used| used.iter().any(|u| u != module && left.contains(u)));
+            if imports.len() == left.len() {
+                break;
+            }
+        }
+        assert!(imports.is_empty(), "`{room}` has a circle among {imports:?}");
+    }
+}
+
+/// Adds what each module below `folder` takes by `crate::…`; the top folder's are called by their files.
+fn collect_imports(
+    folder: &Path,
+    module: Option<&str>,
+    imports: &mut BTreeMap<String, BTreeSet<String>>,
+) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+        let module = module.unwrap_or(&name);
+        if path.is_dir() {
+            collect_imports(&path, Some(module), imports);
+        } else if module != "lib" {
+            let code = std::fs::read_to_string(&path).unwrap();
+            imports.entry(module.to_owned()).or_default().extend(modules_used(&code));
+        }
+    }
+}
+
+/// `a` of every `crate::a…`, and of `crate::{a, b::c}` all that stands first.
+fn modules_used(code: &str) -> BTreeSet<String> {
+    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let code = lines.collect::<Vec<_>>().join("\n");
+    let first = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+    };
+    let mut used = BTreeSet::new();
+    for (at, name) in code.match_indices("crate::") {
+        let rest = &code[at + name.len()..];
+        used.insert(first(rest));
+        let mut depth = 0;
+        for (at, c) in rest.char_indices() {
+            depth += i32::from(c == '{') - i32::from(c == '}');
+            match (depth, c) {
+                (0, _) => break,
+                (1, '{' | ',') => drop(used.insert(first(&rest[at + 1..]))),
+                _ => {}
+            }
+        }
+    }
+    used.remove("");
+    used
 }

@@ -1,7 +1,7 @@
 //! Choosing the image for a platform.
 
 use super::{Descriptor, Index, Kind};
-use crate::Platform;
+use crate::platform::Platform;
 
 impl Index {
     /// The best manifest (or nested index) for `platform`, as containerd chooses: the exact

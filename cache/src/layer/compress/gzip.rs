@@ -36,7 +36,7 @@ struct Block {
 }
 
 /// What became of a block.
-struct Compressed {
+struct CompressedBlock {
     bytes: Vec<u8>,
     crc: Hasher,
 }
@@ -49,9 +49,9 @@ pub(super) fn compress(
 ) -> io::Result<()> {
     writer.write_all(&HEADER)?;
     let most = 2 * rayon::current_num_threads() + 2;
-    let mut waiting: VecDeque<Receiver<Compressed>> = VecDeque::new();
+    let mut waiting: VecDeque<Receiver<CompressedBlock>> = VecDeque::new();
     let mut crc = Hasher::new();
-    let mut write_next = |waiting: &mut VecDeque<Receiver<Compressed>>| -> io::Result<()> {
+    let mut write_next = |waiting: &mut VecDeque<Receiver<CompressedBlock>>| -> io::Result<()> {
         let Some(receiver) = waiting.pop_front() else { return Ok(()) };
         let compressed = wait(&receiver)?;
         crc.combine(&compressed.crc);
@@ -106,7 +106,7 @@ impl Block {
         self.bytes.len() - self.start
     }
 
-    fn compress(&self, level: u32, is_last: bool) -> Compressed {
+    fn compress(&self, level: u32, is_last: bool) -> CompressedBlock {
         let mut crc = Hasher::new();
         crc.update(&self.bytes[self.start..]);
         // What does not compress grows by five bytes in sixteen thousand, and the end by a few more.
@@ -120,7 +120,7 @@ impl Block {
                 }
             }
         }
-        Compressed { bytes, crc }
+        CompressedBlock { bytes, crc }
     }
 
     /// The block in runs of parts that are treated alike. The stream's very end is always deflated:
@@ -183,7 +183,7 @@ fn deflate(bytes: &[u8], range: Range<usize>, level: u32, ends: bool, out: &mut 
 
 /// Waits for a block. On a thread of rayon's that must not keep the blocks' own tasks from
 /// running, so it does some of them meanwhile.
-fn wait(receiver: &Receiver<Compressed>) -> io::Result<Compressed> {
+fn wait(receiver: &Receiver<CompressedBlock>) -> io::Result<CompressedBlock> {
     let lost = || io::Error::other("a compressing thread panicked");
     if rayon::current_thread_index().is_none() {
         return receiver.recv().map_err(|_| lost());

@@ -23,14 +23,14 @@ pub(super) const WINDOW: usize = 32 * 1024;
 /// last.
 pub(super) struct Detector<'a> {
     bytes: &'a [u8],
-    seen: Seen,
+    seen: Positions,
     /// Up to where places are remembered.
     remembered: usize,
 }
 
 impl<'a> Detector<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, seen: Seen::default(), remembered: 0 }
+        Self { bytes, seen: Positions::default(), remembered: 0 }
     }
 
     pub(super) fn is_incompressible(&mut self, part: Range<usize>) -> bool {
@@ -93,15 +93,15 @@ fn word_at(bytes: &[u8], place: usize) -> Option<u64> {
 }
 
 /// Where words were last, one more than the place; nothing is 0.
-struct Seen(Box<[u32]>);
+struct Positions(Box<[u32]>);
 
-impl Default for Seen {
+impl Default for Positions {
     fn default() -> Self {
         Self(vec![0; 1 << Self::BITS].into())
     }
 }
 
-impl Seen {
+impl Positions {
     /// Nearly four times as many slots as words are remembered of one window.
     const BITS: u32 = 12;
 

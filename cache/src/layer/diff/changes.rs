@@ -8,7 +8,7 @@ use rustix::fs::Stat;
 
 use super::look::{self, Change, Held, Seen};
 use super::walk::Entered;
-use super::{Entry, EntryKind, LayerError, LayerSink, Warning};
+use super::{Entry, EntryKind, LayerError, LayerSink, LeftOut};
 use crate::layer::{Content, name};
 use crate::stamp::{DirectoryStamp, EntryStamp, TreeStamp};
 
@@ -18,15 +18,15 @@ pub(super) struct ChangeWriter<'a> {
     /// There are no layers below: everything is written as it stands.
     alone: bool,
     /// The directories on the way from the root.
-    levels: Vec<Level>,
+    levels: Vec<OpenDirectory>,
     /// First path of each file with several names, by device and inode.
     links: HashMap<(u64, u64), Vec<u8>>,
-    warnings: Vec<Warning>,
+    warnings: Vec<LeftOut>,
     /// A directory was left out whose content belongs to the stamp.
     is_partial: bool,
 }
 
-struct Level {
+struct OpenDirectory {
     path: Vec<u8>,
     /// The directory's own entry, while it is not known whether anything in it changed.
     pending: Option<Entry>,
@@ -35,7 +35,8 @@ struct Level {
 
 impl<'a> ChangeWriter<'a> {
     pub(super) fn new(sink: &'a mut dyn LayerSink, alone: bool, root: &Stat) -> Self {
-        let root = Level { path: Vec::new(), pending: None, stamp: DirectoryStamp::new(root) };
+        let root =
+            OpenDirectory { path: Vec::new(), pending: None, stamp: DirectoryStamp::new(root) };
         Self {
             sink,
             alone,
@@ -62,7 +63,7 @@ impl<'a> ChangeWriter<'a> {
     }
 
     /// What there was to say, and the tree's stamp.
-    pub(super) fn finish(self) -> (Vec<Warning>, Option<TreeStamp>) {
+    pub(super) fn finish(self) -> (Vec<LeftOut>, Option<TreeStamp>) {
         let root = self.levels.first().filter(|_| !self.is_partial);
         let stamp = root.map(|root| root.stamp.finish_tree());
         (self.warnings, stamp)
@@ -80,7 +81,7 @@ impl<'a> ChangeWriter<'a> {
         if form.opaque && self.alone {
             self.emit(&Entry::new(path.clone(), EntryKind::Opaque, 0), Content::None)?;
         }
-        self.levels.push(Level { path, pending, stamp: DirectoryStamp::new(&stat) });
+        self.levels.push(OpenDirectory { path, pending, stamp: DirectoryStamp::new(&stat) });
         Ok(())
     }
 
@@ -102,8 +103,8 @@ impl<'a> ChangeWriter<'a> {
         match change {
             Change::Nothing => Ok(()),
             Change::Whiteout => self.whiteout(path),
-            Change::Warning(warning) => {
-                self.is_partial |= matches!(warning, Warning::ReservedName(_));
+            Change::LeftOut(warning) => {
+                self.is_partial |= matches!(warning, LeftOut::ReservedName(_));
                 self.warnings.push(warning);
                 Ok(())
             }

@@ -11,7 +11,7 @@ use rustix::io::{Errno, pread};
 use super::attributes::{attributes, node_attributes};
 use super::same::is_same;
 use super::walk::{Entered, Name, Step, find};
-use super::{DiffOptions, Entry, EntryKind, LayerError, Warning};
+use super::{DiffOptions, Entry, EntryKind, LayerError, LeftOut};
 use crate::layer::lower::Found;
 use crate::layer::name::{self, to_path};
 use crate::layer::read;
@@ -38,7 +38,7 @@ pub(super) enum Seen {
 /// What a name that is no directory changes.
 pub(super) enum Change {
     Nothing,
-    Warning(Warning),
+    LeftOut(LeftOut),
     /// It deletes a name of the layers below.
     Whiteout,
     Entry {
@@ -75,8 +75,8 @@ fn look_at_name(options: &DiffOptions, name: Name, held: &mut u64) -> Result<See
     let stamp = entry_stamp(&stat);
     let seen = |path, change| Ok(Seen::Name { path, stamp, change });
     if name::is_reserved(&path) {
-        let warning = Warning::ReservedName(to_path(&path));
-        return seen(path, Change::Warning(warning));
+        let warning = LeftOut::ReservedName(to_path(&path));
+        return seen(path, Change::LeftOut(warning));
     }
     let found = find(options, &place, &path)?;
     let is_below = found.is_some() || options.lower.is_none();
@@ -91,8 +91,8 @@ fn look_at_name(options: &DiffOptions, name: Name, held: &mut u64) -> Result<See
         None => seen(path, gone()),
         // Overlayfs's mark in a tree that has others, or none.
         Some(EntryKind::Whiteout) => {
-            let warning = Warning::WhiteoutDevice(to_path(&path));
-            seen(path, Change::Warning(warning))
+            let warning = LeftOut::WhiteoutDevice(to_path(&path));
+            seen(path, Change::LeftOut(warning))
         }
         Some(kind) => {
             let entry = read::from_stat(path.clone(), kind, &stat);

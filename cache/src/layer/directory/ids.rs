@@ -4,7 +4,8 @@ use std::fs;
 
 use rustix::io::Errno;
 
-use super::{Entry, LayerError, to_path};
+use crate::layer::name::to_path;
+use crate::layer::{Entry, LayerError};
 
 /// The error of an entry whose owner does not exist here, in place of what the kernel said of it.
 pub(super) fn explained(entry: &Entry, error: LayerError) -> LayerError {

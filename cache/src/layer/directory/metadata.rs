@@ -2,33 +2,17 @@
 
 use std::os::fd::BorrowedFd;
 
-use rustix::fs::{XattrFlags, chmodat, chownat, fremovexattr, lsetxattr, utimensat};
+use rustix::fs::{
+    AtFlags, Mode, XattrFlags, chmodat, chownat, fchmod, fchown, fremovexattr, fsetxattr, futimens,
+    lsetxattr, utimensat,
+};
+use rustix::io::Errno;
+use rustix::process::{Gid, Uid};
 
-use super::*;
-
-/// Who this process is, and what a new file of it gets by itself.
-pub(super) struct Owner {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    /// Permission bits that new files do not get.
-    umask: u32,
-    /// Owners that cannot be set are kept aside.
-    ignore: bool,
-}
-
-impl Owner {
-    pub(super) fn current(ignore: bool) -> Self {
-        Self { uid: geteuid().as_raw(), gid: getegid().as_raw(), umask: umask(), ignore }
-    }
-}
-
-/// The umask, read without changing it, which would change it for all threads. If procfs does not
-/// tell, every mode is set.
-fn umask() -> u32 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
-    umask.and_then(|digits| u32::from_str_radix(digits.trim(), 8).ok()).unwrap_or(0o777)
-}
+use super::context::Context;
+use crate::layer::left_out::LeftOut;
+use crate::layer::name::to_path;
+use crate::layer::{Entry, EntryKind, beneath, read};
 
 /// Takes away what a directory has from an entry before, apart from the marks of the tree's form.
 pub(super) fn forget(directory: BorrowedFd<'_>) -> Result<(), Errno> {
@@ -74,7 +58,7 @@ impl Context {
             let (uid, gid) = ids(entry);
             match chownat(directory, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::PERM | Errno::INVAL) if self.owner.ignore => {
-                    self.warn(Warning::Owner(to_path(&entry.path)));
+                    self.warn(LeftOut::Owner(to_path(&entry.path)));
                 }
                 result => result?,
             }
@@ -116,7 +100,7 @@ impl Context {
                 let owner = format!("{}:{}", entry.uid, entry.gid);
                 match fsetxattr(file, read::OWNER, owner.as_bytes(), XattrFlags::empty()) {
                     Err(Errno::OPNOTSUPP) => {
-                        self.warn(Warning::Owner(to_path(&entry.path)));
+                        self.warn(LeftOut::Owner(to_path(&entry.path)));
                         Ok(())
                     }
                     result => result,
@@ -143,7 +127,7 @@ impl Context {
                 continue;
             }
             match set(key, value) {
-                Err(Errno::OPNOTSUPP | Errno::PERM) => self.warn(Warning::Attribute {
+                Err(Errno::OPNOTSUPP | Errno::PERM) => self.warn(LeftOut::Attribute {
                     path: to_path(&entry.path),
                     attribute: String::from_utf8_lossy(key).into_owned(),
                 }),
@@ -152,4 +136,9 @@ impl Context {
         }
         Ok(())
     }
+}
+
+/// Owner as the kernel's calls take it.
+fn ids(entry: &Entry) -> (Option<Uid>, Option<Gid>) {
+    (Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
 }

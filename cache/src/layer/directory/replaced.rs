@@ -1,10 +1,14 @@
 //! Deleting from a merged tree what is not the layer's own.
 
 use std::collections::HashSet;
+use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::fs::Dir;
+use rustix::fs::{Dir, Mode, fstat, futimens, openat};
+use rustix::io::Errno;
 
-use super::*;
+use crate::layer::beneath::{self, DIRECTORY};
+use crate::layer::remove::remove;
+use crate::layer::{name, read};
 
 /// The paths a layer has put into a merged tree, which its whiteouts spare. Paths are kept as
 /// hashes, for there may be millions.

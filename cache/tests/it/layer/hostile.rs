@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use cache::layer::Warning;
+use cache::layer::LeftOut;
 use expect_test::expect_file;
 
 use super::archive::archive;
@@ -47,7 +47,7 @@ fn outcome(text: &str) -> Option<String> {
         let mut notes = String::new();
         for warning in &unpacked.finished.warnings {
             // Without root nearly every link has that one.
-            if is_root() || !matches!(warning, Warning::Owner(_)) {
+            if is_root() || !matches!(warning, LeftOut::Owner(_)) {
                 notes += &format!("warning: {warning}\n");
             }
         }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use cache::layer::{
     Content, DiffOptions, DirectoryOptions, DirectorySink, Entry, EntryKind, Flavor, LayerSink,
-    TarSink, Time, Warning, extract_archive, read_entry, remove_tree, unpack, write_tar,
+    LeftOut, TarSink, Time, extract_archive, read_entry, remove_tree, unpack, write_tar,
 };
 use expect_test::expect;
 use rustix::fs::CWD;
@@ -272,7 +272,7 @@ fn privileged_owners_are_kept_aside_by_a_user_who_cannot_set_them() {
         let sink = DirectorySink::new(open(root.path()), options).unwrap();
         let unpacked = unpack(&archive(text)[..], sink, &Default::default()).unwrap();
         let warnings = unpacked.finished.warnings;
-        assert_eq!(warnings, [Warning::Owner("d/l".into()), Warning::Device("null".into())]);
+        assert_eq!(warnings, [LeftOut::Owner("d/l".into()), LeftOut::Device("null".into())]);
         let options = DiffOptions { flavor: Flavor::User, lower: None, all_xattrs: true };
         let mut tar = Vec::new();
         write_tar(open(root.path()), &options, &mut tar).unwrap();
