@@ -2,11 +2,12 @@
 
 mod check;
 mod extraction;
+mod flatten;
 mod hash;
 mod layer_store;
 mod layers;
+mod rootfs;
 mod roots;
-pub(crate) mod stack;
 mod state;
 pub(crate) mod tar;
 mod unpack;
@@ -15,3 +16,4 @@ pub(crate) mod write_back;
 pub(crate) use check::Bases;
 pub(crate) use hash::AssembledLayer;
 pub(crate) use layers::{Layers, Writing};
+pub(crate) use rootfs::Rootfs;

@@ -7,6 +7,7 @@ pub(crate) mod exit_hint;
 pub(crate) mod file_layer;
 pub(crate) mod missing;
 pub(crate) mod mount_points;
+mod mounts;
 pub(crate) mod process;
 pub(crate) mod sandbox;
 pub(crate) mod seed;

@@ -13,7 +13,6 @@ use crate::error::BuildError;
 use crate::layer::Layers;
 use crate::layer::layer_store::{LayerStore, hides_all_below};
 use crate::stop::Stoppable;
-use crate::tree;
 
 /// What may be below each layer, as far as anybody knows.
 pub(crate) type Bases = HashMap<LayerId, BTreeSet<Vec<LayerId>>>;
@@ -64,8 +63,7 @@ impl LayerStore {
         let (Some(base), Some(tree)) = (self.unpacked(Some(base)), self.tree(id)?) else {
             return Ok(None);
         };
-        let directories = self.mountable(tree.directories)?;
-        let view = tree::view_of_layers(self.machine.host(), &directories);
+        let view = self.rootfs(tree.directories)?.view();
         let view = view.map_err(|e| BuildError::system("failed to open a layer", &e))?;
         let tree = view.descriptor().expect("a layer has a directory");
         let written = cache::layer::write_tar(tree, &self.diff_options(base)?, &mut io::sink());

@@ -10,7 +10,6 @@ use crate::layer::layer_store::LayerStore;
 use crate::layer::tar::LayerTar;
 use crate::layer::write_back::WriteBack;
 use crate::layer::{Layers, Writing};
-use crate::tree;
 
 /// More warnings about one layer than this are counted.
 const TOLD_MAX: usize = 20;
@@ -131,7 +130,7 @@ impl LayerStore {
         let directories = self.tree(id)?.ok_or_else(|| self.lost(id))?.directories;
         // Of a tree that lies over another's the stamp is that of its own directory.
         let is_whole = directories.paths.len() == 1;
-        let tree = tree::view_of_layers(self.machine.host(), &self.mountable(directories)?);
+        let tree = self.rootfs(directories)?.view();
         let tree = tree.map_err(|e| failed(&e))?;
         let options = self.diff_options(base)?;
         let tree = tree.descriptor().expect("a layer has a directory");

@@ -10,8 +10,8 @@ use cache::{LayerId, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
+use crate::layer::rootfs::Rootfs;
 use crate::layer::roots::Roots;
-use crate::layer::stack;
 use crate::layer::state::States;
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
@@ -95,9 +95,9 @@ impl LayerStore {
     }
 
     /// What can be mounted in place of `directories`, the bottom one first.
-    pub(super) fn mountable(&self, directories: Directories) -> Result<Vec<PathBuf>, BuildError> {
+    pub(super) fn rootfs(&self, directories: Directories) -> Result<Rootfs, BuildError> {
         let Directories { ids, paths } = directories;
-        stack::mountable(&self.machine, &self.store, &ids, paths)
+        Rootfs::over(&self.machine, &self.store, &ids, paths)
     }
 
     /// The tree of a layer, if it has one.

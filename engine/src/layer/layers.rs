@@ -1,6 +1,5 @@
 //! Layers in use: directories when something mounts them, digests while the next step runs.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -14,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::layer::layer_store::{Directories, LayerStore};
+use crate::layer::rootfs::Rootfs;
 use crate::machine::Machine;
 use crate::progress::event::StepId;
 use crate::progress::steps::Steps;
@@ -86,22 +86,22 @@ impl Layers {
     }
 
     /// What can be mounted in place of `layers`, the bottom one first.
-    pub(crate) async fn mountable(&self, layers: &[LayerId]) -> Result<Vec<PathBuf>, BuildError> {
+    pub(crate) async fn rootfs(&self, layers: &[LayerId]) -> Result<Rootfs, BuildError> {
         self.stacked(self.directories(layers).await?).await
     }
 
     /// The same for `step`, which shows what is unpacked.
-    pub(crate) async fn mountable_for(
+    pub(crate) async fn rootfs_for(
         &self,
         step: StepId,
         layers: &[LayerId],
-    ) -> Result<Vec<PathBuf>, BuildError> {
+    ) -> Result<Rootfs, BuildError> {
         self.stacked(self.directories_for(step, layers).await?).await
     }
 
-    async fn stacked(&self, directories: Directories) -> Result<Vec<PathBuf>, BuildError> {
+    async fn stacked(&self, directories: Directories) -> Result<Rootfs, BuildError> {
         let store = self.shared.clone();
-        blocking(move || store.mountable(directories)).await
+        blocking(move || store.rootfs(directories)).await
     }
 
     /// Fails if somebody has changed the trees of `layers` behind the store's back: those that can be

@@ -86,9 +86,9 @@ impl Engine {
         loop {
             let (store, machine) = (self.store.clone(), self.machine.clone());
             let layers = Layers::new(store, machine, steps.clone(), Vec::new(), cancel);
-            let directories = layers.mountable(ids).await?;
+            let rootfs = layers.rootfs(ids).await?;
             match layers.verify(ids).await {
-                Ok(()) => return Ok(directories),
+                Ok(()) => return Ok(rootfs.lowers().to_vec()),
                 Err(error) if tries.next().is_none() => return Err(error),
                 Err(_) => self.tell_store_warnings(steps),
             }

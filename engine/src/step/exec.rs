@@ -1,7 +1,6 @@
 //! A step that runs a process: from its inputs to the layers it leaves.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cache::layer::Time;
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::error::{BuildError, NO_SPACE};
 use crate::file_op::{copy_directory, digest_of_all};
-use crate::layer::stack;
+use crate::layer::Rootfs;
 use crate::layer::write_back::written_back;
 use crate::progress::event::StoppedStep;
 use crate::step::exhausted::{self, Words};
@@ -27,10 +26,10 @@ use crate::stop::until;
 use crate::tree::View;
 
 /// Layers, and what can be mounted in their place.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Stack {
     layers: Arc<[LayerId]>,
-    directories: Vec<PathBuf>,
+    rootfs: Rootfs,
 }
 
 impl BuildWorker {
@@ -71,11 +70,14 @@ impl BuildWorker {
         let mut outputs = BTreeMap::new();
         for (output, written) in ended.outputs {
             let input = op.mounts.iter().find(|m| m.output == Some(output)).and_then(|m| m.input);
-            let below = input.map(|input| stacks[&input].clone()).unwrap_or_default();
-            let (machine, store) = (self.machine.clone(), self.store.clone());
+            let rootfs = match input {
+                Some(input) => stacks[&input].rootfs.clone(),
+                None => Rootfs::empty(&self.machine, &self.store),
+            };
+            let store = self.store.clone();
             let is_shipped = self.shipped.contains(&run.vertex);
             let id = blocking(move || {
-                let layer = stack::harvest(&machine, &store, &below.directories, written)?;
+                let layer = rootfs.collect_changes(written)?;
                 // What is hashed is stamped on the way.
                 Ok(if is_shipped { store.seal_unstamped(layer) } else { store.seal(layer) })
             });
@@ -97,13 +99,13 @@ impl BuildWorker {
         for (number, tree) in self.input_trees(run).iter().enumerate() {
             let layers = self.layers_of(tree, &run.cancel).await?;
             let step = self.steps.id(run.vertex);
-            let directories = self.layers.mountable_for(step, &layers).await?;
-            stacks.insert(number, Stack { layers, directories });
+            let rootfs = self.layers.rootfs_for(step, &layers).await?;
+            stacks.insert(number, Stack { layers, rootfs });
         }
         let inputs = self.definition.inputs(run.vertex);
         let inputs = inputs.iter().map(|i| self.definition.vertex(i.vertex).digest.clone());
         let inputs: Vec<Digest> = inputs.collect();
-        let trees = stacks.iter().map(|(number, s)| (*number, s.directories.clone())).collect();
+        let trees = stacks.iter().map(|(number, s)| (*number, s.rootfs.clone())).collect();
         let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
         let (sandbox, limits) = (self.sandbox.clone(), self.limits.clone());
@@ -111,12 +113,13 @@ impl BuildWorker {
             let ground = sandbox.ground(&store);
             let surroundings = Surroundings {
                 machine: &machine,
+                store: &store,
                 limits: &limits,
                 inputs: &inputs,
                 secrets: &secrets,
                 ground: ground.as_deref(),
             };
-            process::prepare(&op, &trees, &store, &surroundings, &|| token.is_cancelled())
+            process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled())
         });
         Ok((prepared.await?, stacks))
     }

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
 use cache::{CacheMount, NewLayer};
-use executor::{BindSource, MountSource, Network, Process, Root, Scratch, Security};
+use executor::{Network, Process, Root, Security};
 use llb::encode::Encoder;
-use llb::{ExecOp, MountKind, NetworkMode, SecurityMode};
+use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
 
 use crate::error::BuildError;
-use crate::layer::stack;
+use crate::layer::Rootfs;
 use crate::machine::Machine;
 use crate::request::{Secret, SecretSource};
+use crate::step::mounts::{Mounting, Mounts};
 use crate::tree::{self, TreeError, View};
 
 /// Largest secret, in bytes.
@@ -34,7 +36,8 @@ pub(crate) struct Prepared {
 
 /// What the request grants and hands to processes.
 pub(crate) struct Surroundings<'a> {
-    pub(crate) machine: &'a Machine,
+    pub(crate) machine: &'a Arc<Machine>,
+    pub(crate) store: &'a cache::Store,
     /// Limits by control group.
     pub(crate) limits: &'a executor::Limits,
     /// Digests of the op's inputs.
@@ -44,79 +47,35 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) ground: Option<&'a Path>,
 }
 
-/// Builds the process. `trees` are the layer directories of the op's inputs, the bottom one first.
+/// Builds the process. `trees` are the op's inputs.
 pub(crate) fn prepare(
     op: &ExecOp,
-    trees: &BTreeMap<usize, Vec<PathBuf>>,
-    store: &cache::Store,
+    trees: &BTreeMap<usize, Rootfs>,
     surroundings: &Surroundings<'_>,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Prepared, BuildError> {
-    let mut outputs = BTreeMap::new();
-    let mut scratch = Vec::new();
-    let mut cache_mounts = Vec::new();
-    let mut mounts = Vec::new();
-    let mut root = None;
-    let mut readonly_root = false;
+    let mut mounting = Mounting::new(trees, surroundings, cancelled);
     for mount in &op.mounts {
-        if mount.dest == "/" {
-            readonly_root = mount.readonly;
-            let layer = new_layer(store)?;
-            let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
-            let made = stack::writable(surroundings.machine, store, &lowers, &layer)?;
-            root = Some(over_ground(made, surroundings.ground));
-            match mount.output {
-                Some(output) => drop(outputs.insert(output, layer)),
-                None => scratch.push(layer),
-            }
-            continue;
-        }
-        let (source, readonly) = match &mount.kind {
-            MountKind::Bind => {
-                bind(surroundings.machine, mount, trees, store, &mut outputs, &mut scratch)?
-            }
-            MountKind::Cache { id, sharing } => {
-                let id = cache_mount_id(id, mount, surroundings.inputs);
-                let held = cache_mount(
-                    surroundings.machine,
-                    store,
-                    &id,
-                    *sharing,
-                    mount,
-                    trees,
-                    cancelled,
-                )?;
-                let dir = held.path().to_owned();
-                cache_mounts.push(held);
-                // The seed's selector was applied when the folder was filled.
-                (
-                    MountSource::Bind(BindSource::Path { dir, selector: String::new() }),
-                    mount.readonly,
-                )
-            }
-            MountKind::Tmpfs { size } => {
-                let options = executor::Tmpfs { size: *size, ..Default::default() };
-                (MountSource::Tmpfs(options), mount.readonly)
-            }
-            MountKind::Secret { id, uid, gid, mode, optional } => {
-                let Some(content) = secret(surroundings.secrets, id, *optional)? else { continue };
-                let content = executor::Secret(content);
-                (MountSource::File { content, mode: *mode, uid: *uid, gid: *gid }, true)
-            }
-            MountKind::Ssh { optional: true, .. } => continue,
-            MountKind::Ssh { .. } => {
-                return Err(BuildError::refused("`RUN --mount=type=ssh` is not supported"));
-            }
-        };
-        mounts.push(executor::Mount { target: mount.dest.clone(), source, readonly });
+        mounting.add(mount)?;
     }
-    let root = root.ok_or_else(|| BuildError::refused("a process without a root file system"))?;
+    let Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts } =
+        mounting.finish()?;
+    let process = Process {
+        mounts,
+        readonly_root,
+        env: environment(op, surroundings.secrets)?,
+        extra_hosts: extra_hosts(op)?,
+        limits: surroundings.limits.clone(),
+        ..process(op, root)
+    };
+    Ok(Prepared { process, outputs, scratch, cache_mounts })
+}
+
+/// What the op itself says.
+fn process(op: &ExecOp, root: Root) -> Process {
     let mut process = Process::new(root, op.args.iter().cloned());
-    process.env = environment(op, surroundings)?;
     process.cwd = if op.cwd.is_empty() { "/".to_owned() } else { op.cwd.clone() };
     process.user = op.user.clone();
-    process.mounts = mounts;
-    process.readonly_root = readonly_root;
     process.network = match op.network {
         NetworkMode::Default => Network::Default,
         NetworkMode::Host => Network::Host,
@@ -129,7 +88,6 @@ pub(crate) fn prepare(
     if !op.hostname.is_empty() {
         process.hostname = op.hostname.clone();
     }
-    process.extra_hosts = extra_hosts(op)?;
     process.rlimits = op
         .ulimits
         .iter()
@@ -139,94 +97,11 @@ pub(crate) fn prepare(
             hard: u64::try_from(limit.hard).ok(),
         })
         .collect();
-    process.limits = surroundings.limits.clone();
     process.cgroup_parent = (!op.cgroup_parent.is_empty()).then(|| op.cgroup_parent.clone());
-    Ok(Prepared { process, outputs, scratch, cache_mounts })
+    process
 }
 
-/// The root with `ground` beneath everything.
-fn over_ground(root: Root, ground: Option<&Path>) -> Root {
-    match (root, ground) {
-        (Root::Overlay { mut lowers, upper, work }, Some(ground)) => {
-            lowers.insert(0, ground.to_owned());
-            Root::Overlay { lowers, upper, work }
-        }
-        (root, _) => root,
-    }
-}
-
-fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
-    store.new_layer().map_err(|e| BuildError::system("failed to make a layer", &e))
-}
-
-/// A bind mount. Writes to it go to a layer of their own: kept if the mount names an output.
-fn bind(
-    machine: &Machine,
-    mount: &llb::Mount,
-    trees: &BTreeMap<usize, Vec<PathBuf>>,
-    store: &cache::Store,
-    outputs: &mut BTreeMap<usize, NewLayer>,
-    scratch: &mut Vec<NewLayer>,
-) -> Result<(MountSource, bool), BuildError> {
-    let lowers = mount.input.map(|input| trees[&input].clone()).unwrap_or_default();
-    let selector = mount.selector.clone();
-    if mount.readonly {
-        return Ok((MountSource::Overlay { lowers, scratch: None, selector }, true));
-    }
-    let layer = new_layer(store)?;
-    let source = match stack::writable(machine, store, &lowers, &layer)? {
-        Root::Overlay { upper, work, .. } => {
-            MountSource::Overlay { lowers, scratch: Some(Scratch { upper, work }), selector }
-        }
-        Root::Directory(dir) => MountSource::Bind(BindSource::Path { dir, selector }),
-    };
-    match mount.output {
-        Some(output) => drop(outputs.insert(output, layer)),
-        None => scratch.push(layer),
-    }
-    Ok((source, false))
-}
-
-/// Folders with another first content (another owner, another mode) are other folders.
-fn cache_mount_id(id: &str, mount: &llb::Mount, inputs: &[oci::Digest]) -> String {
-    match mount.input {
-        Some(input) => format!("{id}\n{}\n{}", inputs[input], mount.selector),
-        None => id.to_owned(),
-    }
-}
-
-/// Takes hold of a cache mount's folder; a new one is filled from the mount's input.
-fn cache_mount(
-    machine: &Machine,
-    store: &cache::Store,
-    id: &str,
-    sharing: llb::CacheSharing,
-    mount: &llb::Mount,
-    trees: &BTreeMap<usize, Vec<PathBuf>>,
-    cancelled: &dyn Fn() -> bool,
-) -> Result<CacheMount, BuildError> {
-    let sharing = match sharing {
-        llb::CacheSharing::Shared => cache::Sharing::Shared,
-        llb::CacheSharing::Private => cache::Sharing::Private,
-        llb::CacheSharing::Locked => cache::Sharing::Locked,
-    };
-    let fill = |target: &Path| match mount.input {
-        Some(input) => {
-            let scratch = store.temporary_directory();
-            crate::step::seed::fill(machine, &scratch, &trees[&input], &mount.selector, target)
-        }
-        None => Ok(()),
-    };
-    let held = store
-        .cache_mount(id, sharing, &fill, cancelled)
-        .map_err(|e| BuildError::system(format!("failed to open the cache mount `{id}`"), &e))?;
-    held.ok_or(BuildError::Canceled)
-}
-
-fn environment(
-    op: &ExecOp,
-    surroundings: &Surroundings<'_>,
-) -> Result<Vec<(String, String)>, BuildError> {
+fn environment(op: &ExecOp, secrets: &[Secret]) -> Result<Vec<(String, String)>, BuildError> {
     let split = |variable: &String| {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         (name.to_owned(), value.to_owned())
@@ -238,7 +113,7 @@ fn environment(
         }
     }
     for wanted in &op.secret_env {
-        if let Some(value) = secret(surroundings.secrets, &wanted.id, wanted.optional)? {
+        if let Some(value) = secret(secrets, &wanted.id, wanted.optional)? {
             let value = String::from_utf8(value).map_err(|_| {
                 BuildError::refused(format!(
                     "secret `{}` is not text, so it fits no variable",
@@ -262,7 +137,11 @@ fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, IpAddr)>, BuildError> {
 }
 
 /// A secret's value; `None` if it is not given and need not be.
-fn secret(secrets: &[Secret], id: &str, optional: bool) -> Result<Option<Vec<u8>>, BuildError> {
+pub(super) fn secret(
+    secrets: &[Secret],
+    id: &str,
+    optional: bool,
+) -> Result<Option<Vec<u8>>, BuildError> {
     let Some(secret) = secrets.iter().find(|s| s.id == id) else {
         if optional {
             return Ok(None);
@@ -338,14 +217,7 @@ mod tests {
                 .collect(),
             ..bare()
         };
-        let surroundings = Surroundings {
-            machine: &Machine::probe(),
-            limits: &executor::Limits::default(),
-            inputs: &[],
-            secrets,
-            ground: None,
-        };
-        match environment(&op, &surroundings) {
+        match environment(&op, secrets) {
             Ok(environment) => environment.iter().map(|(n, v)| format!("{n}={v} ")).collect(),
             Err(error) => format!("error: {error}"),
         }

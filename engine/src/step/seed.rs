@@ -1,22 +1,22 @@
 //! The first content of a cache mount.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::file_op::{copy_directory, copy_out};
+use crate::layer::Rootfs;
 use crate::machine::Machine;
-use crate::tree;
 
-/// Copies what `selector` names in the layers `lowers` to the directory `target`, which gets the
+/// Copies what `selector` names in `rootfs` to the directory `target`, which gets the
 /// named directory's owner and mode, too.
 pub(crate) fn fill(
     machine: &Machine,
     scratch: &Path,
-    lowers: &[PathBuf],
+    rootfs: &Rootfs,
     selector: &str,
     target: &Path,
 ) -> io::Result<()> {
-    let view = tree::view_of_layers(machine.host(), lowers).map_err(io::Error::other)?;
+    let view = rootfs.view().map_err(io::Error::other)?;
     let op = copy_directory(selector, None, None);
     copy_out(machine.host(), scratch, &view, &op, target, &|| false).map_err(io::Error::other)?;
     let resolved = view.resolve(selector.as_bytes(), true).map_err(io::Error::other)?;

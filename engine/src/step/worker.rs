@@ -27,7 +27,7 @@ use crate::step::file_layer::FileLayer;
 use crate::step::missing;
 use crate::step::process::bind_digest;
 use crate::stop::until;
-use crate::tree::{self, View};
+use crate::tree::View;
 
 /// A file tree that a vertex gives.
 #[derive(Clone)]
@@ -375,13 +375,8 @@ impl BuildWorker {
         match tree {
             Tree::Context(view) => Ok(view.clone()),
             Tree::Layers(layers) => {
-                let directories = self.layers.mountable(layers).await?;
-                let machine = self.machine.clone();
-                blocking(move || {
-                    tree::view_of_layers(machine.host(), &directories).map_err(BuildError::from)
-                })
-                .await
-                .map(Arc::new)
+                let rootfs = self.layers.rootfs(layers).await?;
+                blocking(move || Ok(Arc::new(rootfs.view()?))).await
             }
         }
     }

@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
 use crate::request::Destination;
 use crate::stop::Stoppable;
-use crate::tree::{self, View};
+use crate::tree::View;
 
 /// Writes each image's files to `dest`, into a folder a platform if asked, or if there are several.
 /// Files belong to the caller. Where there is a time of the sources, all of them have it.
@@ -86,12 +86,11 @@ fn folder(platform: &Platform) -> String {
 
 async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, BuildError> {
     let ids: Vec<_> = image.layers.iter().map(|l| l.id.clone()).collect();
-    let directories = export.layers.mountable(&ids).await?;
+    let rootfs = export.layers.rootfs(&ids).await?;
     // What has left the store cannot be taken back.
     export.layers.verify(&ids).await?;
-    let machine = export.machine.clone();
     blocking(move || {
-        let view = tree::view_of_layers(machine.host(), &directories);
+        let view = rootfs.view();
         view.map(Arc::new).map_err(|e| BuildError::System { message: chain(&e), hint: None })
     })
     .await

@@ -1,26 +1,25 @@
-//! A stack of layers as this machine can mount it: layer by layer, with the lowest melted into one
+//! A stack of layers as this machine can mount it: layer by layer, with the lowest flattened into one
 //! where there are more than one mount takes, or all of them where overlayfs does not work.
 
 use std::fs::File;
 use std::path::PathBuf;
 
 use cache::layer::{DiffOptions, DirectoryOptions, DirectorySink, Flavor, LayerError, Lower};
-use cache::{LayerId, NewLayer, Snapshotter, Store, StoreError};
-use executor::{MAX_LAYERS, Root};
+use cache::{LayerId, Store, StoreError};
+use executor::MAX_LAYERS;
 use llb::encode::Encoder;
 
-use crate::error::BuildError;
 use crate::machine::Machine;
 
-/// As many layers are melted as it takes, but always a multiple of this, so that the next step finds
-/// what this one has melted.
+/// As many layers are flattened as it takes, but always a multiple of this, so that the next step finds
+/// what this one has flattened.
 const GROUP: usize = 300;
 /// Mounts of a process besides its layers that count against the same limit.
 const SPARE: usize = 20;
 
-/// Why layers could not be melted.
+/// Why layers could not be flattened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum MeltError {
+pub(super) enum FlattenError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -29,52 +28,36 @@ pub(crate) enum MeltError {
     Open(#[from] std::io::Error),
 }
 
-/// What can be mounted in place of the layers `ids`, whose directories are `directories`.
-pub(crate) fn mountable(
-    machine: &Machine,
-    store: &Store,
-    ids: &[LayerId],
-    directories: Vec<PathBuf>,
-) -> Result<Vec<PathBuf>, BuildError> {
-    let count = match machine.snapshotter(store)? {
-        Snapshotter::Copy if directories.len() > 1 => directories.len(),
-        Snapshotter::Copy => 0,
-        Snapshotter::Overlay(_) => melted_of(directories.len()),
-    };
-    melt_lowest(machine, store, ids, directories, count)
-        .map_err(|e| BuildError::system("failed to put layers together", &e))
-}
-
-/// How many of a stack's layers are melted into one, so that it can be mounted.
-fn melted_of(layers: usize) -> usize {
+/// How many of a stack's layers are flattened into one, so that it can be mounted.
+pub(super) fn flattened_of(layers: usize) -> usize {
     let too_many = (layers + 1).saturating_sub(MAX_LAYERS - SPARE);
     if too_many > 1 { too_many.next_multiple_of(GROUP) } else { 0 }
 }
 
 /// The stack with its lowest `count` layers as one.
-fn melt_lowest(
+pub(super) fn flatten_lowest(
     machine: &Machine,
     store: &Store,
     ids: &[LayerId],
     mut directories: Vec<PathBuf>,
     count: usize,
-) -> Result<Vec<PathBuf>, MeltError> {
+) -> Result<Vec<PathBuf>, FlattenError> {
     if count > 0 {
-        let melted = melt(machine, store, &ids[..count], &directories[..count])?;
-        directories.splice(..count, [melted]);
+        let flattened = flatten(machine, store, &ids[..count], &directories[..count])?;
+        directories.splice(..count, [flattened]);
     }
     Ok(directories)
 }
 
 /// One directory with the files that the layers have together when nothing is below them: it needs
 /// no marks of what is deleted. Kept, since the next step wants it again.
-fn melt(
+fn flatten(
     machine: &Machine,
     store: &Store,
     ids: &[LayerId],
     directories: &[PathBuf],
-) -> Result<PathBuf, MeltError> {
-    let mut encoder = Encoder::new("melted layers 2");
+) -> Result<PathBuf, FlattenError> {
+    let mut encoder = Encoder::new("flattened layers 2");
     encoder.list(ids, |e, id| {
         e.text(id.as_str());
     });
@@ -106,66 +89,6 @@ fn melt(
     Ok(store.layer(&id).and_then(|info| info.directory).unwrap_or(directory))
 }
 
-/// A writable root over what [`mountable`] gave. Where nothing can be mounted, `layer` gets a copy
-/// of all files, and [`harvest`] finds out afterwards what changed.
-pub(crate) fn writable(
-    machine: &Machine,
-    store: &Store,
-    lowers: &[PathBuf],
-    layer: &NewLayer,
-) -> Result<Root, BuildError> {
-    if machine.snapshotter(store)? != Snapshotter::Copy {
-        return Ok(Root::Overlay {
-            lowers: lowers.to_vec(),
-            upper: layer.fs(),
-            work: layer.work(),
-        });
-    }
-    if let Some(whole) = lowers.first() {
-        cache::copy_tree(whole, &layer.fs())
-            .map_err(|e| BuildError::system("failed to copy the root file system", &e))?;
-    }
-    Ok(Root::Directory(layer.fs()))
-}
-
-/// What a process has written, as a layer: the overlay's upper directory itself, or the changes
-/// of a copy.
-pub(crate) fn harvest(
-    machine: &Machine,
-    store: &Store,
-    lowers: &[PathBuf],
-    written: NewLayer,
-) -> Result<NewLayer, BuildError> {
-    if machine.snapshotter(store)? != Snapshotter::Copy {
-        return Ok(written);
-    }
-    changes(machine, store, lowers, &written)
-        .map_err(|e| BuildError::system("failed to find out what a step changed", &e))
-}
-
-fn changes(
-    machine: &Machine,
-    store: &Store,
-    lowers: &[PathBuf],
-    written: &NewLayer,
-) -> Result<NewLayer, MeltError> {
-    let layer = store.new_layer()?;
-    let mut sink = DirectorySink::new(
-        File::open(layer.fs())?.into(),
-        machine.directory_options(Lower::none()),
-    )?;
-    let merged = File::open(written.fs())?;
-    match lowers.first() {
-        Some(lower) => cache::layer::diff_trees(File::open(lower)?.into(), &merged, &mut sink)?,
-        None => {
-            let options = DiffOptions { flavor: Flavor::Plain, lower: None, all_xattrs: true };
-            cache::layer::diff(&merged, &options, &mut sink)?
-        }
-    };
-    sink.finish()?;
-    Ok(layer)
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -187,33 +110,33 @@ mod tests {
     }
 
     #[test]
-    fn stacks_are_melted_from_below_and_once() {
+    fn stacks_are_flattened_from_below_and_once() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path(), cache::Options::default()).unwrap();
         let machine = Machine::probe();
         let (ids, directories) = layers(&store, 700);
         let most = MAX_LAYERS - SPARE;
-        let melted = |ids: &[LayerId], directories: &[PathBuf]| {
-            let count = melted_of(ids.len());
-            melt_lowest(&machine, &store, ids, directories.to_vec(), count).unwrap()
+        let flattened = |ids: &[LayerId], directories: &[PathBuf]| {
+            let count = flattened_of(ids.len());
+            flatten_lowest(&machine, &store, ids, directories.to_vec(), count).unwrap()
         };
         for (count, expected) in [(1, 1), (most, most), (most + 1, most + 2 - GROUP), (700, 101)] {
             let (ids, directories) = (&ids[..count], &directories[..count]);
-            let stack = melted(ids, directories);
+            let stack = flattened(ids, directories);
             assert_eq!(stack.len(), expected, "{count} layers");
             assert_eq!(stack.last(), directories.last());
-            // The next step finds what this one has melted.
-            assert_eq!(melted(ids, directories), stack);
+            // The next step finds what this one has flattened.
+            assert_eq!(flattened(ids, directories), stack);
         }
-        let stack = melted(&ids, &directories);
+        let stack = flattened(&ids, &directories);
         for (place, last) in [(0, 2 * GROUP - 1), (1, 2 * GROUP)] {
             let all = std::fs::read_to_string(stack[place].join("all")).unwrap();
             assert_eq!(all, last.to_string());
         }
         assert_eq!(std::fs::read_dir(&stack[0]).unwrap().count(), 2 * GROUP + 1);
-        // Whatever is added on top, what is melted below stays.
+        // Whatever is added on top, what is flattened below stays.
         let (more_ids, more) = layers(&store, 1);
-        let taller = melted(&[ids, more_ids].concat(), &[directories, more].concat());
+        let taller = flattened(&[ids, more_ids].concat(), &[directories, more].concat());
         assert_eq!(taller[..stack.len()], stack);
     }
 
@@ -271,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_layer_takes_away_is_not_in_the_melted_one() {
+    fn what_a_later_layer_takes_away_is_not_in_the_flattened_one() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path(), cache::Options::default()).unwrap();
         let machine = Machine::probe();
@@ -335,7 +258,7 @@ mod tests {
             let layers = layers.iter().map(|entries| layer(&machine, &store, entries));
             let (ids, directories): (Vec<_>, Vec<_>) = layers.unzip();
             let count = ids.len();
-            let stack = melt_lowest(&machine, &store, &ids, directories, count).unwrap();
+            let stack = flatten_lowest(&machine, &store, &ids, directories, count).unwrap();
             assert_eq!(stack.len(), 1, "{case}");
             assert_eq!(listed(&stack[0]), expected, "{case}");
         }

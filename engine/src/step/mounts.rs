@@ -1,0 +1,181 @@
+//! The mounts of a step: its root, binds, cache mounts, memory, secrets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use cache::{CacheMount, NewLayer};
+use executor::{BindSource, Mount, MountSource, Root, Scratch};
+use llb::MountKind;
+
+use crate::error::BuildError;
+use crate::layer::Rootfs;
+use crate::step::process::{Surroundings, secret};
+use crate::step::seed;
+
+/// Everything that a process has mounted, and what must outlive it.
+pub(super) struct Mounts {
+    pub(super) root: Root,
+    pub(super) readonly_root: bool,
+    pub(super) mounts: Vec<Mount>,
+    /// New layers by output number.
+    pub(super) outputs: BTreeMap<usize, NewLayer>,
+    /// Directories for writes that nobody keeps.
+    pub(super) scratch: Vec<NewLayer>,
+    pub(super) cache_mounts: Vec<CacheMount>,
+}
+
+/// Mounts, put together one by one.
+pub(super) struct Mounting<'a> {
+    trees: &'a BTreeMap<usize, Rootfs>,
+    surroundings: &'a Surroundings<'a>,
+    cancelled: &'a dyn Fn() -> bool,
+    /// The root, and whether it is read-only.
+    root: Option<(Root, bool)>,
+    mounts: Vec<Mount>,
+    outputs: BTreeMap<usize, NewLayer>,
+    scratch: Vec<NewLayer>,
+    cache_mounts: Vec<CacheMount>,
+}
+
+impl<'a> Mounting<'a> {
+    pub(super) fn new(
+        trees: &'a BTreeMap<usize, Rootfs>,
+        surroundings: &'a Surroundings<'a>,
+        cancelled: &'a dyn Fn() -> bool,
+    ) -> Self {
+        let (root, mounts, outputs, scratch, cache_mounts) = Default::default();
+        Self { trees, surroundings, cancelled, root, mounts, outputs, scratch, cache_mounts }
+    }
+
+    pub(super) fn add(&mut self, mount: &llb::Mount) -> Result<(), BuildError> {
+        if mount.dest == "/" {
+            return self.add_root(mount);
+        }
+        let (source, readonly) = match &mount.kind {
+            MountKind::Bind => self.bind(mount)?,
+            MountKind::Cache { id, sharing } => {
+                let dir = self.cache_mount(id, *sharing, mount)?;
+                // The seed's selector was applied when the folder was filled.
+                let path = BindSource::Path { dir, selector: String::new() };
+                (MountSource::Bind(path), mount.readonly)
+            }
+            MountKind::Tmpfs { size } => {
+                let options = executor::Tmpfs { size: *size, ..Default::default() };
+                (MountSource::Tmpfs(options), mount.readonly)
+            }
+            MountKind::Secret { id, uid, gid, mode, optional } => {
+                let content = secret(self.surroundings.secrets, id, *optional)?;
+                let Some(content) = content.map(executor::Secret) else { return Ok(()) };
+                (MountSource::File { content, mode: *mode, uid: *uid, gid: *gid }, true)
+            }
+            MountKind::Ssh { optional: true, .. } => return Ok(()),
+            MountKind::Ssh { .. } => {
+                return Err(BuildError::refused("`RUN --mount=type=ssh` is not supported"));
+            }
+        };
+        self.mounts.push(Mount { target: mount.dest.clone(), source, readonly });
+        Ok(())
+    }
+
+    pub(super) fn finish(self) -> Result<Mounts, BuildError> {
+        let Self { root, mounts, outputs, scratch, cache_mounts, .. } = self;
+        let (root, readonly_root) =
+            root.ok_or_else(|| BuildError::refused("a process without a root file system"))?;
+        Ok(Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts })
+    }
+
+    fn add_root(&mut self, mount: &llb::Mount) -> Result<(), BuildError> {
+        let layer = new_layer(self.surroundings.store)?;
+        let root = self.input(mount).writable(&layer)?;
+        self.root = Some((over_ground(root, self.surroundings.ground), mount.readonly));
+        self.keep(mount, layer);
+        Ok(())
+    }
+
+    /// What is mounted.
+    fn input(&self, mount: &llb::Mount) -> Rootfs {
+        match mount.input {
+            Some(input) => self.trees[&input].clone(),
+            None => Rootfs::empty(self.surroundings.machine, self.surroundings.store),
+        }
+    }
+
+    /// What is written to a mount is kept if the mount names an output.
+    fn keep(&mut self, mount: &llb::Mount, layer: NewLayer) {
+        match mount.output {
+            Some(output) => drop(self.outputs.insert(output, layer)),
+            None => self.scratch.push(layer),
+        }
+    }
+
+    /// A bind mount. Writes to it go to a layer of their own.
+    fn bind(&mut self, mount: &llb::Mount) -> Result<(MountSource, bool), BuildError> {
+        let rootfs = self.input(mount);
+        let (lowers, selector) = (rootfs.lowers().to_vec(), mount.selector.clone());
+        if mount.readonly {
+            return Ok((MountSource::Overlay { lowers, scratch: None, selector }, true));
+        }
+        let layer = new_layer(self.surroundings.store)?;
+        let source = match rootfs.writable(&layer)? {
+            Root::Overlay { upper, work, .. } => {
+                MountSource::Overlay { lowers, scratch: Some(Scratch { upper, work }), selector }
+            }
+            Root::Directory(dir) => MountSource::Bind(BindSource::Path { dir, selector }),
+        };
+        self.keep(mount, layer);
+        Ok((source, false))
+    }
+
+    /// Takes hold of a cache mount's folder; a new one is filled from the mount's input.
+    fn cache_mount(
+        &mut self,
+        id: &str,
+        sharing: llb::CacheSharing,
+        mount: &llb::Mount,
+    ) -> Result<PathBuf, BuildError> {
+        let Surroundings { machine, store, inputs, .. } = self.surroundings;
+        let id = cache_mount_id(id, mount, inputs);
+        let sharing = match sharing {
+            llb::CacheSharing::Shared => cache::Sharing::Shared,
+            llb::CacheSharing::Private => cache::Sharing::Private,
+            llb::CacheSharing::Locked => cache::Sharing::Locked,
+        };
+        let fill = |target: &Path| match mount.input {
+            Some(input) => {
+                let scratch = store.temporary_directory();
+                seed::fill(machine, &scratch, &self.trees[&input], &mount.selector, target)
+            }
+            None => Ok(()),
+        };
+        let held = store.cache_mount(&id, sharing, &fill, self.cancelled).map_err(|e| {
+            BuildError::system(format!("failed to open the cache mount `{id}`"), &e)
+        })?;
+        let held = held.ok_or(BuildError::Canceled)?;
+        let directory = held.path().to_owned();
+        self.cache_mounts.push(held);
+        Ok(directory)
+    }
+}
+
+/// The root with `ground` beneath everything.
+fn over_ground(root: Root, ground: Option<&Path>) -> Root {
+    match (root, ground) {
+        (Root::Overlay { mut lowers, upper, work }, Some(ground)) => {
+            lowers.insert(0, ground.to_owned());
+            Root::Overlay { lowers, upper, work }
+        }
+        (root, _) => root,
+    }
+}
+
+fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
+    store.new_layer().map_err(|e| BuildError::system("failed to make a layer", &e))
+}
+
+/// Folders with another first content (another owner, another mode) are other folders.
+fn cache_mount_id(id: &str, mount: &llb::Mount, inputs: &[oci::Digest]) -> String {
+    match mount.input {
+        Some(input) => format!("{id}\n{}\n{}", inputs[input], mount.selector),
+        None => id.to_owned(),
+    }
+}
