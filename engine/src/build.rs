@@ -30,8 +30,9 @@ use crate::request::{BuildRequest, Entitlement, Epoch, NetworkMode, NoCache, Out
 use crate::source::contexts::Contexts;
 use crate::source::image::{Images, ResolvedImage};
 use crate::source::input::{self, Input};
+use crate::step::files::Outputs;
 use crate::step::sandbox::Sandbox;
-use crate::step::worker::{BuildWorker, Outputs, shipped};
+use crate::step::worker::{BuildWorker, shipped};
 use crate::stop::{in_time, until};
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they

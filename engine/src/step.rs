@@ -1,14 +1,20 @@
 //! Steps: what the solver asks for, carried out.
 
+mod content;
 pub(crate) mod disk_budget;
 pub(crate) mod exec;
 pub(crate) mod exhausted;
 pub(crate) mod exit_hint;
+mod failure;
+mod file;
 pub(crate) mod file_layer;
+pub(crate) mod files;
 pub(crate) mod missing;
 pub(crate) mod mount_points;
 mod mounts;
 pub(crate) mod process;
+mod results;
 pub(crate) mod sandbox;
 pub(crate) mod seed;
+mod source;
 pub(crate) mod worker;

@@ -193,6 +193,9 @@ mod tests {
         }
     }
 
+    /// What it shows, the entries of each layer, and what is left of them.
+    type Case<'a> = (&'a str, Vec<Vec<Entry>>, &'a [&'a str]);
+
     #[test]
     fn what_a_later_layer_takes_away_is_not_in_the_flattened_one() {
         let root = tempfile::tempdir().unwrap();
@@ -206,7 +209,7 @@ mod tests {
         let hard_link =
             |path: &str, target: &str| entry(path, EntryKind::Hardlink { target: target.into() });
         let tree = || vec![directory("d"), file("d/x"), directory("d/y"), file("d/y/z")];
-        let cases: Vec<(&str, Vec<Vec<Entry>>, &[&str])> = vec![
+        let cases: Vec<Case<'_>> = vec![
             ("a file is deleted", vec![vec![file("a"), file("b")], vec![whiteout("a")]], &["b"]),
             (
                 "one in a directory",

@@ -19,9 +19,10 @@ use crate::layer::write_back::written_back;
 use crate::progress::event::StoppedStep;
 use crate::step::exhausted::{self, Words};
 use crate::step::file_layer::FileLayer;
+use crate::step::files::{Files, Outputs};
 use crate::step::process::{self, Surroundings};
 use crate::step::sandbox::{Ended, Task};
-use crate::step::worker::{BuildWorker, Outputs, Tree};
+use crate::step::worker::BuildWorker;
 use crate::stop::until;
 use crate::tree::View;
 
@@ -84,7 +85,7 @@ impl BuildWorker {
             let id = id.await?;
             let base = input.map(|input| stacks[&input].layers.clone()).unwrap_or_default();
             self.hash_later(run.vertex, &id, &base, None);
-            outputs.insert(output, Tree::Layers(base.iter().cloned().chain([id]).collect()));
+            outputs.insert(output, Files::Layers(base.iter().cloned().chain([id]).collect()));
         }
         Ok(outputs.into_values().collect())
     }
@@ -110,14 +111,14 @@ impl BuildWorker {
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
         let (sandbox, limits) = (self.sandbox.clone(), self.limits.clone());
         let prepared = blocking(move || {
-            let ground = sandbox.ground(&store);
+            let mount_points = sandbox.mount_points(&store);
             let surroundings = Surroundings {
                 machine: &machine,
                 store: &store,
                 limits: &limits,
                 inputs: &inputs,
                 secrets: &secrets,
-                ground: ground.as_deref(),
+                mount_points: mount_points.as_deref(),
             };
             process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled())
         });

@@ -17,14 +17,16 @@ const FILES: [&str; 2] = ["hosts", "resolv.conf"];
 
 /// A layer of a session's own with these places, made when it is first needed.
 #[derive(Default)]
-pub(crate) struct Ground {
+pub(crate) struct MountPoints {
     made: OnceLock<Option<PathBuf>>,
 }
 
-impl Ground {
+impl MountPoints {
     /// Its directory; `None` where it cannot be made, and the sandbox has to help itself.
     pub(crate) fn of(&self, store: &Store) -> Option<PathBuf> {
-        self.made.get_or_init(|| make(store.temporary_directory().join("ground")).ok()).clone()
+        self.made
+            .get_or_init(|| make(store.temporary_directory().join("mount-points")).ok())
+            .clone()
     }
 }
 

@@ -87,7 +87,7 @@ impl<'a> Mounting<'a> {
     fn add_root(&mut self, mount: &llb::Mount) -> Result<(), BuildError> {
         let layer = new_layer(self.surroundings.store)?;
         let root = self.input(mount).writable(&layer)?;
-        self.root = Some((over_ground(root, self.surroundings.ground), mount.readonly));
+        self.root = Some((over_mount_points(root, self.surroundings.mount_points), mount.readonly));
         self.keep(mount, layer);
         Ok(())
     }
@@ -157,11 +157,11 @@ impl<'a> Mounting<'a> {
     }
 }
 
-/// The root with `ground` beneath everything.
-fn over_ground(root: Root, ground: Option<&Path>) -> Root {
-    match (root, ground) {
-        (Root::Overlay { mut lowers, upper, work }, Some(ground)) => {
-            lowers.insert(0, ground.to_owned());
+/// The root with `mount_points` beneath everything.
+fn over_mount_points(root: Root, mount_points: Option<&Path>) -> Root {
+    match (root, mount_points) {
+        (Root::Overlay { mut lowers, upper, work }, Some(mount_points)) => {
+            lowers.insert(0, mount_points.to_owned());
             Root::Overlay { lowers, upper, work }
         }
         (root, _) => root,

@@ -44,7 +44,7 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) inputs: &'a [oci::Digest],
     pub(crate) secrets: &'a [Secret],
     /// What the root is to have beneath its layers: see [`crate::step::mount_points`].
-    pub(crate) ground: Option<&'a Path>,
+    pub(crate) mount_points: Option<&'a Path>,
 }
 
 /// Builds the process. `trees` are the op's inputs.

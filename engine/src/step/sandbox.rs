@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::progress::event::Stream;
 use crate::progress::steps::{StepLog, Steps};
 use crate::step::disk_budget::{DiskBudget, Overrun};
-use crate::step::mount_points::Ground;
+use crate::step::mount_points::MountPoints;
 use crate::step::process::Prepared;
 
 /// Bytes read from a process at once.
@@ -30,7 +30,7 @@ pub(crate) struct Sandbox {
     /// What was said already: many steps have the same to say.
     told: Mutex<HashSet<String>>,
     prepared: AtomicBool,
-    ground: Ground,
+    mount_points: MountPoints,
 }
 
 /// What is to run.
@@ -59,13 +59,13 @@ impl Sandbox {
             machine,
             told: Mutex::default(),
             prepared: AtomicBool::new(false),
-            ground: Ground::default(),
+            mount_points: MountPoints::default(),
         }
     }
 
     /// What every root has beneath its layers, if it can be made.
-    pub(crate) fn ground(&self, store: &Store) -> Option<PathBuf> {
-        self.ground.of(store)
+    pub(crate) fn mount_points(&self, store: &Store) -> Option<PathBuf> {
+        self.mount_points.of(store)
     }
 
     /// Gets ready for the first process, in the background.

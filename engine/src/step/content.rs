@@ -1,0 +1,79 @@
+//! What a vertex takes in, as digests.
+
+use std::sync::Arc;
+
+use llb::{Op, VertexId};
+use oci::Digest;
+
+use crate::blocking::blocking;
+use crate::error::BuildError;
+use crate::file_op::{self, FileOpError, digest_of_all};
+use crate::step::files::{Files, Outputs};
+use crate::step::missing;
+use crate::step::process::bind_digest;
+use crate::step::worker::BuildWorker;
+use crate::tree::View;
+
+impl BuildWorker {
+    /// Digests what a vertex reads from its inputs.
+    pub(super) async fn digest_inputs(
+        &self,
+        vertex: VertexId,
+        reads: &[bool],
+        inputs: &[Option<Outputs>],
+    ) -> Result<Vec<Option<Digest>>, BuildError> {
+        let numbers = self.definition.inputs(vertex);
+        let mut digests = Vec::with_capacity(inputs.len());
+        for (number, (read, outputs)) in reads.iter().zip(inputs).enumerate() {
+            if !read {
+                digests.push(None);
+                continue;
+            }
+            let outputs = outputs.as_ref().expect("what is read is available");
+            let tree = &outputs[numbers[number].output];
+            let view = self.view(tree).await?;
+            let (definition, read) = (self.definition.clone(), view.clone());
+            let is_context = matches!(tree, Files::Context(_));
+            let digest = blocking(move || {
+                let digest = match &definition.vertex(vertex).op {
+                    Op::File(op) => file_op::input_digest(op, number, &read),
+                    Op::Exec(op) => bind_digest(op, number, &read).map(Some).map_err(Into::into),
+                    // Other ops take in whole trees.
+                    _ => Ok(None),
+                };
+                // A directory of the client has no key of its own.
+                Ok(match digest {
+                    Ok(None) if is_context => digest_of_all(&read).map(Some),
+                    digest => digest,
+                })
+            });
+            let (digest, verified) = tokio::join!(digest, self.layers.verify(tree.layers()));
+            // What is not there may have been taken away.
+            verified?;
+            let digest = match digest? {
+                Ok(digest) => digest,
+                Err(error) => {
+                    return self.unreadable(vertex, numbers[number].vertex, view, error).await;
+                }
+            };
+            digests.push(digest);
+        }
+        Ok(digests)
+    }
+
+    /// What `vertex` names could not be read from `input`.
+    async fn unreadable<T: Send + 'static>(
+        &self,
+        vertex: VertexId,
+        input: VertexId,
+        view: Arc<View>,
+        error: FileOpError,
+    ) -> Result<T, BuildError> {
+        let definition = self.definition.clone();
+        let told = blocking(move || {
+            let (step, from) = (&definition.vertex(vertex).op, definition.vertex(input));
+            Err(missing::read_error(error, step, from, &view))
+        });
+        told.await
+    }
+}

@@ -1,0 +1,50 @@
+//! A step that failed, as an error that says where it stands.
+
+use llb::VertexId;
+
+use crate::error::{BuildError, StepFailure};
+use crate::step::worker::BuildWorker;
+
+impl BuildWorker {
+    /// A step failed: tells so, and where it stands.
+    pub(super) fn failed(&self, vertex: VertexId, error: BuildError) -> BuildError {
+        let error = match error {
+            // It is about to be tried again.
+            BuildError::Changed { .. } if !self.is_last_attempt => return error,
+            BuildError::Changed { .. } => {
+                BuildError::Input { message: error.to_string(), hint: None }
+            }
+            error => error,
+        };
+        let error = self.step_error(vertex, error);
+        // What failed because of the store is about to be tried again.
+        if !matches!(error, BuildError::Canceled) && !self.layers.found_damage() {
+            self.steps.failed(vertex, &error.to_string());
+        }
+        error
+    }
+
+    /// Says which step failed and where it stands in the Dockerfile.
+    pub(crate) fn step_error(&self, vertex: VertexId, error: BuildError) -> BuildError {
+        let (message, hint) = match error {
+            BuildError::Input { message, hint }
+            | BuildError::Refused { message, hint }
+            | BuildError::System { message, hint } => (message, hint),
+            other => return other,
+        };
+        let metadata = &self.definition.vertex(vertex).metadata;
+        BuildError::Step {
+            failure: Box::new(StepFailure {
+                name: metadata.name.clone(),
+                message,
+                exit_code: None,
+                span: metadata.span,
+                lines: metadata.lines,
+                dockerfile: Some(self.dockerfile.clone()),
+                log_tail: Vec::new(),
+                log_path: None,
+                hint,
+            }),
+        }
+    }
+}

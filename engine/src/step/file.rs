@@ -1,0 +1,163 @@
+//! A step of file operations: from its inputs to the layers it makes.
+
+use std::sync::Arc;
+
+use cache::layer::Time;
+use cache::layer::compress::Compression as Encoding;
+use cache::{LayerId, Record, Store};
+use llb::encode::Encoder;
+use llb::{Definition, FileInput, FileOp, Op, VertexId};
+use oci::Digest;
+use solver::Executed;
+use tokio_util::sync::CancellationToken;
+
+use crate::blocking::blocking;
+use crate::error::BuildError;
+use crate::file_op;
+use crate::machine::Machine;
+use crate::step::file_layer::FileLayer;
+use crate::step::files::{Files, Outputs};
+use crate::step::worker::BuildWorker;
+use crate::tree::View;
+
+impl BuildWorker {
+    pub(super) async fn file(
+        &self,
+        run: &Executed<'_, Outputs>,
+        op: &FileOp,
+    ) -> Result<Outputs, BuildError> {
+        let mut trees = self.input_trees(run);
+        for action in &op.actions {
+            if let FileInput::Input(number) = action.input {
+                trees[number] = Files::Layers(self.layers_of(&trees[number], &run.cancel).await?);
+            }
+        }
+        let layers: Vec<LayerId> = trees.iter().flat_map(Files::layers).cloned().collect();
+        let (written, verified) =
+            tokio::join!(self.write_outputs(run, op, &trees), self.layers.verify(&layers));
+        verified?;
+        written
+    }
+
+    async fn write_outputs(
+        &self,
+        run: &Executed<'_, Outputs>,
+        op: &FileOp,
+        trees: &[Files],
+    ) -> Result<Outputs, BuildError> {
+        let mut views = Vec::with_capacity(trees.len());
+        for tree in trees {
+            views.push(self.view(tree).await?);
+        }
+        // Nobody mounts the result: its content goes straight into a tar.
+        let mounted = !self.definition.dependents(run.vertex).is_empty();
+        let previous = if mounted { self.previous(run.vertex) } else { Vec::new() };
+        let time = self.epoch.map_or_else(Time::now, |seconds| Time { seconds, nanoseconds: 0 });
+        let mut made = Vec::new();
+        let mut outputs = Vec::new();
+        for output in 0..Op::File(op.clone()).outputs() {
+            let base: Arc<[LayerId]> = match file_op::base(op, output).map_err(BuildError::from)? {
+                FileInput::Input(number) => trees[number].layers().into(),
+                _ => [].into(),
+            };
+            let is_shipped = self.shipped.contains(&run.vertex);
+            let making = Making {
+                machine: self.machine.clone(),
+                store: self.store.clone(),
+                op: op.clone(),
+                output,
+                views: views.clone(),
+                previous: previous.get(output).cloned(),
+                time,
+                encodings: if is_shipped { self.layers.encodings().clone() } else { [].into() },
+            };
+            let written = match mounted {
+                true => self.write_mounted(run, making, &base).await?,
+                false => {
+                    let (steps, vertex) = (self.steps.clone(), run.vertex);
+                    let (warn, stop) =
+                        (move |warning| steps.warn_of(vertex, warning), run.cancel.clone());
+                    blocking(move || making.layer(&stop, &warn).write_tar()).await?
+                }
+            };
+            made.push(vec![written.clone()]);
+            outputs.push(Files::Layers(base.iter().cloned().chain([written]).collect()));
+        }
+        if mounted {
+            self.store.put_record(&Record::new(previous_key(&self.definition, run.vertex), made));
+        }
+        Ok(outputs.into())
+    }
+
+    /// Makes a layer that will be mounted over `base`. Its tar, if an image has it, is written while the
+    /// build goes on.
+    async fn write_mounted(
+        &self,
+        run: &Executed<'_, Outputs>,
+        making: Making,
+        base: &[LayerId],
+    ) -> Result<LayerId, BuildError> {
+        let is_shipped = self.shipped.contains(&run.vertex);
+        let tar_stop = is_shipped.then(|| self.layers.stop().clone());
+        let (steps, vertex, stop) = (self.steps.clone(), run.vertex, run.cancel.clone());
+        let (told, layer) = tokio::sync::oneshot::channel();
+        let writing = tokio::task::spawn_blocking(move || {
+            let warn = |warning| steps.warn_of(vertex, warning);
+            // When the build was cancelled nobody listens, and nobody waits for the tar.
+            let made = |id: &LayerId| drop(told.send(id.clone()));
+            making.layer(&stop, &warn).write_both(tar_stop.as_ref(), made)
+        });
+        let Ok(layer) = layer.await else {
+            let failed = writing.await.expect("writing a layer does not panic");
+            return Err(failed.expect_err("a layer that was made is told of"));
+        };
+        self.hash_later(run.vertex, &layer, base, Some(writing));
+        Ok(layer)
+    }
+
+    /// The layers that the same copy made last time, one an output: what changed may lie over them.
+    fn previous(&self, vertex: VertexId) -> Vec<LayerId> {
+        let record = self.store.record(&previous_key(&self.definition, vertex));
+        record
+            .into_iter()
+            .flat_map(|r| r.outputs)
+            .filter_map(|layers| layers.last().cloned())
+            .collect()
+    }
+}
+
+/// What a file operation's layer is made from.
+struct Making {
+    machine: Arc<Machine>,
+    store: Store,
+    op: FileOp,
+    output: usize,
+    views: Vec<Arc<View>>,
+    previous: Option<LayerId>,
+    time: Time,
+    encodings: Arc<[Encoding]>,
+}
+
+impl Making {
+    fn layer<'a>(&'a self, stop: &'a CancellationToken, warn: &'a dyn Fn(String)) -> FileLayer<'a> {
+        FileLayer {
+            machine: &self.machine,
+            store: &self.store,
+            stop,
+            op: &self.op,
+            output: self.output,
+            inputs: self.views.iter().map(|view| Some(view.as_ref())).collect(),
+            previous: self.previous.clone(),
+            time: self.time,
+            encodings: &self.encodings,
+            warn,
+        }
+    }
+}
+
+/// Key under which the last layer of a copy is remembered, whatever its content was.
+fn previous_key(definition: &Definition, vertex: VertexId) -> Digest {
+    let mut encoder = Encoder::new("previous layer");
+    llb::encode::encode_op(&mut encoder, &definition.vertex(vertex).op);
+    encoder.finish()
+}

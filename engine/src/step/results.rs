@@ -1,0 +1,90 @@
+//! Results that are known already, and those that are kept.
+
+use std::time::Instant;
+
+use cache::{Record, RecordInput};
+use llb::{Op, VertexId};
+use solver::{CacheKey, Executed, Found};
+use tokio_util::sync::CancellationToken;
+
+use crate::blocking::blocking;
+use crate::error::BuildError;
+use crate::step::files::{Files, Outputs};
+use crate::step::worker::BuildWorker;
+
+/// Note of a record: see [`CacheKey::salted`].
+const SALT: &str = "salt";
+
+impl BuildWorker {
+    /// The record under `key` or where it leads.
+    pub(super) fn record(&self, key: &CacheKey) -> Option<Record> {
+        let by_alias = || self.store.record(&self.store.alias(&key.0)?);
+        self.store.record(&key.0).or_else(by_alias)
+    }
+
+    pub(super) fn use_record(&self, vertex: VertexId, record: Record) -> Found<Outputs> {
+        self.layers.made(&record);
+        record.warnings.iter().for_each(|warning| self.steps.warn(warning.as_str()));
+        self.steps.cached(vertex);
+        let salt = salt(&record).to_owned();
+        let outputs = record.outputs.into_iter().map(|layers| Files::Layers(layers.into()));
+        Found { key: CacheKey(record.key), salt, result: outputs.collect() }
+    }
+
+    pub(super) async fn claim(
+        &self,
+        key: &CacheKey,
+        cancel: &CancellationToken,
+    ) -> Result<cache::Claim, BuildError> {
+        let failed = |e: cache::StoreError| BuildError::system("failed to lock a step", &e);
+        if let Some(claim) = self.store.try_claim(&key.0).map_err(failed)? {
+            return Ok(claim);
+        }
+        let (store, key, token) = (self.store.clone(), key.0.clone(), cancel.clone());
+        let claim =
+            blocking(move || store.claim(&key, &|| token.is_cancelled()).map_err(failed)).await?;
+        claim.ok_or(BuildError::Canceled)
+    }
+
+    /// Remembers a result.
+    pub(super) fn keep(&self, run: &Executed<'_, Outputs>, outputs: &Outputs, start: Instant) {
+        let op = &self.definition.vertex(run.vertex).op;
+        // Images are found by their digests; layers laid over each other, by their inputs.
+        if matches!(op, Op::Source(_)) {
+            return;
+        }
+        let layers = outputs.iter().map(|tree| match tree {
+            Files::Layers(layers) => layers.to_vec(),
+            Files::Context(_) => unreachable!("only a source gives a context"),
+        });
+        let mut made = Record::new(run.key.0.clone(), layers.collect());
+        if !run.salt.is_empty() {
+            made.notes.insert(SALT.to_owned(), run.salt.to_owned());
+        }
+        made.name = self.definition.vertex(run.vertex).metadata.name.clone();
+        made.duration = start.elapsed().as_millis() as u64;
+        made.inputs = self.record_inputs(run.vertex);
+        made.warnings = self.steps.take_warnings(run.vertex);
+        self.layers.made(&made);
+        self.store.put_record(&made);
+        if let Some(alias) = run.alias {
+            self.store.put_alias(&alias.0, &run.key.0);
+        }
+    }
+
+    /// What a step was made from, for explanations.
+    fn record_inputs(&self, vertex: VertexId) -> Vec<RecordInput> {
+        let inputs = self.definition.inputs(vertex);
+        inputs
+            .iter()
+            .map(|input| {
+                let from = self.definition.vertex(input.vertex);
+                RecordInput { name: from.metadata.name.clone(), value: from.digest.to_string() }
+            })
+            .collect()
+    }
+}
+
+pub(super) fn salt(record: &Record) -> &str {
+    record.notes.get(SALT).map_or("", String::as_str)
+}

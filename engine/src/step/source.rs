@@ -1,0 +1,85 @@
+//! Sources among the vertices: directories of the client, and images.
+
+use std::sync::Arc;
+
+use cache::LayerId;
+use llb::{Op, SourceOp, VertexId};
+use solver::Source;
+
+use crate::error::BuildError;
+use crate::source::image::{ResolvedImage, image_key, image_request};
+use crate::step::files::{Files, Outputs};
+use crate::step::worker::BuildWorker;
+
+impl BuildWorker {
+    pub(super) async fn identify_source(
+        &self,
+        vertex: VertexId,
+    ) -> Result<Source<Outputs>, BuildError> {
+        let Op::Source(source) = &self.definition.vertex(vertex).op else {
+            unreachable!("only sources are identified")
+        };
+        match source {
+            SourceOp::Local(local) => {
+                let view = self.contexts.view(&self.store, vertex, local).await?;
+                self.steps.cached_source(vertex);
+                Ok(Source { key: None, result: Some([Files::Context(view)].into()) })
+            }
+            SourceOp::Image(_) | SourceOp::OciLayout { .. } => {
+                let image = self.image(source).await?;
+                self.layers.pulled(&image.config.rootfs.diff_ids, &image.manifest.layers);
+                let result =
+                    self.stored_layers(&image).map(|layers| [Files::Layers(layers)].into());
+                if result.is_some() {
+                    self.steps.cached(vertex);
+                }
+                Ok(Source { key: Some(image_key(&image)), result })
+            }
+            SourceOp::Git { .. } => Err(BuildError::refused("git sources are not supported")
+                .with_hint("clone it beforehand, and `COPY` it from the context")),
+            SourceOp::Http { .. } => Err(BuildError::refused("HTTP sources are not supported")
+                .with_hint("download it in a `RUN` step, or beforehand into the context")),
+        }
+    }
+
+    /// The image a source names, resolved at most once a build.
+    async fn image(&self, source: &SourceOp) -> Result<Arc<ResolvedImage>, BuildError> {
+        let request = image_request(source);
+        if let Some(image) = self.resolved.lock().expect("no panic while held").get(&request) {
+            return Ok(image.clone());
+        }
+        let image = Arc::new(self.images.resolve(&request, &self.steps).await?);
+        self.resolved.lock().expect("no panic while held").insert(request, image.clone());
+        Ok(image)
+    }
+
+    /// An image's layers, if the store has all of them and their blobs.
+    fn stored_layers(&self, image: &ResolvedImage) -> Option<Arc<[LayerId]>> {
+        if !image.manifest.layers.iter().all(|d| self.store.has_blob(&d.digest)) {
+            return None;
+        }
+        image.config.rootfs.diff_ids.iter().map(|id| self.store.layer_of_diff_id(id)).collect()
+    }
+
+    pub(super) async fn fetch(
+        &self,
+        vertex: VertexId,
+        source: &SourceOp,
+    ) -> Result<Outputs, BuildError> {
+        let image = self.image(source).await?;
+        let step = self.steps.id(vertex);
+        let is_unpacked = !self.definition.dependents(vertex).is_empty();
+        let begun = self.layers.unpack_early(&image, is_unpacked, step);
+        self.images.fetch_layers(&image, &self.steps, step, begun).await?;
+        let diff_ids = &image.config.rootfs.diff_ids;
+        let layers: Arc<[LayerId]> = diff_ids
+            .iter()
+            .zip(&image.manifest.layers)
+            .map(|(diff_id, descriptor)| self.store.add_blob_layer(diff_id, descriptor))
+            .collect();
+        if is_unpacked {
+            self.layers.unpack_for(step, &layers).await?;
+        }
+        Ok([Files::Layers(layers)].into())
+    }
+}
