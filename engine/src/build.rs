@@ -11,7 +11,7 @@ use cache::{LayerId, Reserve, Store};
 use llb::{Definition, Input as VertexInput, VertexId};
 use oci::{Descriptor, Digest, Platform};
 use parser::lower::{self, ImageRequest, Lowered, Options};
-use registry::{Client, Credentials};
+use registry::{Credentials, Registries};
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
@@ -55,7 +55,7 @@ pub struct EngineOptions {
 /// A store, a configuration, and what it takes to build with them.
 pub struct Engine {
     pub(crate) store: Store,
-    pub(crate) client: Arc<Client>,
+    pub(crate) registries: Arc<Registries>,
     pub(crate) machine: Arc<Machine>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// What the store keeps to.
@@ -138,10 +138,10 @@ impl Engine {
             message: format!("invalid configuration: `[gc]`: {message}"),
             hint: None,
         })?;
-        let registries = registry::Config { hosts: config.registry, ..registry::Config::default() };
-        let client = Arc::new(Client::new(registries, Credentials::from_environment()));
+        let settings = registry::Config { hosts: config.registry, ..registry::Config::default() };
+        let registries = Arc::new(Registries::new(settings, Credentials::from_environment()));
         let sandbox = Arc::new(Sandbox::new(machine.clone()));
-        Ok(Self { store, client, sandbox, machine, rules: rules.into() })
+        Ok(Self { store, registries, sandbox, machine, rules: rules.into() })
     }
 
     /// Says that the program ends once `cancel` is cancelled: from then on nothing waits for the disk for more
@@ -223,7 +223,7 @@ impl Engine {
         let (input, request) = read.await?;
         let images = Images::new(
             self.store.clone(),
-            self.client.clone(),
+            self.registries.clone(),
             request.pull,
             input.layouts.clone(),
         );

@@ -10,12 +10,13 @@ use reqwest::{Method, Response, StatusCode};
 use tokio_util::bytes::Bytes;
 use url::Url;
 
+use crate::attempts::Attempts;
 use crate::auth::Scope;
-use crate::client::{Attempts, Client};
 use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Payload, Request};
 use crate::error::{Cause, Error};
 use crate::redirect;
+use crate::registries::Registries;
 use crate::retry::Backoff;
 
 /// A blob that can be read, more than once when an upload breaks. It is read on a blocking thread.
@@ -41,7 +42,7 @@ pub enum Pushed {
     Uploaded,
 }
 
-impl Client {
+impl Registries {
     /// Puts a blob into `repository`, unless it is there; from `mount` (a repository of the same
     /// registry that is known to have it) without sending it, when the registry agrees.
     pub async fn push_blob(

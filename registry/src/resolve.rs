@@ -7,10 +7,11 @@ use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderVal
 use reqwest::{Method, Response};
 use tokio_util::bytes::Bytes;
 
-use crate::client::{Attempts, Client};
+use crate::attempts::Attempts;
 use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Request, read_capped};
 use crate::error::{Cause, Error};
+use crate::registries::Registries;
 use crate::retry::Backoff;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
@@ -24,7 +25,7 @@ pub struct Resolved {
     pub host: String,
 }
 
-impl Client {
+impl Registries {
     /// Asks what `reference` stands for, without fetching the manifest when the registry can say.
     /// The digest is the registry's claim until content is fetched by it; a digest in the
     /// reference must be answered with itself.

@@ -18,12 +18,13 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::attempts::Attempts;
 use crate::auth::Scope;
-use crate::client::{Attempts, Client};
 use crate::deadline::Deadline;
 use crate::endpoint::{Endpoint, Request, next_chunk};
 use crate::error::{Cause, Error};
 use crate::pace::Pace;
+use crate::registries::Registries;
 use crate::retry::Backoff;
 use crate::sink::{BlobSink, MemorySink};
 
@@ -34,7 +35,7 @@ const PARALLEL: usize = 4;
 /// How often one host may send a blob with wrong bytes.
 const WRONG_MAX: u32 = 2;
 
-impl Client {
+impl Registries {
     /// Fetches a blob into `sink`, going on after the bytes that are there already, and gives the
     /// sink back once its digest is the descriptor's. `progress` is told how many bytes are there.
     pub async fn fetch_blob<S, P>(

@@ -60,7 +60,8 @@ impl Engine {
         steps: &Arc<Steps>,
         cancel: &CancellationToken,
     ) -> Result<Pulled, BuildError> {
-        let images = Images::new(self.store.clone(), self.client.clone(), policy, BTreeMap::new());
+        let images =
+            Images::new(self.store.clone(), self.registries.clone(), policy, BTreeMap::new());
         // Tag and digest: the digest counts, as in `FROM`.
         let reference = name.docker_ref();
         let is_asked_for = platform.is_some();

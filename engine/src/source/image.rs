@@ -13,7 +13,7 @@ use llb::encode::Encoder;
 use oci::manifest::Document;
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
 use parser::lower::{BaseImage, ImageRequest};
-use registry::Client;
+use registry::Registries;
 use solver::CacheKey;
 
 use crate::blocking::blocking;
@@ -69,7 +69,7 @@ pub(crate) type Begun = Arc<dyn Fn(usize, cache::DownloadReader) + Send + Sync>;
 /// Finds and fetches images.
 pub(crate) struct Images {
     store: Store,
-    client: Arc<Client>,
+    registries: Arc<Registries>,
     pull: PullPolicy,
     layouts: BTreeMap<String, PathBuf>,
 }
@@ -77,11 +77,11 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) fn new(
         store: Store,
-        client: Arc<Client>,
+        registries: Arc<Registries>,
         pull: PullPolicy,
         layouts: BTreeMap<String, PathBuf>,
     ) -> Self {
-        Self { store, client, pull, layouts }
+        Self { store, registries, pull, layouts }
     }
 
     /// Finds manifest and config of an image. What a tag stands for is asked once a build.
@@ -171,7 +171,8 @@ impl Images {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ResolvedImage, BuildError> {
-        let (top, bytes) = self.client.manifest(reference).await.map_err(|e| registry_error(&e))?;
+        let (top, bytes) =
+            self.registries.manifest(reference).await.map_err(|e| registry_error(&e))?;
         self.keep(&top, &bytes)?;
         let image =
             self.read_down(Origin::Registry(reference.clone()), top.clone(), platform).await?;
@@ -239,7 +240,7 @@ impl Images {
         let bytes = match origin {
             Origin::Registry(reference) => {
                 let pinned = reference.without_tag().with_digest(descriptor.digest.clone());
-                self.client.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
+                self.registries.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
             }
             Origin::Layout(directory) => {
                 read_layout_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?
@@ -259,7 +260,7 @@ impl Images {
         }
         let bytes = match origin {
             Origin::Registry(reference) => self
-                .client
+                .registries
                 .fetch_bytes(reference, descriptor, CONFIG_MAX)
                 .await
                 .map_err(|e| registry_error(&e))?
@@ -297,13 +298,13 @@ impl Images {
             if !seen.insert(&descriptor.digest) || self.store.has_blob(&descriptor.digest) {
                 continue;
             }
-            let (store, client, origin) =
-                (self.store.clone(), self.client.clone(), image.origin.clone());
+            let (store, registries, origin) =
+                (self.store.clone(), self.registries.clone(), image.origin.clone());
             let (steps, descriptor) = (steps.clone(), descriptor.clone());
             let begun = begun.clone();
             fetches.spawn(async move {
                 let follow = move |reader| begun(number, reader);
-                fetch_layer(store, client, origin, descriptor, steps, step, follow).await
+                fetch_layer(store, registries, origin, descriptor, steps, step, follow).await
             });
         }
         while let Some(fetched) = fetches.join_next().await {
@@ -338,7 +339,7 @@ fn select(index: &Index, platform: &Platform, origin: &Origin) -> Result<Descrip
 
 async fn fetch_layer(
     store: Store,
-    client: Arc<Client>,
+    registries: Arc<Registries>,
     origin: Origin,
     descriptor: Descriptor,
     steps: Arc<Steps>,
@@ -364,7 +365,7 @@ async fn fetch_layer(
                     done: false,
                 });
             };
-            let fetched = client.fetch_blob(&reference, &descriptor, sink, progress).await;
+            let fetched = registries.fetch_blob(&reference, &descriptor, sink, progress).await;
             fetched.map_err(|e| registry_error(&e))?.finish(&descriptor)?;
         }
         Origin::Layout(directory) => {

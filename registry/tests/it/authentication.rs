@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use data_encoding::BASE64;
-use registry::{Client, Config, Credential, Credentials, ErrorKind};
+use registry::{Config, Credential, Credentials, ErrorKind, Registries};
 use serde_json::{Value, json};
 
 use crate::server::{Image, Reply, Seen, Server};
@@ -76,13 +76,13 @@ impl Protected {
         self.registry.seen().into_iter().filter(|seen| seen.path() == "/token").collect()
     }
 
-    async fn pull(&self, client: &Client) -> Result<(), ErrorKind> {
+    async fn pull(&self, client: &Registries) -> Result<(), ErrorKind> {
         client.manifest(&reference(self.host(), "app")).await.map_err(|error| error.kind())?;
         fetch(client, self.host(), &self.image.layer).await.map(drop).map_err(|error| error.kind())
     }
 }
 
-fn with(credentials: Credentials) -> Client {
+fn with(credentials: Credentials) -> Registries {
     client_with(Config::default(), credentials)
 }
 

@@ -249,7 +249,7 @@ async fn r7_a_registry_that_asks_for_too_long_a_pause_is_not_asked_again() {
 #[tokio::test]
 async fn r7_a_dripping_body_meets_the_minimum_rate() {
     let limits = registry::Limits { slow: Duration::from_millis(300), ..limits() };
-    let client = registry::Client::new(
+    let client = registry::Registries::new(
         registry::Config {
             limits: registry::Limits { request: Duration::from_secs(60), ..limits },
             ..registry::Config::default()
@@ -289,7 +289,7 @@ async fn r7_a_slow_body_meets_the_deadline() {
     // Each attempt brings a byte before it breaks, so only the deadline ends it.
     let limits =
         registry::Limits { request: Duration::from_millis(500), attempts: 100_000, ..limits() };
-    let client = registry::Client::new(
+    let client = registry::Registries::new(
         registry::Config { limits, ..registry::Config::default() },
         registry::Credentials::anonymous(),
     );

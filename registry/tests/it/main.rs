@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oci::{Descriptor, Digest, Reference};
-use registry::{BlobSink, Client, Config, Credentials, Error, Limits, MemorySink};
+use registry::{BlobSink, Config, Credentials, Error, Limits, MemorySink, Registries};
 
 /// Limits that let a failure be seen at once.
 fn limits() -> Limits {
@@ -27,13 +27,13 @@ fn limits() -> Limits {
     }
 }
 
-fn client() -> Client {
+fn client() -> Registries {
     client_with(Config::default(), Credentials::anonymous())
 }
 
 /// A client with the test's limits.
-fn client_with(config: Config, credentials: Credentials) -> Client {
-    Client::new(Config { limits: limits(), ..config }, credentials)
+fn client_with(config: Config, credentials: Credentials) -> Registries {
+    Registries::new(Config { limits: limits(), ..config }, credentials)
 }
 
 fn reference(host: &str, rest: &str) -> Reference {
@@ -41,14 +41,18 @@ fn reference(host: &str, rest: &str) -> Reference {
 }
 
 /// Fetches the blob `bytes` from the repository `app`, as its bytes and what progress was told.
-async fn fetch(client: &Client, host: &str, bytes: &[u8]) -> Result<(Vec<u8>, Vec<u64>), Error> {
+async fn fetch(
+    client: &Registries,
+    host: &str,
+    bytes: &[u8],
+) -> Result<(Vec<u8>, Vec<u64>), Error> {
     let descriptor =
         Descriptor::new("application/octet-stream", Digest::of(bytes), bytes.len() as u64);
     fetch_into(client, host, &descriptor, MemorySink::new(&descriptor.digest)).await
 }
 
 async fn fetch_into(
-    client: &Client,
+    client: &Registries,
     host: &str,
     descriptor: &Descriptor,
     sink: MemorySink,

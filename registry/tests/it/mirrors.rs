@@ -1,7 +1,7 @@
 //! Mirrors stand in for a registry, and give way to it.
 
 use oci::Digest;
-use registry::{Client, Config, Credentials, ErrorKind, HostConfig};
+use registry::{Config, Credentials, ErrorKind, HostConfig, Registries};
 
 use crate::server::{Image, Reply, Server};
 use crate::{client_with, fetch, noise, reference};
@@ -13,7 +13,7 @@ pub(crate) fn mirrored_by(mirrors: &[&str]) -> HostConfig {
     }
 }
 
-fn client_for(domain: &str, mirrors: &[&str]) -> Client {
+fn client_for(domain: &str, mirrors: &[&str]) -> Registries {
     let config =
         Config { hosts: [(domain.to_owned(), mirrored_by(mirrors))].into(), ..Config::default() };
     client_with(config, Credentials::anonymous())

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Descriptor, Digest, Index, media_type};
-use registry::{BlobSink, Client, Config, Credentials, ErrorKind, Limits, MemorySink};
+use registry::{BlobSink, Config, Credentials, ErrorKind, Limits, MemorySink, Registries};
 
 use crate::server::{Image, Reply, Server};
 use crate::{chain, client, client_with, fetch, fetch_into, limits, noise, reference};
@@ -154,8 +154,10 @@ async fn an_empty_blob_needs_no_request() {
 #[tokio::test]
 async fn a_large_blob_comes_in_ranges_at_once() {
     let bytes = noise(1_000_000);
-    let client =
-        Client::new(Config { limits: segments(), ..Config::default() }, Credentials::anonymous());
+    let client = Registries::new(
+        Config { limits: segments(), ..Config::default() },
+        Credentials::anonymous(),
+    );
     let fails = AtomicUsize::new(3);
     let blob = bytes.clone();
     let server = Server::start(move |seen| {
@@ -181,7 +183,7 @@ async fn a_large_blob_comes_in_ranges_at_once() {
 async fn a_fast_server_needs_no_second_connection() {
     let bytes = noise(1_000_000);
     let limits = Limits { fast: 1, ..segments() };
-    let client = Client::new(Config { limits, ..Config::default() }, Credentials::anonymous());
+    let client = Registries::new(Config { limits, ..Config::default() }, Credentials::anonymous());
     let blob = bytes.clone();
     let server = Server::start(move |seen| Reply::part(seen, &blob)).await;
     assert!(fetch(&client, server.host(), &bytes).await.unwrap().0 == bytes);

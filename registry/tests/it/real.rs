@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use oci::{Descriptor, Digest, Reference, manifest, media_type};
 use registry::{
-    BlobSource, Client, Config, Credential, Credentials, ErrorKind, HostConfig, KeyPair, Pushed,
+    BlobSource, Config, Credential, Credentials, ErrorKind, HostConfig, KeyPair, Pushed, Registries,
 };
 use tokio_util::bytes::Bytes;
 
@@ -96,7 +96,7 @@ fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64)
 }
 
-async fn push(client: &Client, to: &Reference, image: &Image) {
+async fn push(client: &Registries, to: &Reference, image: &Image) {
     for blob in [&image.config, &image.layer] {
         let source: Arc<dyn BlobSource> = Arc::new(Bytes::from(blob.clone()));
         client.push_blob(to, &describe("", blob), None, source).await.unwrap();
@@ -106,7 +106,7 @@ async fn push(client: &Client, to: &Reference, image: &Image) {
     assert_eq!(descriptor, describe(media_type::MANIFEST, &image.manifest));
 }
 
-async fn pull(client: &Client, from: &Reference, image: &Image) {
+async fn pull(client: &Registries, from: &Reference, image: &Image) {
     let resolved = client.resolve(from).await.unwrap();
     let (descriptor, bytes) =
         client.manifest(&from.with_digest(resolved.descriptor.digest.clone())).await.unwrap();

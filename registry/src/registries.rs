@@ -1,4 +1,4 @@
-//! The client and what all its operations share.
+//! All registries that one process talks to, and what their operations share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,18 +8,17 @@ use crate::config::{Config, Limits};
 use crate::credentials::Credentials;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, Error};
 
 /// Talks to registries. Cheap to share behind a reference; connections, tokens and what was learnt
 /// of each host are kept as long as it lives.
-pub struct Client {
+pub struct Registries {
     config: Arc<Config>,
     credentials: Credentials,
     endpoints: Mutex<HashMap<String, Vec<Arc<Endpoint>>>>,
 }
 
-impl Client {
-    /// A client for one set of settings and credentials. It connects to nothing yet.
+impl Registries {
+    /// Registries for one set of settings and credentials. It connects to nothing yet.
     pub fn new(config: Config, credentials: Credentials) -> Self {
         // Fails when another client was first, which is as good.
         drop(rustls::crypto::ring::default_provider().install_default());
@@ -54,34 +53,5 @@ impl Client {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.config.limits
-    }
-}
-
-/// Notes what each host said until one gives the answer.
-pub(crate) struct Attempts {
-    action: &'static str,
-    subject: String,
-    failures: Vec<(String, Cause)>,
-}
-
-impl Attempts {
-    pub(crate) fn new(action: &'static str, subject: impl ToString) -> Self {
-        Self { action, subject: subject.to_string(), failures: Vec::new() }
-    }
-
-    pub(crate) fn failed(&mut self, endpoint: &Endpoint, cause: Cause) {
-        self.failures.push((endpoint.host().to_owned(), cause));
-    }
-
-    /// The error of the host asked last, with what the others said before.
-    pub(crate) fn into_error(mut self) -> Error {
-        let (host, cause) = self.failures.pop().expect("an error follows a failure");
-        Error { action: self.action, subject: self.subject, host, before: self.failures, cause }
-    }
-
-    /// The error of a failure that no other host can mend.
-    pub(crate) fn fatal(mut self, endpoint: &Endpoint, cause: Cause) -> Error {
-        self.failed(endpoint, cause);
-        self.into_error()
     }
 }

@@ -1,0 +1,33 @@
+//! The hosts that were asked for one thing, and what they said.
+
+use crate::endpoint::Endpoint;
+use crate::error::{Cause, Error};
+
+/// Notes what each host said until one gives the answer.
+pub(crate) struct Attempts {
+    action: &'static str,
+    subject: String,
+    failures: Vec<(String, Cause)>,
+}
+
+impl Attempts {
+    pub(crate) fn new(action: &'static str, subject: impl ToString) -> Self {
+        Self { action, subject: subject.to_string(), failures: Vec::new() }
+    }
+
+    pub(crate) fn failed(&mut self, endpoint: &Endpoint, cause: Cause) {
+        self.failures.push((endpoint.host().to_owned(), cause));
+    }
+
+    /// The error of the host asked last, with what the others said before.
+    pub(crate) fn into_error(mut self) -> Error {
+        let (host, cause) = self.failures.pop().expect("an error follows a failure");
+        Error { action: self.action, subject: self.subject, host, before: self.failures, cause }
+    }
+
+    /// The error of a failure that no other host can mend.
+    pub(crate) fn fatal(mut self, endpoint: &Endpoint, cause: Cause) -> Error {
+        self.failed(endpoint, cause);
+        self.into_error()
+    }
+}
