@@ -651,7 +651,11 @@ impl Session {
                 NetworkMode::None => llb::NetworkMode::None,
                 NetworkMode::Host => llb::NetworkMode::Host,
             },
-            extra_hosts: request.extra_hosts.clone(),
+            extra_hosts: request
+                .extra_hosts
+                .iter()
+                .map(|(name, address)| (name.clone(), address.to_string()))
+                .collect(),
             shm_size: request.shm_size,
             ulimits: request
                 .ulimits

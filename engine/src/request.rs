@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use executor::Limits;
+use executor::{HostAddress, Limits};
 use oci::{Platform, Reference};
 
 /// One build.
@@ -30,8 +30,8 @@ pub struct BuildRequest {
     pub pull: PullPolicy,
     /// `--network`
     pub network: NetworkMode,
-    /// `--add-host`: name, address.
-    pub extra_hosts: Vec<(String, String)>,
+    /// `--add-host`: name and what it stands for.
+    pub extra_hosts: Vec<(String, HostAddress)>,
     /// `--secret`
     pub secrets: Vec<Secret>,
     /// `--shm-size` in bytes, 0 for the default.

@@ -9,7 +9,6 @@ mod process;
 mod signal;
 
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,7 +24,9 @@ use crate::error::{BuildError, chain};
 use crate::progress::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
 
-pub use executor::{ExitStatus, PortForward, Propagation, Protocol, Tmpfs as TmpfsOptions};
+pub use executor::{
+    ExitStatus, HostAddress, PortForward, Propagation, Protocol, Tmpfs as TmpfsOptions,
+};
 pub use signal::number as signal_number;
 
 /// What to run, and how it differs from what the image says.
@@ -56,7 +57,7 @@ pub struct RunRequest {
     /// Ports led into it.
     pub ports: Vec<PortForward>,
     /// Lines for `/etc/hosts`.
-    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub extra_hosts: Vec<(String, HostAddress)>,
     /// Files and directories of the host.
     pub binds: Vec<Bind>,
     /// Directories whose content is the image's and can be written, besides those of the image's

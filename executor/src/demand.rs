@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::error::SpawnError;
-use crate::helper::Helper;
+use crate::helper::{Helper, HostLoopback};
 use crate::inits::{Init, Inits};
 use crate::sys;
 
@@ -21,6 +21,7 @@ use crate::sys;
 #[derive(Debug)]
 pub(crate) struct Service {
     helper: Helper,
+    loopback: HostLoopback,
     inits: Arc<Inits>,
     namespace: OwnedFd,
     state: Mutex<State>,
@@ -37,21 +38,30 @@ enum State {
 }
 
 impl Service {
-    pub(crate) fn new(helper: &Helper, inits: &Arc<Inits>, namespace: OwnedFd) -> Arc<Self> {
+    pub(crate) fn new(
+        helper: &Helper,
+        loopback: HostLoopback,
+        inits: &Arc<Inits>,
+        namespace: OwnedFd,
+    ) -> Arc<Self> {
         let (helper, inits, state) = (helper.clone(), Arc::clone(inits), Mutex::new(State::Idle));
-        Arc::new(Self { helper, inits, namespace, state })
+        Arc::new(Self { helper, loopback, inits, namespace, state })
     }
 
     /// Starts the helper if it does not run yet; returns when it is ready, and tells whether it is.
     pub(crate) fn start(&self) -> bool {
         let mut state = self.state();
         if let State::Idle = *state {
-            *state = match self.helper.serve(&self.inits, self.namespace.as_fd()) {
+            *state = match self.serve() {
                 Ok(init) => State::Serving { _init: init },
                 Err(error) => State::Failed(Some(error)),
             };
         }
         matches!(*state, State::Serving { .. })
+    }
+
+    fn serve(&self) -> Result<Init, SpawnError> {
+        self.helper.serve(&self.inits, self.namespace.as_fd(), self.loopback)
     }
 
     pub(crate) fn has_failed(&self) -> bool {

@@ -30,6 +30,14 @@ pub(crate) enum Helper {
     Slirp4netns(PathBuf),
 }
 
+/// Whether a network leads to what listens on the host's loopback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostLoopback {
+    Hidden,
+    /// At the address of the network's gateway.
+    AtGateway,
+}
+
 /// Why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoHelper {
@@ -108,8 +116,9 @@ impl Helper {
         &self,
         inits: &Arc<Inits>,
         namespace: BorrowedFd<'_>,
+        loopback: HostLoopback,
     ) -> Result<Init, SpawnError> {
-        let args = self.args();
+        let args = self.args(loopback);
         let says_ready = matches!(self, Self::Slirp4netns(_));
         let order = Order::Help { args: args.clone(), says_ready };
         let what = || format!("start `{}`", args[0]);
@@ -127,19 +136,22 @@ impl Helper {
         }
     }
 
-    /// Neither may forward ports into the namespace or let it reach the host's loopback.
-    fn args(&self) -> Vec<String> {
+    /// Neither may forward ports into the namespace, nor let it reach the host's loopback unasked.
+    fn args(&self, loopback: HostLoopback) -> Vec<String> {
+        let hidden = loopback == HostLoopback::Hidden;
         let (program, args): (&Path, String) = match self {
             Self::Pasta(program) => {
+                let hide = if hidden { "--no-map-gw " } else { "" };
                 let args = format!(
-                    "--config-net --quiet --no-map-gw --dns-forward {PASTA_RESOLVER} --runas 0:0 \
+                    "--config-net --quiet {hide}--dns-forward {PASTA_RESOLVER} --runas 0:0 \
                      -t none -u none -T none -U none --no-netns-quit --netns {HELPER_NAMESPACE}"
                 );
                 (program, args)
             }
             Self::Slirp4netns(program) => {
+                let hide = if hidden { "--disable-host-loopback " } else { "" };
                 let args = format!(
-                    "--configure --mtu=65520 --disable-host-loopback \
+                    "--configure --mtu=65520 {hide}\
                      --ready-fd={HELPER_READY_FD} --netns-type=path {HELPER_NAMESPACE} tap0"
                 );
                 (program, args)

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
 
-use crate::process::NetworkUsed;
+use crate::process::{HostAddress, NetworkUsed};
 
 /// No resolver configuration is longer.
 const MAX_RESOLV_CONF: u64 = 64 << 10;
@@ -13,12 +13,25 @@ pub(crate) const PASTA_RESOLVER: &str = "169.254.1.1";
 /// Where `slirp4netns` always does.
 const SLIRP_RESOLVER: &str = "10.0.2.3";
 
-/// The loopback names, the sandbox's own and the caller's.
-pub(crate) fn hosts(hostname: &str, extra: &[(String, IpAddr)]) -> String {
+/// The loopback names, the sandbox's own and the caller's. Without a `gateway` the names that stand
+/// for it are left out.
+pub(crate) fn hosts(
+    hostname: &str,
+    extra: &[(String, HostAddress)],
+    gateway: Option<IpAddr>,
+) -> String {
     let mut text =
         format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    for (name, address) in extra {
-        text.push_str(&format!("{address}\t{name}\n"));
+    for &(ref name, address) in extra {
+        let line = match (address, gateway) {
+            (HostAddress::Ip(address), _) | (HostAddress::Gateway, Some(address)) => {
+                format!("{address}\t{name}\n")
+            }
+            (HostAddress::Gateway, None) => {
+                format!("# {name} (host-gateway) cannot be reached without a network\n")
+            }
+        };
+        text.push_str(&line);
     }
     text
 }
@@ -105,9 +118,17 @@ mod tests {
 
     #[test]
     fn extra_hosts_come_last() {
-        assert_eq!(
-            hosts("box", &[("db".to_owned(), IpAddr::from([10, 0, 0, 7]))]),
-            "127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost ip6-loopback\n10.0.0.7\tdb\n"
-        );
+        let own = "127.0.0.1\tlocalhost box\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+        let extra = ["db=10.0.0.7", "six=::7", "up=host-gateway"].map(|text| {
+            let (name, address) = text.split_once('=').unwrap();
+            (name.to_owned(), address.parse().unwrap())
+        });
+        for (gateway, last) in [
+            (Some(IpAddr::from([10, 0, 2, 2])), "10.0.2.2\tup"),
+            (None, "# up (host-gateway) cannot be reached without a network"),
+        ] {
+            let wanted = format!("{own}10.0.0.7\tdb\n::7\tsix\n{last}\n");
+            assert_eq!(hosts("box", &extra, gateway), wanted);
+        }
     }
 }

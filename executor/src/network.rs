@@ -5,6 +5,7 @@
 //! helper is started when a step first asks for a socket (`demand`).
 
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +13,8 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::demand::Service;
 use crate::error::SpawnError;
-use crate::helper::{Helper, NoHelper};
+use crate::gateway;
+use crate::helper::{Helper, HostLoopback, NoHelper};
 use crate::inits::Inits;
 use crate::process::{Network, NetworkUsed};
 use crate::sys::{self, Unshare};
@@ -29,8 +31,15 @@ pub(crate) struct NetworkPool {
 #[derive(Debug)]
 struct Namespace {
     fd: OwnedFd,
-    used: NetworkUsed,
+    kind: Kind,
     service: Option<Arc<Service>>,
+}
+
+/// What a step may be given instead of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Kind {
+    used: NetworkUsed,
+    loopback: HostLoopback,
 }
 
 /// A step's network; dropping it puts the namespace back.
@@ -55,8 +64,9 @@ impl NetworkPool {
     /// Makes sure that `count` steps can have their network at once without waiting.
     pub(crate) fn prepare(&self, count: usize) {
         let Ok(helper) = &self.helper else { return };
-        while self.idle_count(helper.used()) < count {
-            match self.make(helper.used(), Some(helper)) {
+        let kind = Kind { used: helper.used(), loopback: HostLoopback::Hidden };
+        while self.idle_count(kind) < count {
+            match self.make(kind, Some(helper)) {
                 Ok(namespace) => self.put_back(namespace),
                 // The step that needs it will say why.
                 Err(_) => return,
@@ -68,13 +78,15 @@ impl NetworkPool {
     pub(crate) fn lease(
         self: &Arc<Self>,
         network: Network,
+        loopback: HostLoopback,
         reusable: bool,
     ) -> Result<Lease, SpawnError> {
+        let kind = |used| Kind { used, loopback };
         let (namespace, warning) = match (network, &self.helper) {
             (Network::Host, _) => (None, None),
-            (Network::None, _) => (Some(self.take_or_make(NetworkUsed::None, None)?), None),
+            (Network::None, _) => (Some(self.take_or_make(kind(NetworkUsed::None), None)?), None),
             (Network::Default, Ok(helper)) => {
-                (Some(self.take_or_make(helper.used(), Some(helper))?), None)
+                (Some(self.take_or_make(kind(helper.used()), Some(helper))?), None)
             }
             (Network::Default, Err(why)) => {
                 (None, Some(format!("the host's network is used: {why}")))
@@ -83,33 +95,29 @@ impl NetworkPool {
         Ok(Lease { namespace, pool: Arc::clone(self), reusable, warning })
     }
 
-    fn take_or_make(
-        &self,
-        used: NetworkUsed,
-        helper: Option<&Helper>,
-    ) -> Result<Namespace, SpawnError> {
-        self.take_idle(used).map_or_else(|| self.make(used, helper), Ok)
+    fn take_or_make(&self, kind: Kind, helper: Option<&Helper>) -> Result<Namespace, SpawnError> {
+        self.take_idle(kind).map_or_else(|| self.make(kind, helper), Ok)
     }
 
-    fn make(&self, used: NetworkUsed, helper: Option<&Helper>) -> Result<Namespace, SpawnError> {
+    fn make(&self, kind: Kind, helper: Option<&Helper>) -> Result<Namespace, SpawnError> {
         let fd = make_namespace()?;
         let copy = || fd.try_clone().map_err(|e| failed("make a network namespace", e));
         let service = match helper {
-            Some(helper) => Some(Service::new(helper, &self.inits, copy()?)),
+            Some(helper) => Some(Service::new(helper, kind.loopback, &self.inits, copy()?)),
             None => None,
         };
-        Ok(Namespace { fd, used, service })
+        Ok(Namespace { fd, kind, service })
     }
 
-    fn take_idle(&self, used: NetworkUsed) -> Option<Namespace> {
+    fn take_idle(&self, kind: Kind) -> Option<Namespace> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let index = idle.iter().position(|namespace| namespace.used == used)?;
+        let index = idle.iter().position(|namespace| namespace.kind == kind)?;
         Some(idle.swap_remove(index))
     }
 
-    fn idle_count(&self, used: NetworkUsed) -> usize {
+    fn idle_count(&self, kind: Kind) -> usize {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.iter().filter(|namespace| namespace.used == used).count()
+        idle.iter().filter(|namespace| namespace.kind == kind).count()
     }
 
     fn put_back(&self, namespace: Namespace) {
@@ -119,7 +127,7 @@ impl NetworkPool {
 
 impl Lease {
     pub(crate) fn used(&self) -> NetworkUsed {
-        self.namespace.as_ref().map_or(NetworkUsed::Host, |namespace| namespace.used)
+        self.namespace.as_ref().map_or(NetworkUsed::Host, |namespace| namespace.kind.used)
     }
 
     /// The namespace; `None` is the host's.
@@ -132,6 +140,19 @@ impl Lease {
     /// What serves it.
     pub(crate) fn service(&self) -> Option<&Arc<Service>> {
         self.namespace.as_ref()?.service.as_ref()
+    }
+
+    /// Where the host is reached, if at all; it must be served.
+    pub(crate) fn gateway(&self) -> Result<Option<IpAddr>, SpawnError> {
+        match (self.used(), self.fd()) {
+            (NetworkUsed::Host, _) | (_, None) => Ok(Some(Ipv4Addr::LOCALHOST.into())),
+            (NetworkUsed::None, _) => Ok(None),
+            (NetworkUsed::Pasta | NetworkUsed::Slirp4netns, Some(fd)) => {
+                let found = gateway::of_network(fd);
+                let found = found.map_err(|e| failed("find what `host-gateway` stands for", e))?;
+                Ok(Some(found.into()))
+            }
+        }
     }
 
     /// Makes sure that it is served.

@@ -127,7 +127,7 @@ impl Shared {
 }
 
 /// Makes a socket in a network: in a thread that goes there for good.
-fn inside<T: Send>(
+pub(crate) fn inside<T: Send>(
     network: BorrowedFd<'_>,
     make: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {

@@ -1,9 +1,10 @@
 //! What to run: the description of one process and its sandbox.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{AddrParseError, IpAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ pub struct Process {
     /// Host name; the default is constant, so that it cannot make results differ.
     pub hostname: String,
     /// Lines added to `/etc/hosts`.
-    pub extra_hosts: Vec<(String, IpAddr)>,
+    pub extra_hosts: Vec<(String, HostAddress)>,
     /// How much it is trusted.
     pub security: Security,
     /// Limits beyond the defaults; asking for more than the caller may have is an error.
@@ -267,6 +268,37 @@ pub enum NetworkUsed {
     None,
     /// The host's.
     Host,
+}
+
+/// What a name in `/etc/hosts` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostAddress {
+    /// This address.
+    Ip(IpAddr),
+    /// The host, with what listens on its loopback; Docker's `host-gateway`. With [`Network::None`]
+    /// the name is left out.
+    Gateway,
+}
+
+impl fmt::Display for HostAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => address.fmt(f),
+            Self::Gateway => f.write_str("host-gateway"),
+        }
+    }
+}
+
+impl FromStr for HostAddress {
+    type Err = AddrParseError;
+
+    /// An address, or `host-gateway`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "host-gateway" => Ok(Self::Gateway),
+            address => address.parse().map(Self::Ip),
+        }
+    }
 }
 
 /// A port of the host led to one in the sandbox.

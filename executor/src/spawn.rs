@@ -12,7 +12,7 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 use crate::cgroup::{Devices, Hierarchies, Wanted};
 use crate::control::{MAX_FDS, Order, Report};
 use crate::error::SpawnError;
-use crate::helper::{Helper, NoHelper};
+use crate::helper::{Helper, HostLoopback, NoHelper};
 use crate::host::Host;
 use crate::identity::{User, resolve_user};
 use crate::inits::{Init, Inits};
@@ -24,8 +24,8 @@ use crate::network::{Lease, NetworkPool};
 use crate::overlay;
 use crate::port::{self, Forward};
 use crate::process::{
-    BindSource, Limits, Mount, MountSource, Network, PortForward, Process, Rlimit, Role, Root,
-    Security, Stdio,
+    BindSource, HostAddress, Limits, Mount, MountSource, Network, PortForward, Process, Rlimit,
+    Role, Root, Security, Stdio,
 };
 use crate::running::{Running, Streams};
 use crate::seccomp::{self, Identities, Sockets};
@@ -149,9 +149,13 @@ impl Executor {
         self.host.check_ids(user.uid, user.groups.iter().copied().chain([user.gid]))?;
         // A step without the right to change its network leaves nothing in it.
         let reusable = process.security == Security::Sandbox && process.role == Role::Step;
-        let lease = self.networks.lease(process.network, reusable)?;
-        // What may be done to the network, or comes from outside, may come before any socket.
+        let wants_host = process.extra_hosts.iter().any(|(_, at)| *at == HostAddress::Gateway);
+        let loopback = if wants_host { HostLoopback::AtGateway } else { HostLoopback::Hidden };
+        let lease = self.networks.lease(process.network, loopback, reusable)?;
+        // What may be done to the network, or comes from outside, may come before any socket; and the
+        // host's address in it is known when it is served.
         let on_demand = lease.service().is_some()
+            && !wants_host
             && process.security == Security::Sandbox
             && process.ports.is_empty();
         if !on_demand {
@@ -177,7 +181,8 @@ impl Executor {
             .map_err(|error| SpawnError::setup("open the network namespace", error))?;
         let (streams, stdio) = open_streams(process.stdio, &mut parcel)
             .map_err(|error| SpawnError::setup("make pipes", error))?;
-        let hosts = names::hosts(&process.hostname, &process.extra_hosts);
+        let gateway = if wants_host { lease.gateway()? } else { None };
+        let hosts = names::hosts(&process.hostname, &process.extra_hosts, gateway);
         let security = match process.security {
             Security::Insecure => JobSecurity::Insecure,
             Security::Sandbox => {

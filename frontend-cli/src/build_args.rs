@@ -77,6 +77,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     let (context, dockerfile, standard_input) = inputs(&args)?;
     let outputs = outputs(&args, environment)?;
     let arguments = arguments::resolve(&args, environment)?;
+    let network = network(args.network.as_deref())?;
     let request = BuildRequest {
         dockerfile,
         context,
@@ -87,8 +88,8 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         platforms: platforms(&args.platform, environment)?,
         no_cache: no_cache(&args),
         pull: pull(args.pull.as_deref())?,
-        network: network(args.network.as_deref())?,
-        extra_hosts: each(&args.add_hosts, host::parse)?,
+        network,
+        extra_hosts: host::parse_all(&args.add_hosts, network)?,
         secrets: each(&args.secrets, |text| secret::parse(text, environment))?,
         shm_size: args
             .shm_size

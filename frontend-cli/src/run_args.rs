@@ -57,11 +57,7 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         hostname: args.hostname.as_deref().map(build_args::hostname).transpose()?,
         network,
         ports,
-        extra_hosts: args
-            .add_hosts
-            .iter()
-            .map(|text| extra_host(text))
-            .collect::<Result<_, _>>()?,
+        extra_hosts: host::parse_all(&args.add_hosts, network)?,
         binds: mounts.binds,
         volumes: mounts.volumes,
         tmpfs: mounts.tmpfs,
@@ -169,11 +165,6 @@ fn absolute(text: &str) -> Result<String, UsageError> {
         return Ok(text.to_owned());
     }
     Err(UsageError::new(format!("`--workdir {text}`: the path must be absolute")))
-}
-
-fn extra_host(text: &str) -> Result<(String, std::net::IpAddr), UsageError> {
-    let (name, address) = host::parse(text)?;
-    Ok((name, address.parse().expect("it was just checked")))
 }
 
 fn size(flag: &str, text: Option<&str>) -> Result<Option<u64>, UsageError> {

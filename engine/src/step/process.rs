@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use cache::{CacheMount, NewLayer};
-use executor::{Network, Process, Root, Security};
+use executor::{HostAddress, Network, Process, Root, Security};
 use llb::encode::Encoder;
 use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
@@ -126,7 +125,7 @@ fn environment(op: &ExecOp, secrets: &[Secret]) -> Result<Vec<(String, String)>,
     Ok(environment)
 }
 
-fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, IpAddr)>, BuildError> {
+fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, HostAddress)>, BuildError> {
     let parse = |(name, address): &(String, String)| {
         let parsed = address.parse().map_err(|_| {
             BuildError::refused(format!("`{address}` is not an IP address (for host `{name}`)"))
@@ -304,7 +303,7 @@ mod tests {
             ..bare()
         };
         for (address, good) in
-            [("10.0.0.1", true), ("::1", true), ("host-gateway", false), ("", false)]
+            [("10.0.0.1", true), ("::1", true), ("host-gateway", true), ("", false)]
         {
             assert_eq!(extra_hosts(&op(address)).is_ok(), good, "{address}");
         }

@@ -50,7 +50,7 @@ const HONOURED: &str = "
     --no-cache-filter build,test --no-cache-filter x .
     --network none .
     --network=host .
-    --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] .
+    --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] --add-host d:host-gateway .
     --allow network.host --allow security.insecure .
     --shm-size 64m .
     --shm-size=1.5GiB .
@@ -127,7 +127,7 @@ const REFUSED: &str = "
     --secret id=x,src=a,env=b .
     --secret plain .
     --add-host a .
-    --add-host a:host-gateway .
+    --network none --add-host a:host-gateway .
     --add-host a:notanip .
     --allow device .
     --allow buildx.local.delete .
@@ -389,8 +389,8 @@ fn what_was_typed_becomes_what_is_meant() {
         --network=host .
             network: Host,
             entitlements: [ NetworkHost,],
-        --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] .
-            extra_hosts: [ ( "a", "1.2.3.4",), ( "b", "::1",), ( "c", "fe80::1",),],
+        --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] --add-host d:host-gateway .
+            extra_hosts: [ ( "a", Ip( 1.2.3.4,),), ( "b", Ip( ::1,),), ( "c", Ip( fe80::1,),), ( "d", Gateway,),],
         --allow network.host --allow security.insecure .
             entitlements: [ NetworkHost, SecurityInsecure,],
         --shm-size 64m .
@@ -444,7 +444,7 @@ fn what_was_typed_becomes_what_is_meant() {
             cgroup_parent: "/p",
         --opt no-cache=s1,s2 --opt add-hosts=a=1.2.3.4,b=::1 --opt shm-size=134217728 .
             no_cache: Stages( [ "s1", "s2",],),
-            extra_hosts: [ ( "a", "1.2.3.4",), ( "b", "::1",),],
+            extra_hosts: [ ( "a", Ip( 1.2.3.4,),), ( "b", Ip( ::1,),),],
             shm_size: 134217728,
         --opt ulimit=nofile=1:2,nproc=3 --opt force-network-mode=none --opt hostname=h .
             network: None,
@@ -543,11 +543,12 @@ fn what_cannot_be_is_refused_by_name() {
             error: `plain` in `plain` is not of the form key=value
         --add-host a .
             error: `--add-host a`: want HOST=ADDRESS or HOST:ADDRESS
-        --add-host a:host-gateway .
-            error: `--add-host a:host-gateway`: `host-gateway` is not supported
-              hint: give the gateway's address, or use `--network=host`
+        --network none --add-host a:host-gateway .
+            error: `--add-host a:host-gateway` and `--network=none` do not go together
+              hint: without a network the host cannot be reached; leave one of them out
         --add-host a:notanip .
             error: `--add-host a:notanip`: `notanip` is not an address
+              hint: want an IP address or `host-gateway`
         --allow device .
             error: `--allow device` is not supported
               hint: entitlements are network.host and security.insecure

@@ -1,5 +1,7 @@
 //! Where a build takes its files and images from.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::Command;
 
 use super::builder::Builder;
@@ -168,7 +170,7 @@ fn privileged_images_come_from_the_store_and_from_layouts() {
 #[test]
 fn privileged_a_step_without_a_network_has_none() {
     let Some(builder) = Builder::new() else { return };
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let script = format!(
         "ls /sys/class/net; cat /etc/resolv.conf; wc -l </proc/net/route; \
@@ -185,6 +187,62 @@ fn privileged_a_step_without_a_network_has_none() {
     let host = format!("FROM busybox\nRUN --network=host {script}\n");
     let refused = builder.build(&host, &[]).fails_with(1);
     assert!(refused.stderr.contains("network.host"), "{}", refused.stderr);
+}
+
+/// Tells every client `of the host`, on the loopback; gives the port.
+fn loopback_service() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            // The client closes first: helpers of old lose the end of a connection that both end
+            // at once. One that has gone already is no reason to stop.
+            let _ = client.write_all(b"of the host\n").and_then(|()| client.read(&mut [0]));
+        }
+    });
+    port
+}
+
+#[test]
+fn privileged_host_gateway_leads_to_the_hosts_loopback() {
+    let Some(builder) = Builder::new() else { return };
+    if !builder.has_own_network() {
+        return;
+    }
+    let port = loopback_service();
+    let ask = |host: &str| {
+        let told = "sh -c 'head -n 1 >&3' 3>&1 2>/dev/null";
+        format!("nc -w 3 {host} {port} -e {told} || echo nobody")
+    };
+    let gateway = ask(r"$(ip route | sed -n 's/^default via \([^ ]*\).*/\1/p')");
+    let dockerfile = format!("FROM busybox\nRUN {}; {gateway}\n", ask("up"));
+    let by_name = &["--add-host", "up=host-gateway"][..];
+    let by_loopback = [by_name, &["--network=host", "--allow=network.host"]].concat();
+    for (words, wanted) in [
+        // What is not asked for is as closed as ever, and another result.
+        (&[][..], "nobody\nnobody\n"),
+        (by_name, "of the host\nof the host\n"),
+        (&[], ""),
+        (&["--no-cache"], "nobody\nnobody\n"),
+    ] {
+        assert_eq!(builder.build(&dockerfile, words).success().log(), wanted, "{words:?}");
+    }
+    let dockerfile = format!("FROM busybox\nRUN {}; grep up$ /etc/hosts\n", ask("up"));
+    let outcome = builder.build(&dockerfile, &by_loopback).success();
+    assert_eq!(outcome.log(), "of the host\n127.0.0.1\tup\n");
+    let alone = "FROM busybox\nRUN --network=none grep up /etc/hosts\n";
+    let outcome = builder.build(alone, by_name).success();
+    assert_eq!(outcome.log(), "# up (host-gateway) cannot be reached without a network\n");
+    for (words, script, wanted) in [
+        (&["--add-host", "up:host-gateway"][..], ask("up"), "of the host\n"),
+        (&[], gateway, "nobody\n"),
+        (&["--network=host", "--add-host", "up:host-gateway"], ask("up"), "of the host\n"),
+    ] {
+        let words = [&["run"], words, &["busybox", "sh", "-c", &script]].concat();
+        let outcome = builder.run(&words).success();
+        assert_eq!(String::from_utf8_lossy(&outcome.stdout), wanted, "{words:?}");
+    }
+    builder.assert_nothing_left();
 }
 
 #[test]
