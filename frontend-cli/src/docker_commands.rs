@@ -87,6 +87,11 @@ pub(crate) fn words() -> impl Iterator<Item = &'static str> {
     COMMANDS.iter().map(|(word, _)| *word).chain(GROUPS)
 }
 
+/// `word`, if it is one of Docker's groups of commands.
+pub(crate) fn group(word: &str) -> Option<&'static str> {
+    GROUPS.into_iter().find(|group| *group == word)
+}
+
 /// What to say to `word`, perhaps with the `next` word behind it, if it is a command of Docker's
 /// that is not here. `known` are the words that may follow a group.
 pub(crate) fn refused<'k>(
@@ -96,7 +101,7 @@ pub(crate) fn refused<'k>(
 ) -> Option<UsageError> {
     let hint_of =
         |word: &str| COMMANDS.iter().find(|(name, _)| *name == word).map(|(_, hint)| *hint);
-    if !GROUPS.contains(&word) {
+    if group(word).is_none() {
         return hint_of(word).map(|hint| not_here(word).with_hint(hint));
     }
     let below = known(word);

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use parser::suggest::{Case, nearest};
 
+use crate::ReadError;
 use crate::build_args::remote;
 use crate::docker_commands;
 use crate::error::UsageError;
@@ -45,10 +46,7 @@ const GROUPS: &[(&str, &str, &str)] = &[
 ];
 
 /// The command line as `command` reads it. `argv[0]` is the program.
-pub fn normalize(
-    command: &clap::Command,
-    argv: Vec<OsString>,
-) -> Result<Vec<OsString>, UsageError> {
+pub fn normalize(command: &clap::Command, argv: Vec<OsString>) -> Result<Vec<OsString>, ReadError> {
     let mut argv = with_command(command, argv)?;
     let Some(name) = argv.get(command_position(command, &argv)).and_then(|word| word.to_str())
     else {
@@ -106,7 +104,7 @@ fn end_of_flags(commands: &[&clap::Command], argv: &[OsString], mut at: usize) -
 fn with_command(
     command: &clap::Command,
     mut argv: Vec<OsString>,
-) -> Result<Vec<OsString>, UsageError> {
+) -> Result<Vec<OsString>, ReadError> {
     let at = command_position(command, &argv);
     let Some(word) = argv.get(at) else { return Ok(argv) };
     let next = argv.get(at + 1).and_then(|next| next.to_str());
@@ -132,7 +130,7 @@ fn first_word(
     command: &clap::Command,
     word: &OsStr,
     next: Option<&str>,
-) -> Result<FirstWord, UsageError> {
+) -> Result<FirstWord, ReadError> {
     let Some(text) = word.to_str() else { return Ok(FirstWord::OfBuild) };
     let group = GROUPS.iter().find(|(group, second, _)| *group == text && Some(*second) == next);
     if let Some((_, _, ours)) = group {
@@ -140,12 +138,16 @@ fn first_word(
     }
     // `help push` asks for what `push` says.
     let asked = if text == "help" { next.unwrap_or(text) } else { text };
+    let asks = text == "help" || matches!(next, None | Some("-h" | "--help"));
+    if let Some(group) = docker_commands::group(asked).filter(|_| asks) {
+        return Err(group_help(command, group).into());
+    }
     if let Some(mut refused) = docker_commands::refused(asked, next, commands_below) {
         if Path::new(asked).is_dir() {
             let hint = refused.hint.unwrap_or_default();
             refused.hint = Some(format!("{hint}; the directory is `./{asked}`"));
         }
-        return Err(refused);
+        return Err(refused.into());
     }
     let is_own = text == "help" || command.find_subcommand(text).is_some();
     if is_own || matches!(text, "-h" | "--help" | "-V" | "--version") {
@@ -155,12 +157,26 @@ fn first_word(
     if is_path || Path::new(word).symlink_metadata().is_ok() {
         return Ok(FirstWord::OfBuild);
     }
-    Err(unknown_command(command, text))
+    Err(unknown_command(command, text).into())
 }
 
 /// The commands of a group of Docker's.
 fn commands_below(group: &str) -> Vec<&'static str> {
     GROUPS.iter().filter(|(name, _, _)| *name == group).map(|(_, word, _)| *word).collect()
+}
+
+/// What a group of Docker's has here.
+fn group_help(command: &clap::Command, group: &'static str) -> clap::Error {
+    let mut shown = clap::Command::new(group)
+        .override_usage(format!("mybuild {group} COMMAND …"))
+        .after_help(format!("`mybuild {group} COMMAND --help` shows the options of a command."))
+        .disable_help_subcommand(true);
+    for (_, word, ours) in GROUPS.iter().filter(|(name, _, _)| *name == group) {
+        let about = command.find_subcommand(ours).and_then(clap::Command::get_about);
+        shown =
+            shown.subcommand(clap::Command::new(*word).about(about.cloned().unwrap_or_default()));
+    }
+    shown.try_get_matches_from([group, "--help"]).expect_err("help is no match")
 }
 
 fn unknown_command(command: &clap::Command, word: &str) -> UsageError {

@@ -57,6 +57,21 @@ fn help_is_data_and_its_absence_is_wrong_usage() {
 }
 
 #[test]
+fn a_group_of_dockers_shows_the_commands_it_has_here() {
+    for group in ["builder", "buildx", "container", "image", "system"] {
+        for words in [&[group][..], &[group, "--help"], &[group, "-h"], &["help", group]] {
+            let output = mybuild(words).output().expect("mybuild runs");
+            assert!(output.status.success(), "{words:?}");
+            let help = String::from_utf8(output.stdout).expect("text");
+            for wanted in [&*format!("Usage: mybuild {group} COMMAND"), "\n  prune "] {
+                assert!(help.contains(wanted), "{words:?}: {help}");
+            }
+            assert!(!help.contains("-prune"), "{help}");
+        }
+    }
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     check(
         &["build"],

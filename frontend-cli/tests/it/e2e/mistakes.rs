@@ -41,7 +41,7 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "compose up", ["there is no command", "`compose`", "mybuild -t NAME DIR"]),
     mistake("", "buildx bake", ["there is no command", "`buildx bake`", "mybuild -t NAME DIR"]),
     mistake("", "image lst", ["there is no command", "`image lst`", "did you mean `image list`?"]),
-    mistake("", "image", ["needs a command", "`image`", "`image` has build, "]),
+    mistake("", "image --what", ["needs a command", "`image`", "`image` has build, "]),
     mistake("", "version", ["there is no command", "`version`", "mybuild --version"]),
     mistake("", "build srcc", ["no such directory", "context `srcc`", "did you mean `src`?"]),
     mistake("", "-t app nosuch", ["no such directory", "context `nosuch`", "directory to build"]),
