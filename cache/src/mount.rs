@@ -140,9 +140,12 @@ impl Slot {
         format!("{:.16}-{}", parts[0], parts[1])
     }
 
-    /// The id of the mount.
+    /// The id of the mount as users know it: without the empty namespace in front, and without what
+    /// it was first filled from behind.
     pub(crate) fn id(&self) -> String {
-        std::fs::read_to_string(self.path.with_file_name("id")).unwrap_or_default()
+        let whole = std::fs::read_to_string(self.path.with_file_name("id")).unwrap_or_default();
+        let id = whole.lines().next().unwrap_or_default();
+        id.strip_prefix('/').unwrap_or(id).to_owned()
     }
 
     /// Whether a step has it.

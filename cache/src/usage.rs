@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use oci::Descriptor;
 use rayon::prelude::*;
 
 use crate::bucket::{BALLAST, Bucket, RECORDS};
@@ -41,6 +42,10 @@ pub struct DiskUsage {
     pub temporary: u64,
     /// Kept free for prune on a full disk.
     pub ballast: u64,
+    /// Number of images; one with several names counts once.
+    pub image_count: u64,
+    /// Number of cache mounts.
+    pub mount_count: u64,
     /// Number of step records.
     pub steps: u64,
     /// Number of layers.
@@ -110,9 +115,15 @@ impl Store {
     /// Counts what is on disk: layers and blobs by their rows, cache mounts as they were when they were
     /// last used, and the rest by looking.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
-        let in_images = images_blobs(self);
+        let images = image::roots(self.root()).unwrap_or_default();
+        let in_images = images_blobs(self, &images);
         let sizes = self.sizes()?;
-        let mut usage = DiskUsage::default();
+        let mut usage = DiskUsage {
+            image_count: images.iter().map(|image| &image.digest).collect::<HashSet<_>>().len()
+                as u64,
+            mount_count: sizes.mounts().len() as u64,
+            ..DiskUsage::default()
+        };
         let blobs = self.root().join("blobs");
         let mut folders = 0;
         walk(&blobs, &mut |path, size| {
@@ -269,8 +280,7 @@ fn size_alone(path: &Path) -> u64 {
 }
 
 /// Hex digests of the blobs that tagged images consist of.
-fn images_blobs(store: &Store) -> HashSet<String> {
-    let images = image::roots(store.root()).unwrap_or_default();
+fn images_blobs(store: &Store, images: &[Descriptor]) -> HashSet<String> {
     let blobs =
         images.iter().flat_map(|image| image_blobs::reachable(store.root(), image)).flatten();
     blobs.map(|digest| digest.hex().to_owned()).collect()

@@ -88,18 +88,19 @@ fn rows(usage: &DiskUsage, verbose: bool) -> Vec<String> {
             size(bytes)
         )
     };
-    let mut rows = vec!["TYPE\tTOTAL\tSIZE".to_owned(), row("images", None, usage.images)];
+    let mut rows =
+        vec!["TYPE\tTOTAL\tSIZE".to_owned(), row("images", Some(usage.image_count), usage.images)];
     if verbose {
         rows.push(row("other blobs", None, usage.blobs));
         rows.push(row("layers", Some(usage.layer_count), usage.layers));
         rows.push(row("steps", Some(usage.steps), usage.records));
-        rows.push(row("cache mounts", None, usage.mounts));
+        rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
         rows.push(row("logs", None, usage.logs));
         rows.push(row("temporary", None, usage.temporary));
         rows.push(row("reserve", None, usage.ballast));
     } else {
         rows.push(row("build cache", Some(usage.steps), usage.blobs + usage.layers));
-        rows.push(row("cache mounts", None, usage.mounts));
+        rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
         let rest = usage.records + usage.logs + usage.temporary + usage.ballast;
         rows.push(row("records, logs", None, rest));
     }
@@ -120,6 +121,8 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "ballast": usage.ballast,
         "steps": usage.steps,
         "layer_count": usage.layer_count,
+        "image_count": usage.image_count,
+        "mount_count": usage.mount_count,
     })
 }
 

@@ -122,11 +122,11 @@ pub(super) fn since(filter: &str, time: &str) -> Result<Duration, UsageError> {
 
 pub(super) fn summary(pruned: &Pruned) -> String {
     let mut text = format!(
-        "removed: {} steps, {} layers, {} blobs, {} cache mounts\nTotal reclaimed space: {}\n",
-        pruned.steps,
-        pruned.layers,
-        pruned.blobs,
-        pruned.mounts,
+        "removed: {}, {}, {}, {}\nTotal reclaimed space: {}\n",
+        counted(pruned.steps, "step"),
+        counted(pruned.layers, "layer"),
+        counted(pruned.blobs, "blob"),
+        counted(pruned.mounts, "cache mount"),
         size(pruned.freed)
     );
     if pruned.waiting > 0 {
@@ -136,6 +136,11 @@ pub(super) fn summary(pruned: &Pruned) -> String {
         ));
     }
     text
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{s}")
 }
 
 /// How wide a description is shown.

@@ -121,9 +121,16 @@ fn privileged_what_du_shows_is_what_is_there_and_what_prune_frees() {
     assert!(part(&before, "layers") > 0 && part(&before, "images") > 0);
     let listed = world.ok(&["du", "--verbose", "--filter", "type=exec.cachemount"]);
     let rows: Vec<&str> = listed.lines().filter(|line| line.contains("exec.cachemount")).collect();
-    assert_eq!(rows.len(), 1, "{listed}");
+    // As the Dockerfile has it.
+    assert!(rows.len() == 1 && rows[0].ends_with(" /cache"), "{listed}");
+    let counted = |what: &str| {
+        let row = listed.lines().find_map(|line| line.strip_prefix(what)).expect("a row");
+        row.split_whitespace().next().expect("a number").to_owned()
+    };
+    assert_eq!((&*counted("images"), &*counted("cache mounts")), ("2", "1"), "{listed}");
+    assert_eq!((part(&before, "image_count"), part(&before, "mount_count")), (2, 1));
     let told = world.ok(&["prune", "--force", "--verbose", "--filter", "type=exec.cachemount"]);
-    assert!(told.contains("exec.cachemount") && told.contains(" 1 cache mounts"), "{told}");
+    assert!(told.contains("exec.cachemount") && told.contains(" 1 cache mount\n"), "{told}");
     world.ok(&["prune", "--all", "--force"]);
     let after = check();
     for name in ["layers", "blobs", "mounts"] {
