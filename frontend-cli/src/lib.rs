@@ -8,6 +8,7 @@
 pub mod build_args;
 pub mod cli;
 pub mod commands;
+mod destination;
 pub mod diagnostics;
 mod docker_commands;
 mod docker_config;

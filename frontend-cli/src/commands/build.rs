@@ -6,16 +6,14 @@ use tokio_util::sync::CancellationToken;
 use crate::build_args::{Action, Build};
 use crate::exit::Exit;
 use crate::progress::{Display, Findings, Mode};
-use crate::{diagnostics, interrupt, result_files, stdin, terminal, ui};
+use crate::{destination, diagnostics, interrupt, result_files, stdin, terminal, ui};
 
 pub(super) async fn run(
     mut build: Build,
     options: EngineOptions,
     debug: bool,
 ) -> anyhow::Result<Exit> {
-    for path in build.iidfile.iter().chain(&build.metadata_file) {
-        result_files::remove_stale(path)?;
-    }
+    prepare_results(&build)?;
     // Until the signals are ours, Ctrl-C ends a program that waits for standard input.
     let _spool = match build.standard_input {
         Some(kind) => Some(stdin::read(kind, std::io::stdin().lock(), &mut build.request)?),
@@ -48,6 +46,17 @@ pub(super) async fn run(
             Ok(Exit::Success)
         }
     }
+}
+
+/// Sees that what comes out of the build has a place, and that nothing old is left there.
+fn prepare_results(build: &Build) -> anyhow::Result<()> {
+    let files = [("--iidfile", &build.iidfile), ("--metadata-file", &build.metadata_file)];
+    let files = || files.iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+    for (flag, path) in files() {
+        destination::check_file(&format!("{flag} {}", path.display()), path)?;
+    }
+    build.request.outputs.iter().try_for_each(destination::check_output)?;
+    files().try_for_each(|(_, path)| result_files::remove_stale(path))
 }
 
 async fn make(

@@ -6,6 +6,7 @@ use oci::Platform;
 
 use super::image::{platform, tell_warnings};
 use crate::cli::SaveArgs;
+use crate::destination;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
@@ -21,7 +22,10 @@ pub(super) struct Save {
 impl Save {
     pub(super) fn resolve(args: SaveArgs, environment: &Environment) -> Result<Self, UsageError> {
         let dest = match args.output {
-            Some(path) if path.as_os_str() != "-" => Destination::Path(path),
+            Some(path) if path.as_os_str() != "-" => {
+                destination::check_file(&format!("--output {}", path.display()), &path)?;
+                Destination::Path(path)
+            }
             _ if environment.stdout_is_terminal => {
                 return Err(UsageError::new("an archive does not go to a terminal")
                     .with_hint("name a file with `--output FILE`, or redirect standard output"));
