@@ -1,4 +1,5 @@
-//! The proxies of Docker's own configuration, which `docker build` hands to the steps.
+//! The proxies of Docker's own configuration, which `docker build` hands to the steps and `docker run` to
+//! containers.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -4,11 +4,14 @@ mod mounts;
 mod ports;
 mod variables;
 
+use std::collections::BTreeMap;
+
 use engine::request::{NetworkMode, PullPolicy};
 use engine::run::{ResourceLimits, RunRequest, Streams, signal_number};
 
 use crate::build_args::{self, host, quantity};
 use crate::cli::{RefusedRunArgs, RunArgs};
+use crate::docker_config;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::progress::Mode;
@@ -24,6 +27,8 @@ pub struct Run {
     pub tty: bool,
     /// How a pull is shown.
     pub progress: Mode,
+    /// What is not used, and why.
+    pub warnings: Vec<String>,
 }
 
 /// Finds out what is meant, or why it cannot be. Reads the files of `--env-file`.
@@ -41,6 +46,9 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         return Err(UsageError::new("`--publish` and `--network=none` do not go together")
             .with_hint("a container without a network cannot be reached; leave one of them out"));
     }
+    let mut warnings = Vec::new();
+    let mut env = proxies(environment, &mut warnings);
+    env.extend(variables::resolve(&args.env_files, &args.env, environment)?);
     let request = RunRequest {
         image: image.clone(),
         platform: platform(args.platform.as_deref(), environment)?,
@@ -50,7 +58,7 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
             "" => Vec::new(),
             program => vec![program.to_owned()],
         }),
-        env: variables::resolve(&args.env_files, &args.env, environment)?,
+        env,
         workdir: args.workdir.as_deref().map(absolute).transpose()?,
         init: args.init,
         user: args.user.clone(),
@@ -77,7 +85,19 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         &crate::cli::BuildArgs { quiet: args.quiet, ..Default::default() },
         environment,
     )?;
-    Ok(Run { request, interactive: args.interactive, tty: args.tty, progress })
+    Ok(Run { request, interactive: args.interactive, tty: args.tty, progress, warnings })
+}
+
+/// The proxies of Docker's configuration, in both cases, as `docker run` sets them: what the image says
+/// does not count then, what the user says does.
+fn proxies(environment: &Environment, warnings: &mut Vec<String>) -> Vec<(String, String)> {
+    let proxies = docker_config::proxies(environment).unwrap_or_else(|error| {
+        warnings.push(format!("{:#}", anyhow::Error::from(error)));
+        BTreeMap::new()
+    });
+    let both =
+        |(name, value): (String, String)| [(name.to_lowercase(), value.clone()), (name, value)];
+    proxies.into_iter().flat_map(both).collect()
 }
 
 /// Fails for the first flag that cannot be honoured.

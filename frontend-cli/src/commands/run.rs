@@ -37,8 +37,8 @@ pub(super) async fn run(
         let (rows, columns) = terminal_size().unwrap_or((24, 80));
         command.request.streams = Streams::Terminal { rows, columns };
     }
-    if let Some(notice) = notice {
-        ui::warning(&notice);
+    for warning in notice.iter().chain(&command.warnings) {
+        ui::warning(warning);
     }
     let mut signals = Signals::new()?;
     let engine = Engine::open(options)?;

@@ -196,7 +196,8 @@ is a value for an `ARG`, and a warning says so where no `ARG` has its name.
     }
     page.push_str(
         "\nThe proxies of Docker's `config.json` (`proxies.default`) are those of the environment, unless `--build-arg` gives\n\
-         another: they reach the steps, but neither image nor cache.\n",
+         another: they reach the steps, but neither image nor cache. `mybuild run` sets them in the container, in both cases; there\n\
+         the environment's own do not count, as for `docker run`.\n",
     );
     expect_file!["../../../docs/settings.md"].assert_eq(&page);
 }

@@ -246,6 +246,27 @@ fn privileged_host_gateway_leads_to_the_hosts_loopback() {
 }
 
 #[test]
+fn privileged_run_hands_the_proxies_of_dockers_configuration_on() {
+    let Some(builder) = Builder::new() else { return };
+    let run = |words: &[&str]| {
+        let script = "echo $HTTP_PROXY $http_proxy $NO_PROXY $no_proxy $FTP_PROXY";
+        let outcome =
+            builder.run(&[&["run"], words, &["busybox", "sh", "-c", script]].concat()).success();
+        (String::from_utf8_lossy(&outcome.stdout).into_owned(), outcome.stderr)
+    };
+    assert_eq!(run(&[]).0, "\n");
+    let config = r#"{"proxies": {"default": {"httpProxy": "http://p:1", "noProxy": "a,b"}}}"#;
+    builder.write("home/.docker/config.json", config);
+    assert_eq!(run(&[]).0, "http://p:1 http://p:1 a,b a,b\n");
+    // What is typed counts.
+    assert_eq!(run(&["-e", "HTTP_PROXY=mine"]).0, "mine http://p:1 a,b a,b\n");
+    builder.write("home/.docker/config.json", "not JSON");
+    let (said, warned) = run(&[]);
+    assert_eq!(said, "\n");
+    assert!(warned.contains("the proxies in `") && warned.contains("are not used"), "{warned}");
+}
+
+#[test]
 fn privileged_a_step_runs_where_there_are_no_files_yet() {
     let Some(builder) = Builder::new() else { return };
     let dockerfile = "FROM scratch\n\
