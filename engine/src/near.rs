@@ -1,7 +1,8 @@
-//! The nearest name to one that is not there.
+//! The nearest name to one that does not exist, of a path, a user or a group.
 
 use std::path::{Path, PathBuf};
 
+use executor::UserError;
 use parser::suggest::{Case, nearest};
 
 /// Names of a directory that are looked at.
@@ -24,4 +25,25 @@ pub(crate) fn near_name(name: &str, names: &[String]) -> Option<String> {
     let is_like = |near: &String| name.chars().count() > 2 || near.starts_with(name);
     let near = || nearest(name, names.iter().map(String::as_str), Case::Sensitive);
     same.cloned().or_else(|| near().filter(is_like))
+}
+
+/// How to go on where an image does not have a user or group.
+pub(crate) fn owner_hint(error: &UserError) -> Option<String> {
+    let (name, command) = match error {
+        UserError::NoUser { name, .. } => (name, "useradd"),
+        UserError::NoGroup { name, .. } => (name, "groupadd"),
+        _ => return None,
+    };
+    near_owner(error).or_else(|| {
+        Some(format!("add it in an earlier step (`RUN {command} {name}`), or give a number"))
+    })
+}
+
+/// The user or group of the image that may be meant.
+pub(crate) fn near_owner(error: &UserError) -> Option<String> {
+    let (UserError::NoUser { name, known } | UserError::NoGroup { name, known }) = error else {
+        return None;
+    };
+    let near = nearest(name, known.iter().map(String::as_str), Case::Sensitive)?;
+    Some(format!("did you mean `{near}`?"))
 }

@@ -151,6 +151,14 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// How to go on.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spawn(SpawnError::User(error)) => crate::near::owner_hint(error),
+            Self::Spawn(_) | Self::Request(_) => None,
+        }
+    }
+
     /// Docker's exit code: 127 not found, 126 not executable, 125 anything else.
     pub fn exit_code(&self) -> i32 {
         match self {

@@ -35,12 +35,16 @@ pub enum UserError {
     NoUser {
         /// As asked for.
         name: String,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// No such group in the root.
     #[error("no group `{name}` in the image's /etc/group")]
     NoGroup {
         /// As asked for.
         name: String,
+        /// Those that there are.
+        known: Vec<String>,
     },
     /// A number that is no id.
     #[error("`{id}` is not a user or group id: ids go from 0 to 2147483647")]
@@ -83,7 +87,7 @@ pub fn resolve_user(root: BorrowedFd<'_>, spec: &str) -> Result<User, UserError>
     let (uid, gid, home) = match (&entry, id) {
         (Some(entry), _) => (entry.uid, entry.gid, entry.home.to_owned()),
         (None, Some(id)) => (id, 0, "/".to_owned()),
-        (None, None) => return Err(UserError::NoUser { name: user.to_owned() }),
+        (None, None) => return Err(no_user(user, &passwd)),
     };
     let home = if home.is_empty() { "/".to_owned() } else { home };
     if let Some(group) = group {
@@ -116,7 +120,7 @@ pub fn resolve_owner(root: BorrowedFd<'_>, spec: &str) -> Result<(u32, u32), Use
             let passwd = read(root, "/etc/passwd")?;
             let entry = passwd_entries(&passwd)
                 .find(|entry| entry.name == user)
-                .ok_or_else(|| UserError::NoUser { name: user.to_owned() })?;
+                .ok_or_else(|| no_user(user, &passwd))?;
             (entry.uid, entry.gid)
         }
     };
@@ -124,15 +128,20 @@ pub fn resolve_owner(root: BorrowedFd<'_>, spec: &str) -> Result<(u32, u32), Use
     Ok((uid, gid))
 }
 
+fn no_user(name: &str, passwd: &str) -> UserError {
+    let known = passwd_entries(passwd).map(|entry| entry.name.to_owned()).collect();
+    UserError::NoUser { name: name.to_owned(), known }
+}
+
 fn resolve_group(root: BorrowedFd<'_>, group: &str) -> Result<u32, UserError> {
     if let Some(gid) = parse_id(group)? {
         return Ok(gid);
     }
     let file = read(root, "/etc/group")?;
-    group_entries(&file)
-        .find(|entry| entry.name == group)
-        .map(|entry| entry.gid)
-        .ok_or_else(|| UserError::NoGroup { name: group.to_owned() })
+    group_entries(&file).find(|entry| entry.name == group).map(|entry| entry.gid).ok_or_else(|| {
+        let known = group_entries(&file).map(|entry| entry.name.to_owned()).collect();
+        UserError::NoGroup { name: group.to_owned(), known }
+    })
 }
 
 fn split(spec: &str) -> (&str, Option<&str>) {

@@ -94,7 +94,9 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
 pub fn dockerfile_brief(diagnostic: &Diagnostic) -> String {
     let rule = diagnostic.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
     let message = harmless(&diagnostic.message);
-    warning(&format!("{rule}{message} (line {})", diagnostic.lines.start))
+    let hint = diagnostic.hint.as_deref().map(|hint| format!(": {}", harmless(hint)));
+    let (line, hint) = (diagnostic.lines.start, hint.unwrap_or_default());
+    warning(&format!("{rule}{message} (line {line}){hint}"))
 }
 
 /// Narrower than this no excerpt is drawn.

@@ -284,8 +284,20 @@ impl Reporter {
 
     /// A violation of `rule` at `place`.
     pub(crate) fn report(&mut self, rule: &'static str, place: Place<'_>, message: String) {
+        self.report_with_hint(rule, place, message, None);
+    }
+
+    /// The same, with how to go on, if that is known.
+    pub(crate) fn report_with_hint(
+        &mut self,
+        rule: &'static str,
+        place: Place<'_>,
+        message: String,
+        hint: Option<&str>,
+    ) {
         if self.checks.is_on(rule, place.skipped) {
-            self.warnings.push(Diagnostic::warning(rule, message, place.span, place.lines));
+            let warning = Diagnostic::warning(rule, message, place.span, place.lines);
+            self.warnings.push(Diagnostic { hint: hint.map(str::to_owned), ..warning });
         }
     }
 

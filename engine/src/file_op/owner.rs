@@ -4,6 +4,7 @@ use executor::UserError;
 use llb::{FileActionKind, Owner, OwnerId};
 
 use super::FileOpError;
+use crate::near::near_owner;
 use crate::tree::View;
 
 /// User and group that `owner` stands for; `None` keeps what the source has. A name that the image
@@ -38,7 +39,8 @@ fn known<T>(
 ) -> Result<Option<T>, FileOpError> {
     match found {
         Err(FileOpError::Owner(error @ (UserError::NoUser { .. } | UserError::NoGroup { .. }))) => {
-            warnings.push(format!("{error}: root owns what is written"));
+            let near = near_owner(&error).map_or(String::new(), |near| format!(" ({near})"));
+            warnings.push(format!("{error}: root owns what is written{near}"));
             Ok(None)
         }
         found => found.map(Some),

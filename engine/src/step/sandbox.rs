@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::error::{BuildError, chain};
 use crate::machine::Machine;
+use crate::near::owner_hint;
 use crate::progress::event::Stream;
 use crate::progress::steps::{StepLog, Steps};
 use crate::step::disk_budget::{DiskBudget, Overrun};
@@ -148,6 +149,7 @@ fn spawn_error(error: &SpawnError) -> BuildError {
         SpawnError::NotFound { .. } => {
             Some("is it installed in an earlier step, and in a directory of PATH?".to_owned())
         }
+        SpawnError::User(error) => owner_hint(error),
         _ => None,
     };
     BuildError::System { message: chain(error), hint }

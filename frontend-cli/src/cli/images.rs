@@ -103,7 +103,8 @@ pub enum ImageSubcommand {
     Du(DuArgs),
     /// Check the store for damage
     ///
-    /// Builds may go on meanwhile. Ends with 1 if there is damage.
+    /// Builds may run at the same time. A line for each problem; exit code 1 if there is any, also
+    /// when --repair has removed it.
     #[command(max_term_width = 100)]
     Fsck(FsckArgs),
 }
@@ -247,10 +248,10 @@ pub struct PullArgs {
 /// `mybuild fsck`
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct FsckArgs {
-    /// Read every byte
+    /// Read every byte, and compare it with its digest
     #[arg(long)]
     pub full: bool,
-    /// Remove what is damaged, so that it is made anew
+    /// Remove what is damaged: the next build makes or fetches it again
     #[arg(long)]
     pub repair: bool,
 }

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::image::tell_warnings;
+use crate::diagnostics;
 use crate::error::{self, UsageError};
 use crate::exit::Exit;
 use crate::progress::{Display, Mode};
@@ -113,7 +114,7 @@ fn report(run_error: RunError) -> Exit {
             Exit::Code(u8::try_from(code).expect("125"))
         }
         error @ RunError::Spawn(_) => {
-            error::report(&error.into(), false);
+            ui::error(&diagnostics::message(&error.to_string(), error.hint().as_deref()));
             Exit::Code(u8::try_from(code).expect("125 to 127"))
         }
     }

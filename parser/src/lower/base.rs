@@ -46,6 +46,9 @@ impl<'d> Lowering<'d> {
         let reference = Reference::parse_normalized(&stage.base_name).map_err(|error| {
             let what = format!("failed to parse stage name {}", quote(&stage.base_name));
             let fault = Fault::from(error).context(&what);
+            if let Some(hint) = &stage.unset {
+                return fault.with_hint(hint.clone());
+            }
             match Reference::parse_normalized(&stage.base_name.to_lowercase()) {
                 Ok(lower) => fault.with_hint(format!("did you mean `{}`?", lower.familiar())),
                 Err(_) => fault.with_hint("an image is written NAME, NAME:TAG or NAME@DIGEST"),

@@ -14,6 +14,9 @@ use crate::span::Text;
 /// Which of the instructions that should stand once in a stage.
 type Once = for<'a, 'd> fn(&'a mut StageState<'d>) -> &'a mut Option<Place<'static>>;
 
+/// How to go on where a list is taken for a command line.
+const SINGLE_QUOTES: &str = "strings of JSON have double quotes: `[\"program\", \"argument\"]`";
+
 impl Lowering<'_> {
     pub(super) fn env(
         &mut self,
@@ -127,7 +130,8 @@ impl Lowering<'_> {
                         instruction.keyword
                     );
                     let place = Place::instruction(instruction);
-                    self.reporter.report("JSONArgsRecommended", place, message);
+                    let hint = line.trim_start().starts_with("['").then_some(SINGLE_QUOTES);
+                    self.reporter.report_with_hint("JSONArgsRecommended", place, message, hint);
                 }
                 self.in_shell(id, line)
             }

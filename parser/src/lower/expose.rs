@@ -20,7 +20,9 @@ impl Lowering<'_> {
         }
         let mut ports = Vec::new();
         for word in &words {
-            let exposed = Exposed::parse(word)?;
+            let exposed = Exposed::parse(word).map_err(|fault| {
+                fault.with_hint("a port is written PORT or PORT/tcp, PORT/udp, PORT/sctp; several as FIRST-LAST")
+            })?;
             self.check_exposed(place, word, &exposed);
             let protocol = exposed.protocol.to_lowercase();
             ports.extend(exposed.ports.map(|port| format!("{port}/{protocol}")));

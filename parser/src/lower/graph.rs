@@ -32,11 +32,25 @@ impl<'d> Lowering<'d> {
     fn add_stage(&mut self, number: usize, stage: &'d Stage, known: &BTreeSet<String>) -> Fallible {
         let base = self.expander.word(&stage.base.value, &self.global_args)?;
         self.report_undeclared(stage, known, &base);
+        let unset = base.unmatched.iter().next().map(|name| {
+            let (ours, theirs) = (format!("ARG {name}=VALUE"), format!("--build-arg {name}=VALUE"));
+            match known.contains(name) {
+                true => format!("`{name}` has no value: write `{ours}`, or give `{theirs}`"),
+                false => {
+                    format!("`{name}` is not declared: write `{ours}` before the first `FROM`")
+                }
+            }
+        });
         if base.text.is_empty() {
             let message = format!("base name ({}) should not be blank", stage.base.value);
-            return Err(Fault::new(message));
+            let fault = Fault::new(message);
+            return Err(match unset {
+                Some(hint) => fault.with_hint(hint),
+                None => fault,
+            });
         }
         let mut state = StageState::new(Origin::From(stage), base.text);
+        state.unset = unset;
         if let Some(platform) = &stage.platform {
             state.platform = Some(self.expand_platform(stage, &platform.value, known)?);
         }

@@ -118,6 +118,8 @@ pub(super) struct StageState<'d> {
     pub(super) origin: Origin<'d>,
     /// What `FROM` says, variables expanded.
     pub(super) base_name: String,
+    /// How to go on where an argument in `FROM` has no value.
+    pub(super) unset: Option<String>,
     /// What it is called in names of steps: its name, `stage-N`, or nothing.
     pub(super) label: String,
     pub(super) platform: Option<Platform>,
@@ -154,6 +156,7 @@ impl<'d> StageState<'d> {
         Self {
             origin,
             base_name,
+            unset: None,
             label: String::new(),
             platform: None,
             named_context: None,

@@ -254,6 +254,34 @@ const OF_BUILD: &[Mistake] = &[
             "BUILDKIT_SYNTAX=",
         ],
     ),
+    mistake(
+        "COPY passwd group /etc/\nUSER rooot\nRUN true",
+        ".",
+        ["no user `rooot`", "Dockerfile:4", "did you mean `root`?"],
+    ),
+    mistake("USER nobodyx\nRUN true", ".", ["no user `nobodyx`", "Dockerfile:3", "`RUN useradd"]),
+    mistake(
+        "COPY passwd group /etc/\nUSER 0:rooot\nRUN true",
+        ".",
+        ["no group `rooot`", "Dockerfile:4", "did you mean `root`?"],
+    ),
+    mistake("EXPOSE x", ".", ["invalid containerPort: x", "Dockerfile:2:1", "PORT/udp"]),
+    mistake("EXPOSE 80/tpc", ".", ["invalid proto: tpc", "Dockerfile:2:1", "PORT/udp"]),
+    mistake(
+        "FROM ${BASE}",
+        ".",
+        ["`BASE` is not declared", "Dockerfile:1:1", "`ARG BASE=VALUE` before the first"],
+    ),
+    mistake(
+        "ARG BASE\nFROM ${BASE}",
+        ".",
+        ["`BASE` has no value", "Dockerfile:2:1", "`--build-arg BASE=VALUE`"],
+    ),
+    mistake(
+        "FROM busybox:${TAG}",
+        ".",
+        ["`TAG` is not declared", "Dockerfile:1:1", "`ARG TAG=VALUE` before the first"],
+    ),
     // The command line's files.
     mistake("", "-f Dockerfle .", ["no Dockerfile", "`Dockerfle`", "did you mean `Dockerfile`?"]),
     mistake("", "-f qqqqqqqqqq .", ["no Dockerfile", "`qqqqqqqqqq`", "`-f FILE`"]),
@@ -296,6 +324,16 @@ const WARNED_OF: &[Mistake] = &[
         ["end with CR LF", "line 2", "save the Dockerfile with LF alone"],
     ),
     mistake(
+        "CMD ['sh', '-c', 'x']",
+        ".",
+        ["JSONArgsRecommended", "Dockerfile:2:1", "strings of JSON have double quotes"],
+    ),
+    mistake(
+        "COPY passwd /etc/\nCOPY --chown=rooot src /",
+        ".",
+        ["no user `rooot`", "root owns what is written", "did you mean `root`?"],
+    ),
+    mistake(
         "COPY --chown=nouser src /",
         ".",
         ["no user `nouser`", "/etc/passwd", "root owns what is written"],
@@ -321,6 +359,8 @@ fn prepare(builder: &Builder) {
         builder.write(&format!("context/{file}"), "text");
     }
     builder.write("context/.dockerignore", "# secrets\n*.env\n!good.env\n");
+    builder.write("context/passwd", "root:x:0:0::/root:/bin/sh\n");
+    builder.write("context/group", "root:x:0:\n");
     builder.write("elsewhere", "outside");
     for name in ["dead-ignore", "bad-ignore"] {
         builder.write(&format!("context/{name}/Dockerfile"), "FROM busybox\n");
