@@ -143,6 +143,14 @@ pub enum FileOpError {
     /// The owner's name does not resolve.
     #[error("failed to find the owner")]
     Owner(#[from] executor::UserError),
+    /// The caller's user namespace does not have the owner.
+    #[error("`{path}` cannot have this owner: {source}")]
+    Unmapped {
+        /// The destination as written.
+        path: String,
+        /// Which id.
+        source: executor::UserError,
+    },
     /// The owner's name is to be looked up in a tree that is not there.
     #[error("no user or group `{name}`: there is no image to look it up in")]
     NoOwnerTree {
@@ -292,11 +300,11 @@ impl<'a> Run<'a> {
 
     fn run(&mut self, at: usize, plan: &mut Plan<'a>) -> Result<(), FileOpError> {
         let action = &self.job.op.actions[at];
-        let inputs = self.job.inputs;
         let time = self.job.default_time;
         match &action.kind {
             FileActionKind::Copy(copy) => {
-                let owner = owner::resolve(copy.owner.as_ref(), inputs, &mut plan.warnings)?;
+                let owner =
+                    owner::resolve(copy.owner.as_ref(), &copy.dest, self.job, &mut plan.warnings)?;
                 match action.secondary {
                     None | Some(FileInput::Scratch) => {
                         let source = copy::From::Empty;
@@ -316,15 +324,18 @@ impl<'a> Run<'a> {
                 }
             }
             FileActionKind::Mkfile(op) => {
-                let owner = owner::resolve(op.owner.as_ref(), inputs, &mut plan.warnings)?;
+                let owner =
+                    owner::resolve(op.owner.as_ref(), &op.path, self.job, &mut plan.warnings)?;
                 edit::mkfile(plan, op, owner, time)
             }
             FileActionKind::Mkdir(op) => {
-                let owner = owner::resolve(op.owner.as_ref(), inputs, &mut plan.warnings)?;
+                let owner =
+                    owner::resolve(op.owner.as_ref(), &op.path, self.job, &mut plan.warnings)?;
                 edit::mkdir(plan, op, owner, time)
             }
             FileActionKind::Symlink(op) => {
-                let owner = owner::resolve(op.owner.as_ref(), inputs, &mut plan.warnings)?;
+                let owner =
+                    owner::resolve(op.owner.as_ref(), &op.path, self.job, &mut plan.warnings)?;
                 edit::symlink(plan, op, owner, time)
             }
             FileActionKind::Rm(op) => edit::rm(plan, op),

@@ -41,9 +41,14 @@ impl Host {
         self.single_id
     }
 
+    /// How many ids there are, from 0 on, where some are missing.
+    pub fn limited_ids(&self) -> Option<u64> {
+        (self.rootless && !self.single_id).then_some(self.ids)
+    }
+
     /// Fails if nobody can be this user or in one of these groups here. With one id alone everybody is
     /// root.
-    pub(crate) fn check_ids(
+    pub fn check_ids(
         &self,
         user: u32,
         groups: impl IntoIterator<Item = u32>,

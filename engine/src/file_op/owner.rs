@@ -3,18 +3,23 @@
 use executor::UserError;
 use llb::{FileActionKind, Owner, OwnerId};
 
-use super::FileOpError;
+use super::{FileOpError, Job};
 use crate::near::near_owner;
 use crate::tree::View;
 
 /// User and group that `owner` stands for; `None` keeps what the source has. A name that the image
 /// does not know is root, as for BuildKit, and a line in `warnings`.
+///
+/// One whom the caller does not have is an error even where nothing but a tar is written: whatever
+/// mounts the layer later would fail.
 pub(super) fn resolve(
     owner: Option<&Owner>,
-    inputs: &[Option<&View>],
+    path: &str,
+    job: &Job<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Option<(u32, u32)>, FileOpError> {
     let Some(owner) = owner else { return Ok(None) };
+    let inputs = job.inputs;
     let (uid, own_group) = match &owner.user {
         None => (0, 0),
         Some(OwnerId::Id(id)) => (*id, *id),
@@ -29,6 +34,8 @@ pub(super) fn resolve(
             known(group(name, tree(name, *input, inputs)?), warnings)?.unwrap_or(own_group)
         }
     };
+    let unmapped = |source| FileOpError::Unmapped { path: path.to_owned(), source };
+    job.host.check_ids(uid, [gid]).map_err(unmapped)?;
     Ok(Some((uid, gid)))
 }
 

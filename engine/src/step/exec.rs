@@ -175,7 +175,8 @@ impl BuildWorker {
     /// The process ended otherwise than it should.
     fn exit_error(&self, vertex: VertexId, op: &ExecOp, ended: Ended) -> BuildError {
         let command = &self.definition.vertex(vertex).metadata.command;
-        let Words { how, hint } = exhausted::words(&ended, &op.ulimits);
+        let Words { how, hint } =
+            exhausted::words(&ended, &op.ulimits, self.machine.host().limited_ids());
         let message = format!("process {command:?} did not complete successfully: {how}");
         let is_full = || self.store.is_full().then(|| NO_SPACE.to_owned());
         let hint = hint.or_else(is_full);

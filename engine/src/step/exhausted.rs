@@ -13,8 +13,9 @@ pub(crate) struct Words {
     pub(crate) hint: Option<String>,
 }
 
-/// What became of a step with these limits by `ulimit`.
-pub(crate) fn words(ended: &Ended, ulimits: &[Rlimit]) -> Words {
+/// What became of a step with these limits by `ulimit`. `ids` is how many ids steps have, where that is
+/// not all.
+pub(crate) fn words(ended: &Ended, ulimits: &[Rlimit], ids: Option<u64>) -> Words {
     if let Some(overrun) = ended.overrun {
         return disk(overrun);
     }
@@ -23,9 +24,26 @@ pub(crate) fn words(ended: &Ended, ulimits: &[Rlimit]) -> Words {
         (exhausted, status) => {
             let hint = exhausted.and_then(hint).or_else(|| cut_short(status, ulimits));
             let hint = hint.or_else(|| exit_hint(status, &ended.tail));
+            let hint = hint.or_else(|| missing_id(ids?, &ended.tail));
             Words { how: format!("exit code: {}", status.code()), hint }
         }
     }
+}
+
+/// What complaints about owners, users and groups have in them.
+const OF_OWNERS: [&str; 5] = ["own", "uid", "gid", "group", "chgrp"];
+
+/// The kernel's word for an id that a user namespace does not have is that for any wrong argument.
+fn missing_id(ids: u64, tail: &[String]) -> Option<String> {
+    let is_of_owner = |line: &String| {
+        line.contains("Invalid argument") && OF_OWNERS.iter().any(|word| line.contains(word))
+    };
+    tail.iter().any(is_of_owner).then(|| {
+        format!(
+            "without root, steps have the user and group ids below {ids}: `/etc/subuid` and \
+             `/etc/subgid` give a user more"
+        )
+    })
 }
 
 fn disk(overrun: Overrun) -> Words {
@@ -118,8 +136,23 @@ mod tests {
             soft,
             hard: soft,
         });
-        let Words { how, hint } = words(&ended, &ulimits);
+        let Words { how, hint } = words(&ended, &ulimits, None);
         format!("{how} / {}", hint.unwrap_or_default())
+    }
+
+    #[test]
+    fn an_id_that_is_missing_is_told_where_owners_are_complained_of() {
+        for (line, told) in [
+            ("chown: /f: Invalid argument", true),
+            ("tar: f: Cannot change ownership to uid 200000, gid 7: Invalid argument", true),
+            ("chgrp: changing group of 'f': Invalid argument", true),
+            ("dd: error writing 'f': Invalid argument", false),
+            ("chown: /f: Operation not permitted", false),
+        ] {
+            let hint = missing_id(65537, &["before".to_owned(), line.to_owned()]);
+            assert_eq!(hint.is_some(), told, "{line}");
+            assert!(hint.is_none_or(|hint| hint.contains("below 65537: `/etc/subuid`")));
+        }
     }
 
     #[test]

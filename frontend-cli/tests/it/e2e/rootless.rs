@@ -101,11 +101,11 @@ fn privileged_an_owner_outside_of_the_users_range_is_named() {
     for (lines, wanted) in [
         (
             "COPY --chown=9999999 busybox /owned\nRUN [\"/bin/busybox\", \"true\"]\n",
-            "`owned` belongs to user 9999999, and this user has no such id: `/etc/subuid`",
+            "`/owned` cannot have this owner: this user has no user id 9999999: `/etc/subuid`",
         ),
         (
             "COPY --chown=0:9999999 busybox /owned\nRUN [\"/bin/busybox\", \"true\"]\n",
-            "`owned` belongs to group 9999999, and this user has no such id: `/etc/subgid`",
+            "`/owned` cannot have this owner: this user has no group id 9999999: `/etc/subgid`",
         ),
         (
             "USER 9999999\nRUN [\"/bin/busybox\", \"true\"]\n",
@@ -113,7 +113,20 @@ fn privileged_an_owner_outside_of_the_users_range_is_named() {
         ),
         (
             "RUN --mount=type=cache,target=/c,uid=9999999 [\"/bin/busybox\", \"true\"]\n",
-            "belongs to user 9999999, and this user has no such id: `/etc/subuid`",
+            "this user has no user id 9999999: `/etc/subuid`",
+        ),
+        // Also where nothing mounts it.
+        (
+            "COPY --chown=9999999 busybox /owned\n",
+            "`/owned` cannot have this owner: this user has no user id 9999999: `/etc/subuid`",
+        ),
+        (
+            "COPY --chown=9999999 <<EOF /made\nx\nEOF\n",
+            "`/made` cannot have this owner: this user has no user id 9999999: `/etc/subuid`",
+        ),
+        (
+            "RUN [\"/bin/busybox\", \"chown\", \"9999999\", \"/bin/busybox\"]\n",
+            "`/etc/subuid` and `/etc/subgid` give a user more",
         ),
     ] {
         let outcome = builder.build(&format!("{base}{lines}"), &[]);
