@@ -19,7 +19,7 @@ const TURN_INODES: u64 = 4096;
 /// So little is never refused: it is manifests and the like.
 const SMALL_BYTES: u64 = 1 << 20;
 const SMALL_INODES: u64 = 16;
-/// What is told of the store's room.
+/// What is said about the store's room.
 const IN_STORE: &str = "what the store has left (`mybuild prune` makes room there)";
 /// What a file's last block takes more than its content.
 const BLOCK: u64 = 4096;

@@ -157,7 +157,7 @@ impl Store {
         match hash_file(path, digest) {
             Ok((found, size)) if found == *digest => {
                 self.change(|pending| {
-                    // Nobody knows whether whoever wrote the file has synced it.
+                    // Nobody knows whether its writer has synced the file.
                     pending.unsynced_trees = true;
                     pending.put(Kind::Blob, digest.as_str().as_bytes(), row_of_size(size));
                 });

@@ -62,7 +62,7 @@ impl Store {
         if maker.is_none_or(is_over) { Comparison::Unknown } else { Comparison::Unfinished }
     }
 
-    /// Takes the stamp of a layer's tree from whoever has read all of it since it was finished.
+    /// Takes the stamp of a layer's tree from a caller that has read all of it since it was finished.
     pub fn set_stamp(&self, id: &LayerId, tree: TreeStamp) {
         let Some(place) = self.inner.stamps.unstamped().remove(id) else { return };
         if let Ok(stamp) = with_neighbours(tree, &place) {

@@ -32,7 +32,7 @@ pub(crate) fn collect(store: &Inner, lease: &Lease) -> Result<Collected, StoreEr
         return Ok(collected);
     }
     for (key, row) in store.database.scan(Kind::Epoch, &[])? {
-        // Whoever opened it died before closing it.
+        // The process that opened it died before closing it.
         if matches!(trash::waits(&row), Waits::Undecided) && now() - row.used > UNDECIDED_MAX {
             trash::close_epoch(store.root(), &store.database, trash::epoch_of_key(&key))?;
         }
@@ -161,7 +161,7 @@ fn move_out(
     write: &Write<'_>,
     collected: &mut Collected,
 ) -> Result<Vec<PathBuf>, StoreError> {
-    // As things stand now: whoever says so later asks for a row that is in the trash.
+    // As things stand now: a session that says so later asks for a row that is in the trash.
     let waiting = Waiting::of(store, &write.scan(Kind::Epoch, &[])?);
     let mut kept: HashSet<Epoch> = HashSet::new();
     let mut moved = Vec::new();

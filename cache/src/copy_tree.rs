@@ -166,7 +166,7 @@ fn copy_other(at: &Directory, name: &CStr, stat: &Stat) -> Result<(), Errno> {
 
 fn copy_file(at: &Directory, name: &CStr, stat: &Stat) -> Result<(), Errno> {
     let common = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    // Whoever has made the tree is gone; should a FIFO take the file's place, do not wait.
+    // The process that made the tree is gone; should a FIFO take the file's place, do not wait.
     let read = common | OFlags::RDONLY | OFlags::NONBLOCK;
     let from = rustix::fs::openat(&at.from, name, read, Mode::empty())?;
     let write = common | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;

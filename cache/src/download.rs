@@ -36,7 +36,7 @@ pub struct BlobDownload {
 
 /// Reads what has arrived of a download without a gap, waits for more, and ends where the blob ends.
 /// Nobody has checked these bytes yet: what is made of them counts only once the download is
-/// committed. When the download ends early or starts anew, reading fails.
+/// committed. When the download ends early or starts again, reading fails.
 #[derive(Debug)]
 pub struct DownloadReader {
     file: File,
@@ -61,7 +61,7 @@ impl Growth {
 
     fn advance(&self, reached: u64) {
         let mut prefix = lock(&self.prefix);
-        // What has ended stays so, also when the download starts anew.
+        // What has ended stays so, also when the download starts again.
         *prefix = prefix.map(|_| reached);
         self.changed.notify_all();
     }
@@ -183,7 +183,7 @@ impl BlobDownload {
     /// Forgets everything that has arrived, for a server that cannot continue.
     pub fn restart(&self) -> io::Result<()> {
         let mut arrived = self.arrived();
-        // Whoever follows has seen bytes that may not come again.
+        // A reader that follows has seen bytes that may not come again.
         self.growth.end();
         self.file.set_len(0)?;
         *arrived = Arrived { ranges: Vec::new(), hash: Hasher::like(&self.digest), hashed: 0 };
@@ -262,7 +262,7 @@ impl Read for DownloadReader {
         let read = self.file.read_at(&mut buffer[..length], self.at)?;
         self.at += read as u64;
         match read {
-            // It was cut off to start anew.
+            // It was cut off to start again.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             read => Ok(read),
         }

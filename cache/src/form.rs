@@ -26,7 +26,7 @@ impl Encoder {
 }
 
 impl Store {
-    /// Notes that the layer with this `diff_id` is also to be had as a blob.
+    /// Notes that the layer with this `diff_id` is also there as a blob.
     pub fn add_blob_form(&self, diff_id: &DiffId, blob: &Descriptor) {
         self.put_form(diff_id, "", blob);
     }

@@ -120,7 +120,7 @@ pub(crate) fn prepare(
     let lock = lock_index(store.root())?;
     let old = match read(store.root()) {
         Ok(index) => index,
-        // It may be whole: whoever wrote a new one would take all other names away.
+        // It may be whole: a new one would remove all other names.
         Err(Unreadable::Io(error)) => {
             return Err(StoreError::io("read", &store.root().join(INDEX), error));
         }

@@ -12,7 +12,7 @@ use crate::stamp::Stamp;
 use crate::stamps::Stamped;
 use crate::trash::{self, Epoch};
 
-/// A layer's row. Fields are filled in over time, by whoever finds out.
+/// A layer's row. Fields are filled in over time, as they become known.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LayerRow {
     /// Which directory of `layers-v1` has the tree.

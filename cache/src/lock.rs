@@ -104,7 +104,7 @@ fn open(path: &Path) -> io::Result<File> {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // While the lock is held nobody else can hold a lock on this inode, and whoever opened it
+        // While the lock is held nobody else can hold a lock on this inode, and a process that opened it
         // before sees that the path leads elsewhere.
         if self.removes_file {
             let _ = std::fs::remove_file(&self.path);

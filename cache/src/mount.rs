@@ -18,9 +18,9 @@ pub enum Sharing {
     /// Everybody.
     #[default]
     Shared,
-    /// Whoever comes while it is in use gets another directory.
+    /// While it is in use, the next one gets another directory.
     Private,
-    /// Whoever comes while it is in use waits.
+    /// While it is in use, the next one waits.
     Locked,
 }
 

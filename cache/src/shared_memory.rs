@@ -1,5 +1,5 @@
 //! Room for SQLite's shared memory (`records-v1.db-shm`), which it writes through a mapping:
-//! where a block that is missing then cannot be had, the kernel kills the process.
+//! where a missing block cannot be allocated, the kernel kills the process.
 //!
 //! SQLite writes one byte into each page of 4 KiB to have it allocated. On file systems with
 //! smaller blocks (ext4 below 512 MB) that leaves holes, which are filled here while there is room.

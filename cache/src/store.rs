@@ -95,7 +95,7 @@ impl Store {
     /// latest when the next one finds that this one was killed.
     pub fn temporary_directory(&self) -> PathBuf {
         let path = self.inner.scratch();
-        // Whoever puts something there finds out why it cannot be made.
+        // The first write there reports why it cannot be made.
         let _ = std::fs::create_dir(&path);
         path
     }

@@ -100,7 +100,7 @@ impl Syncer {
         if CAN_START.load(Ordering::Relaxed)
             && let Ok(mut helper) = self.helper.try_lock()
         {
-            // Whoever needs it tries again.
+            // The next caller tries again.
             let _ = self.started(&mut helper);
         }
     }
@@ -232,7 +232,7 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        // While it syncs it cannot die, and is nobody to wait for.
+        // While it syncs it cannot die, so nothing waits for it.
         if self.owed == 0 {
             let _ = self.child.wait();
         }
@@ -244,7 +244,7 @@ impl Drop for Helper {
 /// [`Stopper::stop`] does not keep it from waiting for the disk.
 pub fn sync_if_asked() {
     if std::env::args_os().next().is_some_and(|name| name == NAME) {
-        // The other end has gone, or never was there: nobody to tell.
+        // The other end has gone, or never was there: there is no one to report to.
         let _ = serve();
         std::process::exit(0);
     }

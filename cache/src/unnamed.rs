@@ -1,4 +1,4 @@
-//! Files without a name until they are whole: whoever is killed before leaves nothing.
+//! Files without a name until they are whole: a process that is killed before leaves nothing.
 
 use std::fs::File;
 use std::io;

@@ -8,7 +8,7 @@ use oci::Digest;
 use crate::layer_id::LayerId;
 
 /// A loss that costs time and nothing else: whatever is named here is absent from now on and
-/// made anew when it is needed.
+/// made again when it is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Warning {
     /// The database was not readable; an empty one took its place.

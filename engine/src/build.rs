@@ -582,7 +582,7 @@ impl Session {
         }
     }
 
-    /// An image that the Dockerfile asks for cannot be had: says where it does.
+    /// An image that the Dockerfile asks for is not available: says where it is asked for.
     fn no_image(&self, error: BuildError, asked: Option<lower::Asked>) -> BuildError {
         let (message, mut hint) = match error {
             BuildError::Input { message, hint }

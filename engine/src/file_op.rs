@@ -65,7 +65,7 @@ pub enum Target<'a> {
     Directory {
         /// The directory.
         path: &'a Path,
-        /// How whiteouts and owners are written; made anew for each thread.
+        /// How whiteouts and owners are written; made for each thread.
         options: &'a (dyn Fn() -> DirectoryOptions + Sync),
         /// What the same operation made last time.
         previous: Option<Previous<'a>>,
@@ -152,7 +152,7 @@ pub enum FileOpError {
         source: executor::UserError,
     },
     /// The owner's name is to be looked up in a tree that is not there.
-    #[error("no user or group `{name}`: there is no image to look it up in")]
+    #[error("no user or group `{name}`: the stage has no base image to look it up in")]
     NoOwnerTree {
         /// The name.
         name: String,

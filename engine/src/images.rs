@@ -50,7 +50,7 @@ pub struct ListedImage {
     pub platforms: Vec<Platform>,
 }
 
-/// One platform's image with everything that can be told of it.
+/// One platform's image with everything that is known about it.
 #[derive(Debug, Clone)]
 pub struct ImageDetails {
     /// Digest of its config.

@@ -268,7 +268,7 @@ pub struct Compression {
     pub algorithm: CompressionAlgorithm,
     /// Level, `None` for the algorithm's default.
     pub level: Option<i32>,
-    /// Layers of base images are compressed anew, too.
+    /// Layers of base images are compressed again, too.
     pub force: bool,
 }
 

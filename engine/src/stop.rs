@@ -52,7 +52,7 @@ impl Stop for &(dyn Fn() -> bool + Sync) {
     }
 }
 
-/// Passes bytes on until the build is cancelled; then whoever reads or writes them fails.
+/// Passes bytes on until the build is cancelled; then reading or writing them fails.
 pub(crate) struct Stoppable<T, S = CancellationToken> {
     inner: T,
     stop: S,

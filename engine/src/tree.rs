@@ -200,7 +200,7 @@ impl View {
         &self.layers
     }
 
-    /// The root, for whoever reads the tree by other means; `None` for an empty tree.
+    /// The root, for reading the tree by other means; `None` for an empty tree.
     pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         self.root()
     }
@@ -285,8 +285,8 @@ impl View {
         self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
-    /// Opens the file at `path` for reading; never waits (a FIFO that took its place is refused by
-    /// whoever looks at its kind).
+    /// Opens the file at `path` for reading; never waits (a FIFO that took its place is refused
+    /// when its kind is looked at).
     fn open_file(&self, path: &[u8]) -> Result<File, Errno> {
         let fd = self.open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
         Ok(File::from(fd))

@@ -99,7 +99,7 @@ pub enum SpawnError {
         /// Why.
         source: io::Error,
     },
-    /// Limits by control group were asked for and cannot be had.
+    /// Limits by control group were asked for and are not available.
     #[error("cannot limit {what}: {reason}")]
     Limit {
         /// Which resource.

@@ -64,7 +64,7 @@ impl Host {
     }
 
     /// Whether overlay mounts keep their marks in `user.overlay.*` attributes instead of
-    /// `trusted.overlay.*`; whoever reads upper directories needs to know.
+    /// `trusted.overlay.*`; readers of upper directories need to know.
     pub fn userxattr(&self) -> bool {
         self.rootless
     }

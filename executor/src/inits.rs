@@ -106,7 +106,7 @@ impl Inits {
                 Ok(Init { started, in_use: Use(Arc::clone(self)), refused_forks })
             }
             Err(error) => {
-                // Whoever comes next gets a new one.
+                // The next caller gets a new one.
                 *nest = None;
                 Err(error)
             }
@@ -279,7 +279,7 @@ fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, nest: &Shared) {
         made = true;
         match request {
             Ok(Request::Make(reply)) => {
-                // Whoever no longer waits does not need it.
+                // A caller that no longer waits does not need it.
                 let _ = reply.send(nest.make(hierarchies));
             }
             Ok(Request::Prepare) => {

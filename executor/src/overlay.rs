@@ -20,7 +20,7 @@ use crate::host::Host;
 use crate::layer_directories::Seen;
 use crate::sys::{self, Change};
 
-/// Layers one mount takes. The kernel's own limit is 500; whoever has more flattens some first.
+/// Layers one mount takes. The kernel's own limit is 500; a caller that has more flattens some first.
 pub const MAX_LAYERS: usize = 400;
 
 /// Why layers do not mount.

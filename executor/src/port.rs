@@ -139,7 +139,7 @@ pub(crate) fn inside<T: Send>(
         .unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
 }
 
-/// The addresses by which others know whoever is in `network`, at most one of each version.
+/// The addresses under which `network` is known to others, at most one of each version.
 pub(crate) fn own_addresses(network: BorrowedFd<'_>) -> io::Result<Vec<IpAddr>> {
     let own = |(any, other): (IpAddr, IpAddr)| {
         let socket = UdpSocket::bind((any, 0))?;

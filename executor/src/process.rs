@@ -115,8 +115,8 @@ pub enum FirstProcess {
 pub enum Root {
     /// Layers under a writable directory.
     ///
-    /// The mount is `volatile`: the kernel does not flush `upper` when it is unmounted, so whoever
-    /// keeps `upper` syncs it. It leaves `work/work` and `work/incompat` behind; `work` must be
+    /// The mount is `volatile`: the kernel does not flush `upper` when it is unmounted, so the
+    /// caller syncs it to keep it. It leaves `work/work` and `work/incompat` behind; `work` must be
     /// empty and on the file system of `upper`.
     Overlay {
         /// Read-only layers, the bottom one first; at most [`MAX_LAYERS`](crate::MAX_LAYERS).
@@ -346,7 +346,7 @@ pub struct Rlimit {
 /// Limits by control group; they need a writable hierarchy ([`Host::limits`](crate::Host::limits)).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Processes and threads; the default is 8192 where it can be had, counted for all processes
+    /// Processes and threads; the default is 8192 where it is possible, counted for all processes
     /// together that have no limits of their own and run at once. A number is an error where it cannot.
     pub pids: Option<u64>,
     /// Bytes of memory.

@@ -385,7 +385,7 @@ fn validate(process: &Process) -> Result<(), SpawnError> {
     }
     for limit in &process.rlimits {
         if rlimit::resource(&limit.name).is_none() {
-            let source = io::Error::new(io::ErrorKind::InvalidInput, "there is no such limit");
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "unknown limit");
             return Err(SpawnError::Rlimit { name: limit.name.clone(), source });
         }
     }
@@ -455,7 +455,7 @@ fn clone_mount(source: BorrowedFd<'_>, attributes: MountAttrFlags) -> io::Result
     Ok(mounted)
 }
 
-/// The caller's ends of the command's streams, and how the init is told of the others.
+/// The caller's ends of the command's streams, and how the init gets the others.
 fn open_streams(stdio: Stdio, parcel: &mut Parcel) -> io::Result<(Streams, JobStdio)> {
     let pipe = || rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC);
     match stdio {

@@ -2,7 +2,7 @@
 //!
 //! A new process of a large program costs milliseconds: it is mapped, relocated and initialised page
 //! by page. The zygote goes through that once; the inits that are forked from it start where it stands,
-//! with its pages. It is never told of a job, so nothing of one job is in the memory of another.
+//! with its pages. It never learns of a job, so nothing of one job is in the memory of another.
 //!
 //! What it forks becomes a child of its own parent, the thread that started it: that is there to wait
 //! for them, and its end kills them all.

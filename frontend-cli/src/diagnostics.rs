@@ -1,6 +1,6 @@
 //! How errors and warnings look: the lines of the Dockerfile, the cause, the way out.
 //!
-//! Everything here makes text (with ANSI styles; whoever writes it strips them where they are not
+//! Everything here makes text (with ANSI styles; the writer strips them where they are not
 //! wanted) and is readable without colour.
 
 use std::fmt::Write as _;

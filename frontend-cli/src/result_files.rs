@@ -14,7 +14,7 @@ pub fn remove_stale(path: &Path) -> anyhow::Result<()> {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_file() => std::fs::remove_file(path)
             .with_context(|| format!("failed to remove the old `{}`", path.display())),
-        // A pipe or a device is written to; what is not there needs no removing.
+        // A pipe or a device is written to; what is missing needs no removing.
         _ => Ok(()),
     }
 }

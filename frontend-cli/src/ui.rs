@@ -18,7 +18,7 @@ pub(crate) fn styled_data(text: &str) -> io::Result<()> {
 
 /// Writes a message for a person, without colours where standard error does not want them.
 pub(crate) fn error(text: &str) {
-    // Whoever cannot be told is not told; the exit code still says it.
+    // If it cannot be written, the exit code still says it.
     let _ = anstream::stderr().lock().write_all(text.as_bytes());
 }
 

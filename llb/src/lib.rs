@@ -1,4 +1,4 @@
-//! The instruction DAG: what a build is made of, whoever wrote it.
+//! The instruction DAG: what a build is made of, whatever it was written in.
 //!
 //! A [`Definition`] is a graph of [`Vertex`]es. Each holds one [`Op`]: a source, a process, file
 //! operations, a merge or a diff. Edges run from an output of one vertex to an input of another.

@@ -53,7 +53,7 @@ pub enum FlagError {
     },
 }
 
-/// No more refused flags than these are told of one instruction.
+/// At most so many refused flags are reported for one instruction.
 const MAX_ERRORS: usize = 10;
 
 /// The flags that were given, in order.

@@ -46,7 +46,7 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Credentials are configured for a registry, but cannot be had.
+/// Credentials are configured for a registry, but are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
     /// The file is there and cannot be used.

@@ -121,7 +121,7 @@ def page(results, machine, versions, commands, runs):
             "",
             f"Times are the median of {runs} runs; of fewer where `scripts/measure/scenarios.py` says so, and where one build took",
             "longer than a minute.",
-            "`floor` is no builder but plain tools (`cp`, `find`, `tar`, `pigz`, `unshare`) that do about the least work that",
+            "`floor` is not a builder but plain tools (`cp`, `find`, `tar`, `pigz`, `unshare`) that do about the least work that",
             "the scenario asks of anyone. A ratio below 1 means that mybuild is faster.",
             "",
             "![Time of other builders as a multiple of mybuild's](performance.svg)",

@@ -164,7 +164,7 @@ pub fn write_entries<T, E: From<LayerError>>(
             drop(writer);
             Ok((size, entries, filled))
         })();
-        // When writing failed, whoever fills only knows that nobody listens any more.
+        // When writing failed, the filling side only knows that nobody listens any more.
         wrote.join().expect("the writer does not panic").map_err(LayerError::Write)?;
         for copy in copied {
             copy.join().expect("the compressor does not panic").map_err(LayerError::Write)?;

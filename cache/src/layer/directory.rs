@@ -53,8 +53,8 @@ pub struct Finished {
     pub implied: BTreeSet<Vec<u8>>,
     /// Hard links whose target is not in this layer, as path and target; see [`super::adopt`].
     pub dangling: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The layer hides everything below it. Overlayfs has no mark for that on the root: whoever
-    /// stacks the layers leaves out those below.
+    /// The layer hides everything below it. Overlayfs has no mark for that on the root: the
+    /// caller that stacks the layers leaves out those below.
     pub opaque_root: bool,
 }
 

@@ -20,7 +20,7 @@ const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 /// Removes garbage, and logs that are older than `before`, in seconds since 1970. Says how many bytes
 /// they had.
 pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
-    // In this order: whoever has made one of these trees is alive now, or over and committed.
+    // In this order: the session that made one of these trees is alive now, or over and committed.
     let trees: Vec<PathBuf> = entries(&store.bucket(Bucket::Layers)).collect();
     let alive = lease::living(store.root())?;
     let known = leftovers::known_directories(&store.inner.database)?;

@@ -53,7 +53,7 @@ fn equal_work_asked_for_by_several_threads_is_done_once() {
                 let id = layer(&store, "content");
                 store.put_record(&record("step", &[id]));
                 store.release_when_committed(claim);
-                // Whoever gets it next finds the work, however soon that is.
+                // The next holder finds the work, however soon that is.
                 let next = open(root.path());
                 if next.try_claim(&key).unwrap().is_some() {
                     assert!(next.record(&key).is_some());

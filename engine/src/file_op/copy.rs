@@ -91,7 +91,7 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// Nothing is changed; what is not there is made at `default_time`.
+    /// Nothing is changed; what is missing is made at `default_time`.
     pub(super) fn as_it_is(default_time: Time) -> Self {
         let (owner, mode, symbolic, time) = (None, None, None, None);
         Self { owner, mode, symbolic, time, default_time, replace: true }

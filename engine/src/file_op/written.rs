@@ -22,7 +22,7 @@ const SMALL: u64 = 128 << 10;
 const AHEAD: u64 = 32 << 20;
 const STEP: NonZeroU64 = NonZeroU64::new(128 << 10).expect("it is not zero");
 
-/// Where the contents of a layer are to be had that was written as a directory.
+/// Where to find the contents of a layer that was written as a directory.
 pub struct Written {
     /// The topmost first.
     directories: Vec<OwnedFd>,
@@ -51,7 +51,7 @@ impl TarBefore {
         // What is passed over need not be read.
         self.asked = self.asked.max(self.position);
         while self.asked < end {
-            // Advice: whoever reads finds out what is wrong.
+            // Advice: reading reports what is wrong.
             let _ = fadvise(&self.file, self.asked, Some(STEP), Advice::WillNeed);
             self.asked += STEP.get();
         }

@@ -73,7 +73,7 @@ impl Steps {
         self.event(Event::Warning { message: message.into() });
     }
 
-    /// A warning that belongs to the vertex's result: whoever uses it is told, too.
+    /// A warning that belongs to the vertex's result: a build that uses it shows the warning, too.
     pub(crate) fn warn_of(&self, vertex: VertexId, message: String) {
         self.warn(message.as_str());
         let mut warnings = self.warnings.lock().expect("no panic while held");

@@ -1,4 +1,4 @@
-//! What is told of a step that did not end well: which limit it has run into, and how to go on.
+//! What is said about a step that failed: which limit it has run into, and how to go on.
 
 use executor::{Exhausted, ExitStatus};
 use llb::Rlimit;

@@ -109,7 +109,7 @@ impl BuildWorker {
         });
         let Ok(layer) = layer.await else {
             let failed = writing.await.expect("writing a layer does not panic");
-            return Err(failed.expect_err("a layer that was made is told of"));
+            return Err(failed.expect_err("a layer that was made is reported"));
         };
         self.hash_later(run.vertex, &layer, base, Some(writing));
         Ok(layer)

@@ -90,7 +90,7 @@ impl Worker for BuildWorker {
         let vertex = run.vertex;
         let claim = self.claim(run.key, &run.cancel).await?;
         // Another process may have done it since it was looked up, or this build before it started
-        // again. A result with another salt is another one than dependents have been told of.
+        // again. A result with another salt is not the one that dependents know.
         let done = self.record(run.key).filter(|done| salt(done) == run.salt);
         if let Some(record) = done {
             return Ok(self.use_record(vertex, record).result);

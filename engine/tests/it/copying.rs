@@ -212,7 +212,7 @@ fn owners_by_name_come_from_the_image() {
         "f=F",
         "",
         "COPY --chown=app f /x",
-        "error: no user or group `app`: there is no image to look it up in",
+        "error: no user or group `app`: the stage has no base image to look it up in",
     );
 }
 

@@ -187,7 +187,7 @@ async fn layouts_are_read_by_tag_digest_or_as_the_only_image() {
     world.build(write("b", "app:one")).await.unwrap();
     assert_eq!(files_of(&world, base(":one")).await.unwrap(), "b=2");
     assert_eq!(json(&out.join("index.json"))["manifests"].as_array().unwrap().len(), 2);
-    // A blob that was cut short by somebody is written anew.
+    // A blob that was cut short by somebody is written again.
     let layer = walkdir::WalkDir::new(out.join("blobs")).into_iter().map(Result::unwrap);
     for blob in layer.filter(|entry| entry.file_type().is_file()) {
         fs::write(blob.path(), "").unwrap();

@@ -27,7 +27,7 @@ const ALLOWED: [(u32, Option<u32>); 9] = [
     (5, Some(0)),
     (5, Some(2)),
     (136, None),
-    // Network interfaces in memory, for whoever may make them.
+    // Network interfaces in memory, for processes that may make them.
     (10, Some(200)),
 ];
 

@@ -8,7 +8,7 @@ use super::name::is_orphan;
 
 /// Those that limit something for us.
 pub(super) const LIMITING: [&str; 4] = ["pids", "memory", "cpu", "cpuset"];
-/// All of version 1 that may be of use to whoever names a parent group; each is in one hierarchy.
+/// All of version 1 that may be of use where a parent group is named; each is in one hierarchy.
 const CONTROLLERS: [&str; 14] = [
     "pids",
     "memory",

@@ -264,7 +264,7 @@ fn redirect(
         ))
     };
     let (copies, report, high_cwd) = copies().map_err(setup("open the command's streams"))?;
-    // Its number may be one of those that are named anew.
+    // Its number may be one of those that are renumbered.
     std::mem::forget(cwd);
     for (number, copy) in (0..).zip(&copies) {
         let mut at = sys::numbered(number);
@@ -291,7 +291,7 @@ fn give_away(stream: BorrowedFd<'_>, job: &Job) {
     let is_ours = matches!(job.stdio, JobStdio::Tty { .. }) || kind == FileType::Fifo;
     let own = stat.st_uid == job.uid;
     if is_ours && !own && job.identities != JobIdentities::Single {
-        // Whoever cannot is left with what he can do by the open descriptor.
+        // One that cannot is left with what the open descriptor allows.
         let _ = fchown(stream, Some(Uid::from_raw(job.uid)), None::<Gid>);
     }
 }

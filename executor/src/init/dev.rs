@@ -82,7 +82,7 @@ fn terminals(builder: &Builder<'_>) -> Result<OwnedFd, Failure> {
 }
 
 /// The six devices. Root makes nodes of its own, so that changing their mode or owner does not
-/// change the host's; in a user namespace only the host's can be had, and they belong to nobody.
+/// change the host's; in a user namespace only the host's are available, and they belong to nobody.
 fn nodes(builder: &Builder<'_>, dev: &OwnedFd) -> Result<(), Failure> {
     for (name, number_major, number_minor) in NODES {
         let failed = |error: std::io::Error| Failure::mount(&format!("/dev/{name}"))(error);

@@ -41,7 +41,7 @@ pub(crate) fn main(channel: Channel) -> ! {
     match serve(&channel) {
         Ok(()) => sys::exit_now(0),
         Err(failure) => {
-            // If the parent is gone there is nobody to tell.
+            // If the parent is gone there is no one to report to.
             let _ = channel.send(&Report::Failed(failure), &[]);
             sys::exit_now(1)
         }
@@ -89,7 +89,7 @@ fn run(channel: &Channel, mut fds: Vec<OwnedFd>) -> Result<(), Failure> {
         }
         FirstProcess::Command => {
             sys::unshare(Unshare::Processes).map_err(Failure::setup("make a process namespace"))?;
-            // Its `/proc` is that of whoever mounts it: the command's process has to.
+            // `/proc` belongs to the process that mounts it: the command's process has to.
             let started = command::start(&received, |start| {
                 // Not to be closed when the command does not start: by then everything may be.
                 let tree = ManuallyDrop::new(mounts::build(&received, &fds)?);

@@ -201,7 +201,7 @@ impl<'a> Builder<'a> {
             .map_err(failed)
     }
 
-    /// Something beneath the top of a mount. The whole has to be attached for a part to be had of it,
+    /// Something beneath the top of a mount. The whole has to be attached before a part can be taken,
     /// out of sight.
     fn part(
         &mut self,

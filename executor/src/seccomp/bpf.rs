@@ -6,7 +6,7 @@ pub(super) enum Verdict {
     Allow,
     /// The call does nothing and gives this errno; 0 is a pretended success.
     Errno(u16),
-    /// The call waits until whoever listens to the filter has said what is to become of it.
+    /// The call waits until the filter's listener has decided about it.
     Notify,
 }
 

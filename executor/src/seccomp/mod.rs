@@ -90,7 +90,7 @@ pub(crate) enum Identities {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sockets {
     Allowed,
-    /// Whoever listens to the filter is asked first.
+    /// The filter's listener is asked first.
     Announced,
 }
 

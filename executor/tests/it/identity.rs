@@ -22,7 +22,7 @@ const STATUS: &[&str] =
 fn root_has_fourteen_capabilities(fixture: &Fixture) {
     let mut status = fixture.output_of(fixture.process(STATUS));
     if fixture.executor.host().single_id() {
-        // Whoever maps one id may not change the groups it was given.
+        // A process that maps one id may not change the groups it was given.
         let same = |line| if str::starts_with(line, "Groups") { "Groups:\t0 " } else { line };
         status = status.lines().map(|line| format!("{}\n", same(line))).collect();
     }
@@ -106,10 +106,7 @@ fn ulimits_are_set(fixture: &Fixture) {
     assert!(fixture.refusal(process).starts_with("failed to set the limit `nofile`: "));
     let mut process = fixture.shell("true");
     process.rlimits = vec![limit("no-such", Some(1), Some(1))];
-    assert_eq!(
-        fixture.refusal(process),
-        "failed to set the limit `no-such`: there is no such limit"
-    );
+    assert_eq!(fixture.refusal(process), "failed to set the limit `no-such`: unknown limit");
 }
 
 fn the_session_is_fresh(fixture: &Fixture) {

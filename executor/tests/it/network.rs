@@ -62,7 +62,7 @@ fn the_default_network(fixture: &Fixture) {
     assert_ne!(fixture.output_of(process()), first, "one that could be changed is not used again");
 }
 
-/// A helper costs as much as a small step: whoever opens no socket has none.
+/// A helper costs as much as a small step: a step that opens no socket has none.
 fn a_network_is_served_when_asked_for(fixture: &Fixture) {
     if fixture.executor.network_helper().is_err() {
         say("no helper here: the step has the host's network");

@@ -74,17 +74,17 @@ pub struct BuildArgs {
     #[arg(long = "annotation", value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
     pub annotations: Vec<String>,
 
-    /// Do not use known results
+    /// Do not use cached results
     #[arg(long = "no-cache", help_heading = CACHE)]
     pub no_cache: bool,
-    /// Do not use known results of these stages
+    /// Do not use cached results of these stages
     #[arg(long = "no-cache-filter", value_name = "STAGE,…", help_heading = CACHE)]
     pub no_cache_filter: Vec<String>,
 
     /// Network of the steps: `default`, `none` or `host`
     #[arg(long, value_name = "MODE", help_heading = STEPS)]
     pub network: Option<String>,
-    /// Line for the steps' /etc/hosts
+    /// Add a name to the steps' /etc/hosts; ADDRESS may be `host-gateway`, the host
     #[arg(long = "add-host", value_name = "HOST=ADDRESS", help_heading = STEPS)]
     pub add_hosts: Vec<String>,
     /// Grant `network.host` or `security.insecure` to steps that ask for it
@@ -105,7 +105,7 @@ pub struct BuildArgs {
     /// Memory and swap of each step together; -1 is unlimited
     #[arg(long = "memory-swap", value_name = "SIZE", allow_hyphen_values = true, help_heading = STEPS)]
     pub memory_swap: Option<String>,
-    /// Weight of each step among those that want processors; 1024 is usual
+    /// CPU weight of each step relative to others; the usual one is 1024
     #[arg(long = "cpu-shares", short = 'c', value_name = "N", help_heading = STEPS)]
     pub cpu_shares: Option<String>,
     /// Microseconds in which --cpu-quota counts [default: 100000]

@@ -15,15 +15,15 @@ pub enum ImageSubcommand {
     /// Show everything about images, as JSON
     #[command(args_override_self = true, max_term_width = 100)]
     Inspect(InspectArgs),
-    /// Show how an image came about, layer by layer
+    /// Show the history of an image, layer by layer
     #[command(args_override_self = true, max_term_width = 100)]
     History(HistoryArgs),
-    /// Give an image one more name
+    /// Add a name to an image
     #[command(max_term_width = 100)]
     Tag(TagArgs),
-    /// Take names away from images
+    /// Remove names from images
     ///
-    /// An image without names is gone for everybody who looks for it; its room is given back by
+    /// An image whose last name is removed is no longer listed; its space is freed by
     /// `mybuild prune`.
     #[command(args_override_self = true, max_term_width = 100)]
     Rmi(RmiArgs),
@@ -33,13 +33,13 @@ pub enum ImageSubcommand {
     /// Read images from an archive of `docker save` and the like, or from an OCI layout
     #[command(args_override_self = true, max_term_width = 100)]
     Load(LoadArgs),
-    /// Bring an image from its registry into the store
+    /// Download an image from its registry
     #[command(args_override_self = true, max_term_width = 100)]
     Pull(PullArgs),
     /// Run a command in a throw-away container of an image
     ///
     /// The container runs in the foreground, in the same sandbox as the steps of a build. When it
-    /// ends, everything it wrote is thrown away, with or without --rm; what is to be kept goes to a
+    /// ends, everything it wrote is removed, with or without --rm; data to keep goes to a
     /// directory named with --volume. The exit code is the command's; 125 if it could not be
     /// started, 126 if it is not executable, 127 if it was not found.
     #[command(
@@ -49,7 +49,7 @@ pub enum ImageSubcommand {
         override_usage = "mybuild run [OPTIONS] IMAGE [COMMAND [ARGUMENT]…]"
     )]
     Run(Box<RunArgs>),
-    /// Free room in the store: remove what nothing leads to any more, or the build cache
+    /// Free space in the store: remove unused data, or the build cache
     ///
     /// Without flags this removes what failed builds and images without a name have left, and tars that
     /// layers give back. With --all it removes the whole build cache and the cache mounts; with a filter or
@@ -95,7 +95,7 @@ pub enum ImageSubcommand {
         override_usage = "mybuild container prune [OPTIONS]"
     )]
     ContainerPrune(ContainerPruneArgs),
-    /// Show how much room the store takes
+    /// Show how much space the store takes
     ///
     /// `images` is what `mybuild image prune --all` can give back, `build cache` and `cache mounts` what
     /// `mybuild prune --all` does.
@@ -192,7 +192,7 @@ pub struct RmiArgs {
     /// Names, digests or ids
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
-    /// Take all names of an id away; what is not there is no failure
+    /// Remove all names of an id, and ignore images that do not exist
     #[arg(long, short = 'f')]
     pub force: bool,
     /// Keep parents without names: there are none

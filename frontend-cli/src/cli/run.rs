@@ -14,7 +14,7 @@ pub struct RunArgs {
     /// Give the container a terminal
     #[arg(long, short = 't')]
     pub tty: bool,
-    /// Throw the container away when it ends: always so
+    /// Remove the container when it ends: always so
     #[arg(long)]
     pub rm: bool,
     /// Have an init as process 1, which reaps processes; without it the command is process 1

@@ -130,7 +130,7 @@ fn tell_warnings(findings: &Findings, is_hidden: bool) {
     }
 }
 
-/// Adds what is not there yet: several platforms have the same warnings.
+/// Adds those that are new: several platforms have the same warnings.
 fn add(findings: &mut Findings, more: Vec<parser::Diagnostic>) {
     for diagnostic in more {
         if !findings.diagnostics.contains(&diagnostic) {

@@ -40,7 +40,7 @@ impl Remove {
                 Err(error) => {
                     let is_missing = matches!(error, engine::BuildError::Input { .. });
                     let failed = error::report(&error.into(), false);
-                    // As for Docker, with force what is not there is only told.
+                    // As for Docker, with force a missing image is only reported.
                     if !(self.force && is_missing) {
                         exit = failed;
                     }

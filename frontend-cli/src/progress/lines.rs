@@ -7,7 +7,7 @@ use crate::terminal;
 /// A line longer than this is cut, and says so: nobody reads it, and memory is bounded.
 const LINE_MAX: usize = 16 << 10;
 
-/// Collects bytes until a line is whole. A lone carriage return starts the line anew, as on a
+/// Collects bytes until a line is whole. A lone carriage return starts the line again, as on a
 /// terminal, so that a progress bar is one line.
 #[derive(Debug, Default)]
 pub(crate) struct Lines {

@@ -34,7 +34,7 @@ struct Step {
     transfers: BTreeMap<String, Duration>,
 }
 
-/// How often a transfer is told of while it goes on.
+/// How often a transfer is reported while it goes on.
 const TRANSFER_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Plain {

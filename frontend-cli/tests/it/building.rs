@@ -1,6 +1,6 @@
 //! Builds by the real program, as far as they need neither a network nor a base image.
 //!
-//! Whoever is not root needs a user namespace, which some systems forbid: then these tests say
+//! An ordinary user needs a user namespace, which some systems forbid: then these tests say
 //! aloud that they are skipped.
 
 use std::io::{Read as _, Write as _};

@@ -24,7 +24,7 @@ impl Circumstances {
         run_by("sh", &["-c", &script, "sh"], build)
     }
 
-    /// Does `killing` beside whoever else is at work. They get to their ends, and to `image`.
+    /// Does `killing` beside the others at work. They get to their ends, and to `image`.
     pub(crate) fn in_company<T>(
         self,
         world: &World,

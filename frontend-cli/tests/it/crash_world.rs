@@ -48,7 +48,7 @@ impl World {
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub(crate) fn new() -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: whoever is not root may not look into the processes of steps");
+            eprintln!("SKIPPED: only root may look into the processes of steps");
             return None;
         }
         if !Path::new(BUSYBOX).exists() {
@@ -307,7 +307,7 @@ pub(crate) fn warden() -> bool {
 }
 
 /// Tells of the children of this process and kills them.
-#[expect(clippy::print_stderr, reason = "for whoever reads why the test failed")]
+#[expect(clippy::print_stderr, reason = "it shows why the test failed")]
 fn end_children() {
     let me = std::process::id().to_string();
     for process in std::fs::read_dir("/proc").unwrap() {

@@ -2,7 +2,7 @@
 //! left behind.
 //!
 //! They need namespaces. Small ones build on a busybox of this machine, those in `examples` and
-//! `rootless` on a Debian that `scripts/debian-base` makes. What cannot be had here is told aloud,
+//! `rootless` on a Debian that `scripts/debian-base` makes. What is not available here is reported,
 //! and the test that needs it is skipped.
 
 mod builder;

@@ -135,7 +135,7 @@ fn privileged_a_build_that_changes_nothing_writes_nothing() {
     let store = world.path("store");
     let told = |calls: Vec<&Call>| calls.iter().map(|c| format!("{c:?}")).collect::<Vec<_>>();
     assert_eq!(told(trace.of(&SYNCS).collect()), [""; 0]);
-    // SQLite makes its shared memory anew for the first process that comes; that is no data.
+    // SQLite makes its shared memory again for the first process that comes; that is no data.
     let is_data = |call: &&Call| call.descriptor().is_none_or(|path| !path.ends_with("-shm"));
     let writes = below(&trace, &store).filter(|call| WRITES.contains(&call.name.as_str()));
     assert_eq!(told(writes.filter(is_data).collect()), [""; 0]);

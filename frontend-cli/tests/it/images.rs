@@ -152,7 +152,7 @@ fn privileged_names_are_given_and_taken_away() {
     assert_eq!(world.ok(&["rmi", "a", "b:2"]), "Untagged: a:latest\nUntagged: b:2\n");
     assert_eq!(world.ok(&["image", "rm", &id]), format!("Untagged: small:1\nDeleted: {id}\n"));
     assert!(world.fails(&["rmi", "small:1"], 1).contains("no image `small:1`"));
-    // With force, what is not there is told and no failure.
+    // With force, a missing image is reported and not a failure.
     assert!(stderr(&world.run(&["rmi", "-f", "small:1"], "")).contains("no image `small:1`"));
     world.ok(&["rmi", "--force", "small:1"]);
 }

@@ -69,7 +69,7 @@ fn files_are_replaced_whole_and_stale_ones_go() {
     write(&path, b"first").expect("written");
     let first = std::fs::File::open(&path).expect("opened");
     write(&path, b"second").expect("replaced");
-    // Whoever reads the first one meanwhile has all of it.
+    // A reader of the first one still has all of it.
     assert_eq!(std::io::read_to_string(first).expect("read"), "first");
     assert_eq!(std::fs::read(&path).expect("read"), b"second");
     remove_stale(&path).expect("removed");

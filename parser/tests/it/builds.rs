@@ -15,7 +15,7 @@ use crate::conformance;
 /// Images of the cases: repository, and the layout that stands in for it.
 const IMAGES: [(&str, &str); 3] =
     [("library/busybox", "busybox"), ("library/alpine", "alpine"), ("library/debian", "debian")];
-/// Digest of the image that is made anew on every machine.
+/// Digest of the image that is built again on every machine.
 const DEBIAN: &str = "sha256:dddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddddd";
 
 fn read_json(path: &Path) -> Value {
@@ -164,7 +164,7 @@ const EQUAL_STEPS: [&str; 1] = ["dockerignore"];
 
 /// The same steps, whatever stage they are shown in. Of equal steps of several stages BuildKit
 /// shows the last one's name, which for an image may be none at all, and we the first one's; and
-/// it numbers a stage anew when an `ONBUILD` turns out to need it.
+/// it renumbers a stage when an `ONBUILD` turns out to need it.
 fn same_steps(found: &BTreeSet<String>, wanted: &BTreeSet<String>) -> bool {
     let text = |name: &'_ String| name.split_once("] ").map_or(name.clone(), |(_, t)| t.to_owned());
     let is_base = |text: &String| text.starts_with("FROM ");

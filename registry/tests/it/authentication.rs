@@ -27,7 +27,7 @@ struct Protected {
     image: Image,
 }
 
-/// A token service: whoever is `account` (or nobody, if that is none) gets a token.
+/// A token service: `account` (or a client without one, if there is none) gets a token.
 fn token_service(seen: &Seen, account: Option<&str>) -> Reply {
     let allowed = match seen.method.as_str() {
         "POST" => String::from_utf8_lossy(&seen.body).contains("refresh_token=alice-refresh&"),
@@ -223,7 +223,7 @@ async fn a_token_service_elsewhere_is_not_told_who_the_user_is() {
             let client = with(Credentials::anonymous().with(server.host(), credential));
             let pulled = client.manifest(&reference(server.host(), "app")).await;
             match account {
-                // Whoever needs no account gets what there is for everybody.
+                // A client without an account gets what there is for everybody.
                 None => assert!(pulled.is_ok()),
                 Some(_) => {
                     let error = pulled.unwrap_err();

@@ -11,7 +11,7 @@ pub(super) struct Ahead<T, R> {
     pieces: VecDeque<Arc<Piece<T, R>>>,
 }
 
-/// One piece of work; whoever comes first does it.
+/// One piece of work; the first thread to reach it does it.
 struct Piece<T, R> {
     state: Mutex<State<T, R>>,
     changed: Condvar,
@@ -79,7 +79,7 @@ impl<T, R> Piece<T, R> {
         }
     }
 
-    /// Waits for whoever is at it.
+    /// Waits for the thread that works on it.
     fn result(&self) -> R {
         let mut state = self.state();
         loop {

@@ -161,7 +161,7 @@ fn change(
     Ok(Change::Entry { entry: Box::new(entry), content, linked })
 }
 
-/// Reads a small file, by one call. Whether it has the size it should have is for whoever takes it
+/// Reads a small file, by one call. Whether it has the size it should have is for the caller
 /// to see.
 fn hold(file: &File, size: u64, held: &mut u64) -> Result<Option<Vec<u8>>, Errno> {
     if size > SMALL || *held + size > HELD_MAX {

@@ -95,7 +95,7 @@ impl Layout<'_> {
             let folder = directory.join("blobs").join(blob.digest().algorithm());
             crate::umask::make_directories(&folder)?;
             let target = folder.join(blob.digest().hex());
-            // One that was cut short is written anew.
+            // One that was cut short is written again.
             if std::fs::metadata(&target).is_ok_and(|found| found.len() == blob.size()) {
                 continue;
             }

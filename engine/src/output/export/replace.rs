@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use crate::umask::give_file;
 
-/// Writes a file that replaces `path` only when all of it is there; whoever is stopped before, or killed,
+/// Writes a file that replaces `path` only when all of it is there; a process that is stopped before, or killed,
 /// leaves nothing. What is no regular file (a pipe, a terminal) is written in place; a link leads to
 /// what is replaced.
 pub(crate) fn replace(

@@ -72,7 +72,7 @@ impl Builder {
     }
 
     /// With a store that all tests share and that has an image `debian:12`; nothing, and a word
-    /// about it, where that image or the packages to install in it cannot be had.
+    /// about it, where that image or the packages to install in it are not available.
     pub(crate) fn debian() -> Option<Self> {
         static READY: OnceLock<Result<(), String>> = OnceLock::new();
         let directory = tempfile::tempdir().expect("a directory");
@@ -264,7 +264,7 @@ pub(crate) fn debian_directory() -> String {
     format!("{PROJECT}/target/debian")
 }
 
-/// Makes them if they are not there, and sees that packages can be had.
+/// Makes them if they are not there, and checks that packages are available.
 fn make_debian() -> Result<(), String> {
     let site = package_site().ok_or("`apt-get` names no site for packages")?;
     let reaches = |address| TcpStream::connect_timeout(&address, Duration::from_secs(10)).is_ok();

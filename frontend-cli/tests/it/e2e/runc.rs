@@ -15,7 +15,7 @@ pub(crate) struct Container {
 }
 
 impl Container {
-    /// Takes an image of the store; nothing, and a word about it, where the engine is not to be had.
+    /// Takes an image of the store; nothing, and a word about it, where the engine is not installed.
     pub(crate) fn new(builder: &Builder, image: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
             skip("runc needs root");

@@ -75,7 +75,7 @@ impl Builder {
         let directory = self.path("").display().to_string();
         let directory = directory.trim_end_matches('/');
         for pid in processes().filter(|pid| *pid != std::process::id()) {
-            // Whoever is gone by now has no files to read.
+            // A process that is gone by now has no files to read.
             let read = |file: &str| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
             for file in ["mountinfo", "cmdline", "environ"] {
                 let content = String::from_utf8_lossy(&read(file)).into_owned();
