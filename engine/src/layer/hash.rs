@@ -1,8 +1,10 @@
 //! Layers that exist only as directories get their tars and digests.
 
+use std::sync::atomic::Ordering;
+
 use cache::LayerId;
 use cache::layer::{DiffOptions, LayerError, LayerSink, LeftOut};
-use oci::{Descriptor, DiffId, media_type};
+use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
@@ -106,10 +108,23 @@ impl Layers {
         }))
     }
 
-    /// Looks for damaged blobs among those of `layers`: writing them out has failed.
+    /// Discards what is damaged of the blobs that an output is made of: writing it has failed.
+    pub(crate) fn discard_damaged<'a>(&self, blobs: impl IntoIterator<Item = &'a Digest>) {
+        let store = &self.shared.store;
+        for digest in blobs {
+            if store.blob(digest).is_none_or(|blob| self.shared.is_damaged(&blob)) {
+                store.discard_blob(digest);
+                self.has_discarded.store(true, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Looks for damaged blobs among those of `layers`: an output of them has failed, and can be written
+    /// again.
     pub(crate) async fn look_for_damage(&self, layers: impl Iterator<Item = &AssembledLayer>) {
         let blobs: Vec<_> = layers.map(|l| (l.id.clone(), l.descriptor.digest.clone())).collect();
         let store = self.shared.clone();
+        store.damaged.fetch_or(self.has_discarded.load(Ordering::Relaxed), Ordering::Relaxed);
         let looked = blocking(move || {
             for (id, digest) in blobs {
                 if store.store.blob(&digest).is_none_or(|blob| store.is_damaged(&blob)) {

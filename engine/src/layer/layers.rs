@@ -1,7 +1,7 @@
 //! Layers in use: directories when something mounts them, digests while the next step runs.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Store};
@@ -26,6 +26,8 @@ pub(crate) struct Layers {
     pub(super) shared: LayerStore,
     /// Held while layers are turned into directories.
     pub(super) unpacking: tokio::sync::Mutex<()>,
+    /// Blobs that an output could not be written from are gone.
+    pub(super) has_discarded: AtomicBool,
 }
 
 impl Layers {
@@ -50,6 +52,7 @@ impl Layers {
                 encodings,
             },
             unpacking: tokio::sync::Mutex::default(),
+            has_discarded: AtomicBool::new(false),
         }
     }
 

@@ -111,7 +111,7 @@ async fn layout(
     let images = export.images.to_vec();
     let (tags, dest, annotations) =
         (request.tags.clone(), dest.clone(), request.annotations.clone());
-    let stop = export.stop.clone();
+    let (layers, stop) = (export.layers.clone(), export.stop.clone());
     let written = blocking(move || {
         let compressing =
             Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
@@ -122,7 +122,11 @@ async fn layout(
         let top = self::target(&store, &images)?;
         let layout =
             Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
-        layout.write(&dest, tar)
+        let written = layout.write(&dest, tar);
+        if written.is_err() && !stop.is_cancelled() {
+            layers.discard_damaged(layout.digests());
+        }
+        written
     });
     step.ended(written.await)
 }

@@ -179,6 +179,26 @@ fn privileged_a_build_on_damaged_trees_gives_what_it_should() {
     }
 }
 
+/// Whatever an image is made of: its documents, layers as they came and as they were compressed.
+#[test]
+fn privileged_an_archive_is_written_from_whole_blobs() {
+    let Some(damaged) = Damaged::new() else { return };
+    let blobs = damaged.root.join("blobs/sha256");
+    let names = || std::fs::read_dir(&blobs).unwrap().map(|blob| blob.unwrap().path());
+    let all: Vec<PathBuf> = names().collect();
+    for blob in all.iter().filter(|blob| blob.is_file()) {
+        flip(blob);
+        let built = damaged.build();
+        assert!(built.status.success(), "{}: {}", blob.display(), told(&built));
+        let image = std::fs::read(damaged.world.path("image")).unwrap();
+        assert!(
+            image == damaged.image,
+            "after a flip in {} the image is another one",
+            blob.display()
+        );
+    }
+}
+
 #[test]
 fn privileged_a_check_finds_every_damaged_tree() {
     for words in [&[][..], &["--full"]] {

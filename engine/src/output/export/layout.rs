@@ -123,7 +123,8 @@ impl Layout<'_> {
         Ok(())
     }
 
-    fn digests(&self) -> BTreeSet<&Digest> {
+    /// All blobs that it is made of.
+    pub(super) fn digests(&self) -> BTreeSet<&Digest> {
         let mut blobs: BTreeSet<&Digest> = BTreeSet::from([&self.top.digest]);
         for (_, image) in self.images {
             blobs.extend([&image.manifest.digest, &image.config_descriptor.digest]);
