@@ -15,6 +15,7 @@ use crate::direct::DirectFile;
 use crate::error::StoreError;
 use crate::layer::read_up_to;
 use crate::pending::PendingBlob;
+use crate::removal::Removals;
 use crate::store::Store;
 use crate::trash;
 use crate::warning::Warning;
@@ -66,7 +67,7 @@ impl Store {
     /// Puts `bytes` into the store.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<(Digest, u64), StoreError> {
         let mut writer = self.blob_writer()?;
-        let path = writer.temporary.0.clone();
+        let path = writer.temporary.path.clone();
         writer.write_all(bytes).map_err(|error| StoreError::io("write", &path, error))?;
         writer.commit(None)
     }
@@ -179,7 +180,7 @@ impl Store {
         self.change(|pending| {
             let twin = pending.blobs.insert(digest.clone(), blob);
             if let Some(twin) = twin {
-                let _ = std::fs::remove_file(twin.temporary);
+                self.inner.removals.now(&twin.temporary);
             }
             pending.put(Kind::Blob, digest.as_str().as_bytes(), row_of_size(size));
         });
@@ -213,7 +214,7 @@ impl BlobWriter {
     /// expectation, content that differs from it is refused.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
         let Self { store, file, temporary } = self;
-        let failed = |error: io::Error| StoreError::io("write", &temporary.0, error);
+        let failed = |error: io::Error| StoreError::io("write", temporary.path(), error);
         let Hashed { file, hash, size, .. } = file;
         file.finish().map_err(failed)?;
         let digest = match (hash, expected) {
@@ -313,26 +314,39 @@ impl Read for VerifiedReader {
 
 /// A file in `tmp-v1` that is removed unless it is kept.
 #[derive(Debug)]
-pub(crate) struct Temporary(pub(crate) PathBuf);
+pub(crate) struct Temporary {
+    path: PathBuf,
+    removals: Removals,
+}
 
 impl Temporary {
     pub(crate) fn create(store: &Store) -> Result<(Self, File), StoreError> {
-        let path = store.temporary();
+        let temporary = Self::at(store.temporary(), store);
+        let path = &temporary.path;
         let opened =
-            OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(&path);
-        let file = opened.map_err(|error| StoreError::io("create", &path, error))?;
-        Ok((Self(path), file))
+            OpenOptions::new().read(true).write(true).create_new(true).mode(0o644).open(path);
+        let file = opened.map_err(|error| StoreError::io("create", path, error))?;
+        Ok((temporary, file))
+    }
+
+    /// The file that is at `path`.
+    pub(crate) fn at(path: PathBuf, store: &Store) -> Self {
+        Self { path, removals: store.inner.removals.clone() }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn keep(mut self) -> PathBuf {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.path)
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.0.as_os_str().is_empty() {
-            let _ = std::fs::remove_file(&self.0);
+        if !self.path.as_os_str().is_empty() {
+            self.removals.now(&self.path);
         }
     }
 }

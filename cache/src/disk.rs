@@ -58,11 +58,16 @@ pub(crate) fn replace(path: &Path, with: &Path) -> io::Result<()> {
 
 /// Removes a file or a tree, whatever is in it. Not existing is fine.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    remove_unless(path, &|_, _| false)
+}
+
+/// The same; fails at the first name that `is_left`.
+pub(crate) fn remove_unless(path: &Path, is_left: &layer::IsLeft<'_>) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
     match File::open(parent) {
-        Ok(parent) => layer::remove_tree(&parent, name.as_bytes()),
+        Ok(parent) => layer::remove_tree_unless(&parent, name.as_bytes(), is_left),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

@@ -89,9 +89,10 @@ impl Store {
     /// Starts a download, or continues the one that an earlier process has left.
     pub fn blob_download(&self, digest: &Digest, size: u64) -> Result<BlobDownload, StoreError> {
         let (temporary, file) = self.resumed(digest, size)?;
-        let found = file.metadata().map_err(|error| StoreError::io("read", &temporary.0, error))?;
+        let found =
+            file.metadata().map_err(|error| StoreError::io("read", temporary.path(), error))?;
         let room = Allowance::in_store(self.root()).take_bytes(size - found.len());
-        room.map_err(|error| StoreError::io("make room for", &temporary.0, error))?;
+        room.map_err(|error| StoreError::io("make room for", temporary.path(), error))?;
         let ranges = Some(0..found.len()).filter(|range| !range.is_empty()).into_iter().collect();
         let hash = Hasher::like(digest);
         let growth = Growth { prefix: Mutex::new(Some(found.len())), changed: Condvar::new() };
@@ -111,9 +112,9 @@ impl Store {
     fn resumed(&self, digest: &Digest, size: u64) -> Result<(Temporary, File), StoreError> {
         let path = self.temporary();
         if std::fs::rename(self.partial_path(digest), &path).is_ok() {
-            let temporary = Temporary(path);
-            let opened = File::options().read(true).write(true).open(&temporary.0);
-            let file = opened.map_err(|error| StoreError::io("open", &temporary.0, error))?;
+            let temporary = Temporary::at(path, self);
+            let opened = File::options().read(true).write(true).open(temporary.path());
+            let file = opened.map_err(|error| StoreError::io("open", temporary.path(), error))?;
             if file.metadata().is_ok_and(|found| found.len() <= size) {
                 return Ok((temporary, file));
             }
@@ -194,7 +195,7 @@ impl BlobDownload {
     /// it is kept.
     pub fn commit(mut self) -> Result<(Digest, u64), StoreError> {
         let temporary = self.temporary.take().expect("a download is committed once");
-        let failed = |error| StoreError::io("read", &temporary.0, error);
+        let failed = |error| StoreError::io("read", temporary.path(), error);
         let found = self.hash_rest().map_err(failed)?;
         let size = self.length();
         check((&self.digest, self.size), (&found, size))?;
@@ -282,7 +283,7 @@ impl Drop for BlobDownload {
         }
         let partial = self.store.partial_path(&self.digest);
         // Unsynced: the digest is checked in the end, whatever became of these bytes.
-        if std::fs::rename(&temporary.0, partial).is_ok() {
+        if std::fs::rename(temporary.path(), partial).is_ok() {
             temporary.keep();
         }
     }

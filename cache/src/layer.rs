@@ -47,6 +47,7 @@ pub use left_out::LeftOut;
 pub use lower::Lower;
 pub use read::{read_entry, read_xattrs};
 pub use remove::remove_tree;
+pub(crate) use remove::{IsLeft, remove_tree_unless};
 pub use tarball::TarSink;
 pub use unpack::{
     ExtractOptions, Extracted, Limits, UnpackOptions, Unpacked, adopt, extract_archive, unpack,

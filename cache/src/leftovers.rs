@@ -3,12 +3,14 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
 use crate::bucket::Bucket;
 use crate::database::{Database, Kind, Row};
 use crate::layer_row::LayerRow;
 use crate::lease::{self, DeadLease, SessionId};
+use crate::removal::{is_large, is_left};
 use crate::store::Inner;
 use crate::{claim, disk, reserve};
 
@@ -20,9 +22,12 @@ pub(crate) fn clear_in_background(store: &Inner, dead: Vec<DeadLease>) {
     let left = move |lease: DeadLease| Some((left_by(&root, lease.session(), &known).ok()?, lease));
     let left: Vec<(Vec<PathBuf>, DeadLease)> = dead.into_iter().filter_map(left).collect();
     let root = store.root().to_owned();
+    let stopper = store.syncer.stopper.clone();
     store.removals.beside(move || {
+        let is_left = |parent: BorrowedFd<'_>, name: &[u8]| is_left(&stopper, parent, name);
         for (paths, lease) in left {
-            let failed = paths.iter().filter(|path| disk::remove(path).is_err()).count();
+            let failed =
+                paths.iter().filter(|path| disk::remove_unless(path, &is_left).is_err()).count();
             if failed == 0 {
                 lease.finish();
             }
@@ -43,7 +48,7 @@ fn left_by(root: &Path, session: &SessionId, known: &HashSet<String>) -> io::Res
 pub(crate) fn clear_files(store: &Inner, session: &SessionId) -> bool {
     let Ok(files) = temporary_of(store.root(), session) else { return false };
     let remove = |path: &PathBuf| std::fs::remove_file(path).or_else(|_| std::fs::remove_dir(path));
-    if !files.iter().all(|path| remove(path).is_ok()) {
+    if !files.iter().all(|path| !is_large(path) && remove(path).is_ok()) {
         return false;
     }
     let trees = named_by(&Bucket::Layers.path(store.root()), session);

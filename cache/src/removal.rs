@@ -1,10 +1,14 @@
 //! Trees that a session has made and nobody wants: they are removed beside it, and its end waits for
-//! that. What is left nevertheless is the next session's to clear.
+//! that. What is left nevertheless is the next session's to clear: once the program is to end, no large
+//! file is removed, since to give one back takes a while, and no process ends meanwhile.
 
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, statat};
 
 use crate::background::Background;
 use crate::syncer::Stopper;
@@ -13,8 +17,11 @@ use crate::syncer::Stopper;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PATIENCE_IN_A_HURRY: Duration = Duration::from_millis(50);
 
+/// Bytes of a file whose removal takes long.
+const LARGE: u64 = 16 << 20;
+
 /// The removals of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Removals {
     going_on: Background,
     failed: Arc<AtomicBool>,
@@ -29,11 +36,9 @@ impl Removals {
 
     /// Starts to remove a file or a tree.
     pub(crate) fn start(&self, path: PathBuf) {
-        let failed = self.failed.clone();
+        let removals = self.clone();
         self.beside(move || {
-            if crate::disk::remove(&path).is_err() {
-                failed.store(true, Ordering::Relaxed);
-            }
+            removals.now(&path);
         });
     }
 
@@ -48,7 +53,9 @@ impl Removals {
 
     /// Removes a file or a tree now; whether it is gone.
     pub(crate) fn now(&self, path: &Path) -> bool {
-        let is_gone = crate::disk::remove(path).is_ok();
+        let is_gone =
+            crate::disk::remove_unless(path, &|parent, name| is_left(&self.stopper, parent, name));
+        let is_gone = is_gone.is_ok();
         self.failed.fetch_or(!is_gone, Ordering::Relaxed);
         is_gone
     }
@@ -58,4 +65,20 @@ impl Removals {
         let patience = if self.stopper.is_stopped() { PATIENCE_IN_A_HURRY } else { PATIENCE };
         self.going_on.wait(patience) && !self.failed.load(Ordering::Relaxed)
     }
+}
+
+/// Whether there is no time to remove `name` in a directory.
+pub(crate) fn is_left(stopper: &Stopper, parent: BorrowedFd<'_>, name: &[u8]) -> bool {
+    let is_large = || {
+        statat(parent, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|found| {
+            FileType::from_raw_mode(found.st_mode).is_file()
+                && found.st_size.unsigned_abs() >= LARGE
+        })
+    };
+    stopper.is_stopped() && is_large()
+}
+
+/// Whether it takes long to remove a file.
+pub(crate) fn is_large(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() >= LARGE)
 }

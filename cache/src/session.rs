@@ -123,8 +123,8 @@ impl Inner {
         }
     }
 
-    /// Removes what the program had no time to commit; not whole trees, for which there is no time either.
-    /// Whether nothing is left.
+    /// Removes what the program had no time to commit; not trees and large files, for which there is no time
+    /// either. Whether nothing is left.
     fn is_given_up(&self) -> bool {
         // Somebody who has the lock may be about to name what would be removed.
         let Ok(_one_at_a_time) = self.committer.commit.try_lock() else { return false };

@@ -24,7 +24,7 @@ use crate::mutex::lock;
 const NAME: &str = "mybuild-sync";
 
 /// How long the disk is waited for once the program is to end.
-const GRACE: Duration = Duration::from_millis(100);
+const GRACE: Duration = Duration::from_millis(50);
 /// How often it is looked whether the program is to end.
 const SLICE: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 

@@ -7,8 +7,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
 
-/// How long what a cancelled build gives up is waited for.
-const MOMENT: Duration = Duration::from_millis(50);
+/// How long what a cancelled build gives up is waited for; one thing comes after the other.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// Awaits `work`; once the build is cancelled, for no longer than a moment. Nothing when that is over:
 /// what is left then the store's next session clears up.

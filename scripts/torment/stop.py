@@ -201,13 +201,12 @@ class World:
                 command, env=environment, cwd=self.directory, stdin=stdin,
                 stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
             )
-            if moment is not None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.wait(moment)
+            if moment is not None and not ends_within(child, moment):
                 begin = time.monotonic()
-                if child.poll() is None:
-                    os.killpg(child.pid, signal.SIGINT)
-            await_end(child, 600)
+                os.killpg(child.pid, signal.SIGINT)
+            if not ends_within(child, 600):
+                child.kill()
+                raise SystemExit(f"has not ended after 600 s: {child.args}")
             took = time.monotonic() - begin
             code = child.wait()
         return took, code, self.path("said").read_text(errors="replace")[-300:]
@@ -302,13 +301,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
-def await_end(child, seconds):
-    """Waits for the end of a child without the 50 ms steps of `Popen.wait(timeout)`."""
+def ends_within(child, seconds):
+    """Waits for the end of a child, and does not reap it, without the 50 ms steps of `Popen.wait(timeout)`."""
     handle = os.pidfd_open(child.pid)
     try:
-        if not select.select([handle], [], [], seconds)[0]:
-            child.kill()
-            raise SystemExit(f"has not ended after {seconds} s: {child.args}")
+        return bool(select.select([handle], [], [], seconds)[0])
     finally:
         os.close(handle)
 

@@ -8,16 +8,33 @@ use rustix::io::Errno;
 
 use super::beneath::DIRECTORY;
 
+/// Says of a name in a directory that it is to stay.
+pub(crate) type IsLeft<'a> = dyn Fn(BorrowedFd<'_>, &[u8]) -> bool + 'a;
+
 /// Directories deeper than this are first moved up to the top of the tree that is being removed.
 const DEPTH_MAX: usize = 64;
 
 /// Removes `name` in `parent` and, if it is a directory, everything below. Not existing is fine.
 pub fn remove_tree(parent: impl AsFd, name: &[u8]) -> std::io::Result<()> {
-    Ok(remove(parent.as_fd(), name)?)
+    remove_tree_unless(parent, name, &|_, _| false)
+}
+
+/// The same; fails at the first name in a directory that `is_left`, and leaves what is still there.
+pub(crate) fn remove_tree_unless(
+    parent: impl AsFd,
+    name: &[u8],
+    is_left: &IsLeft<'_>,
+) -> std::io::Result<()> {
+    Ok(remove_unless(parent.as_fd(), name, is_left)?)
 }
 
 /// [`remove_tree`], saying what the kernel said.
 pub(super) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    remove_unless(parent, name, &|_, _| false)
+}
+
+fn remove_unless(parent: BorrowedFd<'_>, name: &[u8], is_left: &IsLeft<'_>) -> Result<(), Errno> {
+    go_on(parent, name, is_left)?;
     match unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
@@ -25,7 +42,7 @@ pub(super) fn remove(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
     }
     let top = open(parent, name)?;
     // Emptying deep trees brings directories up here, so look again until none is left.
-    while empty(top.as_fd(), top.as_fd(), 0, &mut 0)? {}
+    while empty(top.as_fd(), top.as_fd(), 0, &mut 0, is_left)? {}
     unlinkat(parent, name, AtFlags::REMOVEDIR)
 }
 
@@ -35,19 +52,26 @@ fn empty(
     top: BorrowedFd<'_>,
     depth: usize,
     moved: &mut u64,
+    is_left: &IsLeft<'_>,
 ) -> Result<bool, Errno> {
     let before = *moved;
     for (name, is_directory) in list(directory)? {
+        go_on(directory, name.to_bytes(), is_left)?;
         if !is_directory {
             unlinkat(directory, &name, AtFlags::empty())?;
         } else if depth < DEPTH_MAX {
-            empty(open(directory, name.to_bytes())?.as_fd(), top, depth + 1, moved)?;
+            let below = open(directory, name.to_bytes())?;
+            empty(below.as_fd(), top, depth + 1, moved, is_left)?;
             unlinkat(directory, &name, AtFlags::REMOVEDIR)?;
         } else {
             move_up(directory, &name, top, moved)?;
         }
     }
     Ok(*moved > before)
+}
+
+fn go_on(parent: BorrowedFd<'_>, name: &[u8], is_left: &IsLeft<'_>) -> Result<(), Errno> {
+    if is_left(parent, name) { Err(Errno::CANCELED) } else { Ok(()) }
 }
 
 /// Moves a directory to `top` under a name that is free there.
