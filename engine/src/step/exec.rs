@@ -12,7 +12,7 @@ use solver::Executed;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::error::{BuildError, NO_SPACE};
+use crate::error::BuildError;
 use crate::file_op::{copy_directory, digest_of_all};
 use crate::layer::Rootfs;
 use crate::layer::write_back::written_back;
@@ -178,8 +178,6 @@ impl BuildWorker {
         let Words { how, hint } =
             exhausted::words(&ended, &op.ulimits, self.machine.host().limited_ids());
         let message = format!("process {command:?} did not complete successfully: {how}");
-        let is_full = || self.store.is_full().then(|| NO_SPACE.to_owned());
-        let hint = hint.or_else(is_full);
         let mut error = self.step_error(vertex, BuildError::System { message, hint });
         if let BuildError::Step { failure } = &mut error {
             failure.exit_code = Some(ended.status.code());

@@ -2,7 +2,7 @@
 
 use llb::VertexId;
 
-use crate::error::{BuildError, StepFailure};
+use crate::error::{BuildError, NO_SPACE, StepFailure};
 use crate::step::worker::BuildWorker;
 
 impl BuildWorker {
@@ -27,9 +27,13 @@ impl BuildWorker {
     /// Says which step failed and where it stands in the Dockerfile.
     pub(crate) fn step_error(&self, vertex: VertexId, error: BuildError) -> BuildError {
         let (message, hint) = match error {
-            BuildError::Input { message, hint }
-            | BuildError::Refused { message, hint }
-            | BuildError::System { message, hint } => (message, hint),
+            BuildError::Input { message, hint } | BuildError::Refused { message, hint } => {
+                (message, hint)
+            }
+            // The kernel does not always say that this is why.
+            BuildError::System { message, hint } => {
+                (message, hint.or_else(|| self.store.is_full().then(|| NO_SPACE.to_owned())))
+            }
             other => return other,
         };
         let metadata = &self.definition.vertex(vertex).metadata;
