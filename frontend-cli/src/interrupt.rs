@@ -1,5 +1,6 @@
 //! The first Ctrl-C (or SIGTERM, SIGHUP) asks the build to stop, the second ends the program.
 
+use std::ffi::c_int;
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
@@ -8,36 +9,42 @@ use std::time::{Duration, Instant};
 use engine::{Engine, Event, Progress};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use signal_hook::iterator::Signals;
 use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 
 /// How soon after the signal the program ends once the user was told, and how long that takes at least:
 /// for its own threads and its store.
-const PATIENCE: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(100);
 const MOMENT: Duration = Duration::from_millis(50);
 /// How soon it ends whatever it does.
 const LIMIT: Duration = Duration::from_secs(2);
 
+/// What ends a program.
+const SIGNALS: [c_int; 3] = [SIGINT, SIGTERM, SIGHUP];
+
 /// When the first signal came.
 static SINCE: OnceLock<Instant> = OnceLock::new();
 
-/// Watches for signals from now on; cancels `cancel` at the first, and says so.
+/// Watches for signals from now on; cancels `cancel` at the first, and says so. On a thread of its own: the
+/// first is heard, too, while the runtime is held up or cannot be woken.
 pub(crate) fn cancel_on_signals(
     cancel: CancellationToken,
     progress: Arc<dyn Progress>,
 ) -> io::Result<()> {
     end_at_the_second()?;
-    let mut signals = Signals::new()?;
-    tokio::spawn(async move {
-        signals.next().await;
+    let mut signals = Signals::new(SIGNALS)?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_none() {
+            return;
+        }
         SINCE.get_or_init(Instant::now);
         end_within(LIMIT, Exit::Interrupted);
         cancel.cancel();
         let message = "canceled: steps are being stopped (once more to end at once)".to_owned();
         progress.event(Event::Warning { message });
-    });
+    })?;
     Ok(())
 }
 
@@ -74,34 +81,10 @@ impl Progress for Silence {
 /// carry a parent-death signal: nothing of them outlives this process.
 fn end_at_the_second() -> io::Result<()> {
     let first = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
+    for signal in SIGNALS {
         let code = Exit::Interrupted.code().into();
         flag::register_conditional_shutdown(signal, code, Arc::clone(&first))?;
         flag::register(signal, Arc::clone(&first))?;
     }
     Ok(())
-}
-
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => (),
-            _ = self.terminate.recv() => (),
-            _ = self.hangup.recv() => (),
-        }
-    }
 }

@@ -42,11 +42,20 @@ pub fn install_hook() {
 /// Ends the program at once: others would wait for ever for what this thread was about to do. What is
 /// left is what a killed program leaves, and removed by the next.
 fn end_refused(words: &str, reason: &str) -> ! {
-    let reason = reason.trim_start_matches(": ");
-    let text = format!("error: {words}: {reason}\n");
+    let text = format!("error: {words}: {}\n", plain(reason));
     // Once: what the kernel refuses now it may refuse for ever.
     let _ = rustix::io::write(std::io::stderr(), text.as_bytes());
     std::process::exit(Exit::Failed.code().into())
+}
+
+/// What a library says of a system's error, in words: its number is all that counts.
+fn plain(reason: &str) -> String {
+    let number = reason.split_once("code: ").map(|(_, rest)| rest);
+    let number = number.and_then(|rest| rest[..rest.find([',', ' '])?].parse().ok());
+    match number {
+        Some(number) => std::io::Error::from_raw_os_error(number).to_string(),
+        None => reason.trim_start_matches(": ").to_owned(),
+    }
 }
 
 fn payload(info: &std::panic::PanicHookInfo<'_>) -> String {
@@ -56,4 +65,22 @@ fn payload(info: &std::panic::PanicHookInfo<'_>) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_told_in_words() {
+        let debug = format!(": {:?}", std::io::Error::from_raw_os_error(4));
+        for (reason, expected) in [
+            (debug.as_str(), "Interrupted system call (os error 4)"),
+            (": out of luck", "out of luck"),
+            (": code: many", "code: many"),
+            ("", ""),
+        ] {
+            assert_eq!(plain(reason), expected, "{reason}");
+        }
+    }
 }
