@@ -48,7 +48,7 @@ pub use lower::Lower;
 pub use read::{read_entry, read_xattrs};
 pub use remove::remove_tree;
 pub(crate) use remove::{IsLeft, remove_tree_unless};
-pub use tarball::TarSink;
+pub use tarball::{TarSink, set_checksum};
 pub use unpack::{
     ExtractOptions, Extracted, Limits, UnpackOptions, Unpacked, adopt, extract_archive, unpack,
 };

@@ -381,7 +381,9 @@ fn put_octal(field: &mut [u8], value: u64) {
     }
 }
 
-fn set_checksum(header: &mut Header) {
+/// Sets the checksum of a header that was changed, written as in every header of a [`TarSink`]: six
+/// octal digits, a zero byte, a space.
+pub fn set_checksum(header: &mut Header) {
     header.as_old_mut().cksum = *b"        ";
     let sum: u32 = header.as_bytes().iter().copied().map(u32::from).sum();
     let field = &mut header.as_old_mut().cksum;

@@ -8,6 +8,7 @@
 use std::io::{self, BufReader, Read, Write};
 
 use cache::layer::compress::decompress;
+use cache::layer::set_checksum;
 use cache::{BlobFile, Store};
 use llb::encode::Encoder;
 use oci::{Descriptor, DiffId, Digest, media_type};
@@ -107,8 +108,8 @@ impl NewTimes {
     /// Names the copy of a layer.
     fn key(self, diff_id: &DiffId) -> Digest {
         let name = match self {
-            Self::Later(_) => "clamped layer v2",
-            Self::All(_) => "dated layer v2",
+            Self::Later(_) => "clamped layer v3",
+            Self::All(_) => "dated layer v3",
         };
         let mut encoder = Encoder::new(name);
         encoder.text(diff_id.0.as_str()).text(&self.time().to_string());
@@ -156,7 +157,7 @@ fn copy(tar: &mut impl Read, out: &mut impl Write, times: NewTimes) -> io::Resul
         let length = size.take().map_or_else(|| header.entry_size(), Ok)?;
         if is_replaced || times.replaces(header.mtime()?) {
             header.set_mtime(times.time());
-            header.set_cksum();
+            set_checksum(&mut header);
         }
         is_replaced = false;
         if records {
@@ -173,7 +174,7 @@ fn copy(tar: &mut impl Read, out: &mut impl Write, times: NewTimes) -> io::Resul
             if is_replaced {
                 text = without_time(&text);
                 header.set_size(text.len() as u64);
-                header.set_cksum();
+                set_checksum(&mut header);
             }
             // An entry that had records for its time alone is written as if it had been made at that time.
             if !text.is_empty() {
@@ -215,6 +216,8 @@ fn without_time(records: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use cache::layer::{Content, Entry, EntryKind, LayerSink as _, TarSink};
+
     use super::*;
 
     /// Path, time and content of every entry.
@@ -271,21 +274,26 @@ mod tests {
 
     #[test]
     fn what_was_made_at_another_time_becomes_the_same_bytes() {
-        let tar = |time: u64, record: Option<&[u8]>| {
-            let mut builder = tar::Builder::new(Vec::new());
-            builder.append_pax_extensions(record.map(|time| ("mtime", time))).unwrap();
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(tar::EntryType::Directory);
-            header.set_path("made/").unwrap();
-            header.set_mtime(time);
-            header.set_size(0);
-            header.set_cksum();
-            builder.append(&header, &[][..]).unwrap();
-            builder.into_inner().unwrap()
+        let tar = |seconds: i64| {
+            let mut sink = TarSink::new(Vec::new());
+            for (path, kind, uid) in [
+                ("made".to_owned(), EntryKind::Directory, 0),
+                (format!("made/{}", "long".repeat(30)), EntryKind::Directory, 0),
+                ("made/file".to_owned(), EntryKind::File { size: 4 }, 3_000_000),
+                ("gone".to_owned(), EntryKind::Whiteout, 0),
+            ] {
+                let mut entry = Entry::new(path, kind, 0o755);
+                entry.mtime.seconds = seconds;
+                entry.uid = uid;
+                sink.entry(&entry, Content::Bytes(b"text")).unwrap();
+            }
+            sink.finish().unwrap().0
         };
-        let mut copied = Vec::new();
-        copy(&mut &tar(101, Some(b"101.5"))[..], &mut copied, NewTimes::Later(100)).unwrap();
-        assert_eq!(copied, tar(100, None));
+        for made in [100, 101, 1 << 34] {
+            let mut copied = Vec::new();
+            copy(&mut &tar(made)[..], &mut copied, NewTimes::Later(100)).unwrap();
+            assert!(copied == tar(100), "made at {made}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What differs from one killed build to the next: who starts it, and who else is at work in its store.
+//! What differs from one killed build to the next: who starts it, with which times, and who else is at
+//! work in its store.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,20 +9,30 @@ use crate::crash_world::{World, must_succeed, run_by};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Circumstances {
     umask: &'static str,
+    /// Whether it has the epoch that the build after it has.
+    is_dated: bool,
     /// Whether another builder and a prune are at work beside it.
     has_company: bool,
 }
 
 impl Circumstances {
-    /// Those of a point of a sweep; every combination is among ten.
+    /// Those of a point of a sweep; every combination is among eighteen.
     pub(crate) fn of(number: usize) -> Self {
-        Self { umask: ["022", "077"][number % 2], has_company: number % 5 == 2 }
+        Self {
+            umask: ["022", "077"][number % 2],
+            is_dated: number / 2 % 2 == 0,
+            has_company: number % 5 == 2,
+        }
     }
 
     /// The same build, started so.
     pub(crate) fn start(self, build: &Command) -> Command {
         let script = format!("umask {}; exec \"$@\"", self.umask);
-        run_by("sh", &["-c", &script, "sh"], build)
+        let mut build = run_by("sh", &["-c", &script, "sh"], build);
+        if !self.is_dated {
+            build.env_remove("SOURCE_DATE_EPOCH");
+        }
+        build
     }
 
     /// Does `killing` beside the others at work. They get to their ends, and to `image`.

@@ -26,12 +26,14 @@ ADD archive.tar /unpacked/
 
 FROM base AS other
 COPY tree /tree
+COPY tree/sub /made/on/the/way/
 RUN i=0; while [ $i -lt 200 ]; do echo $i > /made-$i; i=$((i+1)); done
 
 # A base without /proc would get one, with the time of its making.
 FROM base
 COPY --from=tools /unpacked /unpacked
 COPY --from=other /tree /tree
+COPY --from=other /made/on/the/way /there/too/
 COPY --from=tools /bin /bin
 RUN echo last > /last; busybox touch -d @1600000000 /last
 WORKDIR /deep/down

@@ -145,6 +145,32 @@ fn build_dated(builder: &Builder, store: &str, layout: &str) -> Image {
 }
 
 #[test]
+fn privileged_what_was_made_without_an_epoch_is_the_same_image_under_one() {
+    let Some(builder) = Builder::bare() else { return };
+    builder.write("context/tree/sub/file", "text");
+    set_time(&builder.path("context/tree/sub"), 999);
+    let tar = Command::new("tar")
+        .args(["-cf", "archive.tar", "-C", "tree", "sub/file"])
+        .current_dir(builder.path("context"))
+        .status();
+    assert!(tar.expect("tar runs").success());
+    builder.write(
+        "context/Dockerfile",
+        format!(
+            "{BASE}FROM base AS other\nCOPY tree /a/b/tree\n\
+             FROM base\nCOPY tree /a/b/tree\nCOPY --from=other /a /c/d/e\nCOPY --from=other /a/b /f\n\
+             ADD archive.tar /unpacked/\nCOPY <<END /g/document\ntext\nEND\nWORKDIR /w/d\n\
+             RUN mkdir /h; echo made >/h/made\n"
+        ),
+    );
+    let cold = build_dated(&builder, "cold", "layout");
+    let mut undated = builder.command(&[]);
+    undated.env("MYBUILD_ROOT", builder.path("warm"));
+    assert_ne!(build_as(&builder, undated, &[], "layout"), cold);
+    assert_eq!(build_dated(&builder, "warm", "layout"), cold);
+}
+
+#[test]
 fn privileged_where_all_times_are_set_the_same_sources_are_the_same_image() {
     let Some(builder) = Builder::bare() else { return };
     builder.write("context/tree/sub/file", "text");
