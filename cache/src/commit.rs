@@ -295,7 +295,7 @@ fn restore_blobs(write: &Write<'_>, batch: &Batch) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

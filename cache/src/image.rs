@@ -3,14 +3,15 @@
 //! Each entry carries its name twice: whole for containerd (`io.containerd.image.name`), and in
 //! the short form that is typed after `oci:ROOT:` (`org.opencontainers.image.ref.name`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci::{Descriptor, Reference};
+use oci::{Descriptor, Digest, Reference};
 use serde_json::{Value, json};
 
 use crate::bucket::{Bucket, INDEX};
+use crate::commit::chain;
 use crate::disk::{self, sync_directory};
 use crate::error::StoreError;
 use crate::lease;
@@ -60,6 +61,24 @@ impl Store {
         self.images().into_iter().find(|image| image.name == name).map(|image| image.descriptor)
     }
 
+    /// The blobs that the index leads to; `None`, with a warning, when nobody can tell.
+    pub(crate) fn known_blobs_of_images(&self) -> Option<HashSet<Digest>> {
+        let warn = |message: &String| self.warn(Warning::DamagedIndex { message: message.clone() });
+        let images = roots(self.root()).inspect_err(warn).ok()?;
+        let mut blobs = HashSet::new();
+        for image in &images {
+            match crate::image_blobs::reachable(self.root(), image) {
+                Ok(found) => blobs.extend(found),
+                Err(error) => {
+                    let (digest, message) = (image.digest.clone(), chain(&error));
+                    self.warn(Warning::UnreadableImage { digest, message });
+                    return None;
+                }
+            }
+        }
+        Some(blobs)
+    }
+
     /// All tagged images, by name.
     pub fn images(&self) -> Vec<Image> {
         let index = read(self.root()).unwrap_or_else(|error| {
@@ -86,11 +105,13 @@ impl Store {
 }
 
 impl Store {
-    /// Says that this session runs the image `id`, for as long as it lives.
-    pub fn use_image(&self, id: &oci::Digest) {
-        // Others may then take the image's names away; its layers are held in any case.
-        let _ = self.inner.lease.hold(&lease::image_name(id));
+    /// Says that this session runs the image `id`, for as long as it lives. Whether it could: else others
+    /// may take the image's names away.
+    #[must_use]
+    pub fn use_image(&self, id: &oci::Digest) -> bool {
+        let is_held = self.inner.lease.hold(&lease::image_name(id));
         self.inner.lease.announce();
+        is_held
     }
 
     /// Whether another session says that it runs the image `id`. Who cannot be asked may run it.

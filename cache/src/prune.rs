@@ -99,9 +99,9 @@ impl Store {
         let choice = Choice { filter, sizes, held: &held, free: free + sizes.waiting() };
         // While the index is locked nobody tags what is about to be thrown away.
         let index = image::lock_index(root)?;
-        let images = image::roots(root).ok();
+        let images = self.known_blobs_of_images();
         let (epoch, chosen) = self.inner.database.write(|write| {
-            let selection = Selection::make(root, write, images.as_deref(), &choice)?;
+            let selection = Selection::make(root, write, images, &choice)?;
             pruned.items.clone_from(&selection.items);
             if selection.is_empty() {
                 return Ok::<_, StoreError>((None, selection.mounts));
@@ -126,9 +126,9 @@ impl Store {
     pub fn cache_items(&self) -> Result<Vec<CacheItem>, StoreError> {
         let (sizes, held) = (self.sizes()?, self.held()?);
         let root = self.root();
-        let images = image::roots(root).ok();
+        let images = self.known_blobs_of_images();
         let units = self.inner.database.write(|write| {
-            let everything = Everything::read(root, write, images.as_deref())?;
+            let everything = Everything::read(root, write, images)?;
             Ok::<_, StoreError>(everything.units(&sizes, &held))
         })?;
         Ok(units.into_iter().map(|unit| unit.item).collect())

@@ -83,7 +83,8 @@ impl Store {
         std::mem::take(&mut *lock(&self.inner.warnings))
     }
 
-    pub(crate) fn warn(&self, warning: Warning) {
+    /// Notes what went wrong without making anything fail, see [`Self::take_warnings`].
+    pub fn warn(&self, warning: Warning) {
         self.inner.warn(warning);
     }
 

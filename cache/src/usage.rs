@@ -6,7 +6,6 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use oci::Descriptor;
 use rayon::prelude::*;
 
 use crate::bucket::{BALLAST, Bucket, RECORDS};
@@ -19,7 +18,7 @@ use crate::lock::{FileLock, Mode};
 use crate::mount::{self, Slot};
 use crate::room::Room;
 use crate::store::Store;
-use crate::{collect, image, image_blobs, reserve};
+use crate::{collect, image, reserve};
 
 /// Room on disk in bytes, as the file system counts it (blocks, not lengths).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -115,8 +114,9 @@ impl Store {
     /// Counts what is on disk: layers and blobs by their rows, cache mounts as they were when they were
     /// last used, and the rest by looking.
     pub fn disk_usage(&self) -> Result<DiskUsage, StoreError> {
+        let in_images = images_blobs(self);
+        // What is wrong with the index was just told.
         let images = image::roots(self.root()).unwrap_or_default();
-        let in_images = images_blobs(self, &images);
         let sizes = self.sizes()?;
         let mut usage = DiskUsage {
             image_count: images.iter().map(|image| &image.digest).collect::<HashSet<_>>().len()
@@ -257,9 +257,14 @@ impl Store {
         let layers = self.bucket(Bucket::Layers);
         let entries = std::fs::read_dir(&layers);
         let entries = entries.map_err(|error| StoreError::io("list", &layers, error))?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let unknown = names.filter(|name| !sizes.trees.contains_key(name));
-        Ok(unknown.map(|name| size_of(&layers.join(name))).sum())
+        let mut total = 0;
+        for entry in entries {
+            let name = entry.map_err(|error| StoreError::io("list", &layers, error))?.file_name();
+            if !name.to_str().is_some_and(|name| sizes.trees.contains_key(name)) {
+                total += size_of(&layers.join(name));
+            }
+        }
+        Ok(total)
     }
 }
 
@@ -279,9 +284,8 @@ fn size_alone(path: &Path) -> u64 {
     std::fs::symlink_metadata(path).map_or(0, |found| found.blocks() * 512)
 }
 
-/// Hex digests of the blobs that tagged images consist of.
-fn images_blobs(store: &Store, images: &[Descriptor]) -> HashSet<String> {
-    let blobs =
-        images.iter().flat_map(|image| image_blobs::reachable(store.root(), image)).flatten();
+/// Hex digests of the blobs that tagged images consist of; where nobody can tell, of none.
+fn images_blobs(store: &Store) -> HashSet<String> {
+    let blobs = store.known_blobs_of_images().into_iter().flatten();
     blobs.map(|digest| digest.hex().to_owned()).collect()
 }

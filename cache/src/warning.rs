@@ -51,6 +51,23 @@ pub enum Warning {
         /// What is wrong with it.
         message: String,
     },
+    /// A manifest of an image cannot be read: nobody knows which blobs the image has, so all stay.
+    UnreadableImage {
+        /// The image's manifest or index.
+        digest: Digest,
+        /// Why.
+        message: String,
+    },
+    /// An image has a name and no manifest or config that could be read.
+    IncompleteImage {
+        /// The name, in its short form.
+        name: String,
+    },
+    /// The store could not be kept to its rules.
+    NoRoomMade {
+        /// What went wrong.
+        message: String,
+    },
     /// A background commit failed; the next one tries again.
     CommitFailed {
         /// What went wrong.
@@ -88,6 +105,22 @@ impl fmt::Display for Warning {
             }
             Self::DamagedIndex { message } => {
                 write!(f, "the store's index.json is damaged, ignoring it: {message}")
+            }
+            Self::UnreadableImage { digest, message } => {
+                write!(
+                    f,
+                    "which blobs image {digest} has is not known, so all blobs stay: {message}"
+                )
+            }
+            Self::IncompleteImage { name } => {
+                write!(
+                    f,
+                    "image `{name}` is not listed: its manifest or config is missing or damaged (pull or \
+                     build it again, or remove its name with `mybuild rmi {name}`)"
+                )
+            }
+            Self::NoRoomMade { message } => {
+                write!(f, "the cache keeps what it has: {message}")
             }
             Self::CommitFailed { message } => write!(f, "failed to write to the store: {message}"),
         }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::config::Config;
 use crate::error::{BuildError, StepFailure};
+use crate::gc;
 use crate::layer::{Layers, tar};
 use crate::machine::Machine;
 use crate::output::assemble::{self, AssembledImage, Parts};
@@ -298,8 +299,7 @@ impl Engine {
     /// What the steps have written may be more than the store is to keep.
     fn make_room_again(&self) {
         if self.store.has_made_room() {
-            // The next step's look tells of what is wrong.
-            let _ = self.store.make_room(&self.rules);
+            gc::make_room(&self.store, &self.rules);
         }
     }
 

@@ -131,8 +131,15 @@ impl Engine {
 }
 
 fn list(store: &Store) -> Vec<ListedImage> {
-    let mut listed: Vec<ListedImage> =
-        store.images().iter().filter_map(|image| entry(store, image)).collect();
+    let images = store.images();
+    let listed = images.iter().filter_map(|image| {
+        let entry = entry(store, image);
+        if entry.is_none() {
+            store.warn(cache::Warning::IncompleteImage { name: familiar(&image.name) });
+        }
+        entry
+    });
+    let mut listed: Vec<ListedImage> = listed.collect();
     // Names are in order already; the sort is stable.
     listed.sort_by_key(|image| {
         let created: Option<jiff::Timestamp> =

@@ -218,7 +218,10 @@ impl Engine {
             () = cancel.cancelled() => return Err(BuildError::Canceled.into()),
         };
         // It may run for long: what it needs is not to be in the way of everybody else's garbage.
-        self.store.use_image(&image.id);
+        if !self.store.use_image(&image.id) {
+            let message = "failed to note in the store that the image is in use".to_owned();
+            return Err(BuildError::System { message, hint: None }.into());
+        }
         let stop_signal = request.stop_signal.or_else(|| signal::number(&image.config.stop_signal));
         let machine = self.machine.clone();
         let store = self.store.clone();

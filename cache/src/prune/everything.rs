@@ -8,7 +8,6 @@ use oci::{Descriptor, DiffId, Digest};
 use crate::blob::size_of_row;
 use crate::database::{KeyedRow, Kind, Row, Write};
 use crate::form::parse_form;
-use crate::image_blobs;
 use crate::layer_id::LayerId;
 use crate::layer_row::LayerRow;
 use crate::record::{Record, RememberedReference};
@@ -17,6 +16,8 @@ pub(super) struct Everything<'a> {
     pub(super) root: &'a Path,
     pub(super) records: Vec<(KeyedRow, Option<Record>)>,
     pub(super) layers: Vec<(KeyedRow, LayerRow)>,
+    /// Rows of layers that say nothing, so that nobody can use those layers.
+    pub(super) unreadable: Vec<KeyedRow>,
     pub(super) ids: HashSet<LayerId>,
     pub(super) forms: Vec<(KeyedRow, Option<Descriptor>)>,
     /// The numbers of each layer's forms.
@@ -32,17 +33,15 @@ impl<'a> Everything<'a> {
     pub(super) fn read(
         root: &'a Path,
         write: &Write<'_>,
-        images: Option<&[Descriptor]>,
+        in_images: Option<HashSet<Digest>>,
     ) -> rusqlite::Result<Self> {
-        let of_images = |images: &[Descriptor]| -> Option<HashSet<Digest>> {
-            let mut blobs = HashSet::new();
-            for image in images {
-                blobs.extend(image_blobs::reachable(root, image).ok()?);
+        let (mut layers, mut unreadable) = (Vec::new(), Vec::new());
+        for keyed in write.scan(Kind::Layer, &[])? {
+            match LayerRow::parse(&keyed.1) {
+                Some(row) => layers.push((keyed, row)),
+                None => unreadable.push(keyed),
             }
-            Some(blobs)
-        };
-        let layers =
-            parsed(write.scan(Kind::Layer, &[])?, |row| LayerRow::parse(row).unwrap_or_default());
+        }
         let forms = parsed(write.scan(Kind::Form, &[])?, parse_form);
         let mut forms_of: HashMap<DiffId, Vec<usize>> = HashMap::new();
         for (number, ((key, _), _)) in forms.iter().enumerate() {
@@ -57,12 +56,13 @@ impl<'a> Everything<'a> {
             records: parsed(write.scan(Kind::Record, &[])?, Record::parse),
             ids: layers.iter().map(|((key, _), _)| LayerId::from_key(key)).collect(),
             layers,
+            unreadable,
             forms,
             forms_of,
             references: parsed(write.scan(Kind::Reference, &[])?, RememberedReference::parse),
             blob_sizes: blobs.iter().filter_map(size).collect(),
             blobs,
-            in_images: images.and_then(of_images),
+            in_images,
         })
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Duration;
 
-use oci::{Descriptor, DiffId, Digest};
+use oci::{DiffId, Digest};
 
 use super::everything::{self, Everything, form_diff_id};
 use super::filter::PruneFilter;
@@ -59,11 +59,11 @@ struct Gone {
 }
 
 impl Selection {
-    /// Chooses. With `images` unknown, no blob goes.
+    /// Chooses. With the blobs of `images` unknown, no blob goes.
     pub(super) fn make(
         root: &Path,
         write: &Write<'_>,
-        images: Option<&[Descriptor]>,
+        images: Option<HashSet<Digest>>,
         choice: &Choice<'_>,
     ) -> rusqlite::Result<Self> {
         let everything = Everything::read(root, write, images)?;
@@ -152,6 +152,10 @@ impl Everything<'_> {
         let references = self.take_references(before, &mut selection);
         let records = self.take_records(write, before, &gone.layers, &mut selection)?;
         let needed = self.needed_layers(&records, references.as_ref(), &gone.layers, choice);
+        for keyed in &self.unreadable {
+            selection.take(Kind::Layer, keyed);
+            gone.layers.insert(LayerId::from_key(&keyed.0));
+        }
         let mut diff_ids: HashSet<&DiffId> = HashSet::new();
         for (keyed, row) in &self.layers {
             let id = LayerId::from_key(&keyed.0);
@@ -168,8 +172,7 @@ impl Everything<'_> {
                 selection.take(Kind::DiffId, &keyed);
             }
         }
-        let is_known = references.is_some();
-        let mut blobs = references.unwrap_or_default();
+        let mut blobs: HashSet<Digest> = references.iter().flatten().cloned().collect();
         for (keyed, descriptor) in &self.forms {
             let is_kept = form_diff_id(&keyed.0).is_some_and(|id| diff_ids.contains(&id));
             match descriptor.as_ref().filter(|form| is_kept && !gone.tars.contains(&form.digest)) {
@@ -179,7 +182,7 @@ impl Everything<'_> {
         }
         blobs.extend(records.iter().flat_map(|record| record.blobs.iter().cloned()));
         // What a manifest needs that cannot be read now stays.
-        if is_known {
+        if references.is_some() {
             self.take_blobs(&blobs, choice, &mut selection);
         }
         Ok(selection)

@@ -21,16 +21,17 @@ const KEEP_MIN: Duration = Duration::from_secs(24 * 3600);
 /// they had.
 pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
     // In this order: the session that made one of these trees is alive now, or over and committed.
-    let trees: Vec<PathBuf> = entries(&store.bucket(Bucket::Layers)).collect();
+    let trees = entries(&store.bucket(Bucket::Layers))?;
     let alive = lease::living(store.root())?;
     let known = leftovers::known_directories(&store.inner.database)?;
     let mut freed = sweep_layers(store, trees, &alive, &known)?;
-    for path in garbage(&store.bucket(Bucket::Temporary), &alive, before) {
+    for path in garbage(&store.bucket(Bucket::Temporary), &alive, before)? {
         freed += remove(store, &path);
     }
     for bucket in [Bucket::Logs, Bucket::StatIndexes] {
         let before = before.min(ago(KEEP_MIN));
-        for path in entries(&store.bucket(bucket)).filter(|path| modified(path) < before) {
+        let entries = entries(&store.bucket(bucket))?.into_iter();
+        for path in entries.filter(|path| modified(path) < before) {
             freed += remove(store, &path);
         }
     }
@@ -39,16 +40,14 @@ pub(super) fn sweep(store: &Store, before: i64) -> Result<u64, StoreError> {
 }
 
 /// Temporary files whose session is over, and downloads that nobody continued.
-fn garbage<'a>(
-    directory: &Path,
-    alive: &'a [SessionId],
-    before: i64,
-) -> impl Iterator<Item = PathBuf> + use<'a> {
+fn garbage(directory: &Path, alive: &[SessionId], before: i64) -> Result<Vec<PathBuf>, StoreError> {
     let partial_before = before.max(ago(KEEP_MIN));
-    entries(directory).filter(move |path| match session(path) {
+    let mut entries = entries(directory)?;
+    entries.retain(|path| match session(path) {
         Some(session) => !alive.contains(&session) && modified(path) < ago(GRACE),
         None => modified(path) < partial_before,
-    })
+    });
+    Ok(entries)
 }
 
 /// Trees that no row leads to, of sessions that are over. Each is renamed first: a layer whose
@@ -78,9 +77,10 @@ fn sweep_layers(
     Ok(moved.iter().map(|path| remove(store, path)).sum())
 }
 
-fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path()))
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let entries = std::fs::read_dir(directory);
+    let paths = entries.and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    paths.map_err(|error| StoreError::io("list", directory, error))
 }
 
 fn session(path: &Path) -> Option<SessionId> {

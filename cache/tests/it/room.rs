@@ -54,7 +54,7 @@ fn a_limit_is_kept_to_beside_a_session_that_holds_something() {
         let store = open(&root);
         let held = store.record(&Digest::of(b"held")).unwrap();
         // As a container does, which runs for long.
-        store.use_image(&Digest::of(b"image"));
+        assert!(store.use_image(&Digest::of(b"image")));
         child::ready();
         let directory = store.layer(&held.outputs[0][0]).unwrap().directory.unwrap();
         assert_eq!(std::fs::read(directory.join("file")).unwrap().len() as u64, MB);

@@ -1,5 +1,7 @@
 //! What a name on the command line means: a tag, a digest, or the beginning of an image's id.
 
+use std::io;
+
 use cache::Store;
 use oci::{Descriptor, Digest, ImageConfig, Reference};
 use parser::suggest::{Case, nearest};
@@ -88,7 +90,7 @@ fn by_id(store: &Store, text: &str) -> Result<Option<Found>, BuildError> {
         }
     }
     if found.is_empty() && prefix.len() >= PREFIX_MIN {
-        for variant in unnamed(store, prefix) {
+        for variant in unnamed(store, prefix)? {
             add(&mut found, prefix, &variant.id, &variant.manifest_descriptor);
         }
     }
@@ -110,17 +112,18 @@ fn add(found: &mut Vec<(Digest, Descriptor)>, prefix: &str, id: &Digest, target:
 
 /// Images that no name leads to, such as those built without one: they are there until the next
 /// prune, and everything of them can be told from their config.
-fn unnamed(store: &Store, prefix: &str) -> Vec<Variant> {
+fn unnamed(store: &Store, prefix: &str) -> Result<Vec<Variant>, BuildError> {
     let candidates: Vec<Digest> = if prefix.len() == 64 {
         format!("sha256:{prefix}").parse().into_iter().collect()
     } else {
         let folder = store.root().join("blobs/sha256");
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let entries: io::Result<Vec<_>> = std::fs::read_dir(folder).and_then(Iterator::collect);
+        let entries = entries.map_err(|e| BuildError::system("failed to read the store", &e))?;
+        let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
         let fitting = names.filter(|name| name.starts_with(prefix)).take(CANDIDATES_MAX);
         fitting.filter_map(|name| format!("sha256:{name}").parse().ok()).collect()
     };
-    candidates.iter().filter_map(|digest| unnamed_image(store, digest)).collect()
+    Ok(candidates.iter().filter_map(|digest| unnamed_image(store, digest)).collect())
 }
 
 fn unnamed_image(store: &Store, id: &Digest) -> Option<Variant> {

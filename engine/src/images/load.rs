@@ -22,6 +22,7 @@ use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
+use crate::gc;
 use crate::source::image::check_layers;
 use crate::stop::{Stoppable, until};
 
@@ -69,8 +70,12 @@ impl Engine {
         source: ArchiveSource,
         cancel: CancellationToken,
     ) -> Result<Vec<Loaded>, BuildError> {
-        let (store, stop) = (self.store.clone(), cancel.clone());
-        let loaded = until(&cancel, blocking(move || load(&store, &source, &stop))).await;
+        let (store, rules, stop) = (self.store.clone(), self.rules.clone(), cancel.clone());
+        let load = blocking(move || {
+            gc::make_room(&store, &rules);
+            load(&store, &source, &stop)
+        });
+        let loaded = until(&cancel, load).await;
         loaded.map_err(|error| error.with_room(self.store.room()))
     }
 }
@@ -264,7 +269,7 @@ impl<'a> Contents<'a> {
             Err(error) => return Err(user_error(format!("{INDEX}: {error}"))),
         };
         check_count(index.manifests.len())?;
-        let docker_names = self.docker_names();
+        let docker_names = self.docker_names()?;
         // One image may stand there under several names.
         let mut ready: Vec<Ready> = Vec::new();
         for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
@@ -329,14 +334,16 @@ impl<'a> Contents<'a> {
         }
     }
 
-    /// Names that Docker's document gives, by image id.
-    fn docker_names(&self) -> BTreeMap<Digest, Vec<Reference>> {
-        let entries = self.docker_entries().unwrap_or_default();
-        let named = entries.iter().filter_map(|entry| {
-            let (id, _) = self.file(&entry.config).ok()?;
-            Some((id.clone(), entry.names().ok()?))
-        });
-        named.collect()
+    /// Names that Docker's document gives, if there is one, by image id.
+    fn docker_names(&self) -> Result<BTreeMap<Digest, Vec<Reference>>, BuildError> {
+        if !self.documents.contains_key(DOCKER_MANIFEST) {
+            return Ok(BTreeMap::new());
+        }
+        let named = |entry: &DockerEntry| {
+            let (id, _) = self.file(&entry.config)?;
+            Ok((id.clone(), entry.names()?))
+        };
+        self.docker_entries()?.iter().map(named).collect()
     }
 
     fn docker_entries(&self) -> Result<Vec<DockerEntry>, BuildError> {

@@ -12,6 +12,7 @@ use super::{flush, size, tag};
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
+use crate::gc;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
@@ -84,6 +85,14 @@ impl Engine {
         let was_there = self.store.resolve(&reference.to_string()).as_ref()
             == Some(&image.manifest_descriptor)
             && image.manifest.layers.iter().all(|layer| self.store.has_blob(&layer.digest));
+        if !was_there {
+            let (store, rules) = (self.store.clone(), self.rules.clone());
+            let make_room = blocking(move || {
+                gc::make_room(&store, &rules);
+                Ok(())
+            });
+            make_room.await?;
+        }
         let step = steps.internal(&format!("pulling {}", reference.familiar()));
         let fetched = images.fetch_layers(&image, steps, step.step, Arc::new(|_, _| {})).await;
         let fetched = match fetched {

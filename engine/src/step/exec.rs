@@ -111,14 +111,14 @@ impl BuildWorker {
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
         let (sandbox, limits) = (self.sandbox.clone(), self.limits.clone());
         let prepared = blocking(move || {
-            let mount_points = sandbox.mount_points(&store);
+            let mount_points = sandbox.mount_points(&store)?;
             let surroundings = Surroundings {
                 machine: &machine,
                 store: &store,
                 limits: &limits,
                 inputs: &inputs,
                 secrets: &secrets,
-                mount_points: mount_points.as_deref(),
+                mount_points: Some(&mount_points),
             };
             process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled())
         });

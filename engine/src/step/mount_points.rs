@@ -7,9 +7,11 @@ use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use cache::Store;
+
+use crate::error::BuildError;
 
 /// Files that a sandbox mounts over, in the one directory that has them.
 const DIRECTORY: &str = "etc";
@@ -18,15 +20,19 @@ const FILES: [&str; 2] = ["hosts", "resolv.conf"];
 /// A layer of a session's own with these places, made when it is first needed.
 #[derive(Default)]
 pub(crate) struct MountPoints {
-    made: OnceLock<Option<PathBuf>>,
+    made: Mutex<Option<PathBuf>>,
 }
 
 impl MountPoints {
-    /// Its directory; `None` where it cannot be made, and the sandbox has to help itself.
-    pub(crate) fn of(&self, store: &Store) -> Option<PathBuf> {
-        self.made
-            .get_or_init(|| make(store.temporary_directory().join("mount-points")).ok())
-            .clone()
+    /// Its directory. Where it cannot be made nothing may run: the step's layer would be another one.
+    pub(crate) fn of(&self, store: &Store) -> Result<PathBuf, BuildError> {
+        let mut made = self.made.lock().expect("no panic while held");
+        if let Some(known) = &*made {
+            return Ok(known.clone());
+        }
+        let root = make(store.temporary_directory().join("mount-points"))
+            .map_err(|e| BuildError::system("failed to make places to mount on", &e))?;
+        Ok(made.insert(root).clone())
     }
 }
 

@@ -64,8 +64,8 @@ impl Sandbox {
         }
     }
 
-    /// What every root has beneath its layers, if it can be made.
-    pub(crate) fn mount_points(&self, store: &Store) -> Option<PathBuf> {
+    /// What every root has beneath its layers.
+    pub(crate) fn mount_points(&self, store: &Store) -> Result<PathBuf, BuildError> {
         self.mount_points.of(store)
     }
 

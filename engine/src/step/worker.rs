@@ -12,7 +12,8 @@ use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
+use crate::gc;
 use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
@@ -137,12 +138,9 @@ impl BuildWorker {
         if !self.store.may_need_room(&self.rules) {
             return;
         }
-        let (store, rules, steps) = (self.store.clone(), self.rules.clone(), self.steps.clone());
+        let (store, rules) = (self.store.clone(), self.rules.clone());
         let made = blocking(move || {
-            // The step itself says whether there is too little room.
-            if let Err(error) = store.make_room(&rules) {
-                steps.warn(format!("the cache keeps what it has: {}", chain(&error)));
-            }
+            gc::make_room(&store, &rules);
             Ok(())
         });
         made.await.expect("warnings only");

@@ -20,7 +20,7 @@ impl Circumstances {
     pub(crate) fn of(number: usize) -> Self {
         Self {
             umask: ["022", "077"][number % 2],
-            is_dated: number / 2 % 2 == 0,
+            is_dated: (number / 2).is_multiple_of(2),
             has_company: number % 5 == 2,
         }
     }

@@ -43,6 +43,23 @@ fn privileged_what_is_saved_and_loaded_is_the_same_image() {
     assert_eq!(stdout(&found), format!("{id}\n"));
 }
 
+#[test]
+fn privileged_a_damaged_list_of_names_beside_an_index_is_refused() {
+    let Some(world) = World::new() else { return };
+    let layout = small_layout(&world.path("small"));
+    layout.write();
+    for (manifest, told) in [
+        ("[", "manifest.json: "),
+        (r#"[{"Config": "blobs/sha256/0", "RepoTags": ["a:1"]}]"#, "lacks `blobs/sha256/0`"),
+    ] {
+        std::fs::write(world.path("small/manifest.json"), manifest).expect("written");
+        let loaded = world.run(&["load"], layout.to_tar());
+        assert_eq!(loaded.status.code(), Some(1));
+        assert!(stderr(&loaded).contains(told), "{}", stderr(&loaded));
+    }
+    assert_eq!(listing(&world, "store"), "");
+}
+
 /// Docker's archive as it was before it was an OCI layout: names without `blobs/`, one layer by a
 /// symbolic link.
 fn docker_archive(config: &[u8], layer: &[u8], manifest: &str) -> Vec<u8> {

@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
-use super::world::{World, stderr, stdout};
+use super::registry::Registry;
+use super::world::{World, small_layout, stderr, stdout};
 
 /// With `built:1`, whose cache has more than the image, and a cache mount.
 fn world() -> Option<World> {
@@ -250,6 +251,59 @@ fn privileged_the_store_keeps_to_its_limit() {
         let told = world.fails(&["images"], 1);
         assert!(told.contains(wanted), "{told}");
     }
+}
+
+/// Room that layers and blobs take, in bytes.
+fn used(world: &World) -> u64 {
+    let usage = usage(world);
+    ["layers", "blobs"].iter().map(|part| usage[part].as_u64().expect("one")).sum()
+}
+
+#[test]
+fn privileged_what_comes_in_makes_room_first() {
+    const LIMIT: u64 = 8 << 20;
+    let Some(world) = World::with_small_image() else { return };
+    let registry = Registry::start();
+    let layout = small_layout(&world.path("served"));
+    registry.serve(&world.path("served"), "small", "1", &layout.index.manifests[0]);
+    std::fs::create_dir(world.path("context")).expect("made");
+    std::fs::write(world.path("context/Dockerfile"), "FROM scratch\nCOPY file /\n")
+        .expect("written");
+    let name = registry.name("small:1");
+    for words in [&["load", "-q", "-i", "small"][..], &["pull", "-q", &name]] {
+        std::fs::write(world.path("empty.toml"), "").expect("written");
+        for round in 0..4_u32 {
+            let content: Vec<u8> =
+                (0..4_u32 << 20).map(|n| (n.wrapping_mul(round + 3) >> 7) as u8).collect();
+            std::fs::write(world.path("context/file"), content).expect("written");
+            world.ok(&["build", "-q", "context"]);
+        }
+        assert!(used(&world) > LIMIT, "{words:?}");
+        let limit = format!("[gc]\nreservedSpace = 0\nmaxUsedSpace = {LIMIT}");
+        std::fs::write(world.path("empty.toml"), limit).expect("written");
+        world.ok(words);
+        let used = used(&world);
+        assert!(used <= LIMIT + LIMIT / 20, "{words:?}: {used}");
+    }
+}
+
+#[test]
+fn privileged_what_cannot_be_read_of_an_image_is_told() {
+    let Some(world) = World::with_small_image() else { return };
+    let manifest = world.ok(&["images", "--format", "{{.Digest}}"]);
+    let manifest = manifest.trim().strip_prefix("sha256:").expect("a digest");
+    let path = world.path("store/blobs/sha256").join(manifest);
+    let length = path.metadata().expect("a blob").len() as usize;
+    std::fs::write(&path, vec![b'x'; length]).expect("written");
+    let listed = world.run(&["images", "--format", "{{.Repository}}"], "");
+    assert_eq!((listed.status.code(), stdout(&listed).as_str()), (Some(0), ""));
+    let told = stderr(&listed);
+    assert!(told.contains("image `small:1` is not listed: its manifest or config"), "{told}");
+    world.ok(&["rmi", "small:1"]);
+    assert_eq!(stderr(&world.run(&["images"], "")), "");
+    std::fs::write(world.path("store/index.json"), "{").expect("written");
+    let told = stderr(&world.run(&["prune", "-a", "-f"], ""));
+    assert!(told.contains("the store's index.json is damaged"), "{told}");
 }
 
 #[test]
