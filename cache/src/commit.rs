@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::bucket::blob_path;
 use crate::database::{Kind, Row, Write};
-use crate::error::StoreError;
+use crate::error::{StoreError, chain};
 use crate::layer_id::LayerId;
 use crate::layer_row::{self, LayerRow};
 use crate::pending::Batch;
@@ -293,14 +293,4 @@ fn restore_blobs(write: &Write<'_>, batch: &Batch) -> Result<(), StoreError> {
         trash::restore(write, Kind::Blob, digest.as_str().as_bytes())?;
     }
     Ok(())
-}
-
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

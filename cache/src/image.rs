@@ -11,9 +11,8 @@ use oci::{Descriptor, Digest, Reference};
 use serde_json::{Value, json};
 
 use crate::bucket::{Bucket, INDEX};
-use crate::commit::chain;
 use crate::disk::{self, sync_directory};
-use crate::error::StoreError;
+use crate::error::{StoreError, chain};
 use crate::lease;
 use crate::lock::{FileLock, Mode};
 use crate::store::{Inner, Store};
