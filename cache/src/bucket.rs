@@ -80,15 +80,9 @@ impl Bucket {
 
 /// Where a blob is in the OCI layout at `root`.
 pub(crate) fn blob_path(root: &Path, digest: &Digest) -> PathBuf {
-    root.join("blobs").join(digest.algorithm()).join(digest.hex())
+    root.join(oci::layout::blob_path(digest))
 }
 
-/// The marker file of an OCI image layout.
-pub(crate) const OCI_LAYOUT: &str = "oci-layout";
-/// What it says.
-pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-/// The tagged images of an OCI image layout.
-pub(crate) const INDEX: &str = "index.json";
 /// The SQLite database.
 pub(crate) const RECORDS: &str = "records-v1.db";
 /// See [`Bucket`].

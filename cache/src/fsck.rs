@@ -4,12 +4,13 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use oci::layout::{INDEX, MARKER, MARKER_CONTENT};
 use oci::{Descriptor, DiffId, Digest};
 use rayon::prelude::*;
 
 use crate::blob::{hash_file, size_of_row};
 use crate::bucket::blob_path;
-use crate::bucket::{Bucket, INDEX, LAYOUT, OCI_LAYOUT, RECORDS};
+use crate::bucket::{Bucket, RECORDS};
 use crate::check::Comparison;
 use crate::database::{Kind, Row};
 use crate::error::StoreError;
@@ -157,17 +158,17 @@ impl Store {
     }
 
     fn check_layout(&self, options: &FsckOptions<'_>) -> Result<Option<Problem>, StoreError> {
-        let path = self.root().join(OCI_LAYOUT);
+        let path = self.root().join(MARKER);
         // Other programs write it with other spaces.
         let meaning = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).ok();
         let found = disk::read_capped(&path, LAYOUT_MAX);
-        if found.is_ok_and(|found| meaning(&found) == meaning(LAYOUT)) {
+        if found.is_ok_and(|found| meaning(&found) == meaning(MARKER_CONTENT)) {
             return Ok(None);
         }
         if options.repair {
             let failed = |error| StoreError::io("write", &path, error);
             disk::remove(&path).map_err(failed)?;
-            disk::write_new(&path, LAYOUT).map_err(failed)?;
+            disk::write_new(&path, MARKER_CONTENT).map_err(failed)?;
         }
         let detail = "it does not say what it should".to_owned();
         Ok(Some(Problem { damage: Damage::Layout, path, detail }))

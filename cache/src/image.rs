@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use oci::layout::{FULL_NAME, INDEX, REF_NAME, without_name};
 use oci::{Descriptor, Digest, Reference};
 use serde_json::{Value, json};
 
-use crate::bucket::{Bucket, INDEX};
+use crate::bucket::Bucket;
 use crate::disk::{self, sync_directory};
 use crate::error::{StoreError, chain};
 use crate::lease;
@@ -18,8 +19,6 @@ use crate::lock::{FileLock, Mode};
 use crate::store::{Inner, Store};
 use crate::warning::Warning;
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const FULL_NAME: &str = "io.containerd.image.name";
 /// The largest `index.json` that is read.
 const INDEX_MAX: u64 = 64 << 20;
 
@@ -271,10 +270,7 @@ fn entry_name(entry: &Value) -> Option<String> {
 
 /// What an entry leads to, without the annotations that are its name.
 fn entry_descriptor(entry: &Value) -> Option<Descriptor> {
-    let mut descriptor: Descriptor = serde_json::from_value(entry.clone()).ok()?;
-    descriptor.annotations.remove(REF_NAME);
-    descriptor.annotations.remove(FULL_NAME);
-    Some(descriptor)
+    serde_json::from_value(entry.clone()).ok().map(without_name)
 }
 
 fn full_name(name: &str) -> Result<String, StoreError> {

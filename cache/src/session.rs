@@ -6,7 +6,9 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::bucket::{Bucket, INDEX, LAYOUT, OCI_LAYOUT};
+use oci::layout::{INDEX, MARKER, MARKER_CONTENT};
+
+use crate::bucket::Bucket;
 use crate::database::{Database, DatabaseError};
 use crate::disk::write_new;
 use crate::lease::{self, Lease};
@@ -135,7 +137,7 @@ impl Inner {
 /// Starts a session in a store that has room to work: on a full disk, that is the reserve.
 fn start_session(root: &Path, reserve: Reserve) -> Result<Lease, OpenError> {
     let failed = |source| OpenError::Io { action: "start a session in", path: root.into(), source };
-    if !root.join(OCI_LAYOUT).exists() {
+    if !root.join(MARKER).exists() {
         create(root)?;
     }
     match reserve {
@@ -180,7 +182,7 @@ fn create(root: &Path) -> Result<(), OpenError> {
         builder.create(&path).map_err(failed("create", &path))?;
     }
     let index = image::empty_index();
-    for (name, content) in [(INDEX, index.as_slice()), (OCI_LAYOUT, LAYOUT)] {
+    for (name, content) in [(INDEX, index.as_slice()), (MARKER, MARKER_CONTENT)] {
         let path = root.join(name);
         write_new(&path, content).map_err(failed("write", &path))?;
     }

@@ -10,7 +10,7 @@ use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Reserve, Store};
 use llb::{Definition, Input as VertexInput, VertexId};
 use oci::{Descriptor, Digest, Platform};
-use parser::lower::{self, ImageRequest, Lowered, Options};
+use parser::lower::{self, ImageRequest, Lowered, Options, RequestedImage};
 use registry::{Credentials, Registries};
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
@@ -617,12 +617,15 @@ impl Session {
     fn remember(&mut self, request: ImageRequest, image: ResolvedImage) {
         let image = Arc::new(image);
         let digest = &image.top.digest;
-        let pinned = match (&request.layout, request.reference.contains('@')) {
-            (_, true) => request.reference.clone(),
-            (None, false) => format!("{}@{digest}", request.reference),
-            (Some(_), false) => digest.to_string(),
+        let pinned = match &request.image {
+            RequestedImage::Named(name) if name.digest().is_some() => request.image.clone(),
+            RequestedImage::Named(name) => RequestedImage::Named(name.with_digest(digest.clone())),
+            RequestedImage::InLayout { layout, .. } => {
+                let (layout, reference) = (layout.clone(), digest.to_string());
+                RequestedImage::InLayout { layout, reference }
+            }
         };
-        self.resolved.insert(ImageRequest { reference: pinned, ..request.clone() }, image.clone());
+        self.resolved.insert(ImageRequest { image: pinned, ..request.clone() }, image.clone());
         self.resolved.insert(request, image);
     }
 

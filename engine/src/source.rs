@@ -4,4 +4,5 @@ pub(crate) mod archive;
 pub(crate) mod contexts;
 pub(crate) mod image;
 pub(crate) mod input;
+pub(crate) mod layout;
 pub(crate) mod open;

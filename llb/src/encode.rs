@@ -121,7 +121,7 @@ pub fn encode_op(e: &mut Encoder, op: &Op) {
 fn encode_source(e: &mut Encoder, source: &SourceOp) {
     match source {
         SourceOp::Image(image) => {
-            e.tag(1).text(&image.reference).text(&image.platform.to_string());
+            e.tag(1).text(&image.reference.to_string()).text(&image.platform.to_string());
         }
         SourceOp::OciLayout { name, reference, platform } => {
             e.tag(2).text(name).text(reference).text(&platform.to_string());

@@ -71,9 +71,8 @@ impl SourceOp {
 /// An image from a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageSource {
-    /// Normalised reference with tag or digest (`docker.io/library/busybox:latest`), and the digest
-    /// appended once it is resolved.
-    pub reference: String,
+    /// Its name, with tag or digest, and with the digest once it is resolved.
+    pub reference: oci::Reference,
     /// The platform wanted.
     pub platform: oci::Platform,
 }

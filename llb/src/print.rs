@@ -170,7 +170,7 @@ fn op(op: &Op) -> Value {
 fn source(source: &SourceOp) -> Value {
     match source {
         SourceOp::Image(image) => {
-            json!({ "image": image.reference, "platform": image.platform.to_string() })
+            json!({ "image": image.reference.to_string(), "platform": image.platform.to_string() })
         }
         SourceOp::OciLayout { name, reference, platform } => {
             json!({ "layout": name, "reference": reference, "platform": platform.to_string() })

@@ -36,6 +36,7 @@ use oci::{History, ImageConfig, Platform};
 pub use epoch::epoch_source;
 pub use options::{
     BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, NoCache, Options,
+    RequestedImage,
 };
 
 use crate::check::{self, Checks, Place, Reporter};

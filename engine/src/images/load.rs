@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cache::Store;
 use cache::layer::compress::{Format, decompress};
+use oci::layout::INDEX;
 use oci::manifest::Document;
 use oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Reference, media_type};
 use serde::Deserialize;
@@ -24,9 +25,9 @@ use crate::build::Engine;
 use crate::error::BuildError;
 use crate::gc;
 use crate::source::image::check_layers;
+use crate::source::layout;
 use crate::stop::{Stoppable, until};
 
-const INDEX: &str = "index.json";
 const DOCKER_MANIFEST: &str = "manifest.json";
 /// Archives of Docker before 1.10 have this and no manifest.
 const REPOSITORIES: &str = "repositories";
@@ -154,8 +155,7 @@ impl<'a> Contents<'a> {
         stop: &'a CancellationToken,
     ) -> Result<Self, BuildError> {
         let mut contents = Self::new(store, Some(directory), stop);
-        let path = directory.join(INDEX);
-        let bytes = read_file(&path, DOCUMENT_MAX).map_err(|e| BuildError::Input {
+        let bytes = layout::read_index(directory).map_err(|e| BuildError::Input {
             message: format!("`{}` is not an OCI layout: {INDEX}: {e}", directory.display()),
             hint: None,
         })?;
@@ -242,40 +242,23 @@ impl<'a> Contents<'a> {
             return Ok(true);
         }
         let Some(directory) = self.directory else { return Ok(false) };
-        let path = directory
-            .join("blobs")
-            .join(descriptor.digest.algorithm())
-            .join(descriptor.digest.hex());
-        let failed = |e: &dyn std::error::Error| {
-            BuildError::system(format!("failed to copy `{}`", path.display()), e)
-        };
-        match std::fs::metadata(&path) {
-            Ok(found) if found.is_file() => {}
-            _ => return Ok(false),
+        if !layout::blob_path(directory, &descriptor.digest).is_file() {
+            return Ok(false);
         }
-        let mut file = Stoppable::new(File::open(&path).map_err(|e| failed(&e))?, self.stop);
-        let mut writer = self.store.blob_writer().map_err(|e| failed(&e))?;
-        io::copy(&mut file, &mut writer).map_err(|e| failed(&e))?;
-        writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(&e))?;
+        layout::copy_blob(self.store, directory, descriptor, self.stop)?;
         Ok(true)
     }
 
     fn images_of_layout(&self, index: &[u8]) -> Result<Vec<Ready>, BuildError> {
-        let index = match oci::manifest::parse(index, Some(media_type::INDEX)) {
-            Ok(Document::Index(index)) => index,
-            Ok(Document::Manifest(_)) => {
-                return Err(user_error(format!("{INDEX} is not an image index")));
-            }
-            Err(error) => return Err(user_error(format!("{INDEX}: {error}"))),
-        };
+        let index = oci::layout::parse_index(index)
+            .map_err(|error| user_error(format!("{INDEX}: {error}")))?;
         check_count(index.manifests.len())?;
         let docker_names = self.docker_names()?;
         // One image may stand there under several names.
         let mut ready: Vec<Ready> = Vec::new();
         for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
-            let mut names: Vec<Reference> = name_of_entry(entry).into_iter().collect();
-            let mut bare = entry.clone();
-            bare.annotations.retain(|key, _| !NAME_ANNOTATIONS.contains(&key.as_str()));
+            let mut names: Vec<Reference> = oci::layout::name(entry).into_iter().collect();
+            let bare = oci::layout::without_name(entry.clone());
             let target = self.whole(&bare, 0)?.ok_or_else(|| {
                 user_error(format!("the archive lacks parts of image {}", entry.digest))
             })?;
@@ -451,16 +434,6 @@ impl DockerEntry {
     }
 }
 
-const NAME_ANNOTATIONS: [&str; 2] =
-    ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-
-/// The name of an entry: its whole name, or what stands for it. A bare `latest` is a tag of nothing.
-fn name_of_entry(entry: &Descriptor) -> Option<Reference> {
-    let annotations = NAME_ANNOTATIONS.iter().filter_map(|key| entry.annotations.get(*key));
-    let mut names = annotations.filter(|name| *name != oci::reference::DEFAULT_TAG);
-    Some(names.find_map(|name| name.parse::<Reference>().ok())?.with_default_tag())
-}
-
 /// Nobody should get a layer other than the one the config was signed for.
 pub(super) fn check_diff_id(
     layer: &Digest,
@@ -495,18 +468,6 @@ fn normal(name: &str) -> Option<String> {
         }
     }
     (!parts.is_empty()).then(|| parts.join("/"))
-}
-
-fn read_file(path: &Path, cap: u64) -> io::Result<Vec<u8>> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?.take(cap + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > cap {
-        return Err(io::ErrorKind::FileTooLarge.into());
-    }
-    Ok(bytes)
 }
 
 fn user_error(message: String) -> BuildError {
@@ -561,25 +522,6 @@ mod tests {
             (".", None),
         ] {
             assert_eq!(normal(name).as_deref(), wanted, "{name}");
-        }
-    }
-
-    #[test]
-    fn entries_are_named_by_their_annotations() {
-        let (whole, short) = (NAME_ANNOTATIONS[0], NAME_ANNOTATIONS[1]);
-        let full = "docker.io/library/app:1.0";
-        for (annotations, wanted) in [
-            (&[][..], None),
-            (&[(short, "latest")], None),
-            (&[(short, "app:1.0")], Some(full)),
-            (&[(short, "app")], Some("docker.io/library/app:latest")),
-            (&[(whole, full), (short, "1.0")], Some(full)),
-            (&[(short, "Not A Name")], None),
-        ] {
-            let mut entry = Descriptor::new(media_type::MANIFEST, Digest::of(b""), 0);
-            entry.annotations =
-                annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            assert_eq!(name_of_entry(&entry).map(|name| name.to_string()).as_deref(), wanted);
         }
     }
 }

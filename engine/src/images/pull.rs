@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use oci::{Descriptor, Digest, Index, Platform, Reference};
-use parser::lower::ImageRequest;
+use oci::{Descriptor, Digest, Platform, Reference};
+use parser::lower::{ImageRequest, RequestedImage};
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
@@ -67,12 +67,11 @@ impl Engine {
         let reference = name.docker_ref();
         let is_asked_for = platform.is_some();
         let request = ImageRequest {
-            reference: reference.to_string(),
+            image: RequestedImage::Named(reference.clone()),
             platform: platform.unwrap_or_else(Platform::host),
-            layout: None,
         };
         let image = images.resolve(&request, steps).await?;
-        if is_asked_for && !fits(&image, &request.platform) {
+        if is_asked_for && !image.config.platform().fits(&request.platform) {
             return Err(BuildError::Input {
                 message: format!(
                     "`{}` has no image for {}",
@@ -150,13 +149,4 @@ impl Engine {
         })
         .await
     }
-}
-
-/// Whether an image that stands alone, without an index to choose from, is for `platform`.
-fn fits(image: &ResolvedImage, platform: &Platform) -> bool {
-    let mut entry = image.manifest_descriptor.clone();
-    let own = image.config.platform();
-    // A config need not say.
-    entry.platform = (!own.os.is_empty() && !own.architecture.is_empty()).then_some(own);
-    Index { manifests: vec![entry], ..Index::default() }.select(platform).is_some()
 }

@@ -5,16 +5,14 @@
 use std::collections::BTreeSet;
 
 use cache::Store;
-use oci::{Descriptor, Digest, Index, Platform, Reference};
+use oci::{Descriptor, Digest, Index, Platform, Reference, layout};
 use tokio_util::sync::CancellationToken;
 
 use super::{By, Variant, find, read_variants};
 use crate::blocking::blocking;
 use crate::build::Engine;
 use crate::error::BuildError;
-use crate::output::export::{
-    Archive, DockerEntry, OCI_LAYOUT, find_blobs, name_annotations, replace, to_tar,
-};
+use crate::output::export::{Archive, DockerEntry, find_blobs, replace, to_tar};
 use crate::request::Destination;
 use crate::stop::until;
 
@@ -61,9 +59,9 @@ fn save(
     let index =
         Index { manifests: chosen.iter().flat_map(named_entries).collect(), ..Index::default() };
     let documents = [
-        ("index.json", serde_json::to_vec(&index).expect("an index is plain data")),
+        (layout::INDEX, serde_json::to_vec(&index).expect("an index is plain data")),
         ("manifest.json", serde_json::to_vec(&entries).expect("entries are plain data")),
-        ("oci-layout", OCI_LAYOUT.to_vec()),
+        (layout::MARKER, layout::MARKER_CONTENT.to_vec()),
     ];
     let write = |mut out: Archive<'_>| {
         let blobs = find_blobs(store, &blobs)?;
@@ -161,7 +159,7 @@ fn collect_blobs(
 fn named_entries(image: &Chosen) -> Vec<Descriptor> {
     let named = |name: &Reference| {
         let mut entry = image.target.clone();
-        entry.annotations.extend(name_annotations(name));
+        entry.annotations.extend(layout::name_annotations(name));
         entry
     };
     match image.names.as_slice() {

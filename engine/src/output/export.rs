@@ -6,7 +6,6 @@ mod layout;
 mod replace;
 mod tar;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cache::Store;
@@ -23,7 +22,7 @@ use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Compression, Output};
 
 pub(crate) use forms::Compressing;
-pub(crate) use layout::{Archive, DockerEntry, OCI_LAYOUT, find_blobs, to_tar};
+pub(crate) use layout::{Archive, DockerEntry, find_blobs, to_tar};
 use layout::{Layout, LayoutKind};
 pub(crate) use replace::replace;
 
@@ -129,12 +128,4 @@ async fn layout(
         written
     });
     step.ended(written.await)
-}
-
-/// Annotations of an image in an index: what it is called.
-pub(crate) fn name_annotations(name: &Reference) -> BTreeMap<String, String> {
-    BTreeMap::from([
-        ("io.containerd.image.name".to_owned(), name.to_string()),
-        ("org.opencontainers.image.ref.name".to_owned(), name.tag().unwrap_or("latest").to_owned()),
-    ])
 }

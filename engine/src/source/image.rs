@@ -1,6 +1,5 @@
 //! Images that a build starts from: found in the store, a registry or an OCI layout.
 
-mod layout;
 mod refusal;
 
 use std::collections::{BTreeMap, HashSet};
@@ -12,17 +11,18 @@ use llb::SourceOp;
 use llb::encode::Encoder;
 use oci::manifest::Document;
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
-use parser::lower::{BaseImage, ImageRequest};
+use parser::lower::{BaseImage, ImageRequest, RequestedImage};
 use registry::Registries;
 use solver::CacheKey;
+use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
+use crate::source::layout;
 
-use layout::{copy_layout_blob, find_in_layout, read_layout_blob};
 pub(crate) use refusal::check_layers;
 use refusal::{not_stored, of_other_platform, registry_error};
 
@@ -90,30 +90,50 @@ impl Images {
         request: &ImageRequest,
         steps: &Arc<Steps>,
     ) -> Result<ResolvedImage, BuildError> {
-        if let Some(name) = &request.layout {
-            let directory = &self.layouts[name];
-            let (at, wanted) = (directory.clone(), request.reference.clone());
-            let top = blocking(move || find_in_layout(&at, &wanted)).await?;
-            return self.read_down(Origin::Layout(directory.clone()), top, &request.platform).await;
+        match &request.image {
+            RequestedImage::Named(name) => {
+                self.resolve_named(&name.docker_ref(), &request.platform, steps).await
+            }
+            RequestedImage::InLayout { layout, reference } => {
+                self.resolve_in_layout(layout, reference, &request.platform).await
+            }
         }
-        let reference: Reference = request.reference.parse().map_err(|e| BuildError::Input {
-            message: format!("`{}`: {e}", request.reference),
+    }
+
+    async fn resolve_in_layout(
+        &self,
+        name: &str,
+        reference: &str,
+        platform: &Platform,
+    ) -> Result<ResolvedImage, BuildError> {
+        let directory = self.layouts.get(name).ok_or_else(|| BuildError::Input {
+            message: format!("there is no OCI layout called `{name}`"),
             hint: None,
         })?;
-        let reference = reference.docker_ref();
+        let (at, wanted) = (directory.clone(), reference.to_owned());
+        let top = blocking(move || layout::find_image(&at, &wanted)).await?;
+        self.read_down(Origin::Layout(directory.clone()), top, platform).await
+    }
+
+    async fn resolve_named(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        steps: &Arc<Steps>,
+    ) -> Result<ResolvedImage, BuildError> {
         let uses_stored = matches!(self.pull, PullPolicy::Missing | PullPolicy::Never);
         let mut stored = None;
         if uses_stored {
-            match self.stored(&reference, &request.platform).await {
+            match self.stored(reference, platform).await {
                 Some(Stored::Fits(image)) => return Ok(*image),
                 found => stored = found,
             }
         }
         if self.pull == PullPolicy::Never {
-            return Err(not_stored(&reference, stored.as_ref(), &request.platform));
+            return Err(not_stored(reference, stored.as_ref(), platform));
         }
         let step = steps.internal(&format!("[internal] load metadata for {reference}"));
-        let error = match self.resolve_remote(&reference, &request.platform).await {
+        let error = match self.resolve_remote(reference, platform).await {
             Ok(image) => {
                 step.done();
                 return Ok(image);
@@ -121,7 +141,7 @@ impl Images {
             Err(error) => error,
         };
         if self.pull == PullPolicy::Newer {
-            stored = self.stored(&reference, &request.platform).await;
+            stored = self.stored(reference, platform).await;
         }
         let error = match stored {
             Some(Stored::Fits(image)) => {
@@ -129,7 +149,7 @@ impl Images {
                 return Ok(*image);
             }
             Some(Stored::For(platforms)) => {
-                of_other_platform(&reference, &platforms, &request.platform, &error)
+                of_other_platform(reference, &platforms, platform, &error)
             }
             None => error,
         };
@@ -243,7 +263,7 @@ impl Images {
                 self.registries.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
             }
             Origin::Layout(directory) => {
-                read_layout_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?
+                layout::read_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?
             }
         };
         self.keep(descriptor, &bytes)?;
@@ -265,7 +285,7 @@ impl Images {
                 .await
                 .map_err(|e| registry_error(&e))?
                 .to_vec(),
-            Origin::Layout(directory) => read_layout_blob(directory, descriptor, CONFIG_MAX)?,
+            Origin::Layout(directory) => layout::read_blob(directory, descriptor, CONFIG_MAX)?,
         };
         self.keep(descriptor, &bytes)?;
         Ok(bytes)
@@ -316,9 +336,9 @@ impl Images {
 
 fn fits(image: &ResolvedImage, platform: &Platform) -> bool {
     let have = image.config.platform();
-    have.os.is_empty()
-        || have.architecture.is_empty()
-        || (have.os == platform.os && have.architecture == platform.architecture)
+    // For amd64 a registry gives no image for 386 where it has another.
+    let is_same = have.architecture.is_empty() || have.architecture == platform.architecture;
+    is_same && have.fits(platform)
 }
 
 fn select(index: &Index, platform: &Platform, origin: &Origin) -> Result<Descriptor, BuildError> {
@@ -369,7 +389,9 @@ async fn fetch_layer(
             fetched.map_err(|e| registry_error(&e))?.finish(&descriptor)?;
         }
         Origin::Layout(directory) => {
-            blocking(move || copy_layout_blob(&store, &directory, &descriptor)).await?;
+            // Nobody waits for it once the build is cancelled.
+            let never = CancellationToken::new();
+            blocking(move || layout::copy_blob(&store, &directory, &descriptor, &never)).await?;
         }
     }
     steps.event(Event::Transfer { step, item, current: size, total, done: true });
@@ -419,15 +441,14 @@ impl registry::BlobSink for BlobDownload {
 pub(crate) fn image_request(source: &SourceOp) -> ImageRequest {
     match source {
         SourceOp::Image(image) => ImageRequest {
-            reference: image.reference.clone(),
+            image: RequestedImage::Named(image.reference.clone()),
             platform: image.platform.clone(),
-            layout: None,
         },
-        SourceOp::OciLayout { name, reference, platform } => ImageRequest {
-            reference: reference.clone(),
-            platform: platform.clone(),
-            layout: Some(name.clone()),
-        },
+        SourceOp::OciLayout { name, reference, platform } => {
+            let (layout, reference) = (name.clone(), reference.clone());
+            let image = RequestedImage::InLayout { layout, reference };
+            ImageRequest { image, platform: platform.clone() }
+        }
         _ => unreachable!("asked only of images"),
     }
 }

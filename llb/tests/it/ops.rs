@@ -19,7 +19,7 @@ pub(crate) fn platform() -> Platform {
 }
 
 pub(crate) fn image(reference: &str) -> Op {
-    let reference = reference.to_owned();
+    let reference = reference.parse().expect("a reference");
     Op::Source(SourceOp::Image(ImageSource { reference, platform: platform() }))
 }
 

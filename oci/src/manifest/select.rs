@@ -20,13 +20,29 @@ impl Index {
     }
 }
 
+impl Platform {
+    /// Whether an image that says that it is for this platform runs where one for `wanted` is asked for, by
+    /// the rule of [`Index::select`]. An image's config need not say: then it does.
+    pub fn fits(&self, wanted: &Self) -> bool {
+        let says_nothing = self.os.is_empty() || self.architecture.is_empty();
+        says_nothing || platform_rank(self, wanted).is_some()
+    }
+}
+
 const UNKNOWN_PLATFORM_RANK: u32 = u32::MAX;
 
 fn rank(entry: &Descriptor, wanted: &Platform) -> Option<u32> {
     if !is_image(entry) {
         return None;
     }
-    let Some(offered) = &entry.platform else { return Some(UNKNOWN_PLATFORM_RANK) };
+    match &entry.platform {
+        Some(offered) => platform_rank(offered, wanted),
+        None => Some(UNKNOWN_PLATFORM_RANK),
+    }
+}
+
+/// How far `offered` is from `wanted`, 0 being the same; `None` when it does not run there.
+fn platform_rank(offered: &Platform, wanted: &Platform) -> Option<u32> {
     let offered = normal(offered);
     let same_version = wanted.os_version.is_empty() || wanted.os_version == offered.os_version;
     if offered.os != wanted.os || !same_version {
@@ -53,7 +69,7 @@ fn normal(platform: &Platform) -> Platform {
     }
 }
 
-/// How far `offered` is from `wanted`, 0 being the same; `None` when it does not run there.
+/// The same for the processor alone.
 fn processor_rank(offered: &Platform, wanted: &Platform) -> Option<u32> {
     const FALLBACK: u32 = 1000;
     match (wanted.architecture.as_str(), offered.architecture.as_str()) {

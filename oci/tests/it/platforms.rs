@@ -123,3 +123,21 @@ fn attestations_are_never_chosen_and_bare_entries_last() {
 fn the_first_of_equals_is_chosen() {
     check(&["linux/s390x", "linux/amd64", "linux/amd64"], "linux/amd64", Some(1));
 }
+
+#[test]
+fn an_image_fits_where_its_platform_runs() {
+    for (own, wanted, fits) in [
+        ("linux/amd64", "linux/amd64", true),
+        ("linux/386", "linux/amd64", true),
+        ("linux/amd64", "linux/386", false),
+        ("linux/arm/v6", "linux/arm/v7", true),
+        ("linux/arm/v7", "linux/arm/v6", false),
+        ("linux/arm/v7", "linux/arm64", true),
+        ("windows/amd64", "linux/amd64", false),
+    ] {
+        let [own, wanted]: [Platform; 2] = [own, wanted].map(|text| text.parse().unwrap());
+        assert_eq!(own.fits(&wanted), fits, "{own} for {wanted}");
+    }
+    let silent = oci::ImageConfig::default().platform();
+    assert!(silent.fits(&"linux/amd64".parse().unwrap()), "a config need not say");
+}

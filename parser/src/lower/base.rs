@@ -11,7 +11,9 @@ use super::environment::Environment;
 use super::fault::{Fallible, Fault};
 use super::git;
 use super::graph::SCRATCH;
-use super::options::{BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext};
+use super::options::{
+    BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, RequestedImage,
+};
 use super::stage::{Override, Progress, StageId};
 use crate::check::Place;
 use crate::quote::quote;
@@ -130,7 +132,7 @@ impl<'d> Lowering<'d> {
         {
             platform = build.clone();
         }
-        let reference = reference.with_digest(image.digest.clone()).to_string();
+        let reference = reference.with_digest(image.digest.clone());
         if has_layers(&image.config) {
             let name = format!("FROM {reference}");
             let name = self.step_name(id, &name, Some(&platform), &Environment::default());
@@ -237,7 +239,7 @@ impl<'d> Lowering<'d> {
         let reference = Reference::parse_normalized(written)?.with_default_tag();
         let request = ImageRequest::of_registry(&reference, platform.clone());
         let Some(image) = self.known_image(id, &request) else { return Ok(None) };
-        let pinned = reference.with_digest(image.digest.clone()).to_string();
+        let pinned = reference.with_digest(image.digest.clone());
         let source = ImageSource { reference: pinned, platform: platform.clone() };
         let source = SourceOp::Image(source);
         let title = format!("[context {name}] {written}");
@@ -252,9 +254,11 @@ impl<'d> Lowering<'d> {
         platform: &Platform,
     ) -> Fallible<Option<Loaded>> {
         let request = ImageRequest {
-            reference: reference.to_owned(),
+            image: RequestedImage::InLayout {
+                layout: layout.to_owned(),
+                reference: reference.to_owned(),
+            },
             platform: platform.clone(),
-            layout: Some(layout.to_owned()),
         };
         let Some(image) = self.known_image(id, &request) else { return Ok(None) };
         let source = SourceOp::OciLayout {

@@ -163,18 +163,29 @@ impl NoCache {
 /// An image whose digest and config lowering needs to know.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRequest {
-    /// Normalised reference with its tag (`docker.io/library/busybox:latest`); in a layout, the
-    /// tag or digest inside it.
-    pub reference: String,
+    /// Which one, and where it is.
+    pub image: RequestedImage,
     /// The platform wanted.
     pub platform: Platform,
-    /// Name of the OCI layout that holds it, `None` for a registry or the local store.
-    pub layout: Option<String>,
+}
+
+/// An image by its name, before anything is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RequestedImage {
+    /// In a registry or the local store.
+    Named(Reference),
+    /// In an OCI layout of the client's.
+    InLayout {
+        /// Name of the layout among the request's contexts.
+        layout: String,
+        /// The tag or digest inside it, or nothing.
+        reference: String,
+    },
 }
 
 impl ImageRequest {
     pub(super) fn of_registry(reference: &Reference, platform: Platform) -> Self {
-        Self { reference: reference.to_string(), platform, layout: None }
+        Self { image: RequestedImage::Named(reference.clone()), platform }
     }
 }
 

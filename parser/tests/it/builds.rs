@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use oci::{ImageConfig, Platform};
 use parser::lower::{
-    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome, lower,
+    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome,
+    RequestedImage, lower,
 };
 use serde_json::{Map, Value};
 
@@ -45,7 +46,7 @@ fn debian_image(root: &Path) -> BaseImage {
 
 /// The image that a request means, if the cases have it.
 fn find_image(root: &Path, request: &ImageRequest) -> Option<BaseImage> {
-    let reference: oci::Reference = request.reference.parse().ok()?;
+    let RequestedImage::Named(reference) = &request.image else { return None };
     let (_, layout) = IMAGES.iter().find(|(path, _)| *path == reference.path())?;
     Some(match *layout {
         "debian" => debian_image(root),

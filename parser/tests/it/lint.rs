@@ -18,7 +18,7 @@ fn image(request: &ImageRequest) -> BaseImage {
              "rootfs": {"type": "layers", "diff_ids":
                  ["sha256:0000000000000000000000000000000000000000000000000000000000000000"]}}"#,
     );
-    let digest = oci::Digest::of(request.reference.as_bytes());
+    let digest = oci::Digest::of(format!("{:?}", request.image).as_bytes());
     BaseImage { digest, config: config.expect("a config") }
 }
 

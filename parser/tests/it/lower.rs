@@ -7,8 +7,8 @@ use expect_test::{Expect, expect};
 use llb::print;
 use oci::{ImageConfig, Platform};
 use parser::lower::{
-    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome, asked,
-    epoch_source, lower,
+    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome,
+    RequestedImage, asked, epoch_source, lower,
 };
 
 use crate::conformance;
@@ -23,6 +23,14 @@ fn image(name: &str, config: &str) -> BaseImage {
     );
     let config = ImageConfig::parse(text.as_bytes()).expect("a config");
     BaseImage { digest: oci::Digest::of(b"index"), config }
+}
+
+/// The name of an image that is asked for; layouts have tags alone.
+fn name(request: &ImageRequest) -> oci::Reference {
+    match &request.image {
+        RequestedImage::Named(name) => name.clone(),
+        RequestedImage::InLayout { reference, .. } => reference.parse().expect("a reference"),
+    }
 }
 
 /// The images that tests build on, by their short names.
@@ -58,9 +66,9 @@ fn lower_with(text: &str, options: &Options) -> Result<Lowered, String> {
             Ok(Outcome::Lowered(lowered)) => return Ok(*lowered),
             Ok(Outcome::NeedImages(requests)) => {
                 for request in requests {
-                    let name: oci::Reference = request.reference.parse().expect("a reference");
+                    let name = name(&request);
                     let image = known_image(&name.familiar_name());
-                    let image = image.ok_or_else(|| format!("no image {}", request.reference))?;
+                    let image = image.ok_or_else(|| format!("no image {name}"))?;
                     assert!(images.insert(request, image).is_none(), "asked for twice");
                 }
             }
@@ -256,11 +264,11 @@ fn images_that_onbuild_brings_are_asked_for_when_they_are_known() {
         match lower(&parse.dockerfile, &options(), &images).expect("a valid file") {
             Outcome::Lowered(_) => break,
             Outcome::NeedImages(requests) => {
-                let names = requests.iter().map(|request| request.reference.clone());
+                let names = requests.iter().map(|request| name(request).to_string());
                 rounds.push(names.collect::<Vec<_>>());
                 for request in requests {
-                    let name: oci::Reference = request.reference.parse().expect("a reference");
-                    let image = known_image(&name.familiar_name()).expect("a known image");
+                    let image =
+                        known_image(&name(&request).familiar_name()).expect("a known image");
                     images.insert(request, image);
                 }
             }

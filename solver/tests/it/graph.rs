@@ -44,7 +44,8 @@ fn op(name: &str, inputs: usize) -> Op {
     }
     if inputs == 0 {
         let platform = oci::Platform::new("linux", "amd64", "");
-        return Op::Source(SourceOp::Image(ImageSource { reference: name.to_owned(), platform }));
+        let reference = name.parse().expect("a reference");
+        return Op::Source(SourceOp::Image(ImageSource { reference, platform }));
     }
     if name.starts_with("copy") {
         let kind = FileActionKind::Copy(copy(name));

@@ -7,19 +7,17 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use cache::{BlobFile, Store};
-use oci::{Descriptor, Digest, Index, Platform, Reference};
+use oci::{Descriptor, Digest, Index, InvalidManifest, Platform, Reference, layout};
 use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::name_annotations;
 use super::replace::replace;
 use crate::error::BuildError;
 use crate::output::assemble::AssembledImage;
 use crate::request::Destination;
+use crate::source::layout::read_index;
 use crate::stop::Stoppable;
-
-pub(crate) const OCI_LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Annotation: when an image was made.
 const CREATED: &str = "org.opencontainers.image.created";
@@ -92,9 +90,8 @@ impl Layout<'_> {
     /// are not called the same.
     fn to_directory(&self, directory: &Path, blobs: &[BlobFile]) -> io::Result<()> {
         for blob in blobs {
-            let folder = directory.join("blobs").join(blob.digest().algorithm());
-            crate::umask::make_directories(&folder)?;
-            let target = folder.join(blob.digest().hex());
+            let target = directory.join(layout::blob_path(blob.digest()));
+            crate::umask::make_directories(target.parent().expect("a blob is in a folder"))?;
             // One that was cut short is written again.
             if std::fs::metadata(&target).is_ok_and(|found| found.len() == blob.size()) {
                 continue;
@@ -107,10 +104,11 @@ impl Layout<'_> {
         rustix::fs::flock(&locked, rustix::fs::FlockOperation::LockExclusive)?;
         let named = self.named();
         let is_replaced = |old: &Descriptor| {
-            let is_namesake = |new: &Descriptor| match (ref_name(old), ref_name(new)) {
-                (None, None) => old.digest == new.digest,
-                (old, new) => old == new,
-            };
+            let is_namesake =
+                |new: &Descriptor| match (layout::ref_name(old), layout::ref_name(new)) {
+                    (None, None) => old.digest == new.digest,
+                    (old, new) => old == new,
+                };
             named.iter().any(is_namesake)
         };
         let mut manifests = known_images(directory)?;
@@ -137,11 +135,11 @@ impl Layout<'_> {
     fn documents(&self, manifests: Vec<Descriptor>) -> Vec<(&'static str, Vec<u8>)> {
         let index = Index { manifests, ..Index::default() };
         let mut documents =
-            vec![("index.json", serde_json::to_vec(&index).expect("an index is plain data"))];
+            vec![(layout::INDEX, serde_json::to_vec(&index).expect("an index is plain data"))];
         if self.kind == LayoutKind::Docker {
             documents.push(("manifest.json", self.docker_manifest()));
         }
-        documents.push(("oci-layout", OCI_LAYOUT.to_vec()));
+        documents.push((layout::MARKER, layout::MARKER_CONTENT.to_vec()));
         documents
     }
 
@@ -150,7 +148,7 @@ impl Layout<'_> {
         let top = self.described();
         let named = |name: &Reference| {
             let mut descriptor = top.clone();
-            descriptor.annotations.extend(name_annotations(&name.with_default_tag()));
+            descriptor.annotations.extend(layout::name_annotations(&name.with_default_tag()));
             descriptor
         };
         match self.tags {
@@ -177,13 +175,12 @@ impl Layout<'_> {
     /// Docker's format knows no platforms, and a name stands for one image: that of this machine's
     /// platform, else the first. Who reads the index finds all of them.
     fn docker_manifest(&self) -> Vec<u8> {
-        let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm(), digest.hex());
         let host = Platform::host();
         let chosen = self.images.iter().find(|(platform, _)| *platform == host);
         let entry = chosen.or(self.images.first()).map(|(_, image)| DockerEntry {
-            config: path(&image.config_descriptor.digest),
+            config: layout::blob_path(&image.config_descriptor.digest),
             repo_tags: self.tags.iter().map(|t| t.with_default_tag().familiar()).collect(),
-            layers: image.layers.iter().map(|l| path(&l.descriptor.digest)).collect(),
+            layers: image.layers.iter().map(|l| layout::blob_path(&l.descriptor.digest)).collect(),
         });
         serde_json::to_vec(&Vec::from_iter(entry)).expect("entries are plain data")
     }
@@ -192,22 +189,15 @@ impl Layout<'_> {
 /// The images that a layout has; none if it is not a layout yet. An index that does not read is an error:
 /// a new one in its place would take the other images away.
 fn known_images(directory: &Path) -> io::Result<Vec<Descriptor>> {
-    let path = directory.join("index.json");
-    let failed = |what: &dyn std::fmt::Display| {
-        io::Error::other(format!("`{}` is not an image index: {what}", path.display()))
+    let failed = |error: InvalidManifest| {
+        let path = directory.join(layout::INDEX);
+        io::Error::other(format!("`{}` is not an image index: {error}", path.display()))
     };
-    match std::fs::read(&path) {
-        Ok(bytes) => match serde_json::from_slice::<Index>(&bytes) {
-            Ok(index) => Ok(index.manifests),
-            Err(error) => Err(failed(&error)),
-        },
+    match read_index(directory) {
+        Ok(bytes) => Ok(layout::parse_index(&bytes).map_err(failed)?.manifests),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
-}
-
-fn ref_name(descriptor: &Descriptor) -> Option<&String> {
-    descriptor.annotations.get("org.opencontainers.image.ref.name")
 }
 
 /// For messages.
@@ -268,7 +258,7 @@ fn append_blob(
     blob: &BlobFile,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    let path = format!("blobs/{}/{}", blob.digest().algorithm(), blob.digest().hex());
+    let path = layout::blob_path(blob.digest());
     append_file(tar, &path, blob.size(), io::empty())?;
     let out = tar.get_mut();
     out.flush()?;
