@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use crate::bucket::blob_path;
 use crate::database::{Kind, Row, Write};
-use crate::error::{StoreError, chain};
+use crate::error::StoreError;
 use crate::layer_id::LayerId;
 use crate::layer_row::{self, LayerRow};
 use crate::pending::Batch;
@@ -112,7 +112,7 @@ fn commit_later(inner: &Weak<Inner>, thread: &(Mutex<Thread>, Condvar), interval
     if let Some(inner) = inner.upgrade()
         && let Err(error) = inner.commit()
     {
-        inner.warn_of_commit(&error);
+        inner.warn_of_commit(error);
     }
 }
 
@@ -249,17 +249,17 @@ impl Inner {
             }
             Ok(())
         };
-        // New data has waited for the disk anyway. Rows about old data are no great loss.
+        // New data has waited for the disk anyway. Rows about old data are cheap to lose.
         match batch.has_data() {
             true => self.database.write_durably(change),
             false => self.database.write(change),
         }
     }
 
-    /// What is not committed because the program ends is no fault.
-    fn warn_of_commit(&self, error: &StoreError) {
+    /// What is not committed because the program ends is not an error.
+    fn warn_of_commit(&self, error: StoreError) {
         if !matches!(error, StoreError::Stopped) {
-            self.warn(Warning::CommitFailed { message: chain(error) });
+            self.warn(Warning::CommitFailed { source: Arc::new(error) });
         }
     }
 

@@ -43,6 +43,9 @@ pub enum StoreError {
         /// The caller's limit.
         cap: u64,
     },
+    /// A newer release has changed the store since it was opened.
+    #[error("the store was upgraded by a newer release meanwhile (its schema version is {0})")]
+    Newer(i32),
     /// The program ends before the disk has taken what was to be committed.
     #[error("stopped before everything was on the disk")]
     Stopped,
@@ -85,23 +88,11 @@ impl From<DatabaseError> for StoreError {
         match error {
             DatabaseError::Sqlite(error) => Self::Database(error),
             DatabaseError::Io(source) => Self::io("lock", Path::new("database"), source),
-            // The schema was checked when the store was opened; somebody has upgraded it since.
-            DatabaseError::Newer(_) => Self::Database(rusqlite::Error::InvalidQuery),
+            DatabaseError::Newer(version) => Self::Newer(version),
         }
     }
 }
 
 fn is_out_of_space(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// What went wrong, and why, and why that did.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -31,7 +31,7 @@ pub enum TreeState {
     Good,
     /// It is something else, or cannot be read.
     Bad,
-    /// Nothing is there to hold it against.
+    /// There is nothing to compare it with.
     Unknown,
 }
 
@@ -75,7 +75,7 @@ pub enum Damage {
     RecordDangling,
     /// `oci-layout` is not what it should be, so that other programs take the store for something else.
     Layout,
-    /// `index.json` is no image index.
+    /// `index.json` is not an image index.
     Index,
     /// A tagged image lacks a blob.
     ImageIncomplete,
@@ -231,7 +231,7 @@ impl Store {
         match (compared, read) {
             (_, TreeState::Bad) => Some(Damage::LayerContent),
             (Comparison::Same | Comparison::Unfinished, _) => None,
-            // Nobody serves it, and nothing is wrong with it as far as anybody knows.
+            // It is not used, and nothing is known to be wrong with it.
             (Comparison::Unknown, TreeState::Unknown) => None,
             // A copy of a store has other inodes and times, and the same content.
             (_, TreeState::Good) => {
@@ -281,7 +281,10 @@ impl Store {
         let path = self.root().join(INDEX);
         let images = match image::roots(self.root()) {
             Ok(images) => images,
-            Err(detail) => return vec![Problem { damage: Damage::Index, path, detail }],
+            Err(error) => {
+                let detail = error.to_string();
+                return vec![Problem { damage: Damage::Index, path, detail }];
+            }
         };
         let missing = |image: &Descriptor| {
             let detail = match image_blobs::reachable(self.root(), image) {

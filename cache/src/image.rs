@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use oci::layout::{FULL_NAME, INDEX, REF_NAME, without_name};
 use oci::{Descriptor, Digest, Reference};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::bucket::Bucket;
 use crate::disk::{self, sync_directory};
-use crate::error::{StoreError, chain};
+use crate::error::StoreError;
 use crate::lease;
 use crate::lock::{FileLock, Mode};
 use crate::store::{Inner, Store};
@@ -61,15 +62,15 @@ impl Store {
 
     /// The blobs that the index leads to; `None`, with a warning, when nobody can tell.
     pub(crate) fn known_blobs_of_images(&self) -> Option<HashSet<Digest>> {
-        let warn = |message: &String| self.warn(Warning::DamagedIndex { message: message.clone() });
-        let images = roots(self.root()).inspect_err(warn).ok()?;
+        let warn = |error| self.warn(Warning::DamagedIndex { source: Arc::new(error) });
+        let images = roots(self.root()).map_err(warn).ok()?;
         let mut blobs = HashSet::new();
         for image in &images {
             match crate::image_blobs::reachable(self.root(), image) {
                 Ok(found) => blobs.extend(found),
                 Err(error) => {
-                    let (digest, message) = (image.digest.clone(), chain(&error));
-                    self.warn(Warning::UnreadableImage { digest, message });
+                    let (digest, source) = (image.digest.clone(), Arc::new(error));
+                    self.warn(Warning::UnreadableImage { digest, source });
                     return None;
                 }
             }
@@ -80,7 +81,7 @@ impl Store {
     /// All tagged images, by name.
     pub fn images(&self) -> Vec<Image> {
         let index = read(self.root()).unwrap_or_else(|error| {
-            self.warn(Warning::DamagedIndex { message: error.to_string() });
+            self.warn(Warning::DamagedIndex { source: Arc::new(error) });
             new_index()
         });
         let mut images: BTreeMap<String, Descriptor> = BTreeMap::new();
@@ -140,12 +141,12 @@ pub(crate) fn prepare(
     let old = match read(store.root()) {
         Ok(index) => index,
         // It may be whole: a new one would remove all other names.
-        Err(Unreadable::Io(error)) => {
+        Err(IndexError::Io(error)) => {
             return Err(StoreError::io("read", &store.root().join(INDEX), error));
         }
-        Err(Unreadable::Damaged(message)) => {
+        Err(damage) => {
             set_aside(store.root());
-            store.warn(Warning::DamagedIndex { message });
+            store.warn(Warning::DamagedIndex { source: Arc::new(damage) });
             new_index()
         }
     };
@@ -190,10 +191,10 @@ pub(crate) fn empty_index() -> Vec<u8> {
 
 /// All entries of the index, also those without a name, as far as they can be read; with a
 /// damaged index that is an error, since nobody can then say what is in use.
-pub(crate) fn roots(root: &Path) -> Result<Vec<Descriptor>, String> {
-    let index = read(root).map_err(|error| error.to_string())?;
+pub(crate) fn roots(root: &Path) -> Result<Vec<Descriptor>, IndexError> {
+    let index = read(root)?;
     let roots = entries(&index).iter().map(entry_descriptor).collect::<Option<_>>();
-    roots.ok_or_else(|| "an entry is not a descriptor".to_owned())
+    roots.ok_or(IndexError::NoDescriptor)
 }
 
 fn new_index() -> Value {
@@ -202,30 +203,35 @@ fn new_index() -> Value {
 
 /// Why the index cannot be read.
 #[derive(Debug, thiserror::Error)]
-enum Unreadable {
+pub(crate) enum IndexError {
     /// The file cannot be read.
     #[error(transparent)]
     Io(io::Error),
-    /// What it holds is not an index.
-    #[error("{0}")]
-    Damaged(String),
+    /// It is not a file, or too large.
+    #[error(transparent)]
+    TooLarge(io::Error),
+    #[error(transparent)]
+    Malformed(serde_json::Error),
+    #[error("it has no list of manifests")]
+    NoManifests,
+    #[error("an entry is not a descriptor")]
+    NoDescriptor,
 }
 
 /// The index as it is, fields that we do not know included. A missing one is empty.
-fn read(root: &Path) -> Result<Value, Unreadable> {
-    let damaged = |message: String| Unreadable::Damaged(message);
+fn read(root: &Path) -> Result<Value, IndexError> {
     let bytes = match disk::read_capped(&root.join(INDEX), INDEX_MAX) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(new_index()),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            return Err(damaged(error.to_string()));
+            return Err(IndexError::TooLarge(error));
         }
-        Err(error) => return Err(Unreadable::Io(error)),
+        Err(error) => return Err(IndexError::Io(error)),
     };
-    let index: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
+    let index: Value = serde_json::from_slice(&bytes).map_err(IndexError::Malformed)?;
     match index.get("manifests") {
         Some(Value::Array(_)) => Ok(index),
-        _ => Err(damaged("it has no list of manifests".to_owned())),
+        _ => Err(IndexError::NoManifests),
     }
 }
 

@@ -176,12 +176,12 @@ impl Store {
     /// A failing lookup: a corrupt database is set aside, everything else is only told.
     pub(crate) fn database_failed(&self, error: rusqlite::Error) {
         if !is_corruption(&error) {
-            return self.warn(Warning::DatabaseFailed { message: error.to_string() });
+            return self.warn(Warning::DatabaseFailed { source: Arc::new(error) });
         }
         match self.inner.database.replace() {
             Ok(Some(moved)) => self.warn(Warning::DatabaseReplaced { moved }),
             Ok(None) => {}
-            Err(error) => self.warn(Warning::DatabaseFailed { message: error.to_string() }),
+            Err(error) => self.warn(Warning::DatabaseFailed { source: Arc::new(error) }),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Taking back out of the trash what a session may already count on: it was alive when that was thrown
 //! away.
 
+use std::sync::Arc;
+
 use oci::DiffId;
 
 use crate::database::{Kind, Write};
@@ -60,7 +62,7 @@ impl Store {
         taken.unwrap_or_else(|error| {
             match error {
                 StoreError::Database(error) => self.database_failed(error),
-                error => self.warn(Warning::DatabaseFailed { message: error.to_string() }),
+                error => self.warn(Warning::DatabaseFailed { source: Arc::new(error) }),
             }
             false
         })

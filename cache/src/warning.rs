@@ -1,128 +1,108 @@
 //! What went wrong without making anything fail.
 
-use std::fmt;
+use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use oci::Digest;
 
 use crate::layer_id::LayerId;
 
+/// What led to a warning: its source.
+pub type Cause = Arc<dyn Error + Send + Sync>;
+
 /// A loss that costs time and nothing else: whatever is named here is absent from now on and
 /// made again when it is needed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Warning {
     /// The database was not readable; an empty one took its place.
+    #[error(
+        "the store's records were damaged and start again empty (the old ones are kept as `{}`)",
+        moved.display()
+    )]
     DatabaseReplaced {
         /// Where the unreadable one is now.
         moved: PathBuf,
     },
     /// A lookup in the database failed.
+    #[error("failed to look into the store's records")]
     DatabaseFailed {
         /// What SQLite says.
-        message: String,
+        source: Cause,
     },
     /// A row's checksum does not match.
+    #[error("the record of `{key}` is damaged, ignoring it")]
     DamagedRow {
         /// The row's key.
         key: String,
     },
     /// A blob that the records know has another size or other bytes, or is gone.
+    #[error("blob {digest} is missing or damaged, ignoring it")]
     DamagedBlob {
         /// Which blob.
         digest: Digest,
     },
     /// A layer's directory is gone.
+    #[error("the files of layer {layer} are missing, making them again")]
     MissingLayer {
         /// Which layer.
         layer: LayerId,
     },
     /// Somebody has changed a layer's tree.
+    #[error("the files of layer {layer} were changed, making them again")]
     ChangedLayer {
         /// Which layer.
         layer: LayerId,
     },
     /// Nobody can tell whether a layer's tree is whole: the session that made it was killed.
+    #[error(
+        "the build that made layer {layer} was stopped before it had checked the files, making them \
+         again"
+    )]
     UncheckedLayer {
         /// Which layer.
         layer: LayerId,
     },
-    /// `index.json` is no image index; the next tag starts a new one.
+    /// `index.json` is not an image index; the next tag starts a new one.
+    #[error("the store's index.json is damaged, ignoring it")]
     DamagedIndex {
         /// What is wrong with it.
-        message: String,
+        source: Cause,
     },
     /// A manifest of an image cannot be read: nobody knows which blobs the image has, so all stay.
+    #[error("which blobs image {digest} has is not known, so all blobs stay")]
     UnreadableImage {
         /// The image's manifest or index.
         digest: Digest,
         /// Why.
-        message: String,
+        source: Cause,
     },
     /// An image has a name and no manifest or config that could be read.
+    #[error(
+        "image `{name}` is not listed: its manifest or config is missing or damaged (pull or \
+         build it again, or remove its name with `mybuild rmi {name}`)"
+    )]
     IncompleteImage {
         /// The name, in its short form.
         name: String,
     },
     /// The store could not be kept to its rules.
+    #[error("the cache keeps what it has")]
     NoRoomMade {
         /// What went wrong.
-        message: String,
+        source: Cause,
     },
     /// A background commit failed; the next one tries again.
+    #[error("failed to write to the store")]
     CommitFailed {
         /// What went wrong.
-        message: String,
+        source: Cause,
     },
 }
 
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::DatabaseReplaced { moved } => write!(
-                f,
-                "the store's records were damaged and start again empty (the old ones are kept as `{}`)",
-                moved.display()
-            ),
-            Self::DatabaseFailed { message } => {
-                write!(f, "failed to look into the store's records: {message}")
-            }
-            Self::DamagedRow { key } => write!(f, "the record of `{key}` is damaged, ignoring it"),
-            Self::DamagedBlob { digest } => {
-                write!(f, "blob {digest} is missing or damaged, ignoring it")
-            }
-            Self::MissingLayer { layer } => {
-                write!(f, "the files of layer {layer} are missing, making them again")
-            }
-            Self::ChangedLayer { layer } => {
-                write!(f, "the files of layer {layer} were changed, making them again")
-            }
-            Self::UncheckedLayer { layer } => {
-                write!(
-                    f,
-                    "the build that made layer {layer} was stopped before it had checked the files, \
-                     making them again"
-                )
-            }
-            Self::DamagedIndex { message } => {
-                write!(f, "the store's index.json is damaged, ignoring it: {message}")
-            }
-            Self::UnreadableImage { digest, message } => {
-                write!(
-                    f,
-                    "which blobs image {digest} has is not known, so all blobs stay: {message}"
-                )
-            }
-            Self::IncompleteImage { name } => {
-                write!(
-                    f,
-                    "image `{name}` is not listed: its manifest or config is missing or damaged (pull or \
-                     build it again, or remove its name with `mybuild rmi {name}`)"
-                )
-            }
-            Self::NoRoomMade { message } => {
-                write!(f, "the cache keeps what it has: {message}")
-            }
-            Self::CommitFailed { message } => write!(f, "failed to write to the store: {message}"),
-        }
+/// Two are equal that say the same, causes included.
+impl PartialEq for Warning {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
     }
 }

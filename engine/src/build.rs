@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::config::Config;
-use crate::error::{BuildError, StepFailure};
+use crate::error::{BuildError, StepFailure, chain};
 use crate::gc;
 use crate::layer::{Layers, tar};
 use crate::machine::Machine;
@@ -243,7 +243,7 @@ impl Engine {
 
     pub(crate) fn tell_store_warnings(&self, steps: &Steps) {
         for warning in self.store.take_warnings() {
-            steps.warn(warning.to_string());
+            steps.warn(chain(&warning));
         }
     }
 

@@ -1,16 +1,17 @@
 //! What the store keeps to by itself: BuildKit's rules for garbage collection, with its names.
 
+use std::sync::Arc;
+
 use cache::{Match, PruneFilter, Reach, Space, Store, Warning};
 use serde::Deserialize;
 
-use crate::error::chain;
 use crate::units;
 
 /// Keeps the store to its rules, so that there is room for what is written next. Where that fails,
 /// whoever writes says whether there is too little.
 pub(crate) fn make_room(store: &Store, rules: &[PruneFilter]) {
     if let Err(error) = store.make_room(rules) {
-        store.warn(Warning::NoRoomMade { message: chain(&error) });
+        store.warn(Warning::NoRoomMade { source: Arc::new(error) });
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::build::Engine;
-use crate::error::BuildError;
+use crate::error::{BuildError, chain};
 use crate::images::{self, ListedImage, Removed, read_variants};
 use crate::layer::{Bases, Layers};
 use crate::progress::event::{Event, Progress};
@@ -79,7 +79,7 @@ impl Engine {
 
     /// What went wrong in the store since the last call without making anything fail, a line each.
     pub fn take_warnings(&self) -> Vec<String> {
-        self.store.take_warnings().iter().map(ToString::to_string).collect()
+        self.store.take_warnings().iter().map(|warning| chain(warning)).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{flush, size, tag};
 use crate::blocking::blocking;
 use crate::build::Engine;
-use crate::error::BuildError;
+use crate::error::{BuildError, chain};
 use crate::gc;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
@@ -48,7 +48,7 @@ impl Engine {
             () = cancel.cancelled() => Err(BuildError::Canceled),
         };
         for warning in self.store.take_warnings() {
-            steps.warn(warning.to_string());
+            steps.warn(chain(&warning));
         }
         pulled.map_err(|error| error.with_room(self.store.room()))
     }
