@@ -1,4 +1,4 @@
-//! Holding layers against their stamps, and making the stamps.
+//! Comparing layers with their stamps, and making the stamps.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ impl Store {
         true
     }
 
-    /// Holds a tree against its stamp.
+    /// Compares a tree with its stamp.
     pub(crate) fn compare(&self, row: &LayerRow, directory: &Path) -> Comparison {
         let Some(expected) = &row.stamp else { return self.compare_unstamped(row) };
         match stamp(directory) {
@@ -101,7 +101,7 @@ impl Store {
     }
 }
 
-/// What came of holding a tree against its stamp.
+/// What came of comparing a tree with its stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Comparison {
     Same,

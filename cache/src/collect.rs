@@ -86,7 +86,7 @@ pub(crate) fn restore_held(store: &Inner) -> Result<(), StoreError> {
     })
 }
 
-/// For whom the epochs wait.
+/// Which sessions the epochs wait for.
 struct Waiting {
     by_epoch: HashMap<Epoch, Option<Vec<SessionId>>>,
     holds: HashMap<String, Holds>,
@@ -222,7 +222,7 @@ fn data_path(root: &Path, key: &[u8], thrown: &Row) -> Option<PathBuf> {
 /// Collects when the last one to wait for may have been this session, which has just ended. What is
 /// being removed belongs to a session of its own, should this one be killed meanwhile.
 pub(crate) fn collect_at_end(store: &Inner) {
-    // Failing is no loss: the next session's end tries again.
+    // Failing does no harm: the next session's end tries again.
     if !trash::exists(&store.database).unwrap_or(false) {
         return;
     }

@@ -39,7 +39,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Opens or makes the database. A file that is no database of ours is moved aside: the
+    /// Opens or makes the database. A file that is not a database of ours is moved aside: the
     /// second value is its new place.
     pub(crate) fn open(root: &Path) -> Result<(Self, Option<PathBuf>), DatabaseError> {
         let shared_memory = SharedMemory::of(root)?;

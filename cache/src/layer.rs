@@ -190,7 +190,7 @@ pub enum LayerError {
         /// What the system said.
         source: io::Error,
     },
-    /// An entry belongs to somebody whom the caller's user namespace does not have.
+    /// An entry belongs to a user or group that the caller's user namespace does not have.
     #[error(
         "`{}` belongs to {kind} {id}, and this user has no such id: `/etc/sub{file}` says which ones it \
          has",

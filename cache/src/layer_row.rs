@@ -109,7 +109,7 @@ pub(crate) fn put_stamp(write: &Write<'_>, stamped: &Stamped) -> rusqlite::Resul
     }
 }
 
-/// Adds to a layer's row how large its tree is. That is no use of the layer.
+/// Adds to a layer's row how large its tree is. That does not count as a use of the layer.
 pub(crate) fn put_size(write: &Write<'_>, id: &LayerId, bytes: u64) -> rusqlite::Result<()> {
     let key = id.as_str().as_bytes();
     let Some(found) = write.get(Kind::Layer, key)? else { return Ok(()) };

@@ -62,7 +62,7 @@ pub(crate) enum Holds {
 }
 
 impl Holds {
-    /// Whether it says so: what does not say what it holds is no container.
+    /// Whether it says so: a session that does not say what it holds is not a container.
     pub(crate) fn names(&self, name: &str) -> bool {
         matches!(self, Self::Only(names) if names.contains(name))
     }

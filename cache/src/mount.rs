@@ -114,7 +114,7 @@ fn make_mount(mount: &Path, id: &str) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(mount) {
         Ok(()) => std::fs::write(mount.join("id"), id),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match is_directory(mount) {
-            // Whoever made it may have been killed before it said what for.
+            // Its maker may have been killed before it said what for.
             true if std::fs::read(mount.join("id"))? == id.as_bytes() => Ok(()),
             true => std::fs::write(mount.join("id"), id),
             false => std::fs::remove_file(mount).and_then(|()| make_mount(mount, id)),

@@ -142,7 +142,7 @@ fn is_directory(found: &Stat) -> bool {
     FileType::from_raw_mode(found.st_mode).is_dir()
 }
 
-/// The stamp of a name that is no directory, and what a directory's begins with. Of a directory, the
+/// The stamp of a name that is not a directory, and what a directory's begins with. Of a directory, the
 /// size is the file system's business, and its number is not the same for ever on all of them.
 pub(crate) fn entry_stamp(found: &Stat) -> EntryStamp {
     let of_file = |number: u64| if is_directory(found) { 0 } else { number };

@@ -28,7 +28,7 @@ const HEADER: usize = 8 + 8 + 16;
 const PATH: usize = 16;
 const STAT: usize = 5 * 8;
 const ENTRY: usize = PATH + STAT + 32;
-/// Larger files are no index of ours: 20 million entries.
+/// Larger files are not an index of ours: 20 million entries.
 const FILE_MAX: u64 = 20_000_000 * ENTRY as u64;
 /// A file that changed less than this before it was hashed may change again with the same
 /// times: clocks of file systems tick every 1–10 ms.

@@ -13,7 +13,7 @@ use crate::lease::{self, SessionId};
 /// An epoch that nobody has closed for this many seconds belongs to a prune that was killed.
 pub(crate) const UNDECIDED_MAX: i64 = 60;
 
-/// Rows thrown away together, and whom their data waits for.
+/// Rows thrown away together; their data waits for the same sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Epoch(pub(crate) u64);
 
@@ -30,7 +30,7 @@ pub(crate) fn discard(
     write.delete(kind, key)
 }
 
-/// Starts an epoch. Until [`close_epoch`] says for whom it waits, its data stays. Its number is
+/// Starts an epoch. Until [`close_epoch`] says which sessions it waits for, its data stays. Its number is
 /// never used again: somebody may just be looking at an old one.
 pub(crate) fn open_epoch(write: &Write<'_>) -> rusqlite::Result<Epoch> {
     let last = write.scan(Kind::Epoch, &[])?.last().map_or(0, |(key, _)| epoch_of_key(key).0);
@@ -41,7 +41,7 @@ pub(crate) fn open_epoch(write: &Write<'_>) -> rusqlite::Result<Epoch> {
     Ok(epoch)
 }
 
-/// Says for whom the epoch waits: every session alive now, after the rows are gone. A session
+/// Says which sessions the epoch waits for: every one alive now, after the rows are gone. A session
 /// that starts later cannot have seen them.
 pub(crate) fn close_epoch(
     root: &Path,

@@ -61,7 +61,7 @@ pub const SIZE_MAX: usize = 8 << 20;
 /// The most entries that `rootfs.diff_ids` or `history` may have.
 pub const ENTRIES_MAX: usize = 10_000;
 
-/// Why bytes are no image configuration that can be used.
+/// Why bytes are not an image configuration that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidConfig {
     /// Larger than [`SIZE_MAX`].

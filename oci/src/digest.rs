@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256, Sha512};
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(Box<str>);
 
-/// A string that is no digest.
+/// A string that is not a digest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a digest (want sha256: and 64 lower-case hex digits)")]
 pub struct InvalidDigest(pub String);

@@ -1,5 +1,5 @@
 //! OCI image layouts (OCI image specification, image-layout.md): what is called what in them, and which
-//! image a name stands for. Whoever calls reads and writes the files.
+//! image a name stands for. The caller reads and writes the files.
 
 use std::collections::BTreeMap;
 

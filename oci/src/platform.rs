@@ -26,7 +26,7 @@ pub struct Platform {
     pub variant: String,
 }
 
-/// A string that names no platform.
+/// A string that does not name a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)")]
 pub struct InvalidPlatform(pub String);

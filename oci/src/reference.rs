@@ -23,7 +23,7 @@ const LEGACY_DEFAULT_DOMAIN: &str = "index.docker.io";
 const OFFICIAL_PREFIX: &str = "library/";
 const PATH_MAX: usize = 255;
 
-/// Why a text is no image reference. The messages are the ones Docker's tools give.
+/// Why a text is not an image reference. The messages are the ones Docker's tools give.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidReference {
     /// Nothing was given.
@@ -44,7 +44,7 @@ pub enum InvalidReference {
     /// The text is a normalised reference's short form where the whole one is wanted.
     #[error("repository name must be canonical")]
     NameNotCanonical,
-    /// A bare image id, which is no repository name.
+    /// A bare image id, which is not a repository name.
     #[error("invalid repository name ({0}), cannot specify 64-byte hexadecimal strings")]
     BareId(String),
     /// The digest's algorithm is not one we know.
@@ -307,7 +307,7 @@ impl RawReference {
         Ok(Self { tag: Some(tag.to_owned()), ..self })
     }
 
-    /// The same reference with a digest, which is only held against the grammar.
+    /// The same reference with a digest, of which only the grammar is checked.
     pub fn with_digest(self, digest: &str) -> Result<Self, InvalidReference> {
         if !grammar::is_digest(digest) {
             return Err(InvalidReference::DigestInvalidFormat);

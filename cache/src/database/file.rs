@@ -119,7 +119,8 @@ pub(super) fn move_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> 
     Ok(Some(aside))
 }
 
-/// Renames what is no file but has the name of one of the database's. Gives the new place of the first.
+/// Renames what has the name of one of the database's files and is not a file. Gives the new place of the
+/// first.
 /// SQLite does not refuse all of it: beside a directory in place of its shared memory it only reads.
 pub(super) fn move_strangers_aside(root: &Path) -> Result<Option<PathBuf>, DatabaseError> {
     if strangers(root).is_empty() {

@@ -43,7 +43,7 @@ pub enum ArchiveError {
     /// An extension header has no entry that it belongs to.
     #[error("an extension header without an entry")]
     Orphan,
-    /// One block of zeros, which is no end.
+    /// One block of zeros, which is not the end.
     #[error("a lone block of zeros")]
     LoneZeroBlock,
     /// The map of a sparse file makes no sense.
@@ -85,7 +85,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// Bytes that its file will have; what is no file has none, whatever it says.
+    /// Bytes that its file will have; anything but a file has none, whatever it says.
     pub(super) fn content_size(&self) -> u64 {
         if matches!(self.type_flag, b'0' | b'7' | b'S') { self.size } else { 0 }
     }

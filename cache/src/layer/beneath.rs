@@ -183,7 +183,7 @@ impl Beneath {
         LayerError::at(action, &name::join(&self.path, component))(errno)
     }
 
-    /// The text of the link `component`, or nothing when it is no link.
+    /// The text of the link `component`, or nothing when it is not a link.
     fn read_link(&self, component: &[u8]) -> Result<Option<Vec<u8>>, LayerError> {
         match readlinkat(self.current(), component, Vec::new()) {
             Ok(target) => Ok(Some(target.into_bytes())),

@@ -116,7 +116,7 @@ impl Everything<'_> {
         let mut units = self.units(choice.sizes, choice.held);
         let used: u64 = units.iter().map(|unit| unit.item.bytes).sum();
         let limit = filter.space.limit(used, choice.free);
-        // What is no loss first, then the longest unused; of one stack, the topmost.
+        // What costs nothing first, then the longest unused; of one stack, the topmost.
         units.sort_by_key(|unit| (!unit.is_tar(), unit.item.used, Reverse(unit.depth)));
         let mut gone = Gone::default();
         let mut left = used;

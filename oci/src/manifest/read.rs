@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// Why bytes are no manifest that can be trusted to mean one thing.
+/// Why bytes are not a manifest that can be trusted to mean one thing.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidManifest {
     /// Larger than [`SIZE_MAX`].

@@ -33,7 +33,7 @@ impl<T: Send + 'static, R: Send + 'static> Ahead<T, R> {
         self.pieces.len()
     }
 
-    /// Adds a piece. Other threads learn of it with the next one: a single piece is no reason to wake
+    /// Adds a piece. Other threads learn of it with the next one: a single one is not worth waking
     /// them.
     pub(super) fn push(&mut self, piece: T) {
         if let Some(last) = self.pieces.back() {

@@ -35,7 +35,7 @@ pub(super) enum Seen {
     },
 }
 
-/// What a name that is no directory changes.
+/// What a name that is not a directory changes.
 pub(super) enum Change {
     Nothing,
     LeftOut(LeftOut),

@@ -26,7 +26,7 @@ pub(super) enum Step {
     Enter(Box<Entered>),
     /// The end of a directory.
     Leave,
-    /// A name that is no directory.
+    /// A name that is not a directory.
     Look(Name),
     /// A name that is in the layers below alone.
     Deleted(Vec<u8>),
@@ -41,7 +41,7 @@ pub(super) struct Entered {
     pub(super) unchanged: bool,
 }
 
-/// A name that is no directory, and where to find it.
+/// A name that is not a directory, and where to find it.
 pub(super) struct Name {
     pub(super) path: Vec<u8>,
     pub(super) directory: Arc<OwnedFd>,
