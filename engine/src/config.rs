@@ -43,22 +43,17 @@ pub enum ConfigError {
 }
 
 impl Config {
-    /// Reads `path`, else `$MYBUILD_CONFIG`, else `$XDG_CONFIG_HOME/mybuild/mybuild.toml`
-    /// (`~/.config` where that is not set), else `/etc/mybuild/mybuild.toml`. Only the first two
-    /// must exist.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let environment =
-            |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        if let Some(path) = path.map(Path::to_owned).or_else(|| environment("MYBUILD_CONFIG")) {
-            return Self::read(&path)?.ok_or_else(|| ConfigError::Read {
+    /// Reads `path`, which must exist; without one, `mybuild/mybuild.toml` in the user's directory for
+    /// configuration, else `/etc/mybuild/mybuild.toml`, if there is one.
+    pub fn load(path: Option<&Path>, config_home: Option<&Path>) -> Result<Self, ConfigError> {
+        if let Some(path) = path {
+            return Self::read(path)?.ok_or_else(|| ConfigError::Read {
                 source: std::io::ErrorKind::NotFound.into(),
-                path,
+                path: path.to_owned(),
             });
         }
-        let user = environment("XDG_CONFIG_HOME")
-            .or_else(|| environment("HOME").map(|h| h.join(".config")));
-        let candidates = [user.map(|d| d.join("mybuild")), Some(PathBuf::from("/etc/mybuild"))];
-        for directory in candidates.into_iter().flatten() {
+        let user = config_home.map(|home| home.join("mybuild"));
+        for directory in user.into_iter().chain([PathBuf::from("/etc/mybuild")]) {
             if let Some(config) = Self::read(&directory.join("mybuild.toml"))? {
                 return Ok(config);
             }

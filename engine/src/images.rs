@@ -18,8 +18,8 @@ use oci::manifest::Document;
 use oci::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
 
 use crate::blocking::blocking;
-use crate::build::Engine;
 use crate::error::BuildError;
+use crate::workspace::Workspace;
 
 pub use load::{ArchiveSource, Loaded};
 pub use pull::Pulled;
@@ -67,7 +67,7 @@ pub struct ImageDetails {
     pub layer_sizes: Vec<u64>,
 }
 
-/// What became of one argument of [`Engine::remove_image`].
+/// What became of one argument of [`Workspace::remove_image`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Removed {
     /// Names taken away, in their short form.
@@ -85,7 +85,7 @@ pub(crate) struct Variant {
     pub(crate) config: ImageConfig,
 }
 
-impl Engine {
+impl Workspace {
     /// All names of images, the newest image first.
     pub async fn images(&self) -> Result<Vec<ListedImage>, BuildError> {
         let store = self.store.clone();
@@ -123,7 +123,7 @@ impl Engine {
     }
 
     /// Takes names away: the one given, or all names of the image whose id is given, which must be
-    /// one unless `force`. The image's room is given back by [`Engine::prune`].
+    /// one unless `force`. The image's room is given back by [`Workspace::prune`].
     pub async fn remove_image(&self, name: &str, force: bool) -> Result<Removed, BuildError> {
         let (store, name) = (self.store.clone(), name.to_owned());
         blocking(move || remove(&store, &name, force)).await

@@ -1,6 +1,6 @@
 //! One build: where the parser, the solver, the cache, the sandbox and registries meet.
 //!
-//! [`Engine`] is a store, a configuration and what it takes to build with them. [`Engine::build`]
+//! [`Engine`] is a store, a configuration and what it takes to build with them. [`Workspace::build`]
 //! takes a [`BuildRequest`], tells what happens through [`Progress`], and gives back images. The
 //! crate knows no argv, no terminal and no wire formats.
 
@@ -10,6 +10,8 @@ pub mod request;
 
 mod blocking;
 mod build;
+mod dockerfile;
+mod engine;
 pub mod file_op;
 pub mod gc;
 pub mod images;
@@ -20,6 +22,7 @@ mod output;
 mod plan;
 mod progress;
 pub mod run;
+mod solve;
 mod source;
 mod step;
 mod stop;
@@ -27,13 +30,15 @@ pub mod tree;
 mod umask;
 pub mod units;
 mod upkeep;
+mod workspace;
 
-pub use build::{BuiltImage, Engine, EngineOptions, Outcome};
+pub use build::{BuiltImage, Outcome};
 pub use cache::{
     Allowance, CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Reserve,
     Space, sync_if_asked,
 };
 pub use config::Config;
+pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, StepFailure};
 pub use executor::{Limits, enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
@@ -41,3 +46,4 @@ pub use plan::{GraphFormat, Plan};
 pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use request::*;
 pub use umask::{give_file, put_umask_aside};
+pub use workspace::Workspace;

@@ -19,10 +19,10 @@ use oci::{Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::build::Engine;
 use crate::error::{BuildError, chain};
 use crate::progress::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
+use crate::workspace::Workspace;
 
 pub use executor::{
     ExitStatus, HostAddress, PortForward, Propagation, Protocol, Tmpfs as TmpfsOptions,
@@ -191,7 +191,7 @@ pub struct Container {
 #[derive(Default)]
 struct Scratch(Vec<NewLayer>);
 
-impl Engine {
+impl Workspace {
     /// Starts a container; an image that is missing is pulled first, as the request allows.
     pub async fn run(
         &self,

@@ -9,14 +9,14 @@ use oci::DiffId;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::build::Engine;
 use crate::error::{BuildError, chain};
 use crate::images::{self, ListedImage, Removed, read_variants};
 use crate::layer::{Bases, Layers};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
+use crate::workspace::Workspace;
 
-impl Engine {
+impl Workspace {
     /// Removes what `filter` chooses. Tagged images stay, and so does what running builds use.
     pub async fn prune(&self, filter: PruneFilter) -> Result<Pruned, BuildError> {
         let store = self.store.clone();

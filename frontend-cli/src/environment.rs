@@ -33,6 +33,12 @@ impl Environment {
         self.variables.get(name)?.to_str()
     }
 
+    /// One of the user's directories (XDG base directory specification): the variable, else `fallback` in
+    /// the home directory.
+    pub fn home(&self, variable: &str, fallback: &str) -> Option<PathBuf> {
+        self.path(variable).or_else(|| Some(self.path("HOME")?.join(fallback)))
+    }
+
     /// A variable as a path; an empty one counts as unset.
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         self.variables.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)

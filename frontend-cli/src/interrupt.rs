@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use engine::{Engine, Event, Progress};
+use engine::{Event, Progress, Workspace};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use signal_hook::iterator::Signals;
@@ -49,9 +49,9 @@ pub(crate) fn cancel_on_signals(
 }
 
 /// The same for commands that show nothing meanwhile; gives what a signal cancels.
-pub(crate) fn cancel_on_signals_quietly(engine: &Engine) -> io::Result<CancellationToken> {
+pub(crate) fn cancel_on_signals_quietly(workspace: &Workspace) -> io::Result<CancellationToken> {
     let cancel = CancellationToken::new();
-    engine.ends_with(&cancel);
+    workspace.ends_with(&cancel);
     cancel_on_signals(cancel.clone(), Arc::new(Silence))?;
     Ok(cancel)
 }

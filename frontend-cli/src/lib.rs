@@ -105,11 +105,20 @@ fn run_to_the_end(command: Command, block_on: impl FnOnce(Work) -> io::Result<Ex
     block_on(work).unwrap_or_else(|error| error::report(&error.into(), debug))
 }
 
+/// Opens the store for one command.
+pub(crate) fn open(
+    options: &engine::EngineOptions,
+    reserve: engine::Reserve,
+) -> Result<engine::Workspace, engine::BuildError> {
+    engine::Engine::new(options)?.workspace(reserve)
+}
+
 /// Where the engine keeps its store and finds its configuration.
 pub fn engine_options(global: &GlobalArgs, environment: &Environment) -> engine::EngineOptions {
     engine::EngineOptions {
         root: global.root.clone().or_else(|| environment.path("MYBUILD_ROOT")),
         config: environment.path("MYBUILD_CONFIG"),
-        ..engine::EngineOptions::default()
+        data_home: environment.home("XDG_DATA_HOME", ".local/share"),
+        config_home: environment.home("XDG_CONFIG_HOME", ".config"),
     }
 }

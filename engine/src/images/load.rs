@@ -21,12 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::tarball::{self, Member, MemberKind};
 use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
 use crate::blocking::blocking;
-use crate::build::Engine;
 use crate::error::BuildError;
 use crate::gc;
 use crate::source::image::check_layers;
 use crate::source::layout;
 use crate::stop::{Stoppable, until};
+use crate::workspace::Workspace;
 
 const DOCKER_MANIFEST: &str = "manifest.json";
 /// Archives of Docker before 1.10 have this and no manifest.
@@ -62,7 +62,7 @@ pub struct Loaded {
     pub id: Digest,
 }
 
-impl Engine {
+impl Workspace {
     /// Brings all images of an archive into the store under the names they have there.
     ///
     /// Cancelled, it leaves nothing in the store.

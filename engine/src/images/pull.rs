@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{flush, size, tag};
 use crate::blocking::blocking;
-use crate::build::Engine;
 use crate::error::{BuildError, chain};
 use crate::gc;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
 use crate::source::image::{Images, ResolvedImage};
+use crate::workspace::Workspace;
 
 /// An image that was pulled.
 #[derive(Debug, Clone)]
@@ -31,7 +31,7 @@ pub struct Pulled {
     pub up_to_date: bool,
 }
 
-impl Engine {
+impl Workspace {
     /// Brings an image for `platform`, or else this machine's, into the store and names it there.
     /// All of it is verified.
     pub async fn pull(

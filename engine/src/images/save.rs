@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{By, Variant, find, read_variants};
 use crate::blocking::blocking;
-use crate::build::Engine;
 use crate::error::BuildError;
 use crate::output::export::{Archive, DockerEntry, find_blobs, replace, to_tar};
 use crate::request::Destination;
 use crate::stop::until;
+use crate::workspace::Workspace;
 
-impl Engine {
+impl Workspace {
     /// Writes images, each given by a name or id, to one archive. With `platform`, only their images
     /// for it.
     pub async fn save(

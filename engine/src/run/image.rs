@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::RunRequest;
 use crate::blocking::blocking;
-use crate::build::{ATTEMPTS, Engine};
 use crate::error::BuildError;
 use crate::images::{Variant, find};
 use crate::layer::Layers;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
+use crate::solve::ATTEMPTS;
+use crate::workspace::Workspace;
 
 /// An image that can be mounted.
 pub(super) struct Image {
@@ -25,7 +26,7 @@ pub(super) struct Image {
     pub(super) layers: Vec<PathBuf>,
 }
 
-impl Engine {
+impl Workspace {
     /// The image of the store, or else of the registry.
     pub(super) async fn image_to_run(
         &self,

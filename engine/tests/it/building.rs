@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::{
     BuildError, BuildRequest, Compression, CompressionAlgorithm, ContextSource, Destination,
     DockerfileSource, Engine, EngineOptions, Event, NetworkMode, NoCache, Outcome, Output,
-    Progress, PullPolicy, request::Times,
+    Progress, PullPolicy, Reserve, Workspace, request::Times,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -97,14 +97,14 @@ impl World {
         cancel: CancellationToken,
     ) -> Result<Outcome, BuildError> {
         self.told.0.lock().unwrap().clear();
-        self.engine().build(request, self.told.clone(), cancel).await
+        self.workspace().build(request, self.told.clone(), cancel).await
     }
 
-    pub(crate) fn engine(&self) -> Engine {
+    pub(crate) fn workspace(&self) -> Workspace {
         let (root, config) = (self.path("store"), self.path("mybuild.toml"));
         let options =
             EngineOptions { root: Some(root), config: Some(config), ..EngineOptions::default() };
-        Engine::open(&options).unwrap()
+        Engine::new(&options).unwrap().workspace(Reserve::Kept).unwrap()
     }
 
     /// What the last build told.
@@ -338,7 +338,7 @@ async fn a_plan_names_the_keys_that_are_known() {
     let world = World::new("a=1");
     let dockerfile = "FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /y";
     let told: Arc<Told> = Arc::default();
-    let plan = world.engine().plan(world.request(dockerfile), told).await.unwrap();
+    let plan = world.workspace().plan(world.request(dockerfile), told).await.unwrap();
     let text = plan.print(engine::GraphFormat::Text);
     let kinds: Vec<&str> =
         text.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();

@@ -1,6 +1,6 @@
 //! `mybuild build`
 
-use engine::{BuildError, Engine, EngineOptions, Event, Outcome};
+use engine::{BuildError, EngineOptions, Event, Outcome, Reserve, Workspace};
 use tokio_util::sync::CancellationToken;
 
 use crate::build_args::{Action, Build};
@@ -28,19 +28,19 @@ pub(super) async fn run(
         display.progress().event(Event::Warning { message });
     }
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
-    let engine = Engine::open(&options)?;
-    engine.ends_with(&cancel);
+    let workspace = crate::open(&options, Reserve::Kept)?;
+    workspace.ends_with(&cancel);
     match build.action {
-        Action::Build => make(build, &engine, display, cancel, debug).await,
+        Action::Build => make(build, &workspace, display, cancel, debug).await,
         Action::Check { ignore_status } => {
-            let checked = until(&cancel, engine.check(build.request, display.progress())).await;
+            let checked = until(&cancel, workspace.check(build.request, display.progress())).await;
             let mut findings = display.finish();
             tell_warnings(&findings, hides_tree);
             add(&mut findings, checked?);
             Ok(report_check(&findings, ignore_status)?)
         }
         Action::Print(format) => {
-            let plan = until(&cancel, engine.plan(build.request, display.progress())).await;
+            let plan = until(&cancel, workspace.plan(build.request, display.progress())).await;
             tell_warnings(&display.finish(), hides_tree);
             ui::data(plan?.print(format).as_bytes())?;
             Ok(Exit::Success)
@@ -61,12 +61,12 @@ fn prepare_results(build: &Build) -> anyhow::Result<()> {
 
 async fn make(
     build: Build,
-    engine: &Engine,
+    workspace: &Workspace,
     display: Display,
     cancel: CancellationToken,
     debug: bool,
 ) -> anyhow::Result<Exit> {
-    let result = engine.build(build.request, display.progress(), cancel).await;
+    let result = workspace.build(build.request, display.progress(), cancel).await;
     let findings = display.finish();
     let for_people = matches!(build.progress, Mode::Tree { .. } | Mode::Plain);
     if for_people {

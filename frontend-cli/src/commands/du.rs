@@ -1,6 +1,6 @@
 //! `mybuild du`
 
-use engine::{CacheItem, DiskUsage, Engine, ItemKind, PruneFilter};
+use engine::{CacheItem, DiskUsage, ItemKind, PruneFilter, Workspace};
 
 use super::image::tell_warnings;
 use super::prune::{self, filter};
@@ -35,8 +35,12 @@ impl ShowUsage {
     }
 
     /// The parts of the cache that fit, the largest first.
-    async fn items(&self, engine: &Engine, filter: &PruneFilter) -> anyhow::Result<Vec<CacheItem>> {
-        let mut items = engine.cache_items().await?;
+    async fn items(
+        &self,
+        workspace: &Workspace,
+        filter: &PruneFilter,
+    ) -> anyhow::Result<Vec<CacheItem>> {
+        let mut items = workspace.cache_items().await?;
         let now = jiff::Timestamp::now().as_second();
         let is_old = |item: &CacheItem| {
             filter
@@ -48,14 +52,14 @@ impl ShowUsage {
         Ok(items)
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        let usage = engine.disk_usage().await?;
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        let usage = workspace.disk_usage().await?;
         let mut text = match self.json {
             true => format!("{}\n", json(&usage)),
             false => align(&rows(&usage, self.verbose)),
         };
         if self.verbose && !self.json {
-            let images = engine.images().await?;
+            let images = workspace.images().await?;
             let mut rows = vec!["IMAGE\tSIZE".to_owned()];
             rows.extend(images.iter().map(|image| {
                 let name =
@@ -67,7 +71,7 @@ impl ShowUsage {
             }
         }
         if let Some(filter) = &self.listed {
-            let items = self.items(engine, filter).await?;
+            let items = self.items(workspace, filter).await?;
             if self.json {
                 text = items.iter().map(|item| format!("{}\n", item_json(item))).collect();
             } else {
@@ -75,7 +79,7 @@ impl ShowUsage {
             }
         }
         ui::data(text.as_bytes())?;
-        tell_warnings(engine);
+        tell_warnings(workspace);
         Ok(Exit::Success)
     }
 }

@@ -1,6 +1,6 @@
 //! `mybuild fsck`
 
-use engine::Engine;
+use engine::Workspace;
 
 use super::image::tell_warnings;
 use crate::cli::FsckArgs;
@@ -20,10 +20,10 @@ impl Check {
     }
 
     /// A line for each problem.
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        let problems = engine.fsck(self.full, self.repair).await?;
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        let problems = workspace.fsck(self.full, self.repair).await?;
         // What was looked at and found missing is among the problems already.
-        drop(engine.take_warnings());
+        drop(workspace.take_warnings());
         if problems.is_empty() {
             ui::data(b"the store is whole\n")?;
             return Ok(Exit::Success);
@@ -31,7 +31,7 @@ impl Check {
         let lines: String =
             problems.iter().map(|p| format!("{}\n", harmless(&p.to_string()))).collect();
         ui::data(lines.as_bytes())?;
-        tell_warnings(engine);
+        tell_warnings(workspace);
         let what = if self.repair { "found and removed" } else { "found" };
         let s = if problems.len() == 1 { "" } else { "s" };
         ui::error(&format!("{} problem{s} {what}\n", problems.len()));

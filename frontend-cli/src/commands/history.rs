@@ -1,6 +1,6 @@
 //! `mybuild history`
 
-use engine::Engine;
+use engine::Workspace;
 use engine::images::ImageDetails;
 use oci::Platform;
 use serde_json::{Map, Value};
@@ -54,11 +54,11 @@ impl ShowHistory {
         Ok(Self { image: args.image, platform, format, no_trunc: args.no_trunc, human })
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        let image = engine.image(&self.image, self.platform.clone()).await?;
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        let image = workspace.image(&self.image, self.platform.clone()).await?;
         let entries = self.entries(&image);
         ui::data(self.format.render(&entries, FIELDS)?.as_bytes())?;
-        tell_warnings(engine);
+        tell_warnings(workspace);
         Ok(Exit::Success)
     }
 

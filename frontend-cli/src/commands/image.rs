@@ -1,18 +1,16 @@
 //! The commands on images and on the store: from words to meanings, and on to each one's file.
 
-use engine::{Engine, EngineOptions, Reach, Reserve};
-
-use crate::cli::ImageSubcommand;
-use crate::environment::Environment;
-use crate::error::UsageError;
-use crate::exit::Exit;
-use crate::platform;
-use crate::run_args::{self, Run};
-use crate::ui;
+use engine::{EngineOptions, Reach, Reserve, Workspace};
 
 use super::{
     du, fsck, history, images, inspect, load, prune, prune_images, pull, rmi, run, save, tag,
 };
+use crate::cli::ImageSubcommand;
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::exit::Exit;
+use crate::run_args::{self, Run};
+use crate::{platform, ui};
 
 /// A command on images whose meaning is known.
 pub(super) enum ImageCommand {
@@ -72,23 +70,23 @@ impl ImageCommand {
         options: EngineOptions,
         notice: Option<String>,
     ) -> anyhow::Result<Exit> {
-        let options = EngineOptions { reserve: self.reserve(), ..options };
-        let engine = || Engine::open(&options);
+        let reserve = self.reserve();
+        let open = || crate::open(&options, reserve);
         match self {
-            Self::Images(list) => list.run(&engine()?).await,
-            Self::Inspect(inspect) => inspect.run(&engine()?).await,
-            Self::History(show) => show.run(&engine()?).await,
-            Self::Tag(tag) => tag.run(&engine()?).await,
-            Self::Rmi(remove) => remove.run(&engine()?).await,
-            Self::Save(save) => save.run(&engine()?).await,
-            Self::Load(load) => load.run(&engine()?).await,
-            Self::Pull(pull) => pull.run(&engine()?).await,
+            Self::Images(list) => list.run(&open()?).await,
+            Self::Inspect(inspect) => inspect.run(&open()?).await,
+            Self::History(show) => show.run(&open()?).await,
+            Self::Tag(tag) => tag.run(&open()?).await,
+            Self::Rmi(remove) => remove.run(&open()?).await,
+            Self::Save(save) => save.run(&open()?).await,
+            Self::Load(load) => load.run(&open()?).await,
+            Self::Pull(pull) => pull.run(&open()?).await,
             Self::Run(command) => run::run(*command, &options, notice).await,
             Self::Prune(prune) => prune.run(&options).await,
             Self::PruneImages(prune) => prune.run(&options).await,
             Self::PruneContainers => prune::no_containers(),
-            Self::Du(show) => show.run(&engine()?).await,
-            Self::Fsck(check) => check.run(&engine()?).await,
+            Self::Du(show) => show.run(&open()?).await,
+            Self::Fsck(check) => check.run(&open()?).await,
         }
     }
 }
@@ -104,8 +102,8 @@ impl ImageCommand {
 }
 
 /// Tells what was wrong in the store without being in the way.
-pub(super) fn tell_warnings(engine: &Engine) {
-    engine.take_warnings().iter().for_each(|warning| ui::warning(warning));
+pub(super) fn tell_warnings(workspace: &Workspace) {
+    workspace.take_warnings().iter().for_each(|warning| ui::warning(warning));
 }
 
 /// `--platform` of a command that takes one.

@@ -1,6 +1,6 @@
 //! `mybuild images`
 
-use engine::Engine;
+use engine::Workspace;
 use engine::images::ListedImage;
 use serde_json::{Map, Value};
 
@@ -63,16 +63,16 @@ impl List {
         Ok(Self { format, no_trunc: args.no_trunc, filters })
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        let all = engine.images().await?;
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        let all = workspace.images().await?;
         let mut shown: Vec<&ListedImage> = all.iter().collect();
         for filter in &self.filters {
-            let limit = filter.limit(engine).await?;
+            let limit = filter.limit(workspace).await?;
             shown.retain(|image| filter.takes(image, limit));
         }
         let entries: Vec<_> = shown.into_iter().map(|image| self.entry(image)).collect();
         ui::data(self.format.render(&entries, FIELDS)?.as_bytes())?;
-        tell_warnings(engine);
+        tell_warnings(workspace);
         Ok(Exit::Success)
     }
 
@@ -135,9 +135,9 @@ impl Filter {
     }
 
     /// The time of the image that a filter compares with.
-    async fn limit(&self, engine: &Engine) -> anyhow::Result<Option<jiff::Timestamp>> {
+    async fn limit(&self, workspace: &Workspace) -> anyhow::Result<Option<jiff::Timestamp>> {
         let (Self::Before(name) | Self::Since(name)) = self else { return Ok(None) };
-        let image = engine.image(name, None).await?;
+        let image = workspace.image(name, None).await?;
         Ok(image.config.created.and_then(|time| time.parse().ok()))
     }
 

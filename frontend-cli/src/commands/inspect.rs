@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::Engine;
+use engine::Workspace;
 use engine::images::ImageDetails;
 use oci::{ContainerConfig, Descriptor, DiffId, Digest, Platform};
 use serde::Serialize;
@@ -10,10 +10,10 @@ use serde_json::Value;
 
 use super::image::{platform, tell_warnings};
 use crate::cli::InspectArgs;
-use crate::error::UsageError;
+use crate::error::{self, UsageError};
 use crate::exit::Exit;
 use crate::template::{Data, Template};
-use crate::{error, ui};
+use crate::ui;
 
 /// What `mybuild inspect` has to do.
 pub(super) struct Inspect {
@@ -98,18 +98,18 @@ impl Inspect {
     }
 
     /// Shows what there is, and then says what there is not.
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
         let mut found = Vec::new();
         let mut failures = Vec::new();
         for name in &self.images {
-            match engine.image(name, self.platform.clone()).await {
+            match workspace.image(name, self.platform.clone()).await {
                 Ok(details) => found.push(shown(details)),
                 Err(error) => failures.push(error),
             }
         }
         let text = self.text(&found);
         ui::data(text?.as_bytes())?;
-        tell_warnings(engine);
+        tell_warnings(workspace);
         let mut exit = Exit::Success;
         for failure in failures {
             exit = error::report(&failure.into(), false);

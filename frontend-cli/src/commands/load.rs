@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use engine::Engine;
+use engine::Workspace;
 use engine::images::ArchiveSource;
 
 use super::image::tell_warnings;
@@ -30,10 +30,10 @@ impl Load {
         Ok(Self { source, quiet: args.quiet })
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
         let mut text = String::new();
-        let cancel = interrupt::cancel_on_signals_quietly(engine)?;
-        for image in engine.load(self.source, cancel).await? {
+        let cancel = interrupt::cancel_on_signals_quietly(workspace)?;
+        for image in workspace.load(self.source, cancel).await? {
             for name in &image.names {
                 let line = if self.quiet {
                     format!("{name}\n")
@@ -50,7 +50,7 @@ impl Load {
             }
         }
         ui::data(text.as_bytes())?;
-        tell_warnings(engine);
+        tell_warnings(workspace);
         Ok(Exit::Success)
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use engine::{
-    CacheItem, Engine, EngineOptions, ItemKind, PruneFilter, Pruned, Reach, Space, units,
+    CacheItem, EngineOptions, ItemKind, PruneFilter, Pruned, Reach, Reserve, Space, units,
 };
 
 use super::image::tell_warnings;
@@ -50,13 +50,13 @@ impl Prune {
             return Ok(Exit::Failed);
         }
         // The store's session starts now: one that had waited for the answer would keep things.
-        let engine = Engine::open(options)?;
-        let pruned = engine.prune(self.filter).await?;
+        let workspace = crate::open(options, Reserve::Used)?;
+        let pruned = workspace.prune(self.filter).await?;
         if self.verbose && !pruned.items.is_empty() {
             ui::data(listed(&pruned.items).as_bytes())?;
         }
         ui::data(summary(&pruned).as_bytes())?;
-        tell_warnings(&engine);
+        tell_warnings(&workspace);
         Ok(Exit::Success)
     }
 

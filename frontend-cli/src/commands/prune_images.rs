@@ -1,7 +1,7 @@
 //! `mybuild image prune`, `mybuild system prune`
 
 use engine::images::ListedImage;
-use engine::{Engine, EngineOptions, PruneFilter, Pruned, Reach};
+use engine::{EngineOptions, PruneFilter, Pruned, Reach, Reserve};
 
 use super::image::tell_warnings;
 use super::prune::{confirmed, since, summary};
@@ -48,13 +48,13 @@ impl PruneImages {
         if !self.force && !confirmed(self.what())? {
             return Ok(Exit::Failed);
         }
-        let engine = Engine::open(options)?;
+        let workspace = crate::open(options, Reserve::Used)?;
         let takes =
             |image: &ListedImage| self.all && self.filters.iter().all(|filter| filter.takes(image));
-        let (removed, mut pruned) = engine.prune_images(takes).await?;
+        let (removed, mut pruned) = workspace.prune_images(takes).await?;
         if let Some(filter) = self.cache {
             let Pruned { freed, .. } = pruned;
-            pruned = engine.prune(filter).await?;
+            pruned = workspace.prune(filter).await?;
             pruned.freed += freed;
         }
         let mut text = String::new();
@@ -71,7 +71,7 @@ impl PruneImages {
             text.push_str(&summary(&pruned));
         }
         ui::data(text.as_bytes())?;
-        tell_warnings(&engine);
+        tell_warnings(&workspace);
         Ok(Exit::Success)
     }
 

@@ -1,17 +1,16 @@
 //! `mybuild pull`
 
 use engine::request::PullPolicy;
-use engine::{BuildError, Engine};
+use engine::{BuildError, Workspace};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
-use crate::build_args;
 use crate::cli::{BuildArgs, PullArgs};
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
 use crate::progress::{Display, Mode};
-use crate::{interrupt, ui};
+use crate::{build_args, interrupt, ui};
 
 /// What `mybuild pull` has to do.
 pub(super) struct Pull {
@@ -37,14 +36,14 @@ impl Pull {
         })
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
         let cancel = CancellationToken::new();
         let display = Display::start(self.progress, &cancel);
         interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
-        engine.ends_with(&cancel);
+        workspace.ends_with(&cancel);
         let progress = display.progress();
         let pulled =
-            engine.pull(&self.name, self.platform, PullPolicy::Always, progress, cancel).await;
+            workspace.pull(&self.name, self.platform, PullPolicy::Always, progress, cancel).await;
         let pulled = match (pulled, display.finish().unread) {
             (Err(BuildError::Canceled), true) => return Ok(Exit::Unread),
             (pulled, _) => pulled?,

@@ -1,6 +1,6 @@
 //! `mybuild rmi`
 
-use engine::Engine;
+use engine::Workspace;
 
 use crate::cli::RmiArgs;
 use crate::exit::Exit;
@@ -18,10 +18,10 @@ impl Remove {
     }
 
     /// Goes on after a failure.
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
         let mut exit = Exit::Success;
         for name in &self.images {
-            match engine.remove_image(name, self.force).await {
+            match workspace.remove_image(name, self.force).await {
                 Ok(removed) => {
                     let mut text = String::new();
                     for name in &removed.untagged {

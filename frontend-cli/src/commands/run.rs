@@ -8,18 +8,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use engine::run::{Container, ExitStatus, PortForward, RunError, Streams};
-use engine::{BuildError, Engine, EngineOptions, Event, Progress};
+use engine::{BuildError, EngineOptions, Event, Progress, Reserve, Workspace};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::image::tell_warnings;
-use crate::diagnostics;
 use crate::error::{self, UsageError};
 use crate::exit::Exit;
 use crate::progress::{Display, Mode};
 use crate::run_args::Run;
-use crate::ui;
+use crate::{diagnostics, ui};
 
 /// Bytes copied at once.
 const CHUNK: usize = 32 << 10;
@@ -42,12 +41,12 @@ pub(super) async fn run(
         ui::warning(warning);
     }
     let mut signals = Signals::new()?;
-    let engine = Engine::open(options)?;
-    let container = match start(&command, &engine, &mut signals).await {
+    let workspace = crate::open(options, Reserve::Kept)?;
+    let container = match start(&command, &workspace, &mut signals).await {
         Ok(container) => container,
         Err(error) => return Ok(report(error)),
     };
-    tell_warnings(&engine);
+    tell_warnings(&workspace);
     let ended = attend(container, &command, &mut signals).await?;
     Ok(Exit::Code(u8::try_from(ended.code()).unwrap_or(u8::MAX)))
 }
@@ -55,14 +54,14 @@ pub(super) async fn run(
 /// Starts the container; a signal meanwhile ends it.
 async fn start(
     command: &Run,
-    engine: &Engine,
+    workspace: &Workspace,
     signals: &mut Signals,
 ) -> Result<Container, RunError> {
     let cancel = CancellationToken::new();
     let (mode, unread) = (command.progress, cancel.clone());
     let display = Arc::new(WhenNeeded { mode, unread, display: Mutex::default() });
-    engine.ends_with(&cancel);
-    let starting = engine.run(command.request.clone(), display.clone(), cancel.clone());
+    workspace.ends_with(&cancel);
+    let starting = workspace.run(command.request.clone(), display.clone(), cancel.clone());
     tokio::pin!(starting);
     let started = loop {
         tokio::select! {

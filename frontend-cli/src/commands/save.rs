@@ -1,16 +1,15 @@
 //! `mybuild save`
 
-use engine::Engine;
+use engine::Workspace;
 use engine::request::Destination;
 use oci::Platform;
 
 use super::image::{platform, tell_warnings};
 use crate::cli::SaveArgs;
-use crate::destination;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
-use crate::interrupt;
+use crate::{destination, interrupt};
 
 /// What `mybuild save` has to do.
 pub(super) struct Save {
@@ -35,10 +34,10 @@ impl Save {
         Ok(Self { images: args.images, platform: platform(args.platform.as_deref())?, dest })
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        let cancel = interrupt::cancel_on_signals_quietly(engine)?;
-        engine.save(&self.images, self.platform, self.dest, cancel).await?;
-        tell_warnings(engine);
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        let cancel = interrupt::cancel_on_signals_quietly(workspace)?;
+        workspace.save(&self.images, self.platform, self.dest, cancel).await?;
+        tell_warnings(workspace);
         Ok(Exit::Success)
     }
 }

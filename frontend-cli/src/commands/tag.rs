@@ -1,6 +1,6 @@
 //! `mybuild tag`
 
-use engine::Engine;
+use engine::Workspace;
 use oci::Reference;
 
 use crate::cli::TagArgs;
@@ -29,8 +29,8 @@ impl Tag {
         Ok(Self { source: args.source.clone(), name })
     }
 
-    pub(super) async fn run(self, engine: &Engine) -> anyhow::Result<Exit> {
-        engine.tag_image(&self.source, &self.name).await?;
+    pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        workspace.tag_image(&self.source, &self.name).await?;
         Ok(Exit::Success)
     }
 }

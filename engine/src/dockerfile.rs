@@ -1,0 +1,225 @@
+//! The Dockerfile's way to a definition: parsed, and lowered for each platform.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use llb::{Definition, Input as VertexInput};
+use oci::Platform;
+use parser::lower::{self, ImageRequest, Lowered, Options, RequestedImage};
+
+use crate::error::{BuildError, StepFailure};
+use crate::progress::event::Event;
+use crate::progress::steps::Steps;
+use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache};
+use crate::source::image::{Images, ResolvedImage};
+use crate::source::input::Input;
+
+/// A request, and what was read for it.
+pub(crate) struct Session {
+    pub(crate) request: BuildRequest,
+    pub(crate) input: Input,
+    pub(crate) images: Arc<Images>,
+    pub(crate) steps: Arc<Steps>,
+    pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
+    pub(crate) build_id: String,
+}
+
+/// What lowering gave for one platform.
+pub(crate) struct PlatformPlan {
+    pub(crate) platform: Platform,
+    pub(crate) lowered: Lowered,
+    /// The result in the common definition; `None` for an empty image.
+    pub(crate) target: Option<VertexInput>,
+}
+
+/// Which stages are lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// What the target needs.
+    Target,
+    /// All of the file.
+    AllStages,
+}
+
+impl Session {
+    /// Parses and lowers for every platform, resolving the images that lowering asks for.
+    pub(crate) async fn lower(
+        &mut self,
+        scope: Scope,
+    ) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
+        parser::frontend::check(&self.input.text, &self.request.build_args)
+            .map_err(|foreign| self.dockerfile_error(vec![foreign]))?;
+        let parsed = parser::parse(&self.input.text);
+        if parsed.diagnostics.iter().any(|d| d.severity == parser::Severity::Error) {
+            return Err(self.dockerfile_error(parsed.diagnostics));
+        }
+        let platforms = match self.request.platforms.as_slice() {
+            [] => vec![Platform::host()],
+            asked => asked.to_vec(),
+        };
+        let mut definition = Definition::default();
+        let mut plans = Vec::new();
+        for platform in platforms {
+            let options = Options {
+                all_stages: scope == Scope::AllStages,
+                ..self.options(&platform, parsed.diagnostics.clone())
+            };
+            let lowered = self.lower_for(&parsed.dockerfile, &options).await?;
+            let moved = definition.absorb(&lowered.definition).expect("a definition stays one");
+            let target =
+                lowered.target.map(|t| VertexInput { vertex: moved[&t.vertex], output: t.output });
+            plans.push(PlatformPlan { platform, lowered, target });
+        }
+        Ok((definition, plans))
+    }
+
+    async fn lower_for(
+        &mut self,
+        dockerfile: &parser::Dockerfile,
+        options: &Options,
+    ) -> Result<Lowered, BuildError> {
+        let mut known = BTreeMap::new();
+        loop {
+            let outcome = lower::lower(dockerfile, options, &known);
+            match outcome.map_err(|diagnostics| self.dockerfile_error(diagnostics))? {
+                lower::Outcome::Lowered(lowered) => return Ok(*lowered),
+                lower::Outcome::NeedImages(requests) => {
+                    let (images, steps) = (&self.images, &self.steps);
+                    let images = requests.iter().map(|request| async move {
+                        let resolved = images.resolve(request, steps).await;
+                        resolved.map_err(|error| (request, error))
+                    });
+                    let images = futures_util::future::try_join_all(images).await;
+                    let images = images.map_err(|(request, error)| {
+                        let asked = lower::asked(dockerfile, options, &known, request);
+                        self.no_image(error, asked)
+                    })?;
+                    for (request, image) in requests.into_iter().zip(images) {
+                        known.insert(request.clone(), image.base_image());
+                        self.remember(request, image);
+                    }
+                }
+            }
+        }
+    }
+
+    /// An image that the Dockerfile asks for is not available: says where it is asked for.
+    fn no_image(&self, error: BuildError, asked: Option<lower::Asked>) -> BuildError {
+        let (message, mut hint) = match error {
+            BuildError::Input { message, hint }
+            | BuildError::Refused { message, hint }
+            | BuildError::System { message, hint } => (message, hint),
+            other => return other,
+        };
+        let Some(asked) = asked else { return BuildError::Input { message, hint } };
+        if let Some(near) = asked.near.clone().or_else(|| self.images.near(&asked.name)) {
+            hint = Some(format!("did you mean `{near}`?"));
+        }
+        let message = match asked.is_base {
+            true => message,
+            false => format!("no stage is called `{}`, and as an image: {message}", asked.name),
+        };
+        BuildError::Step {
+            failure: Box::new(StepFailure {
+                name: format!("[internal] load metadata for {}", asked.name),
+                message,
+                exit_code: None,
+                span: Some((asked.span.start, asked.span.end)),
+                lines: Some((asked.lines.start, asked.lines.end)),
+                dockerfile: Some((self.input.name.clone(), self.input.text.clone())),
+                log_tail: Vec::new(),
+                log_path: None,
+                hint,
+            }),
+        }
+    }
+
+    /// Vertices name an image with the digest it resolved to; they must find it again.
+    fn remember(&mut self, request: ImageRequest, image: ResolvedImage) {
+        let image = Arc::new(image);
+        let digest = &image.top.digest;
+        let pinned = match &request.image {
+            RequestedImage::Named(name) if name.digest().is_some() => request.image.clone(),
+            RequestedImage::Named(name) => RequestedImage::Named(name.with_digest(digest.clone())),
+            RequestedImage::InLayout { layout, .. } => {
+                let (layout, reference) = (layout.clone(), digest.to_string());
+                RequestedImage::InLayout { layout, reference }
+            }
+        };
+        self.resolved.insert(ImageRequest { image: pinned, ..request.clone() }, image.clone());
+        self.resolved.insert(request, image);
+    }
+
+    fn options(&self, platform: &Platform, syntax_warnings: Vec<parser::Diagnostic>) -> Options {
+        let request = &self.request;
+        let grants = request.entitlements.iter().map(|e| match e {
+            Entitlement::NetworkHost => "network.host".to_owned(),
+            Entitlement::SecurityInsecure => "security.insecure".to_owned(),
+        });
+        Options {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            labels: request.labels.clone(),
+            build_platform: Platform::host(),
+            target_platform: platform.clone(),
+            platform_requested: !request.platforms.is_empty(),
+            main_context: self.input.main_context.clone(),
+            named_contexts: self.input.named_contexts.clone(),
+            no_cache: match &request.no_cache {
+                NoCache::Never => lower::NoCache::Never,
+                NoCache::Always => lower::NoCache::Always,
+                NoCache::Stages(stages) => lower::NoCache::Stages(stages.clone()),
+            },
+            network: match request.network {
+                NetworkMode::Default => llb::NetworkMode::Default,
+                NetworkMode::None => llb::NetworkMode::None,
+                NetworkMode::Host => llb::NetworkMode::Host,
+            },
+            extra_hosts: request
+                .extra_hosts
+                .iter()
+                .map(|(name, address)| (name.clone(), address.to_string()))
+                .collect(),
+            shm_size: request.shm_size,
+            ulimits: request
+                .ulimits
+                .iter()
+                .map(|u| llb::Rlimit { name: u.name.clone(), soft: u.soft, hard: u.hard })
+                .collect(),
+            hostname: request.hostname.clone(),
+            cgroup_parent: request.cgroup_parent.clone(),
+            entitlements: grants.collect(),
+            multi_platform: request.platforms.len() > 1,
+            syntax_warnings,
+            ..Options::default()
+        }
+    }
+
+    pub(crate) fn tell_warnings(&self, plans: &[PlatformPlan]) {
+        for (number, PlatformPlan { platform, .. }) in plans.iter().enumerate() {
+            if plans[..number].iter().any(|plan| plan.platform == *platform) {
+                self.steps.warn(format!("duplicate platform result requested \"{platform}\""));
+            }
+        }
+        let mut told = BTreeSet::new();
+        for warning in plans.iter().flat_map(|p| &p.lowered.warnings) {
+            // Several platforms have the same warnings.
+            if told.insert(format!("{warning:?}")) {
+                self.steps.event(Event::Lint(warning.clone()));
+            }
+        }
+    }
+
+    pub(crate) fn tell_notes(&self, plans: &[PlatformPlan]) {
+        let notes: BTreeSet<&String> = plans.iter().flat_map(|plan| &plan.lowered.notes).collect();
+        notes.into_iter().for_each(|note| self.steps.warn(note.clone()));
+    }
+
+    fn dockerfile_error(&self, diagnostics: Vec<parser::Diagnostic>) -> BuildError {
+        BuildError::Dockerfile {
+            name: self.input.name.clone(),
+            text: self.input.text.clone(),
+            diagnostics,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A store in use.
+
+use std::sync::Arc;
+
+use cache::{PruneFilter, Store};
+use registry::Registries;
+use tokio_util::sync::CancellationToken;
+
+use crate::blocking::blocking;
+use crate::error::{BuildError, chain};
+use crate::gc;
+use crate::machine::Machine;
+use crate::progress::steps::Steps;
+use crate::step::sandbox::Sandbox;
+
+/// The store, open for one piece of work, and what it takes to do it.
+pub struct Workspace {
+    pub(crate) store: Store,
+    pub(crate) registries: Arc<Registries>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) sandbox: Arc<Sandbox>,
+    /// What the store keeps to.
+    pub(crate) rules: Arc<[PruneFilter]>,
+}
+
+impl Workspace {
+    /// Says that the program ends once `cancel` is cancelled: from then on nothing waits for the disk for more
+    /// than a moment. What the store could not commit by then has to be done again, what it could not remove
+    /// goes with the next session.
+    pub fn ends_with(&self, cancel: &CancellationToken) {
+        let (stopper, cancel) = (self.store.stopper(), cancel.clone());
+        tokio::spawn(async move {
+            cancel.cancelled().await;
+            stopper.stop();
+        });
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn tell_store_warnings(&self, steps: &Steps) {
+        for warning in self.store.take_warnings() {
+            steps.warn(chain(&warning));
+        }
+    }
+
+    /// What the steps have written may be more than the store is to keep.
+    pub(crate) fn make_room_again(&self) {
+        if self.store.has_made_room() {
+            gc::make_room(&self.store, &self.rules);
+        }
+    }
+
+    pub(crate) async fn flush(&self) -> Result<(), BuildError> {
+        if !self.store.is_dirty() {
+            return Ok(());
+        }
+        let store = self.store.clone();
+        let failed = |e| BuildError::system("failed to write to the store", &e);
+        blocking(move || store.flush().map_err(failed)).await
+    }
+
+    pub(crate) async fn tell_snapshotter(&self, steps: &Steps) -> Result<(), BuildError> {
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let snapshotter = match machine.known_snapshotter(&store) {
+            Some(known) => known,
+            None => blocking(move || machine.snapshotter(&store)).await?,
+        };
+        if snapshotter == cache::Snapshotter::Copy {
+            let root = self.store.root().display();
+            steps.warn(format!(
+                "overlay mounts do not work in `{root}`: files are copied for every step"
+            ));
+        }
+        Ok(())
+    }
+}
