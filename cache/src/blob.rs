@@ -51,6 +51,18 @@ pub struct VerifiedReader {
     expected: Digest,
 }
 
+/// A blob has other bytes than its digest says. Readers give it as the content of an [`io::Error`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("blob {0} is damaged")]
+pub struct DamagedBlob(pub Digest);
+
+impl DamagedBlob {
+    /// What a reader's error says of a blob, if it is that.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
 impl Store {
     /// Starts a blob.
     pub fn blob_writer(&self) -> Result<BlobWriter, StoreError> {
@@ -305,8 +317,8 @@ impl Read for VerifiedReader {
         if count > 0 || buffer.is_empty() {
             hash.update(&buffer[..count]);
         } else if hash.clone().finish() != self.expected {
-            let message = format!("blob {} is damaged", self.expected);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+            let damaged = DamagedBlob(self.expected.clone());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, damaged));
         }
         Ok(count)
     }

@@ -27,7 +27,7 @@ pub enum CommitStep {
 pub(crate) struct Committer {
     /// Held during a commit: there is one at a time.
     pub(crate) commit: Mutex<()>,
-    /// Free bytes of the file system when [`Store::write_back_growth`] last took note.
+    /// Free bytes of the file system when [`crate::Store::write_back_growth`] last took note.
     pub(crate) free: AtomicU64,
     pub(crate) thread: Arc<(Mutex<Thread>, Condvar)>,
 }

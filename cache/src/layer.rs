@@ -3,7 +3,7 @@
 //! A layer has two forms. As a *tree* it is a directory in overlayfs's form: what the layer adds, a
 //! 0:0 character device for each name it deletes, an attribute on each directory that hides what
 //! is below it. As a *tar* it is what registries carry (OCI image specification, "Image Layer
-//! Filesystem Changeset"). [`unpack`] goes from tar to tree, [`write_tar`] from tree to tar, and
+//! Filesystem Changeset"). [`unpack()`] goes from tar to tree, [`write_tar`] from tree to tar, and
 //! between them stand [`Entry`] and the two sinks, [`DirectorySink`] and [`TarSink`].
 //!
 //! Everything here blocks. Names from outside are taken apart and walked one component at a time,

@@ -34,7 +34,7 @@ pub(crate) struct LayerRow {
     /// Room that the tree takes on disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<u64>,
-    /// See [`LayerInfo::warnings`].
+    /// See [`crate::LayerInfo::warnings`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) warnings: Option<Vec<String>>,
 }

@@ -68,7 +68,7 @@ mod unnamed;
 pub mod warning;
 
 pub use allowance::{Allowance, NoRoom};
-pub use blob::{BlobFile, BlobWriter, VerifiedReader};
+pub use blob::{BlobFile, BlobWriter, DamagedBlob, VerifiedReader};
 pub use bucket::Bucket;
 pub use claim::Claim;
 pub use committer::CommitStep;

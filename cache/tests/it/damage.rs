@@ -1,10 +1,13 @@
 //! Whatever happens to its files, a store serves the bytes that were put in, or none.
 
+use std::io::Read as _;
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use cache::layer::{Content, DiffOptions, Entry, Flavor, LayerError, LayerSink};
-use cache::{Damage, Depth, FsckOptions, LayerId, OpenError, Options, Store, TreeState, Warning};
+use cache::{
+    Damage, DamagedBlob, Depth, FsckOptions, LayerId, OpenError, Options, Store, TreeState, Warning,
+};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::child;
@@ -245,6 +248,18 @@ fn a_damaged_blob_is_absent_and_heals_when_it_is_put_in_again() {
         store.flush().unwrap();
         assert_eq!(store.read_small(&digest, 100).unwrap(), b"blob 0");
     }
+}
+
+#[test]
+fn a_reader_says_that_its_blob_is_damaged() {
+    let root = root();
+    fill(root.path());
+    let digest = Digest::of(b"blob 0");
+    let path = root.path().join("blobs/sha256").join(digest.hex());
+    std::fs::write(&path, b"blob X").unwrap();
+    let mut reader = open(root.path()).blob(&digest).unwrap().open_verified().unwrap();
+    let error = reader.read_to_end(&mut Vec::new()).unwrap_err();
+    assert_eq!(DamagedBlob::of(&error), Some(&DamagedBlob(digest)));
 }
 
 #[test]

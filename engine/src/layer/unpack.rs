@@ -7,7 +7,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use cache::layer::{DirectorySink, Finished, LayerError, Lower, UnpackOptions};
-use cache::{Allowance, LayerId, NewLayer};
+use cache::{Allowance, DamagedBlob, LayerId, NewLayer};
 use oci::DiffId;
 
 use crate::blocking::blocking;
@@ -187,7 +187,7 @@ impl LayerStore {
     /// Whether a blob's bytes are others than its name says.
     pub(super) fn is_damaged(&self, blob: &cache::BlobFile) -> bool {
         let read = blob.open_verified().and_then(|mut file| io::copy(&mut file, &mut io::sink()));
-        read.is_err_and(|error| error.kind() == io::ErrorKind::InvalidData)
+        read.is_err_and(|error| DamagedBlob::of(&error).is_some())
     }
 
     /// Gives layers their directories, from the bottom up: what an archive left to the layers below

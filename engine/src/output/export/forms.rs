@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use cache::Store;
 use cache::layer::compress::{self, Compression as Encoding};
-use oci::{Descriptor, DiffId, Digest, media_type};
+use cache::{DamagedBlob, Store};
+use oci::{Descriptor, DiffId, media_type};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
@@ -76,7 +76,7 @@ impl Compressing<'_> {
         let compressed =
             compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(&e))?;
         if compressed.diff_id != *diff_id {
-            return Err(failed(&DamagedLayer(from.digest.clone())));
+            return Err(failed(&DamagedBlob(from.digest.clone())));
         }
         let (digest, size) = (compressed.digest, compressed.size);
         writer.commit(Some((&digest, size))).map_err(|e| failed(&e))?;
@@ -86,8 +86,3 @@ impl Compressing<'_> {
         Ok(descriptor)
     }
 }
-
-/// A layer's blob holds another tar than it should.
-#[derive(Debug, thiserror::Error)]
-#[error("blob {0} is damaged")]
-struct DamagedLayer(Digest);
