@@ -11,92 +11,18 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use tar::Header;
 
-use super::Time;
-
+mod member;
 mod number;
 mod pax;
 mod sparse;
 
+pub use member::ArchiveError;
+pub(super) use member::Member;
+use member::{EXTENSION_MAX, bound, id};
 use pax::Records;
 pub(super) use sparse::SparseReader;
 
 const BLOCK: usize = 512;
-
-/// The largest extension header: a long name, PAX records, a sparse file's map.
-const EXTENSION_MAX: u64 = 1 << 20;
-
-/// What is wrong with an archive.
-#[derive(Debug, thiserror::Error)]
-pub enum ArchiveError {
-    /// A header's checksum is another than its bytes'.
-    #[error("a header has the wrong checksum")]
-    Checksum,
-    /// A field of a header or a PAX record holds no such value.
-    #[error("invalid {0} in a header")]
-    Field(&'static str),
-    /// A PAX header is not made of records.
-    #[error("malformed PAX header")]
-    Pax,
-    /// An extension header is too large.
-    #[error("an extension header has more than {EXTENSION_MAX} bytes")]
-    Extension,
-    /// An extension header has no entry that it belongs to.
-    #[error("an extension header without an entry")]
-    Orphan,
-    /// One block of zeros, which is not the end.
-    #[error("a lone block of zeros")]
-    LoneZeroBlock,
-    /// The map of a sparse file makes no sense.
-    #[error("invalid map of a sparse file")]
-    SparseMap,
-    /// The archive ends in the middle of an entry.
-    #[error("unexpected end")]
-    Truncated,
-    /// The stream under the archive failed.
-    #[error("read error")]
-    Read(#[source] io::Error),
-}
-
-impl From<io::Error> for ArchiveError {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::UnexpectedEof => Self::Truncated,
-            _ => Self::Read(error),
-        }
-    }
-}
-
-/// One member of an archive, as it says of itself.
-#[derive(Debug)]
-pub(super) struct Member {
-    pub(super) path: Vec<u8>,
-    pub(super) link: Vec<u8>,
-    pub(super) type_flag: u8,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    /// Bytes of its content; of a sparse file with its holes.
-    pub(super) size: u64,
-    pub(super) mtime: Time,
-    pub(super) device: (u32, u32),
-    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Where the bytes that the archive has belong.
-    pub(super) sparse: Option<Vec<Segment>>,
-}
-
-impl Member {
-    /// Bytes that its file will have; anything but a file has none, whatever it says.
-    pub(super) fn content_size(&self) -> u64 {
-        if matches!(self.type_flag, b'0' | b'7' | b'S') { self.size } else { 0 }
-    }
-}
-
-/// A part of a sparse file that is not a hole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) offset: u64,
-    pub(super) length: u64,
-}
 
 /// Reads the members of a tar.
 pub(super) struct Archive<R> {
@@ -294,20 +220,6 @@ fn from_header(header: &Header) -> Result<Member, ArchiveError> {
         xattrs: BTreeMap::new(),
         sparse: None,
     })
-}
-
-/// A time as container tools take it: what the clock cannot be is the start of 1970.
-fn bound(seconds: i64, nanoseconds: u32) -> Time {
-    const LAST: i64 = i64::MAX / 1_000_000_000;
-    if (0..LAST).contains(&seconds) { Time { seconds, nanoseconds } } else { Time::EPOCH }
-}
-
-/// A user or group id. The largest number means "leave as it is" to the kernel.
-fn id(value: Option<i64>, what: &'static str) -> Result<u32, ArchiveError> {
-    value
-        .and_then(|value| u32::try_from(value).ok())
-        .filter(|&id| id != u32::MAX)
-        .ok_or(ArchiveError::Field(what))
 }
 
 fn number(field: &[u8], what: &'static str) -> Result<u32, ArchiveError> {

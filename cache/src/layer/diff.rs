@@ -12,8 +12,10 @@ use oci::DiffId;
 use sha2::{Digest as _, Sha256};
 
 use super::compress::{Compression, encode};
-use super::{Entry, EntryKind, Flavor, LayerError, LayerSink, LeftOut, Lower, TarSink, pipe};
+use super::{Flavor, LayerError, LayerSink, LeftOut, Lower, TarSink, pipe};
 use crate::stamp::TreeStamp;
+pub use options::DiffOptions;
+
 use ahead::Ahead;
 use changes::ChangeWriter;
 use walk::Walk;
@@ -22,23 +24,12 @@ mod ahead;
 mod attributes;
 mod changes;
 mod look;
+mod options;
 mod same;
 mod walk;
 
 /// Batches of names that may be ahead of the sink. Each holds some open directories, and some content.
 const AHEAD_MAX: usize = 8;
-
-/// How a tree is read as a layer.
-#[derive(Debug, Clone)]
-pub struct DiffOptions {
-    /// How the tree has whiteouts. A [`Flavor::Plain`] tree has none: what it lacks is deleted.
-    pub flavor: Flavor,
-    /// The layers below. Without them everything in the tree is written as it stands, opaque
-    /// directories as such.
-    pub lower: Option<Lower>,
-    /// Write all extended attributes; else `security.capability` alone, as BuildKit does.
-    pub all_xattrs: bool,
-}
 
 /// A tar that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]

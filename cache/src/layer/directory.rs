@@ -14,35 +14,18 @@ use super::beneath::{self, Beneath, DIRECTORY, Leaving};
 use super::content::{Copier, CopyError, Holes};
 use super::name::{self, to_path};
 use super::remove::remove;
-use super::{Content, Entry, EntryKind, Flavor, LayerError, LayerSink, LeftOut, Lower, Time};
+use super::{Content, Entry, EntryKind, Flavor, LayerError, LayerSink, LeftOut, Time};
 
 mod context;
 mod ids;
 mod metadata;
+mod options;
 mod replaced;
+
+pub use options::DirectoryOptions;
 
 use context::{Context, Owner};
 use replaced::Replaced;
-
-/// How a [`DirectorySink`] writes.
-#[derive(Debug)]
-pub struct DirectoryOptions {
-    /// How whiteouts are written.
-    pub flavor: Flavor,
-    /// For user namespaces that map a single id: owners that cannot be set are kept in the
-    /// attribute `user.mybuild.owner` instead, from where [`super::diff()`] gives them back.
-    pub ignore_owner: bool,
-    /// The layers below: a directory that the layer leaves out, though it has files in it, gets
-    /// owner, mode and attributes from there. Otherwise it becomes root's, with mode 0755.
-    pub lower: Lower,
-}
-
-impl DirectoryOptions {
-    /// Strict owners, nothing below.
-    pub fn new(flavor: Flavor) -> Self {
-        Self { flavor, ignore_owner: false, lower: Lower::none() }
-    }
-}
 
 /// What is known when a [`DirectorySink`] has taken the last entry.
 #[derive(Debug, Default)]

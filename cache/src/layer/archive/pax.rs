@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{ArchiveError, Member, bound, id, number};
+use super::member::{ArchiveError, Member, bound, id};
+use super::number;
 
 /// The records of one PAX header by key; of several with one key the last counts.
 #[derive(Debug, Default)]

@@ -1,9 +1,12 @@
 //! Sparse files: GNU tar's old format and its three PAX formats.
 
-use super::{Archive, ArchiveError, BLOCK, EXTENSION_MAX, Member, Records, Segment, number};
 use std::io::{self, BufRead, Read};
 
 use tar::{GnuExtSparseHeader, GnuSparseHeader, Header};
+
+use super::member::{ArchiveError, EXTENSION_MAX, Member, Segment};
+use super::pax::Records;
+use super::{Archive, BLOCK, number};
 
 impl<R: BufRead> Archive<R> {
     /// The oldest format: a map in the header, continued in blocks after it.

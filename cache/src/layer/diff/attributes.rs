@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
+use super::options::DiffOptions;
 use super::same::CAPABILITY;
-use super::{DiffOptions, Entry, LayerError};
 use crate::layer::name::{self, to_path};
 use crate::layer::read;
+use crate::layer::{Entry, LayerError};
 
 /// What the attributes of a directory say about the form of the tree.
 #[derive(Default)]

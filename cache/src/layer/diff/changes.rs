@@ -8,8 +8,8 @@ use rustix::fs::Stat;
 
 use super::look::{self, Change, Held, Seen};
 use super::walk::Entered;
-use super::{Entry, EntryKind, LayerError, LayerSink, LeftOut};
 use crate::layer::{Content, name};
+use crate::layer::{Entry, EntryKind, LayerError, LayerSink, LeftOut};
 use crate::stamp::{DirectoryStamp, EntryStamp, TreeStamp};
 
 /// Gives changes to a sink, in the order in which they were seen.

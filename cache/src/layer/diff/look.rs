@@ -9,12 +9,13 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::{Errno, pread};
 
 use super::attributes::{attributes, node_attributes};
+use super::options::DiffOptions;
 use super::same::is_same;
 use super::walk::{Entered, Name, Step, find};
-use super::{DiffOptions, Entry, EntryKind, LayerError, LeftOut};
 use crate::layer::lower::Found;
 use crate::layer::name::{self, to_path};
 use crate::layer::read;
+use crate::layer::{Entry, EntryKind, LayerError, LeftOut};
 use crate::stamp::{EntryStamp, entry_stamp};
 
 /// Files up to this size in bytes are read when they are looked at, as long as a batch holds no more

@@ -7,9 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, OFlags, Stat, readlinkat};
 use rustix::io::Errno;
 
-use super::{DiffOptions, Entry, EntryKind, LayerError, Lower};
+use super::options::DiffOptions;
 use crate::layer::lower::Found;
 use crate::layer::read;
+use crate::layer::{Entry, EntryKind, LayerError, Lower};
 
 /// The one attribute every layer keeps.
 pub(super) const CAPABILITY: &str = "security.capability";

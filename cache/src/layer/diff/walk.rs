@@ -7,10 +7,11 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::attributes::{Form, attributes};
+use super::options::DiffOptions;
 use super::same::is_same;
-use super::{DiffOptions, Entry, EntryKind, Flavor, LayerError, Lower};
 use crate::layer::beneath::{DIRECTORY, open_path};
 use crate::layer::lower::{Found, Place};
+use crate::layer::{Entry, EntryKind, Flavor, LayerError, Lower};
 use crate::layer::{name, read};
 
 /// Directories deeper than this are open only while they are read.

@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Mode, XattrFlags, fchmod, fsetxattr, statat, unlinkat}
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 
-use super::DirectoryOptions;
+use super::options::DirectoryOptions;
 use crate::layer::beneath::{Missing, Obstacle};
 use crate::layer::left_out::LeftOut;
 use crate::layer::{Entry, EntryKind, Time};
