@@ -1,7 +1,7 @@
 //! Manifests, indexes and image configs: no panic, and what is understood can be written and read
 //! again.
 
-use oci::{Document, ImageConfig, manifest, media_type};
+use oci::{Document, ImageConfig, layout, manifest, media_type};
 
 /// Reads `bytes` as each of them.
 pub(crate) fn run(bytes: &[u8]) {
@@ -10,6 +10,10 @@ pub(crate) fn run(bytes: &[u8]) {
             Ok(Document::Manifest(manifest)) => serde_json::to_vec(&manifest),
             Ok(Document::Index(index)) => {
                 drop((index.platforms(), index.select(&oci::Platform::host()).is_some()));
+                drop(index.manifests.iter().filter_map(layout::name).collect::<Vec<_>>());
+                assert!(
+                    layout::find(&index, "").is_none_or(|only| index.manifests == [only.clone()])
+                );
                 serde_json::to_vec(&index)
             }
             Err(_) => continue,
