@@ -4,19 +4,18 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{Method, Response, StatusCode};
+use http_client::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http_client::{
+    Deadline, Method, Payload, Request, Response, StatusCode, Url, may_see_credentials, redirect,
+};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use url::Url;
 
 use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, Credentials, CredentialsError};
-use crate::deadline::Deadline;
-use crate::endpoint::{self, Endpoint, Payload, Request};
+use crate::endpoint::{self, Endpoint};
 use crate::error::Cause;
-use crate::redirect;
 
 const TOKEN_ANSWER_MAX: u64 = 256 << 10;
 /// Lifetime of a token that does not say (the specification's default).
@@ -42,7 +41,7 @@ struct State {
 #[derive(Clone)]
 enum AuthMethod {
     Basic(HeaderValue),
-    Bearer { realm: Url, service: Option<String>, may_know: bool },
+    Bearer { realm: Url, service: Option<String>, may_see: bool },
 }
 
 struct Token {
@@ -72,14 +71,14 @@ impl Auth {
         match state.method.clone() {
             None => Ok(None),
             Some(AuthMethod::Basic(header)) => Ok(Some(header)),
-            Some(AuthMethod::Bearer { realm, service, may_know }) => {
+            Some(AuthMethod::Bearer { realm, service, may_see }) => {
                 if let Some(token) = state.tokens.get(&scope.actions)
                     && token.expires > Instant::now()
                 {
                     return Ok(Some(token.header.clone()));
                 }
                 let service = service.as_deref();
-                let service = Service { endpoint, realm: &realm, service, may_know, deadline };
+                let service = Service { endpoint, realm: &realm, service, may_see, deadline };
                 let (token, withheld) = service.token(credentials, scope).await?;
                 state.withheld = withheld;
                 let header = token.header.clone();
@@ -128,10 +127,10 @@ async fn pick_method(
         let realm = bearer.parameter("realm").and_then(|realm| realm.parse().ok());
         let realm = realm
             .ok_or_else(|| Cause::Protocol("a token service without a usable realm".to_owned()))?;
-        redirect::check(response.url(), &realm)?;
-        let may_know = redirect::may_know_credentials(response.url(), &realm);
+        redirect::check(response.url(), &realm).map_err(http_client::Error::from)?;
+        let may_see = may_see_credentials(response.url(), &realm);
         let service = bearer.parameter("service").map(str::to_owned);
-        return Ok(AuthMethod::Bearer { realm, service, may_know });
+        return Ok(AuthMethod::Bearer { realm, service, may_see });
     }
     if find("basic").is_none() {
         return Err(Cause::Unauthorized("the registry names no way to authenticate".to_owned()));
@@ -153,7 +152,7 @@ struct Service<'a> {
     realm: &'a Url,
     service: Option<&'a str>,
     /// Whether it gets the user's credentials.
-    may_know: bool,
+    may_see: bool,
     deadline: Deadline,
 }
 
@@ -168,7 +167,7 @@ impl Service<'_> {
     ) -> Result<(Token, Option<Withheld>), Cause> {
         let (credential, trouble) =
             match credentials.get(self.endpoint.registry(), &scope.path).await {
-                Ok(Some(_)) if !self.may_know => (None, Some(Trouble::Withheld(self.withheld()))),
+                Ok(Some(_)) if !self.may_see => (None, Some(Trouble::Withheld(self.withheld()))),
                 Ok(credential) => (credential, None),
                 Err(error) => (None, Some(Trouble::Unreadable(error))),
             };
@@ -217,7 +216,7 @@ impl Service<'_> {
     async fn exchange(&self, refresh_token: &str, scope: &Scope) -> Result<TokenAnswer, Cause> {
         let form = self.form(refresh_token, scope);
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
-        let headers = HeaderMap::from_iter([(reqwest::header::CONTENT_TYPE, form_type)]);
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, form_type)]);
         let payload = Payload::Bytes(form.into());
         self.send(Request { method: Method::POST, url: self.realm.clone(), headers, payload }).await
     }
@@ -234,21 +233,16 @@ impl Service<'_> {
 
     /// Redirects are not followed here: the realm is the one place that gets the credentials.
     async fn send(&self, request: Request) -> Result<TokenAnswer, Cause> {
-        let response = self.endpoint.send_once(&request, &request.url, None, self.deadline).await?;
+        let response =
+            self.endpoint.connections().send_without_redirects(&request, self.deadline).await?;
         if response.status() != StatusCode::OK {
-            return Err(match endpoint::failure(response, self.deadline).await {
+            return Err(match endpoint::failure(response).await {
                 Cause::NotFound => Cause::Protocol("the token service does not exist".to_owned()),
                 Cause::Status { status: 400, detail, .. } => Cause::Unauthorized(detail),
                 cause => cause,
             });
         }
-        let body = endpoint::read_capped(
-            response,
-            TOKEN_ANSWER_MAX,
-            self.endpoint.limits(),
-            self.deadline,
-        )
-        .await?;
+        let body = response.body(TOKEN_ANSWER_MAX).await?;
         serde_json::from_slice(&body)
             .map_err(|_| Cause::Protocol("the token service sent no token".to_owned()))
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
+use http_client::{Failure, Retry};
 use oci::{Digest, InvalidManifest};
 
 /// A failed operation on a registry. It says what was wanted and from where; its source says why.
@@ -108,17 +109,6 @@ pub enum Cause {
         /// That of the bytes that came.
         actual: Digest,
     },
-    /// More or fewer bytes than the descriptor says.
-    #[error("the content has {actual} bytes, not {expected}")]
-    SizeMismatch {
-        /// Size by the descriptor.
-        expected: u64,
-        /// Size announced or received (at least).
-        actual: u64,
-    },
-    /// An answer larger than its cap.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(u64),
     /// Any other status.
     #[error("the registry answered with status {status}{}{}", suffix(.detail), wait(.retry_after))]
     Status {
@@ -129,50 +119,15 @@ pub enum Cause {
         /// The registry's words.
         detail: String,
     },
-    /// No connection came about.
-    #[error("cannot connect")]
-    Connect(#[source] reqwest::Error),
-    /// The server's certificate is not one we trust for its name.
-    #[error("the server's certificate is not trusted")]
-    Untrusted(#[source] rustls::Error),
-    /// The connection broke.
-    #[error("the connection broke")]
-    Transport(#[source] reqwest::Error),
-    /// Nothing came for too long.
-    #[error("timed out after {} seconds while waiting for {what}", seconds(*.patience))]
-    TimedOut {
-        /// What was waited for.
-        what: &'static str,
-        /// How long.
-        patience: Duration,
-    },
-    /// It would take for ever.
-    #[error(
-        "the content comes at {rate} bytes a second, less than the {minimum} that are waited for"
-    )]
-    TooSlow {
-        /// Bytes a second of late.
-        rate: u64,
-        /// The fewest that are good enough.
-        minimum: u64,
-    },
-    /// The operation has taken longer than it may with all its attempts.
-    #[error("not done within {} seconds", seconds(*.0))]
-    Deadline(Duration),
+    /// There was no answer, or not all of it.
+    #[error(transparent)]
+    Http(#[from] http_client::Error),
     /// The manifest cannot be trusted.
     #[error("invalid manifest")]
     Manifest(#[from] InvalidManifest),
     /// The answer breaks the protocol.
     #[error("unexpected answer: {0}")]
     Protocol(String),
-    /// A redirect or token service that is not followed.
-    #[error("refused to go to `{url}`: {reason}")]
-    Refused {
-        /// Where the registry pointed.
-        url: String,
-        /// Why not.
-        reason: &'static str,
-    },
     /// A token service that the registry's credentials are not for.
     #[error(
         "the credentials were not sent to `{0}`: it is neither the registry's host nor on its site"
@@ -199,50 +154,41 @@ impl Cause {
             Self::TooManyRequests { .. } => ErrorKind::TooManyRequests,
             Self::DigestMismatch { .. } => ErrorKind::DigestMismatch,
             Self::Status { status, .. } if *status >= 500 => ErrorKind::Unavailable,
-            Self::Connect(_)
-            | Self::Transport(_)
-            | Self::TimedOut { .. }
-            | Self::TooSlow { .. }
-            | Self::Deadline(_) => ErrorKind::Unavailable,
-            Self::Untrusted(_) => ErrorKind::Untrusted,
-            Self::SizeMismatch { .. }
-            | Self::TooLarge(_)
-            | Self::Status { .. }
-            | Self::Manifest(_)
-            | Self::Protocol(_)
-            | Self::Refused { .. } => ErrorKind::InvalidAnswer,
+            Self::Http(error) => http_kind(error),
+            Self::Status { .. } | Self::Manifest(_) | Self::Protocol(_) => ErrorKind::InvalidAnswer,
             Self::Storage(_) => ErrorKind::Storage,
             Self::Credentials(_) | Self::Configuration(_) => ErrorKind::Configuration,
         }
     }
+}
 
-    /// URLs are cut out of transport errors: those of blob stores carry signatures.
-    pub(crate) fn from_reqwest(error: reqwest::Error) -> Self {
-        let error = error.without_url();
-        if let Some(reason) = certificate_error(&error) {
-            Self::Untrusted(reason)
-        } else if error.is_connect() {
-            Self::Connect(error)
-        } else {
-            Self::Transport(error)
+impl Failure for Cause {
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Http(error) => error.retry(),
+            Self::Status { status, retry_after, .. } => Retry::of_status(*status, *retry_after),
+            Self::TooManyRequests { retry_after, .. } => Retry::of_status(429, *retry_after),
+            Self::DigestMismatch { .. } => Retry::Once,
+            _ => Retry::Never,
         }
     }
 }
 
-/// The verifier's verdict, if that is what an error is about.
-fn certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(verdict @ rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
-            return Some(verdict.clone());
+fn http_kind(error: &http_client::Error) -> ErrorKind {
+    use http_client::Error;
+    match error {
+        Error::Connect(_)
+        | Error::Transport(_)
+        | Error::TimedOut { .. }
+        | Error::TooSlow { .. }
+        | Error::Deadline(_) => ErrorKind::Unavailable,
+        Error::Untrusted(_) => ErrorKind::Untrusted,
+        Error::TooLarge(_) | Error::SizeMismatch { .. } | Error::Range(_) | Error::Redirect(_) => {
+            ErrorKind::InvalidAnswer
         }
-        // An I/O error gives its cause's source as its own, and so hides the cause itself.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = inner
-            .map(|inner| inner as &(dyn std::error::Error + 'static))
-            .or_else(|| error.source());
+        Error::Setup(_) => ErrorKind::Configuration,
+        Error::Abandoned => ErrorKind::Storage,
     }
-    None
 }
 
 fn wait(retry_after: &Option<Duration>) -> String {

@@ -1,35 +1,18 @@
 //! Pushing blobs and manifests.
 
-use std::io;
 use std::sync::Arc;
 
+use http_client::header::{CONTENT_TYPE, HeaderValue};
+use http_client::{BodySource, Deadline, Method, Payload, Request, Response, StatusCode, Url};
 use oci::reference::DEFAULT_TAG;
 use oci::{Descriptor, Digest, Reference};
-use reqwest::header::{CONTENT_TYPE, HeaderValue, LOCATION};
-use reqwest::{Method, Response, StatusCode};
 use tokio_util::bytes::Bytes;
-use url::Url;
 
 use crate::attempts::Attempts;
 use crate::auth::Scope;
-use crate::deadline::Deadline;
-use crate::endpoint::{Endpoint, Payload, Request};
+use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error};
-use crate::redirect;
 use crate::registries::Registries;
-use crate::retry::Backoff;
-
-/// A blob that can be read, more than once when an upload breaks. It is read on a blocking thread.
-pub trait BlobSource: Send + Sync {
-    /// Opens the blob at its start.
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
-}
-
-impl BlobSource for Bytes {
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
-        Ok(Box::new(io::Cursor::new(self.clone())))
-    }
-}
 
 /// How a blob came to be in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +33,7 @@ impl Registries {
         repository: &Reference,
         descriptor: &Descriptor,
         mount: Option<&Reference>,
-        source: Arc<dyn BlobSource>,
+        source: Arc<dyn BodySource>,
     ) -> Result<Pushed, Error> {
         let subject = format!("{}@{}", repository.repository(), descriptor.digest);
         let attempts = Attempts::new("push the blob", subject);
@@ -99,8 +82,8 @@ async fn put_manifest(
         Cause::Configuration(format!("`{}` is not a media type", descriptor.media_type))
     })?;
     let scope = endpoint.scope(reference.path(), "pull,push");
-    let _permit = endpoint.permit().await;
-    let mut backoff = Backoff::new(endpoint, deadline);
+    let _permit = endpoint.connections().permit().await;
+    let mut backoff = endpoint.backoff(deadline);
     loop {
         let attempt = async {
             let url =
@@ -135,14 +118,14 @@ struct Upload<'a> {
     repository: &'a Reference,
     descriptor: &'a Descriptor,
     mount: Option<&'a Reference>,
-    source: Arc<dyn BlobSource>,
+    source: Arc<dyn BodySource>,
     deadline: Deadline,
 }
 
 impl Upload<'_> {
     async fn run(&self) -> Result<Pushed, Cause> {
-        let _permit = self.endpoint.permit().await;
-        let mut backoff = Backoff::new(self.endpoint, self.deadline);
+        let _permit = self.endpoint.connections().permit().await;
+        let mut backoff = self.endpoint.backoff(self.deadline);
         loop {
             match self.attempt().await {
                 Ok(pushed) => return Ok(pushed),
@@ -205,7 +188,9 @@ impl Upload<'_> {
         let response = self.endpoint.send(&request, &self.scope(), self.deadline).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Started::Mounted),
-            StatusCode::ACCEPTED => Ok(Started::At(upload_location(&response)?)),
+            StatusCode::ACCEPTED => {
+                Ok(Started::At(response.location().map_err(http_client::Error::from)?))
+            }
             status => Err(Cause::Protocol(format!(
                 "an upload starts with status 202, not {}",
                 status.as_u16()
@@ -217,14 +202,4 @@ impl Upload<'_> {
 enum Started {
     Mounted,
     At(Url),
-}
-
-/// Where the bytes go; the same rules hold as for redirects.
-fn upload_location(response: &Response) -> Result<Url, Cause> {
-    let location = response.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-    let url = location.and_then(|location| response.url().join(location).ok());
-    let url =
-        url.ok_or_else(|| Cause::Protocol("an upload without a usable `Location`".to_owned()))?;
-    redirect::check(response.url(), &url)?;
-    Ok(url)
 }

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use crate::config::{Config, Limits};
+use http_client::Deadline;
+
+use crate::config::Config;
 use crate::credentials::Credentials;
-use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 
 /// Talks to registries. Cheap to share behind a reference; connections, tokens and what was learnt
@@ -20,8 +20,6 @@ pub struct Registries {
 impl Registries {
     /// Registries for one set of settings and credentials. It connects to nothing yet.
     pub fn new(config: Config, credentials: Credentials) -> Self {
-        // Fails when another client was first, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
         Self { config: Arc::new(config), credentials, endpoints: Mutex::default() }
     }
 
@@ -41,17 +39,11 @@ impl Registries {
 
     /// When a request for a small document has to be over.
     pub(crate) fn request_deadline(&self) -> Deadline {
-        Deadline::after(self.limits().request)
+        Deadline::for_request(&self.config.limits)
     }
 
     /// When the transfer of `size` bytes has to be over.
     pub(crate) fn transfer_deadline(&self, size: u64) -> Deadline {
-        let transfer = Duration::from_secs(size / self.limits().minimum_rate.max(1));
-        // A day's cap keeps sums in range, whatever size a manifest claims.
-        Deadline::after(self.limits().request + transfer.min(Duration::from_secs(86_400)))
-    }
-
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.config.limits
+        Deadline::for_transfer(&self.config.limits, size)
     }
 }

@@ -1,18 +1,16 @@
 //! From a reference to a manifest.
 
+use http_client::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http_client::{Deadline, Method, Request, Response};
 use oci::manifest::{Document, Kind, SIZE_MAX};
 use oci::reference::DEFAULT_TAG;
 use oci::{Descriptor, Digest, Reference, manifest, media_type};
-use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response};
 use tokio_util::bytes::Bytes;
 
 use crate::attempts::Attempts;
-use crate::deadline::Deadline;
-use crate::endpoint::{Endpoint, Request, read_capped};
+use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error};
 use crate::registries::Registries;
-use crate::retry::Backoff;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
 
@@ -80,10 +78,10 @@ async fn manifest_at(
     reference: &Reference,
     deadline: Deadline,
 ) -> Result<(Descriptor, Bytes), Cause> {
-    let mut backoff = Backoff::new(endpoint, deadline);
+    let mut backoff = endpoint.backoff(deadline);
     loop {
         let answer = match request(endpoint, Method::GET, reference, deadline).await {
-            Ok(response) => read_manifest(response, endpoint, reference, deadline).await,
+            Ok(response) => read_manifest(response, reference).await,
             // Already tried as often as makes sense.
             Err(cause) => return Err(cause),
         };
@@ -108,8 +106,8 @@ async fn request(
         None => reference.tag().unwrap_or(DEFAULT_TAG),
     };
     let scope = endpoint.scope(reference.path(), "pull");
-    let mut backoff = Backoff::new(endpoint, deadline);
-    let _permit = endpoint.permit().await;
+    let mut backoff = endpoint.backoff(deadline);
+    let _permit = endpoint.connections().permit().await;
     loop {
         let attempt = async {
             let url =
@@ -136,7 +134,7 @@ fn claimed(headers: &HeaderMap) -> Result<Option<Descriptor>, Cause> {
         return Ok(None);
     };
     if size > SIZE_MAX as u64 {
-        return Err(Cause::TooLarge(SIZE_MAX as u64));
+        return Err(http_client::Error::TooLarge(SIZE_MAX as u64).into());
     }
     Ok(Kind::of(media_type).map(|_| Descriptor::new(media_type, digest, size)))
 }
@@ -165,13 +163,11 @@ fn check_pin(reference: &Reference, actual: &Digest) -> Result<(), Cause> {
 
 async fn read_manifest(
     response: Response,
-    endpoint: &Endpoint,
     reference: &Reference,
-    deadline: Deadline,
 ) -> Result<(Descriptor, Bytes), Cause> {
     let claimed = claimed_digest(response.headers())?;
     let content_type = header(response.headers(), CONTENT_TYPE.as_str()).map(str::to_owned);
-    let bytes = read_capped(response, SIZE_MAX as u64, endpoint.limits(), deadline).await?;
+    let bytes = response.body(SIZE_MAX as u64).await?;
     for expected in reference.digest().into_iter().chain(&claimed) {
         if !expected.verifies(&bytes) {
             return Err(Cause::DigestMismatch {

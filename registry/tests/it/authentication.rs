@@ -8,7 +8,8 @@ use data_encoding::BASE64;
 use registry::{Config, Credential, Credentials, ErrorKind, Registries};
 use serde_json::{Value, json};
 
-use crate::server::{Image, Reply, Seen, Server};
+use crate::image::Image;
+use crate::server::{Reply, Seen, Server};
 use crate::{client_with, fetch, noise, reference};
 
 const ALICE: &str = "alice:secret";
@@ -189,7 +190,7 @@ async fn credentials_never_cross_to_another_host() {
         .await;
     let client = with(Credentials::anonymous().with(server.host(), alice()));
     let descriptor = oci::Descriptor::new("", oci::Digest::of(&bytes), bytes.len() as u64);
-    let source: Arc<dyn registry::BlobSource> = Arc::new(tokio_util::bytes::Bytes::from(bytes));
+    let source: Arc<dyn http_client::BodySource> = Arc::new(tokio_util::bytes::Bytes::from(bytes));
     client.push_blob(&reference(server.host(), "app"), &descriptor, None, source).await.unwrap();
     let put = store.seen().pop().unwrap();
     assert_eq!(

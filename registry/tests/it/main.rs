@@ -4,16 +4,20 @@
 
 mod authentication;
 mod hostile;
+mod image;
 mod mirrors;
 mod pull;
 mod real;
+#[expect(dead_code, reason = "a server that drips is for the tests of `http-client` alone")]
+#[path = "../../../http-client/tests/it/server.rs"]
 mod server;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use http_client::Limits;
 use oci::{Descriptor, Digest, Reference};
-use registry::{BlobSink, Config, Credentials, Error, Limits, MemorySink, Registries};
+use registry::{BlobSink, Config, Credentials, Error, MemorySink, Registries};
 
 /// Limits that let a failure be seen at once.
 fn limits() -> Limits {

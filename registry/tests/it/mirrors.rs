@@ -3,7 +3,8 @@
 use oci::Digest;
 use registry::{Config, Credentials, ErrorKind, HostConfig, Registries};
 
-use crate::server::{Image, Reply, Server};
+use crate::image::Image;
+use crate::server::{Reply, Server};
 use crate::{client_with, fetch, noise, reference};
 
 pub(crate) fn mirrored_by(mirrors: &[&str]) -> HostConfig {

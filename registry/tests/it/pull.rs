@@ -1,12 +1,12 @@
 //! Pulls that go well, or well in the end.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use oci::{Descriptor, Digest, Index, media_type};
-use registry::{BlobSink, Config, Credentials, ErrorKind, Limits, MemorySink, Registries};
+use registry::{BlobSink, Config, Credentials, ErrorKind, MemorySink};
 
-use crate::server::{Image, Reply, Server};
+use crate::image::Image;
+use crate::server::{Reply, Server};
 use crate::{chain, client, client_with, fetch, fetch_into, limits, noise, reference};
 
 #[tokio::test]
@@ -73,50 +73,6 @@ async fn a_missing_image_is_reported_as_such() {
 }
 
 #[tokio::test]
-async fn a_broken_connection_is_resumed() {
-    let bytes = noise(300_000);
-    let answers = AtomicUsize::new(0);
-    let blob = bytes.clone();
-    let server = Server::start(move |seen| match answers.fetch_add(1, Ordering::Relaxed) {
-        // The first request finds out about the protocol.
-        0 => Reply::ok("{}"),
-        1 => Reply::cut(blob.len(), &blob[..100_000]),
-        2 => Reply::new(503, ""),
-        3 => {
-            let (first, last) = seen.range().unwrap();
-            Reply::cut(last - first + 1, &blob[first..first + 50_000])
-                .status(206)
-                .with("Content-Range", format!("bytes {first}-{last}/{}", blob.len()))
-        }
-        _ => Reply::part(seen, &blob),
-    })
-    .await;
-    let (found, told) = fetch(&client(), server.host(), &bytes).await.unwrap();
-    assert!(found == bytes);
-    assert!(told.is_sorted(), "nothing was fetched twice");
-    let ranges: Vec<_> = server.seen().iter().map(|seen| seen.range()).collect();
-    assert_eq!(
-        ranges,
-        [None, Some((100_000, 299_999)), Some((100_000, 299_999)), Some((150_000, 299_999))]
-    );
-}
-
-#[tokio::test]
-async fn a_server_that_ignores_ranges_is_read_again_from_the_start() {
-    let bytes = noise(200_000);
-    let answers = AtomicUsize::new(0);
-    let blob = bytes.clone();
-    let server = Server::start(move |_| match answers.fetch_add(1, Ordering::Relaxed) {
-        0 => Reply::ok("{}"),
-        1 => Reply::cut(blob.len(), &blob[..70_000]),
-        _ => Reply::ok(blob.clone()),
-    })
-    .await;
-    let (found, told) = fetch(&client(), server.host(), &bytes).await.unwrap();
-    assert!(found == bytes && told.is_sorted());
-}
-
-#[tokio::test]
 async fn bytes_of_an_earlier_run_are_not_fetched_again() {
     let bytes = noise(50_000);
     let descriptor = Descriptor::new("", Digest::of(&bytes), bytes.len() as u64);
@@ -142,73 +98,6 @@ async fn bytes_of_an_earlier_run_are_not_fetched_again() {
             fetch_into(&client, host, &descriptor, started_with(&wrong)).await.unwrap();
         assert!(found == bytes);
     }
-}
-
-#[tokio::test]
-async fn an_empty_blob_needs_no_request() {
-    let server = Server::start(|_| Reply::not_found()).await;
-    assert_eq!(fetch(&client(), server.host(), b"").await.unwrap().0, b"");
-    assert_eq!(server.lines(), [""; 0]);
-}
-
-#[tokio::test]
-async fn a_large_blob_comes_in_ranges_at_once() {
-    let bytes = noise(1_000_000);
-    let client = Registries::new(
-        Config { limits: segments(), ..Config::default() },
-        Credentials::anonymous(),
-    );
-    let fails = AtomicUsize::new(3);
-    let blob = bytes.clone();
-    let server = Server::start(move |seen| {
-        let is_middle = seen.range().is_some_and(|(first, _)| first > 300_000);
-        let fails = is_middle
-            && fails
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1))
-                .is_ok();
-        if fails { Reply::new(500, "") } else { Reply::part(seen, &blob) }
-    })
-    .await;
-    let (found, told) = fetch(&client, server.host(), &bytes).await.unwrap();
-    assert!(found == bytes && told.is_sorted());
-    assert_eq!(server.seen().len(), 16 + 3);
-    // A server that knows no ranges sends it in one.
-    let blob = bytes.clone();
-    let server = Server::start(move |_| Reply::ok(blob.clone())).await;
-    let (found, _) = fetch(&client, server.host(), &bytes).await.unwrap();
-    assert!(found == bytes && server.seen().len() == 1);
-}
-
-#[tokio::test]
-async fn a_fast_server_needs_no_second_connection() {
-    let bytes = noise(1_000_000);
-    let limits = Limits { fast: 1, ..segments() };
-    let client = Registries::new(Config { limits, ..Config::default() }, Credentials::anonymous());
-    let blob = bytes.clone();
-    let server = Server::start(move |seen| Reply::part(seen, &blob)).await;
-    assert!(fetch(&client, server.host(), &bytes).await.unwrap().0 == bytes);
-    let ranges: Vec<_> = server.seen().iter().map(|seen| seen.range()).collect();
-    assert_eq!(ranges, [Some((0, 63_999)), Some((64_000, 999_999))]);
-}
-
-fn segments() -> Limits {
-    Limits { parallel_from: 100_000, segment: 64_000, fast: u64::MAX, connections: 3, ..limits() }
-}
-
-#[tokio::test]
-async fn a_blob_is_redirected_to_another_place() {
-    let bytes = noise(10_000);
-    let blob = bytes.clone();
-    let store = Server::start(move |seen| Reply::part(seen, &blob)).await;
-    let target = format!("http://{}/bucket/blob?signature=1", store.host());
-    let server = Server::start(move |seen| match seen.path() {
-        "/v2/" => Reply::ok("{}"),
-        path if path.starts_with("/v2/") => Reply::redirect("/elsewhere").status(302),
-        _ => Reply::redirect(target.clone()),
-    })
-    .await;
-    assert!(fetch(&client(), server.host(), &bytes).await.unwrap().0 == bytes);
-    assert_eq!(store.lines(), ["GET /bucket/blob?signature=1"]);
 }
 
 #[tokio::test]

@@ -5,13 +5,14 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_client::BodySource;
 use oci::{Descriptor, Digest, Reference, manifest, media_type};
 use registry::{
-    BlobSource, Config, Credential, Credentials, ErrorKind, HostConfig, KeyPair, Pushed, Registries,
+    Config, Credential, Credentials, ErrorKind, HostConfig, KeyPair, Pushed, Registries,
 };
 use tokio_util::bytes::Bytes;
 
-use crate::server::Image;
+use crate::image::Image;
 use crate::{client, client_with, fetch, noise, reference};
 
 /// A running `docker-registry`, gone when dropped.
@@ -98,7 +99,7 @@ fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
 
 async fn push(client: &Registries, to: &Reference, image: &Image) {
     for blob in [&image.config, &image.layer] {
-        let source: Arc<dyn BlobSource> = Arc::new(Bytes::from(blob.clone()));
+        let source: Arc<dyn BodySource> = Arc::new(Bytes::from(blob.clone()));
         client.push_blob(to, &describe("", blob), None, source).await.unwrap();
     }
     let bytes = Bytes::from(image.manifest.clone());
@@ -123,7 +124,7 @@ async fn an_image_goes_to_a_registry_and_comes_back() {
     push(&client, &app, &image).await;
     pull(&client, &app, &image).await;
     // Blobs go over the wire once.
-    let layer: Arc<dyn BlobSource> = Arc::new(Bytes::from(image.layer.clone()));
+    let layer: Arc<dyn BodySource> = Arc::new(Bytes::from(image.layer.clone()));
     let descriptor = describe("", &image.layer);
     let copy = reference(&registry.host, "team/copy");
     for (to, mount, expected) in [

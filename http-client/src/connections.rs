@@ -1,0 +1,194 @@
+//! Connections to one host, and to where it redirects.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
+use url::Url;
+
+use crate::address::is_loopback;
+use crate::authorization::Authorization;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::limits::Limits;
+use crate::redirect::{REDIRECTS_MAX, RedirectError, Refusal};
+use crate::request::{Payload, Request, stream_body};
+use crate::response::Response;
+use crate::tls::{SetupError, Tls};
+
+const HTTP2_WINDOW: u32 = 8 << 20;
+
+/// Connections to one host, and to where it redirects, with one set of settings. They are opened
+/// when needed and kept for the next request.
+pub struct Connections {
+    tls: Tls,
+    limits: Limits,
+    proxy: Proxy,
+    plain: OnceCell<Client>,
+    secure: OnceCell<Client>,
+    permits: Semaphore,
+}
+
+/// Whether a proxy is between us and a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proxy {
+    /// The one that the environment names, if it names one.
+    FromEnvironment,
+    /// None ever: the host is this machine.
+    None,
+}
+
+impl Proxy {
+    fn before(host: &str) -> Self {
+        match format!("http://{host}").parse() {
+            Ok(url) if is_loopback(&url) => Self::None,
+            _ => Self::FromEnvironment,
+        }
+    }
+}
+
+impl Connections {
+    /// Connections to `host`, a name or address with an optional port. None is opened yet.
+    pub fn new(host: &str, tls: Tls, limits: Limits) -> Self {
+        Self {
+            tls,
+            proxy: Proxy::before(host),
+            plain: OnceCell::new(),
+            secure: OnceCell::new(),
+            permits: Semaphore::new(limits.connections.max(1)),
+            limits,
+        }
+    }
+
+    /// What requests may cost.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Waits until one more request may run. The permit is for one request, to the end of its answer.
+    pub async fn permit(&self) -> SemaphorePermit<'_> {
+        self.permits.acquire().await.expect("the semaphore is never closed")
+    }
+
+    /// Sends a request and waits for the headers of the answer, following redirects. Each place gets
+    /// the credentials only if they are for it.
+    ///
+    /// # Errors
+    /// [`Error`] when there is no answer. Any status is an answer.
+    pub async fn send(
+        &self,
+        request: &Request,
+        authorization: Option<&Authorization>,
+        deadline: Deadline,
+    ) -> Result<Response, Error> {
+        let mut url = request.url.clone();
+        for _ in 0..=REDIRECTS_MAX {
+            let header = authorization.and_then(|authorization| authorization.at(&url));
+            let response = self.exchange(request, &url, header, deadline).await?;
+            match response.redirect()? {
+                None => return Ok(response),
+                Some(next) => url = next,
+            }
+        }
+        Err(RedirectError::refused(&request.url, Refusal::TooMany).into())
+    }
+
+    /// Sends a request to its own URL and nowhere else: a redirect is returned like any other answer.
+    ///
+    /// # Errors
+    /// Those of [`send`](Self::send).
+    pub async fn send_without_redirects(
+        &self,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Response, Error> {
+        self.exchange(request, &request.url, None, deadline).await
+    }
+
+    async fn exchange(
+        &self,
+        request: &Request,
+        url: &Url,
+        authorization: Option<&HeaderValue>,
+        deadline: Deadline,
+    ) -> Result<Response, Error> {
+        let client = self.client(url).await?;
+        let mut builder =
+            client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+        // Content must arrive as it is stored: digests and ranges are of that.
+        builder = builder.header(ACCEPT_ENCODING, "identity");
+        if let Some(authorization) = authorization {
+            builder = builder.header(AUTHORIZATION, authorization.clone());
+        }
+        let mut patience = self.limits.idle;
+        match &request.payload {
+            Payload::Empty => {}
+            Payload::Bytes(bytes) => builder = builder.body(bytes.clone()),
+            Payload::Stream { source, size } => {
+                // The answer comes after the whole body.
+                patience = Duration::MAX;
+                builder = builder.header(CONTENT_LENGTH, *size).body(stream_body(source.clone()));
+            }
+        }
+        let inner = deadline.wait("an answer", patience, builder.send()).await??;
+        let method = request.method.clone();
+        Ok(Response { inner, method, idle: self.limits.idle, deadline })
+    }
+
+    /// The client for `url`. Reading the system's certificates takes milliseconds and may fail, so
+    /// plain HTTP does without.
+    async fn client(&self, url: &Url) -> Result<&Client, SetupError> {
+        match url.scheme() {
+            "https" => self.secure.get_or_try_init(|| self.build_client(Some(&self.tls))).await,
+            _ => self.plain.get_or_try_init(|| self.build_client(None)).await,
+        }
+    }
+
+    async fn build_client(&self, tls: Option<&Tls>) -> Result<Client, SetupError> {
+        let (tls, limits, proxy) = (tls.cloned(), self.limits.clone(), self.proxy);
+        let build = move || build_client(tls.as_ref(), &limits, proxy);
+        tokio::task::spawn_blocking(build).await.expect("building a client does not panic")
+    }
+}
+
+/// A client that does not follow redirects itself and, without `tls`, trusts no certificate.
+fn build_client(tls: Option<&Tls>, limits: &Limits, proxy: Proxy) -> Result<Client, SetupError> {
+    // Fails when a provider is installed already, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let mut builder = Client::builder()
+        .user_agent(concat!("mybuild/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(limits.connect)
+        .tcp_nodelay(true)
+        .http2_initial_stream_window_size(HTTP2_WINDOW)
+        .http2_initial_connection_window_size(HTTP2_WINDOW * 2);
+    if proxy == Proxy::None {
+        builder = builder.no_proxy();
+    }
+    builder = match tls {
+        Some(tls) => tls.apply(builder)?,
+        None => builder.tls_certs_only([]),
+    };
+    builder.build().map_err(SetupError::Client)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_proxy_is_before_this_machine() {
+        for (host, expected) in [
+            ("127.0.0.1:5000", Proxy::None),
+            ("localhost", Proxy::None),
+            ("[::1]:80", Proxy::None),
+            ("registry.example", Proxy::FromEnvironment),
+            ("10.0.0.1:5000", Proxy::FromEnvironment),
+            ("not a host", Proxy::FromEnvironment),
+        ] {
+            assert_eq!(Proxy::before(host), expected, "{host}");
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! Downloads: streamed, resumed, large ones in several ranges at once.
+//!
+//! Chunks go in order into a channel, whose other end may be read on a blocking thread. Large
+//! resources come as segments, a few of which are fetched at once and wait in memory for their
+//! turn, so that the receiver never sees a gap.
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::bytes::Bytes;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::backoff::Backoff;
+use crate::connections::Connections;
+use crate::error::Error;
+use crate::pace::Pace;
+use crate::response::Response;
+use crate::retry::Failure;
+use crate::window::{Surplus, Window};
+
+/// Segments in flight.
+const PARALLEL: usize = 4;
+
+/// Something of known size that a server has and does not change.
+pub trait Resource: Send + Sync + 'static {
+    /// Why it cannot be fetched.
+    type Error: Failure + From<Error> + Send + 'static;
+
+    /// Its size in bytes.
+    fn size(&self) -> u64;
+
+    /// What it is fetched through.
+    fn connections(&self) -> &Connections;
+
+    /// When to try again; it carries the download's deadline.
+    fn backoff(&self) -> Backoff<'_>;
+
+    /// Asks for `range` ([`Request::ask_for`](crate::Request::ask_for)), and gives the answer if its
+    /// status is a success.
+    fn open(&self, range: Range<u64>)
+    -> impl Future<Output = Result<Response, Self::Error>> + Send;
+}
+
+/// What comes out of a download.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// The next bytes.
+    Data(Bytes),
+    /// All bytes came. A channel that ends without this is a download that failed.
+    End,
+}
+
+/// Fetches all bytes from `from` on, resuming as often as makes sense.
+///
+/// # Errors
+/// The failure of the last attempt; [`Error::Abandoned`] when the receiver is gone,
+/// [`Error::TooSlow`] below the minimum rate, [`Error::SizeMismatch`] and [`Error::Range`] when the
+/// server's resource is another one.
+pub async fn download<R: Resource>(
+    resource: &Arc<R>,
+    from: u64,
+    sender: &mpsc::Sender<Piece>,
+) -> Result<(), R::Error> {
+    let reached = fetch_start(resource, from, sender).await?;
+    if reached < resource.size() {
+        fetch_segments(resource, reached, sender).await?;
+    }
+    sender.send(Piece::End).await.map_err(|_| Error::Abandoned)?;
+    Ok(())
+}
+
+/// Fetches all of it in one go, or only a first segment where several at once would help; says how
+/// far it came.
+async fn fetch_start<R: Resource>(
+    resource: &Arc<R>,
+    from: u64,
+    sender: &mpsc::Sender<Piece>,
+) -> Result<u64, R::Error> {
+    let (size, limits) = (resource.size(), resource.connections().limits());
+    let mut output = Output::Channel(sender);
+    if size - from <= limits.parallel_from {
+        return fetch(&**resource, from..size, &mut output).await;
+    }
+    // The first segment shows whether the server knows ranges (one that does not sends it all),
+    // and whether more connections than one would help.
+    let started = Instant::now();
+    let first = from..size.min(from + limits.segment.max(1));
+    let reached = fetch(&**resource, first, &mut output).await?;
+    let seconds = started.elapsed().as_secs_f64();
+    if (reached - from) as f64 >= limits.fast as f64 * seconds {
+        return fetch(&**resource, reached..size, &mut output).await;
+    }
+    Ok(reached)
+}
+
+async fn fetch_segments<R: Resource>(
+    resource: &Arc<R>,
+    from: u64,
+    sender: &mpsc::Sender<Piece>,
+) -> Result<(), R::Error> {
+    let segment = resource.connections().limits().segment.max(1);
+    let size = resource.size();
+    let mut segments = stream::iter(0..(size - from).div_ceil(segment))
+        .map(|number| {
+            let start = from + number * segment;
+            let range = start..size.min(start + segment);
+            AbortOnDropHandle::new(tokio::spawn(fetch_segment(Arc::clone(resource), range)))
+        })
+        .buffered(PARALLEL);
+    while let Some(bytes) = segments.next().await {
+        let bytes = bytes.expect("a segment's task neither panics nor is aborted")?;
+        sender.send(Piece::Data(bytes)).await.map_err(|_| Error::Abandoned)?;
+    }
+    Ok(())
+}
+
+async fn fetch_segment<R: Resource>(
+    resource: Arc<R>,
+    range: Range<u64>,
+) -> Result<Bytes, R::Error> {
+    let mut bytes = Vec::with_capacity((range.end - range.start) as usize);
+    fetch(&*resource, range, &mut Output::Memory(&mut bytes)).await?;
+    Ok(bytes.into())
+}
+
+/// Fetches `range`, resuming as often as makes sense, and says how far it came: to the end of the
+/// range, or to that of the resource when the channel was given all of it.
+async fn fetch<R: Resource>(
+    resource: &R,
+    range: Range<u64>,
+    output: &mut Output<'_>,
+) -> Result<u64, R::Error> {
+    let mut at = range.start;
+    let mut backoff = resource.backoff();
+    let mut pace = Pace::new(resource.connections().limits());
+    while at < range.end {
+        let before = at;
+        match fetch_once(resource, &mut at, range.end, output, &mut pace).await {
+            Ok(()) => return Ok(at),
+            Err(failure) => {
+                backoff.progressed(at - before);
+                backoff.wait(failure).await?;
+            }
+        }
+    }
+    Ok(at)
+}
+
+/// One request for what is missing of a range; `at` moves with the bytes that come.
+async fn fetch_once<R: Resource>(
+    resource: &R,
+    at: &mut u64,
+    end: u64,
+    output: &mut Output<'_>,
+    pace: &mut Pace<'_>,
+) -> Result<(), R::Error> {
+    let _permit = resource.connections().permit().await;
+    let mut response = pace.of(resource.open(*at..end), |_| 0).await?;
+    let mut window = Window::onto(&response, *at..end, resource.size(), output.surplus())?;
+    let length = |chunk: &Option<Bytes>| chunk.as_ref().map_or(0, Bytes::len);
+    while let Some(chunk) = pace.of(response.chunk(), length).await? {
+        let wanted = window.cut(chunk)?;
+        *at = window.at();
+        if !wanted.is_empty() {
+            output.put(wanted).await?;
+        }
+        if window.is_full() {
+            return Ok(());
+        }
+    }
+    Ok(window.finish()?)
+}
+
+/// Where a range goes.
+enum Output<'a> {
+    Channel(&'a mpsc::Sender<Piece>),
+    Memory(&'a mut Vec<u8>),
+}
+
+impl Output<'_> {
+    /// The channel takes the rest of the resource as well, a segment's memory does not.
+    fn surplus(&self) -> Surplus {
+        match self {
+            Self::Channel(_) => Surplus::Take,
+            Self::Memory(_) => Surplus::Leave,
+        }
+    }
+
+    async fn put(&mut self, chunk: Bytes) -> Result<(), Error> {
+        match self {
+            Self::Channel(sender) => {
+                sender.send(Piece::Data(chunk)).await.map_err(|_| Error::Abandoned)
+            }
+            Self::Memory(bytes) => {
+                bytes.extend_from_slice(&chunk);
+                Ok(())
+            }
+        }
+    }
+}

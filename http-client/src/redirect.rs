@@ -1,0 +1,155 @@
+//! Where a server may send us: never to a weaker protocol, never inside our own machine.
+
+use reqwest::Method;
+use url::Url;
+
+use crate::address::{is_link_local, is_loopback};
+
+/// Redirects that are followed for one request.
+pub(crate) const REDIRECTS_MAX: usize = 5;
+
+/// Why a redirect (RFC 9110, section 15.4), or a `Location` of another kind, is not followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RedirectError {
+    /// It does not say where to go.
+    #[error("unexpected answer: it has no usable `Location`")]
+    NoLocation,
+    /// What it says is not a URL.
+    #[error("unexpected answer: its `Location` is not a URL")]
+    InvalidLocation(#[source] url::ParseError),
+    /// It is against the rules.
+    #[error("refused to go to `{url}`: {reason}")]
+    Refused {
+        /// Where the server pointed, without the query: a signature may be in it.
+        url: String,
+        /// Why not.
+        reason: Refusal,
+    },
+}
+
+/// The rule that a redirect breaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// From TLS to plain HTTP, or by plain HTTP to another host.
+    #[error("plain HTTP is not allowed there")]
+    PlainHttp,
+    /// Another protocol.
+    #[error("only HTTP and HTTPS are followed")]
+    Protocol,
+    /// From elsewhere to this machine, or to a link-local address.
+    #[error("the address is local")]
+    Local,
+    /// A name or password in the URL.
+    #[error("the address carries credentials")]
+    Credentials,
+    /// One redirect too many.
+    #[error("it redirects too often")]
+    TooMany,
+}
+
+/// Whether an answer with `status` sends a request with `method` elsewhere. 301 to 303 may turn
+/// another method into GET, so only those that read follow them.
+pub(crate) fn is_redirect(status: u16, method: &Method) -> bool {
+    match status {
+        307 | 308 => true,
+        301..=303 => matches!(*method, Method::GET | Method::HEAD),
+        _ => false,
+    }
+}
+
+/// Whether `from`, itself reached on the user's word, may send us to `to`.
+///
+/// # Errors
+/// [`RedirectError::Refused`] names the rule that it would break.
+pub fn check(from: &Url, to: &Url) -> Result<(), RedirectError> {
+    let is_same_host = from.host() == to.host();
+    let reason = match to.scheme() {
+        // Plain HTTP is spoken only where the user allowed it; that does not reach other hosts.
+        "http" if from.scheme() != "http" || !(is_loopback(to) || is_same_host) => {
+            Refusal::PlainHttp
+        }
+        scheme if !["http", "https"].contains(&scheme) => Refusal::Protocol,
+        _ if is_loopback(to) && !is_loopback(from) => Refusal::Local,
+        _ if is_link_local(to) && !is_same_host => Refusal::Local,
+        _ if !to.username().is_empty() || to.password().is_some() => Refusal::Credentials,
+        _ => return Ok(()),
+    };
+    Err(RedirectError::refused(to, reason))
+}
+
+impl RedirectError {
+    pub(crate) fn refused(to: &Url, reason: Refusal) -> Self {
+        Self::Refused { url: without_query(to), reason }
+    }
+}
+
+/// The query of a blob store's URL carries a signature: nothing for error messages.
+fn without_query(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    url.to_string().chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_cannot_send_us_anywhere() {
+        use Refusal::{Credentials, Local, PlainHttp, Protocol};
+        for (from, to, refusal) in [
+            ("https://r.example/v2/", "https://cdn.example/x", None),
+            ("https://r.example/v2/", "http://r.example/x", Some(PlainHttp)),
+            ("https://r.example/v2/", "http://127.0.0.1/x", Some(PlainHttp)),
+            ("https://r.example/v2/", "https://127.0.0.1/x", Some(Local)),
+            ("https://r.example/v2/", "https://localhost/x", Some(Local)),
+            ("https://r.example/v2/", "https://169.254.169.254/x", Some(Local)),
+            ("https://r.example/v2/", "https://[fe80::1]/x", Some(Local)),
+            ("https://r.example/v2/", "https://[::ffff:127.0.0.1]/x", Some(Local)),
+            ("https://r.example/v2/", "file:///etc/passwd", Some(Protocol)),
+            ("https://r.example/v2/", "https://user:password@cdn.example/x", Some(Credentials)),
+            ("http://127.0.0.1:5000/v2/", "http://127.0.0.1:9000/x", None),
+            ("http://127.0.0.1:5000/v2/", "https://cdn.example/x", None),
+            ("http://127.0.0.1:5000/v2/", "http://cdn.example/x", Some(PlainHttp)),
+            ("http://127.0.0.1:5000/v2/", "https://169.254.169.254/x", Some(Local)),
+            ("http://169.254.3.4:5000/v2/", "http://169.254.3.4:5001/x", None),
+            ("http://r.example/v2/", "http://r.example:81/x", None),
+            ("http://r.example/v2/", "http://other.example/x", Some(PlainHttp)),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let expected = refusal.map_or(Ok(()), |r| Err(RedirectError::refused(&to, r)));
+            assert_eq!(check(&from, &to), expected, "{from} to {to}");
+        }
+    }
+
+    #[test]
+    fn only_reading_follows_redirects_that_may_change_the_method() {
+        for (status, reads, writes) in [
+            (300, false, false),
+            (301, true, false),
+            (302, true, false),
+            (303, true, false),
+            (304, false, false),
+            (307, true, true),
+            (308, true, true),
+            (200, false, false),
+        ] {
+            for (method, expected) in
+                [(Method::GET, reads), (Method::HEAD, reads), (Method::PUT, writes)]
+            {
+                assert_eq!(is_redirect(status, &method), expected, "{status} {method}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_shows_no_signature() {
+        let to = "ftp://store.example/blob?signature=secret#part".parse().unwrap();
+        let error = RedirectError::refused(&to, Refusal::Protocol);
+        assert_eq!(
+            error.to_string(),
+            "refused to go to `ftp://store.example/blob`: only HTTP and HTTPS are followed"
+        );
+    }
+}

@@ -1,0 +1,92 @@
+//! TLS: the certificates that are trusted, and the one that is shown.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use reqwest::{Certificate, ClientBuilder, Identity};
+
+/// Settings of TLS for one host. The system's root certificates are trusted in any case.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Do not verify the server's certificate.
+    pub insecure: bool,
+    /// PEM files with additional root certificates.
+    pub roots: Vec<PathBuf>,
+    /// Certificates to show a server that asks for one. Only one is supported.
+    pub certificates: Vec<ClientCertificate>,
+}
+
+/// A client certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// PEM file with the private key.
+    pub key: PathBuf,
+    /// PEM file with the certificate chain.
+    pub chain: PathBuf,
+}
+
+/// Why a connection cannot be set up from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A file with certificates or keys cannot be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("`{}` is not valid", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: reqwest::Error,
+    },
+    /// A file of root certificates is empty.
+    #[error("`{}` holds no certificate", .0.display())]
+    NoCertificate(PathBuf),
+    /// There is a choice of client certificates.
+    #[error("several client certificates are configured, and only one is supported")]
+    SeveralCertificates,
+    /// The HTTP client refuses the settings as a whole.
+    #[error("the settings cannot be used")]
+    Client(#[source] reqwest::Error),
+}
+
+impl Tls {
+    /// Makes `builder` follow these settings. Reads files.
+    pub(crate) fn apply(&self, mut builder: ClientBuilder) -> Result<ClientBuilder, SetupError> {
+        for path in &self.roots {
+            builder = builder.tls_certs_merge(root_certificates(path)?);
+        }
+        builder = match &self.certificates[..] {
+            [] => builder,
+            [certificate] => builder.identity(certificate.identity()?),
+            _ => return Err(SetupError::SeveralCertificates),
+        };
+        Ok(builder.tls_danger_accept_invalid_certs(self.insecure))
+    }
+}
+
+impl ClientCertificate {
+    fn identity(&self) -> Result<Identity, SetupError> {
+        let pem = [read(&self.chain)?, b"\n".to_vec(), read(&self.key)?].concat();
+        Identity::from_pem(&pem)
+            .map_err(|source| SetupError::Invalid { path: self.chain.clone(), source })
+    }
+}
+
+fn root_certificates(path: &Path) -> Result<Vec<Certificate>, SetupError> {
+    let certificates = Certificate::from_pem_bundle(&read(path)?)
+        .map_err(|source| SetupError::Invalid { path: path.to_owned(), source })?;
+    if certificates.is_empty() {
+        return Err(SetupError::NoCertificate(path.to_owned()));
+    }
+    Ok(certificates)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SetupError> {
+    std::fs::read(path).map_err(|source| SetupError::Read { path: path.to_owned(), source })
+}
