@@ -26,6 +26,7 @@ use crate::database::{Kind, Row, Write};
 use crate::error::StoreError;
 use crate::layer_id::LayerId;
 use crate::layer_row::{self, LayerRow};
+use crate::memo::Memo;
 use crate::pending::Batch;
 use crate::record::Record;
 use crate::store::{Inner, Store};
@@ -282,8 +283,9 @@ fn restore_for(write: &Write<'_>, kind: Kind, key: &[u8], row: &Row) -> rusqlite
         }
         _ => drop(trash::restore(write, kind, key)?),
     }
-    match Record::parse(row) {
-        Some(record) if kind == Kind::Record => record.restore_needs(write),
+    match kind {
+        Kind::Record => Record::parse(row).map_or(Ok(()), |record| record.restore_needs(write)),
+        Kind::Memo => Memo::parse(row).map_or(Ok(()), |memo| memo.restore_needs(write)),
         _ => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use crate::error::StoreError;
 use crate::form::parse_form;
 use crate::layer_id::LayerId;
 use crate::layer_row::LayerRow;
+use crate::memo::Memo;
 use crate::record::Record;
 use crate::store::Store;
 use crate::{disk, image, image_blobs};
@@ -71,7 +72,7 @@ pub enum Damage {
     LayerMissing,
     /// The tree of a layer was changed since it was made.
     LayerContent,
-    /// A record needs a layer or blob that is not there.
+    /// A record or memo needs a layer or blob that is not there.
     RecordDangling,
     /// `oci-layout` is not what it should be, so that other programs take the store for something else.
     Layout,
@@ -251,11 +252,23 @@ impl Store {
             if record.as_ref().is_some_and(|record| self.record(&record.key).is_some()) {
                 continue;
             }
-            if !record.is_some_and(|record| self.has_forgotten(&record)) {
+            if !record.is_some_and(|record| self.has_forgotten(record.outputs.iter().flatten())) {
                 problems.push(self.row_problem(Damage::RecordDangling, key_text));
             }
             if options.repair {
                 self.delete_row(Kind::Record, &key)?;
+            }
+        }
+        for (key, row) in self.inner.database.scan(Kind::Memo, &[])? {
+            if self.whole_memo(&row).is_some() {
+                continue;
+            }
+            if !Memo::parse(&row).is_some_and(|memo| self.has_forgotten(memo.layers.iter())) {
+                let key = String::from_utf8_lossy(&key).into_owned();
+                problems.push(self.row_problem(Damage::RecordDangling, key));
+            }
+            if options.repair {
+                self.delete_row(Kind::Memo, &key)?;
             }
         }
         for (key, row) in self.inner.database.scan(Kind::Form, &[])? {
@@ -270,9 +283,9 @@ impl Store {
         Ok(problems)
     }
 
-    /// Whether a layer of a record was found wanting before, and forgotten: that is mended already.
-    fn has_forgotten(&self, record: &Record) -> bool {
-        let mut layers = record.outputs.iter().flatten();
+    /// Whether one of a record's or memo's layers was found wanting before, and forgotten: that is mended
+    /// already.
+    fn has_forgotten<'a>(&self, mut layers: impl Iterator<Item = &'a LayerId>) -> bool {
         layers.any(|id| self.get(Kind::Layer, id.as_str().as_bytes()).is_none())
     }
 

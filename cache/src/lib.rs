@@ -1,4 +1,4 @@
-//! The store on disk: blobs, layers, step records, images, cache mounts, logs.
+//! The store on disk: blobs, layers, step records, memos, images, cache mounts, logs.
 //!
 //! [`Store::open`] starts a session. What is put in is visible to the session at once and to
 //! other processes after a commit ([`Store::flush`], or the background's); [`commit`] says in
@@ -6,7 +6,7 @@
 //! other programs can read ([`Bucket`] shows the tree). The crate knows no Dockerfiles, no
 //! instruction graph and no network; a key is a digest that somebody else has made.
 //!
-//! Read [`store`] and `session`, then [`commit`], then [`snapshot`] and [`record`]; [`prune`] with
+//! Read [`store`] and `session`, then [`commit`], then [`snapshot`], [`record`] and [`memo`]; [`prune`] with
 //! `trash` says what may be deleted when. What all of them stand on comes last: the database, leases and
 //! locks, files on the disk.
 
@@ -24,6 +24,7 @@ pub mod image;
 mod image_blobs;
 mod layer_id;
 mod layer_row;
+pub mod memo;
 pub mod record;
 pub mod snapshot;
 
@@ -81,6 +82,7 @@ pub use fsck::{Damage, Depth, FsckOptions, HoldsTree, Problem, TreeState};
 pub use image::Image;
 pub use layer_id::LayerId;
 pub use log::LogWriter;
+pub use memo::Memo;
 pub use mount::{CacheMount, Sharing};
 pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
 pub use record::{Record, RecordInput, RememberedReference};

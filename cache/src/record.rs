@@ -141,7 +141,7 @@ impl Store {
 
     /// Whether a layer can be used. What this session has once seen it keeps. The layer's `warnings` are
     /// added the first time.
-    fn see(&self, layer: &LayerId, warnings: &mut Vec<String>) -> bool {
+    pub(crate) fn see(&self, layer: &LayerId, warnings: &mut Vec<String>) -> bool {
         if self.inner.seen().contains(layer) {
             return true;
         }

@@ -202,16 +202,21 @@ pub fn filter(text: &str) -> Result<Match, String> {
             is_equal?,
             match value {
                 "exec.cachemount" => Property::Mount,
-                "regular" => Property::Layer,
-                "internal" | "frontend" | "source.local" | "source.git.checkout" => Property::Never,
-                _ => return Err(format!("`{text}`: there are regular and exec.cachemount")),
+                "regular" => Property::Regular,
+                "internal" => Property::Internal,
+                "frontend" | "source.local" | "source.git.checkout" => Property::Never,
+                _ => {
+                    return Err(format!(
+                        "`{text}`: there are regular, internal and exec.cachemount"
+                    ));
+                }
             },
         ),
         "description" if operator == "~=" => (true, Property::Description(value.to_owned())),
         "shared" => (yes()?, Property::Shared),
         "private" => (!yes()?, Property::Shared),
         "inuse" => (yes()?, Property::InUse),
-        "immutable" => (yes()?, Property::Layer),
+        "immutable" => (!yes()?, Property::Mount),
         "mutable" => (yes()?, Property::Mount),
         _ => {
             return Err(format!(
@@ -239,7 +244,9 @@ mod tests {
         for (text, expected) in [
             ("type==exec.cachemount", fits(true, Property::Mount)),
             ("type!=exec.cachemount", fits(false, Property::Mount)),
-            ("type=regular", fits(true, Property::Layer)),
+            ("type=regular", fits(true, Property::Regular)),
+            ("type=internal", fits(true, Property::Internal)),
+            ("immutable", fits(false, Property::Mount)),
             ("type=source.local", fits(true, Property::Never)),
             ("type=x", None),
             ("id=abc", fits(true, Property::Id("abc".to_owned()))),

@@ -34,8 +34,8 @@ mod workspace;
 
 pub use build::{BuiltImage, Outcome};
 pub use cache::{
-    Allowance, CacheItem, DiskUsage, ItemKind, Match, Problem, PruneFilter, Pruned, Reach, Reserve,
-    Space, sync_if_asked,
+    Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,
+    sync_if_asked,
 };
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};

@@ -32,10 +32,12 @@ pub(crate) enum Kind {
     Trash = 9,
     /// Epoch → the sessions it waits for.
     Epoch = 10,
+    /// Domain and key → layers that were made beside the steps.
+    Memo = 11,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Blob,
         Self::Layer,
         Self::DiffId,
@@ -46,6 +48,7 @@ impl Kind {
         Self::Setting,
         Self::Trash,
         Self::Epoch,
+        Self::Memo,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {

@@ -10,11 +10,13 @@ use crate::database::{KeyedRow, Kind, Row, Write};
 use crate::form::parse_form;
 use crate::layer_id::LayerId;
 use crate::layer_row::LayerRow;
+use crate::memo::Memo;
 use crate::record::{Record, RememberedReference};
 
 pub(super) struct Everything<'a> {
     pub(super) root: &'a Path,
     pub(super) records: Vec<(KeyedRow, Option<Record>)>,
+    pub(super) memos: Vec<(KeyedRow, Option<Memo>)>,
     pub(super) layers: Vec<(KeyedRow, LayerRow)>,
     /// Rows of layers that say nothing, so that nobody can use those layers.
     pub(super) unreadable: Vec<KeyedRow>,
@@ -54,6 +56,7 @@ impl<'a> Everything<'a> {
         Ok(Self {
             root,
             records: parsed(write.scan(Kind::Record, &[])?, Record::parse),
+            memos: parsed(write.scan(Kind::Memo, &[])?, Memo::parse),
             ids: layers.iter().map(|((key, _), _)| LayerId::from_key(key)).collect(),
             layers,
             unreadable,

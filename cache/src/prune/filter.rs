@@ -47,8 +47,10 @@ pub enum Property {
     Id(String),
     /// It is a cache mount.
     Mount,
-    /// It is a layer, or a layer's tar.
-    Layer,
+    /// It is the layer of a step or of an image, or a layer's tar.
+    Regular,
+    /// It is a layer that was made beside the steps.
+    Internal,
     /// Its description has this in it.
     Description(String),
     /// A named image has it, too.
@@ -65,7 +67,8 @@ impl Match {
         let has = match &self.property {
             Property::Id(id) => item.id.starts_with(id),
             Property::Mount => item.kind == ItemKind::Mount,
-            Property::Layer => item.kind != ItemKind::Mount,
+            Property::Regular => matches!(item.kind, ItemKind::Layer | ItemKind::Tar),
+            Property::Internal => item.kind == ItemKind::Internal,
             Property::Description(text) => item.description.contains(text),
             Property::Shared => item.is_shared,
             Property::InUse => item.is_in_use,

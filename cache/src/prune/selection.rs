@@ -15,6 +15,7 @@ use crate::database::{KeyedRow, Kind, Row, Write};
 use crate::image_blobs;
 use crate::layer_id::LayerId;
 use crate::lease::Holds;
+use crate::memo::Memo;
 use crate::mount::Slot;
 use crate::record::Record;
 use crate::trash::{self, Epoch};
@@ -151,7 +152,9 @@ impl Everything<'_> {
         }
         let references = self.take_references(before, &mut selection);
         let records = self.take_records(write, before, &gone.layers, &mut selection)?;
-        let needed = self.needed_layers(&records, references.as_ref(), &gone.layers, choice);
+        let memos = self.take_memos(before, &gone.layers, &mut selection);
+        let needed =
+            self.needed_layers(&records, &memos, references.as_ref(), &gone.layers, choice);
         for keyed in &self.unreadable {
             selection.take(Kind::Layer, keyed);
             gone.layers.insert(LayerId::from_key(&keyed.0));
@@ -220,7 +223,9 @@ impl Everything<'_> {
         let mut keys: HashSet<&[u8]> = HashSet::new();
         for (keyed, record) in &self.records {
             match record {
-                Some(record) if self.keeps_record(record, &keyed.1, gone, before) => {
+                Some(record)
+                    if self.keeps(record.outputs.iter().flatten(), &keyed.1, gone, before) =>
+                {
                     keys.insert(&keyed.0);
                     records.push(record);
                 }
@@ -235,31 +240,54 @@ impl Everything<'_> {
         Ok(records)
     }
 
-    fn keeps_record(
+    /// Takes the memos that need a layer that is gone. Gives the others.
+    fn take_memos(
         &self,
-        record: &Record,
+        before: i64,
+        gone: &HashSet<LayerId>,
+        selection: &mut Selection,
+    ) -> Vec<&Memo> {
+        let mut memos = Vec::new();
+        for (keyed, memo) in &self.memos {
+            match memo {
+                Some(memo) if self.keeps(memo.layers.iter(), &keyed.1, gone, before) => {
+                    memos.push(memo);
+                }
+                _ => selection.take(Kind::Memo, keyed),
+            }
+        }
+        memos
+    }
+
+    /// Whether the record or memo in `row` stays: all its `layers` do, or, without any, it was used
+    /// lately.
+    fn keeps<'a>(
+        &self,
+        layers: impl Iterator<Item = &'a LayerId>,
         row: &Row,
         gone: &HashSet<LayerId>,
         before: i64,
     ) -> bool {
-        let mut layers = record.outputs.iter().flatten().peekable();
+        let mut layers = layers.peekable();
         if layers.peek().is_none() {
             return row.used >= before;
         }
         layers.all(|layer| self.ids.contains(layer) && !gone.contains(layer))
     }
 
-    /// The layers that something still leads to: a record, an image, a reference, a session, or a
+    /// The layers that something still leads to: a record, a memo, an image, a reference, a session, or a
     /// layer that lies over them.
     fn needed_layers(
         &self,
         records: &[&Record],
+        memos: &[&Memo],
         references: Option<&HashSet<Digest>>,
         gone: &HashSet<LayerId>,
         choice: &Choice<'_>,
     ) -> HashSet<LayerId> {
         let of_records = records.iter().flat_map(|record| record.outputs.iter().flatten());
-        let mut needed: HashSet<LayerId> = of_records.cloned().collect();
+        let of_memos = memos.iter().flat_map(|memo| &memo.layers);
+        let mut needed: HashSet<LayerId> = of_records.chain(of_memos).cloned().collect();
         for ((key, _), row) in &self.layers {
             let id = LayerId::from_key(key);
             let forms = row.diff_id.iter().flat_map(|diff_id| self.forms_of(diff_id));

@@ -9,6 +9,7 @@ use crate::bucket::Bucket;
 use crate::layer_id::LayerId;
 use crate::layer_row::LayerRow;
 use crate::lease::Holds;
+use crate::memo;
 use crate::usage::Sizes;
 
 /// One thing that may go by itself.
@@ -41,7 +42,7 @@ pub struct CacheItem {
     pub id: String,
     /// What it is.
     pub kind: ItemKind,
-    /// The step that made the layer, or the mount's id.
+    /// The step that made the layer, what an internal one is, or the mount's id.
     pub description: String,
     /// Room it takes on disk, in bytes, without what named images take in any case.
     pub bytes: u64,
@@ -58,10 +59,24 @@ pub struct CacheItem {
 pub enum ItemKind {
     /// The result of a step, or a layer of an image that a build started from.
     Layer,
+    /// A layer that was made beside the steps: another form of one, or the files of a context.
+    Internal,
     /// The tar of such a layer, which its tree gives back.
     Tar,
     /// A cache mount.
     Mount,
+}
+
+impl ItemKind {
+    /// BuildKit's word for it; it has none for tars.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Layer => "regular",
+            Self::Internal => "internal",
+            Self::Tar => "tar",
+            Self::Mount => "exec.cachemount",
+        }
+    }
 }
 
 impl Everything<'_> {
@@ -91,10 +106,11 @@ impl Everything<'_> {
         for ((key, row_of), row) in &self.layers {
             let id = LayerId::from_key(key);
             let of_layer = facts.get(&&id);
+            let maker = of_layer.and_then(|facts| facts.maker);
             let item = CacheItem {
                 id: id.as_str().to_owned(),
-                kind: ItemKind::Layer,
-                description: of_layer.map_or("", |facts| facts.name).to_owned(),
+                kind: maker.map_or(ItemKind::Layer, Maker::kind),
+                description: maker.map_or("", Maker::name).to_owned(),
                 bytes: 0,
                 used: of_layer.map_or(row_of.used, |facts| facts.used.max(row_of.used)),
                 is_shared: false,
@@ -131,9 +147,16 @@ impl Everything<'_> {
         tree.is_dir().then(|| tar.digest.clone())
     }
 
-    /// What records say of the layers, and layers of those that they lie over.
+    /// What records and memos say of the layers, and layers of those that they lie over.
     fn facts(&self) -> HashMap<&LayerId, Facts<'_>> {
         let mut facts: HashMap<&LayerId, Facts<'_>> = HashMap::new();
+        for (keyed, memo) in &self.memos {
+            for layer in memo.iter().flat_map(|memo| &memo.layers) {
+                let known = facts.entry(layer).or_default();
+                known.used = keyed.1.used.max(known.used);
+                known.maker = Some(Maker::Builder(memo::domain(keyed)));
+            }
+        }
         for ((_, row), record) in &self.records {
             let Some(record) = record else { continue };
             for stack in &record.outputs {
@@ -142,7 +165,7 @@ impl Everything<'_> {
                     known.used = row.used.max(known.used);
                     known.depth = depth.max(known.depth);
                     if depth + 1 == stack.len() && !record.name.is_empty() {
-                        known.name = &record.name;
+                        known.maker = Some(Maker::Step(&record.name));
                     }
                 }
             }
@@ -159,10 +182,34 @@ impl Everything<'_> {
 
 #[derive(Default)]
 struct Facts<'a> {
-    /// When it was last used, by a record or by a layer that lies over it.
+    /// When it was last used, by a record, a memo or by a layer that lies over it.
     used: i64,
     /// How many layers it stands on in the results that have it.
     depth: usize,
-    /// The step that made it.
-    name: &'a str,
+    /// What is known of who made it.
+    maker: Option<Maker<'a>>,
+}
+
+/// Who made a layer.
+#[derive(Clone, Copy)]
+enum Maker<'a> {
+    /// A step.
+    Step(&'a str),
+    /// The builder itself, as what the domain of its memo says.
+    Builder(&'a str),
+}
+
+impl<'a> Maker<'a> {
+    fn kind(self) -> ItemKind {
+        match self {
+            Self::Step(_) => ItemKind::Layer,
+            Self::Builder(_) => ItemKind::Internal,
+        }
+    }
+
+    fn name(self) -> &'a str {
+        match self {
+            Self::Step(name) | Self::Builder(name) => name,
+        }
+    }
 }

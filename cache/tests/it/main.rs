@@ -11,6 +11,7 @@ mod delta;
 mod full_disk;
 mod images;
 mod loop_device;
+mod memos;
 mod mounts;
 mod power_cut;
 mod prune;

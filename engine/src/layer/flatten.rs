@@ -14,6 +14,8 @@ use crate::machine::Machine;
 /// As many layers are flattened as it takes, but always a multiple of this, so that the next step finds
 /// what this one has flattened.
 const GROUP: usize = 300;
+/// Domain of the memos of flattened layers.
+const FLATTENED: &str = "flattened layers";
 /// Mounts of a process besides its layers that count against the same limit.
 const SPARE: usize = 20;
 
@@ -57,14 +59,14 @@ fn flatten(
     ids: &[LayerId],
     directories: &[PathBuf],
 ) -> Result<PathBuf, FlattenError> {
-    let mut encoder = Encoder::new("flattened layers 2");
+    let mut encoder = Encoder::new(FLATTENED);
     encoder.list(ids, |e, id| {
         e.text(id.as_str());
     });
     let key = encoder.finish();
     let known = |store: &Store| {
-        let record = store.record(&key)?;
-        store.layer(record.outputs.first()?.first()?)?.directory
+        let memo = store.memo(FLATTENED, &key)?;
+        store.layer(memo.layers.first()?)?.directory
     };
     if let Some(directory) = known(store) {
         return Ok(directory);
@@ -85,7 +87,7 @@ fn flatten(
     }
     let directory = layer.fs();
     let id = store.seal(layer);
-    store.put_record(&cache::Record::new(key, vec![vec![id.clone()]]));
+    store.put_memo(FLATTENED, &key, &cache::Memo::new(vec![id.clone()]));
     Ok(store.layer(&id).and_then(|info| info.directory).unwrap_or(directory))
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use cache::{Record, Store};
+use cache::{Memo, Store};
 use oci::{Descriptor, History, ImageConfig, media_type};
 
 use crate::error::BuildError;
 use crate::layer::AssembledLayer;
 use crate::output::document::{put, write_manifest};
+
+/// Domain of the memos of when images were put together.
+const ASSEMBLED: &str = "assembled";
 
 /// An image whose parts are all in the store.
 #[derive(Debug, Clone)]
@@ -73,15 +76,15 @@ fn first_assembled(store: &Store, config: &ImageConfig) -> i64 {
     let mut timeless = config.clone();
     timeless.created = None;
     let bytes = serde_json::to_vec(&timeless).expect("a config is plain data");
-    let mut encoder = llb::encode::Encoder::new("assembled");
+    let mut encoder = llb::encode::Encoder::new(ASSEMBLED);
     encoder.bytes(&bytes);
     let key = encoder.finish();
-    if let Some(record) = store.record(&key) {
-        return record.created;
+    if let Some(known) = store.memo(ASSEMBLED, &key) {
+        return known.created;
     }
-    let record = Record::new(key, Vec::new());
-    store.put_record(&record);
-    record.created
+    let memo = Memo::new(Vec::new());
+    store.put_memo(ASSEMBLED, &key, &memo);
+    memo.created
 }
 
 /// Gives every entry of the history that has none a time: the epoch, else that of its layer. The

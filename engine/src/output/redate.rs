@@ -9,7 +9,7 @@ use std::io::{self, BufReader, Read, Write};
 
 use cache::layer::compress::decompress;
 use cache::layer::set_checksum;
-use cache::{BlobFile, Store};
+use cache::{BlobFile, Memo, Store};
 use llb::encode::Encoder;
 use oci::{Descriptor, DiffId, Digest, media_type};
 
@@ -17,6 +17,8 @@ use crate::error::BuildError;
 use crate::layer::{AssembledLayer, Layers};
 use crate::stop::Stoppable;
 
+/// Domain of the memos of copies.
+const REDATED: &str = "layer with other times";
 const BLOCK: usize = 512;
 /// A header that says more about the next entry takes no more, in bytes.
 const RECORDS_MAX: u64 = 8 << 20;
@@ -68,14 +70,14 @@ impl Redate<'_> {
         })?;
         let diff_id = DiffId(descriptor.digest.clone());
         let id = self.store.add_blob_layer(&diff_id, &descriptor);
-        self.store.put_record(&cache::Record::new(key, vec![vec![id]]));
+        self.store.put_memo(REDATED, &key, &Memo::new(vec![id]));
         Ok((diff_id, descriptor))
     }
 
     /// The copy that was made before, if its tar is still there.
     fn known(&self, key: &Digest) -> Option<(DiffId, Descriptor)> {
-        let record = self.store.record(key)?;
-        let info = self.store.layer(record.outputs.first()?.first()?)?;
+        let memo = self.store.memo(REDATED, key)?;
+        let info = self.store.layer(memo.layers.first()?)?;
         let is_tar = |blob: &&Descriptor| {
             blob.media_type == media_type::LAYER && self.store.has_blob(&blob.digest)
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cache::layer::Time;
-use cache::{LayerId, Record};
+use cache::{LayerId, Memo};
 use llb::encode::Encoder;
 use llb::{ExecOp, VertexId};
 use oci::Digest;
@@ -25,6 +25,9 @@ use crate::step::sandbox::{Ended, Task};
 use crate::step::worker::BuildWorker;
 use crate::stop::until;
 use crate::tree::View;
+
+/// Domain of the memos of contexts as layers.
+const SNAPSHOT: &str = "context snapshot";
 
 /// Layers, and what can be mounted in their place.
 #[derive(Clone)]
@@ -138,12 +141,12 @@ impl BuildWorker {
         blocking(move || {
             let op = copy_directory("/", None, None);
             let digest = digest_of_all(&view).map_err(BuildError::from)?;
-            let mut encoder = Encoder::new("context snapshot");
+            let mut encoder = Encoder::new(SNAPSHOT);
             encoder.text(digest.as_str());
             let key = encoder.finish();
-            if let Some(known) = store.record(&key) {
+            if let Some(known) = store.memo(SNAPSHOT, &key) {
                 known.warnings.iter().for_each(|warning| steps.warn(warning.as_str()));
-                return Ok(known.outputs.concat().into());
+                return Ok(known.layers.into());
             }
             let warnings = Mutex::default();
             let layer = FileLayer {
@@ -165,8 +168,8 @@ impl BuildWorker {
             };
             let layer = layer.write_directory()?;
             let warnings = warnings.into_inner().expect("no panic while held");
-            let record = Record::new(key, vec![vec![layer.clone()]]);
-            store.put_record(&cache::Record { warnings, ..record });
+            let memo = Memo { warnings, ..Memo::new(vec![layer.clone()]) };
+            store.put_memo(SNAPSHOT, &key, &memo);
             Ok([layer].into())
         })
         .await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cache::layer::Time;
 use cache::layer::compress::Compression as Encoding;
-use cache::{LayerId, Record, Store};
+use cache::{LayerId, Memo, Store};
 use llb::encode::Encoder;
 use llb::{Definition, FileInput, FileOp, Op, VertexId};
 use oci::Digest;
@@ -19,6 +19,9 @@ use crate::step::file_layer::FileLayer;
 use crate::step::files::{Files, Outputs};
 use crate::step::worker::BuildWorker;
 use crate::tree::View;
+
+/// Domain of the memos of what copies made last time.
+const PREVIOUS: &str = "previous layer";
 
 impl BuildWorker {
     pub(super) async fn file(
@@ -80,11 +83,12 @@ impl BuildWorker {
                     blocking(move || making.layer(&stop, &warn).write_tar()).await?
                 }
             };
-            made.push(vec![written.clone()]);
+            made.push(written.clone());
             outputs.push(Files::Layers(base.iter().cloned().chain([written]).collect()));
         }
         if mounted {
-            self.store.put_record(&Record::new(previous_key(&self.definition, run.vertex), made));
+            let key = previous_key(&self.definition, run.vertex);
+            self.store.put_memo(PREVIOUS, &key, &Memo::new(made));
         }
         Ok(outputs.into())
     }
@@ -117,12 +121,8 @@ impl BuildWorker {
 
     /// The layers that the same copy made last time, one an output: what changed may lie over them.
     fn previous(&self, vertex: VertexId) -> Vec<LayerId> {
-        let record = self.store.record(&previous_key(&self.definition, vertex));
-        record
-            .into_iter()
-            .flat_map(|r| r.outputs)
-            .filter_map(|layers| layers.last().cloned())
-            .collect()
+        let memo = self.store.memo(PREVIOUS, &previous_key(&self.definition, vertex));
+        memo.map_or_else(Vec::new, |memo| memo.layers)
     }
 }
 
@@ -157,7 +157,7 @@ impl Making {
 
 /// Key under which the last layer of a copy is remembered, whatever its content was.
 fn previous_key(definition: &Definition, vertex: VertexId) -> Digest {
-    let mut encoder = Encoder::new("previous layer");
+    let mut encoder = Encoder::new(PREVIOUS);
     llb::encode::encode_op(&mut encoder, &definition.vertex(vertex).op);
     encoder.finish()
 }

@@ -1,6 +1,6 @@
 //! `mybuild du`
 
-use engine::{CacheItem, DiskUsage, ItemKind, PruneFilter, Workspace};
+use engine::{CacheItem, DiskUsage, PruneFilter, Workspace};
 
 use super::image::tell_warnings;
 use super::prune::{self, filter};
@@ -133,11 +133,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
 fn item_json(item: &CacheItem) -> serde_json::Value {
     serde_json::json!({
         "ID": item.id,
-        "Type": match item.kind {
-            ItemKind::Layer => "regular",
-            ItemKind::Tar => "tar",
-            ItemKind::Mount => "exec.cachemount",
-        },
+        "Type": item.kind.word(),
         "Description": item.description,
         "Size": item.bytes,
         "LastUsedAt": item.used,

@@ -3,9 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use engine::{
-    CacheItem, EngineOptions, ItemKind, PruneFilter, Pruned, Reach, Reserve, Space, units,
-};
+use engine::{CacheItem, EngineOptions, PruneFilter, Pruned, Reach, Reserve, Space, units};
 
 use super::image::tell_warnings;
 use crate::build_args::quantity;
@@ -151,11 +149,7 @@ pub(super) fn listed(items: &[CacheItem]) -> String {
     let now = jiff::Timestamp::now().as_second();
     let mut rows = vec!["ID\tTYPE\tSIZE\tLAST USED\tIN USE\tDESCRIPTION".to_owned()];
     rows.extend(items.iter().map(|item| {
-        let kind = match item.kind {
-            ItemKind::Layer => "regular",
-            ItemKind::Tar => "tar",
-            ItemKind::Mount => "exec.cachemount",
-        };
+        let kind = item.kind.word();
         let in_use = if item.is_in_use { "yes" } else { "" };
         let description = shorten(&item.description.replace(['\n', '\t'], " "), DESCRIPTION);
         let (size, used) = (size(item.bytes), age(now - item.used));

@@ -142,6 +142,36 @@ fn privileged_what_du_shows_is_what_is_there_and_what_prune_frees() {
     assert_eq!(part(&check(), "images"), 0);
 }
 
+#[test]
+fn privileged_what_the_builder_makes_beside_steps_is_not_a_step() {
+    let Some(world) = World::with_busybox() else { return };
+    std::fs::create_dir(world.path("context")).expect("made");
+    std::fs::write(
+        world.path("context/Dockerfile"),
+        "FROM app:1\nCOPY Dockerfile /\nRUN --mount=type=bind,target=/mnt cat /mnt/Dockerfile > /copy\n",
+    )
+    .expect("written");
+    world.ok(&["build", "-q", "--network", "none", "--build-arg=SOURCE_DATE_EPOCH=1", "context"]);
+    assert_eq!(state(&world).1, 2, "COPY and RUN");
+    let listed = |kind: &str| {
+        let text = world.ok(&["du", "--format", "json", "--filter", kind]);
+        let mut names: Vec<String> = (text.lines())
+            .map(|line| serde_json::from_str::<Value>(line).expect("JSON"))
+            .filter(|item| item["Type"] != "tar")
+            .map(|item| item["Description"].as_str().expect("text").to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    let expected = ["context snapshot", "layer with other times", "layer with other times"];
+    assert_eq!(listed("type=internal"), expected);
+    let steps = listed("type=regular");
+    let steps: Vec<&str> = steps.iter().filter_map(|name| name.split(' ').nth(2)).collect();
+    assert_eq!(steps, ["COPY", "RUN"]);
+    let told = world.ok(&["prune", "--all", "--force"]);
+    assert!(told.contains("removed: 2 steps, "), "{told}");
+}
+
 /// Room that everything below a directory takes.
 fn on_disk(directory: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt as _;
