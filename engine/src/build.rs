@@ -2,15 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use cache::LayerId;
 use cache::layer::compress::Compression as Encoding;
-use llb::{Definition, VertexId};
+use llb::Definition;
 use oci::{Descriptor, Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::dockerfile::{PlatformPlan, Scope, Session};
 use crate::error::BuildError;
 use crate::layer::Layers;
@@ -22,7 +22,7 @@ use crate::plan::Plan;
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Epoch, Output, Rewrite};
-use crate::solve::Job;
+use crate::solve::{Job, unique_id};
 use crate::source::image::Images;
 use crate::source::input;
 use crate::stop::until;
@@ -57,10 +57,11 @@ impl Workspace {
     pub async fn plan(
         &self,
         request: BuildRequest,
+        client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
     ) -> Result<Plan, BuildError> {
         let never = CancellationToken::new();
-        let mut session = self.session(request, progress, &never).await?;
+        let mut session = self.session(request, client, progress, &never).await?;
         let (definition, plans) = session.lower(Scope::Target).await?;
         session.tell_notes(&plans);
         let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
@@ -73,11 +74,12 @@ impl Workspace {
     pub async fn check(
         &self,
         request: BuildRequest,
+        client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<parser::Diagnostic>, BuildError> {
         let scope = if request.target.is_some() { Scope::Target } else { Scope::AllStages };
         let never = CancellationToken::new();
-        let mut session = self.session(request, progress, &never).await?;
+        let mut session = self.session(request, client, progress, &never).await?;
         let (_, plans) = session.lower(scope).await?;
         session.tell_notes(&plans);
         Ok(plans.into_iter().flat_map(|plan| plan.lowered.warnings).collect())
@@ -87,23 +89,20 @@ impl Workspace {
     pub async fn build(
         &self,
         request: BuildRequest,
+        client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let session = until(&cancel, self.session(request, progress, &cancel)).await?;
+        let session = until(&cancel, self.session(request, client, progress, &cancel)).await?;
         let steps = session.steps.clone();
         let built = self.build_session(session, &cancel).await;
-        steps.close(built.is_ok());
-        self.tell_store_warnings(&steps);
-        if cancel.is_cancelled() && built.is_err() {
-            return Err(BuildError::Canceled);
-        }
-        built.map_err(|error| error.with_room(self.store.room()))
+        self.ended(built, &steps, &cancel)
     }
 
     async fn session(
         &self,
         request: BuildRequest,
+        client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
         cancel: &CancellationToken,
     ) -> Result<Session, BuildError> {
@@ -125,6 +124,7 @@ impl Workspace {
         steps.event(Event::Dockerfile { name, text });
         Ok(Session {
             request,
+            client,
             input,
             images: Arc::new(images),
             steps,
@@ -143,9 +143,6 @@ impl Workspace {
         session.check_times(&plans)?;
         session.tell_notes(&plans);
         let job = session.job(definition, &plans);
-        let targets: Vec<VertexId> = job.targets.iter().map(|target| target.vertex).collect();
-        session.steps.add_plan(&job.definition, &targets);
-        self.tell_snapshotter(&session.steps).await?;
         self.carry_out(&job, cancel, async |layers, trees| {
             self.finish(&session, &plans, trees, layers, cancel).await
         })
@@ -226,12 +223,12 @@ impl Session {
             images: self.images.clone(),
             resolved: self.resolved.clone(),
             steps: self.steps.clone(),
-            secrets: self.request.secrets.clone(),
+            client: self.client.clone(),
             limits: self.request.limits.clone(),
             step_disk: self.request.step_disk,
             jobs: self.request.jobs,
             encodings: self.encodings(plans),
-            dockerfile: (self.input.name.clone(), self.input.text.clone()),
+            dockerfile: Some((self.input.name.clone(), self.input.text.clone())),
             build_id: self.build_id.clone(),
             epoch: plans.iter().find_map(|plan| plan.lowered.source_date_epoch),
         }
@@ -294,15 +291,4 @@ fn built(platform: &Platform, image: &AssembledImage) -> BuiltImage {
         manifest: image.manifest.clone(),
         config: image.config_descriptor.digest.clone(),
     }
-}
-
-/// Builds of this process, to tell apart those that start at the same instant.
-static BUILDS: AtomicU64 = AtomicU64::new(0);
-
-/// A name that no other build of this machine has.
-fn unique_id() -> String {
-    let since =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let count = BUILDS.fetch_add(1, Ordering::Relaxed);
-    format!("{:x}-{:x}-{count:x}", since.as_nanos(), std::process::id())
 }

@@ -7,6 +7,7 @@ use llb::{Definition, Input as VertexInput};
 use oci::Platform;
 use parser::lower::{self, ImageRequest, Lowered, Options, RequestedImage};
 
+use crate::client::Client;
 use crate::error::{BuildError, StepFailure};
 use crate::progress::event::Event;
 use crate::progress::steps::Steps;
@@ -17,6 +18,7 @@ use crate::source::input::Input;
 /// A request, and what was read for it.
 pub(crate) struct Session {
     pub(crate) request: BuildRequest,
+    pub(crate) client: Arc<dyn Client>,
     pub(crate) input: Input,
     pub(crate) images: Arc<Images>,
     pub(crate) steps: Arc<Steps>,

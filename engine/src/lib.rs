@@ -4,6 +4,7 @@
 //! takes a [`BuildRequest`], tells what happens through [`Progress`], and gives back images. The
 //! crate knows no argv, no terminal and no wire formats.
 
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod request;
@@ -37,13 +38,15 @@ pub use cache::{
     Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,
     sync_if_asked,
 };
+pub use client::{Client, ClientError, SECRET_MAX};
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, StepFailure};
-pub use executor::{Limits, enter_user_namespace, run_init_if_asked};
+pub use executor::{Limits, Secret, enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
 pub use plan::{GraphFormat, Plan};
 pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use request::*;
+pub use solve::{SolveRequest, Solved, SolvedLayer};
 pub use umask::{give_file, put_umask_aside};
 pub use workspace::Workspace;

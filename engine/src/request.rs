@@ -32,8 +32,6 @@ pub struct BuildRequest {
     pub network: NetworkMode,
     /// `--add-host`: name and what it stands for.
     pub extra_hosts: Vec<(String, HostAddress)>,
-    /// `--secret`
-    pub secrets: Vec<Secret>,
     /// `--shm-size` in bytes, 0 for the default.
     pub shm_size: u64,
     /// `--ulimit`
@@ -124,24 +122,6 @@ pub enum NetworkMode {
     None,
     /// The host's.
     Host,
-}
-
-/// `--secret id=…`
-#[derive(Debug, Clone)]
-pub struct Secret {
-    /// The name that mounts ask for.
-    pub id: String,
-    /// Where the value is.
-    pub source: SecretSource,
-}
-
-/// Where a secret's value is. It is read when a step asks for it.
-#[derive(Debug, Clone)]
-pub enum SecretSource {
-    /// In a file.
-    File(PathBuf),
-    /// In an environment variable of the client.
-    Env(String),
 }
 
 /// `--ulimit name=soft:hard`; -1 is unlimited.

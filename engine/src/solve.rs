@@ -1,20 +1,26 @@
 //! Any definition, solved: by the worker, and again where the store has lost something or files have changed.
+//!
+//! [`Workspace::solve`] is for those who write definitions themselves; a Dockerfile's way here is `build`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache::LayerId;
 use cache::layer::compress::Compression as Encoding;
 use llb::{Definition, Input as VertexInput, VertexId};
+use oci::{Descriptor, DiffId};
 use parser::lower::ImageRequest;
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Client;
 use crate::error::BuildError;
-use crate::layer::Layers;
+use crate::layer::{AssembledLayer, Layers};
+use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
-use crate::request::Secret;
+use crate::request::PullPolicy;
 use crate::source::contexts::{Contexts, Directory};
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::Outputs;
@@ -28,18 +34,53 @@ pub(crate) const ATTEMPTS: usize = 5;
 /// How long a file that changes is left alone before the first new attempt; twice as long each time.
 const AT_REST: Duration = Duration::from_millis(100);
 
+/// A definition to solve.
+#[derive(Debug, Clone)]
+pub struct SolveRequest {
+    /// The steps.
+    pub definition: Definition,
+    /// What is wanted of them.
+    pub targets: Vec<VertexInput>,
+    /// When images are looked up in their registries.
+    pub pull: PullPolicy,
+    /// Limits of each step.
+    pub limits: executor::Limits,
+    /// Bytes that each step may write; `None` leaves a reserve of the disk free.
+    pub step_disk: Option<u64>,
+    /// How many processes may run at once; `None` for what the machine can do.
+    pub jobs: Option<usize>,
+}
+
+/// What solving gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Solved {
+    /// The layers of each target, the bottom one first. The store has all of them.
+    pub targets: Vec<Vec<SolvedLayer>>,
+    /// Names this build among all builds of the machine; its logs are kept under it.
+    pub build_id: String,
+}
+
+/// A layer as an image would name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SolvedLayer {
+    /// Digest of its tar.
+    pub diff_id: DiffId,
+    /// Its blob in the store.
+    pub blob: Descriptor,
+}
+
 /// A definition, and everything that solving it takes besides the store.
 pub(crate) struct Job {
     pub(crate) definition: Arc<Definition>,
     /// What is wanted of it.
     pub(crate) targets: Vec<VertexInput>,
-    /// Local contexts, by name.
+    /// Local contexts that are at hand already, by name.
     pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) images: Arc<Images>,
     /// Images that are known already, by what their vertices say.
     pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
     pub(crate) steps: Arc<Steps>,
-    pub(crate) secrets: Vec<Secret>,
+    pub(crate) client: Arc<dyn Client>,
     /// Of each step.
     pub(crate) limits: executor::Limits,
     /// Bytes that each step may write.
@@ -49,7 +90,7 @@ pub(crate) struct Job {
     /// In what forms the layers of the targets are wanted.
     pub(crate) encodings: Vec<Encoding>,
     /// The Dockerfile's name and text, for errors.
-    pub(crate) dockerfile: (String, String),
+    pub(crate) dockerfile: Option<(String, String)>,
     pub(crate) build_id: String,
     /// The time of the sources, in seconds since 1970.
     pub(crate) epoch: Option<i64>,
@@ -62,6 +103,68 @@ struct Attempt {
 }
 
 impl Workspace {
+    /// Solves a definition. `cancel` stops it: running steps are killed, nothing is left behind.
+    pub async fn solve(
+        &self,
+        request: SolveRequest,
+        client: Arc<dyn Client>,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Solved, BuildError> {
+        let job = self.job(request, client, progress);
+        let solved = self.carry_out(&job, &cancel, async |layers, trees| {
+            let mut targets = Vec::with_capacity(trees.len());
+            for tree in trees {
+                let assembled = layers.assembled(&tree).await?.into_iter();
+                let layer =
+                    |l: AssembledLayer| SolvedLayer { diff_id: l.diff_id, blob: l.descriptor };
+                targets.push(assembled.map(layer).collect());
+            }
+            Ok(Solved { targets, build_id: job.build_id.clone() })
+        });
+        self.ended(solved.await, &job.steps, &cancel)
+    }
+
+    fn job(
+        &self,
+        request: SolveRequest,
+        client: Arc<dyn Client>,
+        progress: Arc<dyn Progress>,
+    ) -> Job {
+        let (store, registries) = (self.store.clone(), self.registries.clone());
+        Job {
+            definition: Arc::new(request.definition),
+            targets: request.targets,
+            directories: BTreeMap::new(),
+            images: Arc::new(Images::new(store, registries, request.pull, BTreeMap::new())),
+            resolved: HashMap::new(),
+            steps: Arc::new(Steps::new(progress)),
+            client,
+            limits: request.limits,
+            step_disk: request.step_disk,
+            jobs: request.jobs,
+            encodings: Vec::new(),
+            dockerfile: None,
+            build_id: unique_id(),
+            epoch: None,
+        }
+    }
+
+    /// Tells what is to be told at the end of a build.
+    pub(crate) fn ended<T>(
+        &self,
+        result: Result<T, BuildError>,
+        steps: &Steps,
+        cancel: &CancellationToken,
+    ) -> Result<T, BuildError> {
+        steps.close(result.is_ok());
+        self.tell_store_warnings(steps);
+        if cancel.is_cancelled() && result.is_err() {
+            return Err(BuildError::Canceled);
+        }
+        result.map_err(|error| error.with_room(self.store.room()))
+    }
+
     /// Solves the job and does with the layers of its targets what `finish` says, from the start again
     /// where the store turns out to have lost what it said it had, or a file has changed under the build.
     pub(crate) async fn carry_out<T>(
@@ -70,6 +173,9 @@ impl Workspace {
         cancel: &CancellationToken,
         finish: impl AsyncFn(&Arc<Layers>, Vec<Vec<LayerId>>) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
+        let targets: Vec<VertexId> = job.targets.iter().map(|target| target.vertex).collect();
+        job.steps.add_plan(&job.definition, &targets);
+        self.tell_snapshotter(&job.steps).await?;
         let mut number = 0;
         let outcome = loop {
             number += 1;
@@ -148,9 +254,13 @@ impl Workspace {
             images: job.images.clone(),
             resolved: Mutex::new(job.resolved.clone()),
             steps: job.steps.clone(),
-            contexts: Contexts::new(self.machine.clone(), job.directories.clone()),
+            contexts: Contexts::new(
+                self.machine.clone(),
+                job.client.clone(),
+                job.directories.clone(),
+            ),
             is_last_attempt: attempt.is_last,
-            secrets: job.secrets.clone(),
+            client: job.client.clone(),
             sandbox: self.sandbox.clone(),
             rules: self.rules.clone(),
             limits: job.limits.clone(),
@@ -160,6 +270,17 @@ impl Workspace {
             epoch: job.epoch,
         }
     }
+}
+
+/// Builds of this process, to tell apart those that start at the same instant.
+static BUILDS: AtomicU64 = AtomicU64::new(0);
+
+/// A name that no other build of this machine has.
+pub(crate) fn unique_id() -> String {
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let count = BUILDS.fetch_add(1, Ordering::Relaxed);
+    format!("{:x}-{:x}-{count:x}", since.as_nanos(), std::process::id())
 }
 
 /// Lets a file that changed come to rest before attempt `number + 1`.

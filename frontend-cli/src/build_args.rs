@@ -25,6 +25,7 @@ use oci::{Platform, Reference};
 use parser::suggest::{Case, did_you_mean};
 
 use crate::cli::BuildArgs;
+use crate::client::CommandLine;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::platform;
@@ -36,6 +37,8 @@ use crate::stdin::StandardInput;
 pub struct Build {
     /// The build. What comes from standard input is not in it yet.
     pub request: BuildRequest,
+    /// What the engine asks for.
+    pub client: CommandLine,
     /// What standard input holds, if it is to be read.
     pub standard_input: Option<StandardInput>,
     /// Build, or look only.
@@ -90,7 +93,6 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         pull: pull(args.pull.as_deref())?,
         network,
         extra_hosts: host::parse_all(&args.add_hosts, network)?,
-        secrets: each(&args.secrets, |text| secret::parse(text, environment))?,
         shm_size: args
             .shm_size
             .as_deref()
@@ -111,8 +113,10 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         times: outputs.times,
         annotations: outputs.annotations,
     };
+    let secrets = each(&args.secrets, |text| secret::parse(text, environment))?;
     Ok(Build {
         request,
+        client: CommandLine { secrets },
         standard_input,
         action: action(&args)?,
         progress: progress(&args, environment)?,

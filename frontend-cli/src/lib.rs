@@ -7,6 +7,7 @@
 
 pub mod build_args;
 pub mod cli;
+pub mod client;
 pub mod commands;
 mod destination;
 pub mod diagnostics;

@@ -8,6 +8,7 @@ use cache::Store;
 use llb::{LocalSource, VertexId};
 
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::error::{BuildError, chain};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
@@ -33,15 +34,20 @@ impl Directory {
 /// Contexts as one attempt at a build sees them: each file as it was when it was first looked at.
 pub(crate) struct Contexts {
     machine: Arc<Machine>,
-    /// By name.
+    client: Arc<dyn Client>,
+    /// Those that are at hand already, by name.
     directories: BTreeMap<String, Directory>,
     views: Mutex<HashMap<VertexId, Arc<View>>>,
 }
 
 impl Contexts {
-    /// Of these directories, by name.
-    pub(crate) fn new(machine: Arc<Machine>, directories: BTreeMap<String, Directory>) -> Self {
-        Self { machine, directories, views: Mutex::default() }
+    /// Of these directories, by name, and of others that the client has.
+    pub(crate) fn new(
+        machine: Arc<Machine>,
+        client: Arc<dyn Client>,
+        directories: BTreeMap<String, Directory>,
+    ) -> Self {
+        Self { machine, client, directories, views: Mutex::default() }
     }
 
     /// The view of a local context; one a vertex.
@@ -54,12 +60,15 @@ impl Contexts {
         if let Some(view) = self.views.lock().expect("no panic while held").get(&vertex) {
             return Ok(view.clone());
         }
-        let directory = self.directories.get(&local.name).cloned().ok_or_else(|| {
-            BuildError::refused(format!("no local context is called `{}`", local.name))
-        })?;
-        let (patterns, store) = (local.exclude_patterns.clone(), store.clone());
-        let machine = self.machine.clone();
+        let known = self.directories.get(&local.name).cloned();
+        let (local, store) = (local.clone(), store.clone());
+        let (machine, client) = (self.machine.clone(), self.client.clone());
         let view = blocking(move || {
+            let directory = match known {
+                Some(directory) => directory,
+                None => Directory::InPlace(client.directory(&local.name)?),
+            };
+            let patterns = local.exclude_patterns;
             let view = match directory {
                 Directory::InPlace(directory) => {
                     let index = cache::StatIndex::load(&store, &directory);

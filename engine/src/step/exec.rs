@@ -110,7 +110,7 @@ impl BuildWorker {
         let inputs = inputs.iter().map(|i| self.definition.vertex(i.vertex).digest.clone());
         let inputs: Vec<Digest> = inputs.collect();
         let trees = stacks.iter().map(|(number, s)| (*number, s.rootfs.clone())).collect();
-        let (store, op, secrets) = (self.store.clone(), op.clone(), self.secrets.clone());
+        let (store, op, client) = (self.store.clone(), op.clone(), self.client.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
         let (sandbox, limits) = (self.sandbox.clone(), self.limits.clone());
         let prepared = blocking(move || {
@@ -120,7 +120,7 @@ impl BuildWorker {
                 store: &store,
                 limits: &limits,
                 inputs: &inputs,
-                secrets: &secrets,
+                client: client.as_ref(),
                 mount_points: Some(&mount_points),
             };
             process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled())

@@ -44,7 +44,7 @@ impl BuildWorker {
                 exit_code: None,
                 span: metadata.span,
                 lines: metadata.lines,
-                dockerfile: Some(self.dockerfile.clone()),
+                dockerfile: self.dockerfile.clone(),
                 log_tail: Vec::new(),
                 log_path: None,
                 hint,

@@ -64,8 +64,8 @@ impl<'a> Mounting<'a> {
                 (MountSource::Tmpfs(options), mount.readonly)
             }
             MountKind::Secret { id, uid, gid, mode, optional } => {
-                let content = secret(self.surroundings.secrets, id, *optional)?;
-                let Some(content) = content.map(executor::Secret) else { return Ok(()) };
+                let content = secret(self.surroundings.client, id, *optional)?;
+                let Some(content) = content else { return Ok(()) };
                 (MountSource::File { content, mode: *mode, uid: *uid, gid: *gid }, true)
             }
             MountKind::Ssh { optional: true, .. } => return Ok(()),

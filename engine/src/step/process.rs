@@ -1,26 +1,21 @@
 //! `ExecOp`: from an op and its inputs to a process in a sandbox.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use cache::{CacheMount, NewLayer};
-use executor::{HostAddress, Network, Process, Root, Security};
+use executor::{HostAddress, Network, Process, Root, Secret, Security};
 use llb::encode::Encoder;
 use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
 
+use crate::client::{Client, SECRET_MAX};
 use crate::error::BuildError;
 use crate::layer::Rootfs;
 use crate::machine::Machine;
-use crate::request::{Secret, SecretSource};
 use crate::step::mounts::{Mounting, Mounts};
 use crate::tree::{self, TreeError, View};
-
-/// Largest secret, in bytes.
-const SECRET_MAX: u64 = 1 << 20;
 
 /// A process ready to start, and what must outlive it.
 pub(crate) struct Prepared {
@@ -41,7 +36,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) limits: &'a executor::Limits,
     /// Digests of the op's inputs.
     pub(crate) inputs: &'a [oci::Digest],
-    pub(crate) secrets: &'a [Secret],
+    /// Who has the secrets.
+    pub(crate) client: &'a dyn Client,
     /// What the root is to have beneath its layers: see [`crate::step::mount_points`].
     pub(crate) mount_points: Option<&'a Path>,
 }
@@ -62,7 +58,7 @@ pub(crate) fn prepare(
     let process = Process {
         mounts,
         readonly_root,
-        env: environment(op, surroundings.secrets)?,
+        env: environment(op, surroundings.client)?,
         extra_hosts: extra_hosts(op)?,
         limits: surroundings.limits.clone(),
         ..process(op, root)
@@ -100,7 +96,7 @@ fn process(op: &ExecOp, root: Root) -> Process {
     process
 }
 
-fn environment(op: &ExecOp, secrets: &[Secret]) -> Result<Vec<(String, String)>, BuildError> {
+fn environment(op: &ExecOp, client: &dyn Client) -> Result<Vec<(String, String)>, BuildError> {
     let split = |variable: &String| {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         (name.to_owned(), value.to_owned())
@@ -112,8 +108,8 @@ fn environment(op: &ExecOp, secrets: &[Secret]) -> Result<Vec<(String, String)>,
         }
     }
     for wanted in &op.secret_env {
-        if let Some(value) = secret(secrets, &wanted.id, wanted.optional)? {
-            let value = String::from_utf8(value).map_err(|_| {
+        if let Some(value) = secret(client, &wanted.id, wanted.optional)? {
+            let value = String::from_utf8(value.0).map_err(|_| {
                 BuildError::refused(format!(
                     "secret `{}` is not text, so it fits no variable",
                     wanted.id
@@ -137,37 +133,21 @@ fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, HostAddress)>, BuildError> {
 
 /// A secret's value; `None` if it is not given and need not be.
 pub(super) fn secret(
-    secrets: &[Secret],
+    client: &dyn Client,
     id: &str,
     optional: bool,
-) -> Result<Option<Vec<u8>>, BuildError> {
-    let Some(secret) = secrets.iter().find(|s| s.id == id) else {
-        if optional {
-            return Ok(None);
+) -> Result<Option<Secret>, BuildError> {
+    match client.secret(id)? {
+        Some(secret) if secret.0.len() as u64 > SECRET_MAX => Err(BuildError::Input {
+            message: format!("failed to read secret `{id}`: it is larger than 1 MiB"),
+            hint: None,
+        }),
+        None if !optional => {
+            let hint =
+                format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
+            Err(BuildError::refused(format!("secret {id}: not found")).with_hint(hint))
         }
-        let hint =
-            format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
-        return Err(BuildError::refused(format!("secret {id}: not found")).with_hint(hint));
-    };
-    let failed = |why: &dyn std::fmt::Display| BuildError::Input {
-        message: format!("failed to read secret `{id}`: {why}"),
-        hint: None,
-    };
-    match &secret.source {
-        SecretSource::Env(name) => {
-            let value =
-                std::env::var_os(name).ok_or_else(|| failed(&format!("`{name}` is not set")))?;
-            Ok(Some(std::os::unix::ffi::OsStringExt::into_vec(value)))
-        }
-        SecretSource::File(path) => {
-            let file = File::open(path).map_err(|e| failed(&e))?;
-            let mut content = Vec::new();
-            file.take(SECRET_MAX + 1).read_to_end(&mut content).map_err(|e| failed(&e))?;
-            if content.len() as u64 > SECRET_MAX {
-                return Err(failed(&"it is larger than 1 MiB"));
-            }
-            Ok(Some(content))
-        }
+        found => Ok(found),
     }
 }
 
@@ -184,22 +164,34 @@ pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Dige
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::path::PathBuf;
 
     use llb::SecretEnv;
 
     use super::*;
+    use crate::client::ClientError;
 
-    fn given(id: &str, path: &Path) -> Secret {
-        Secret { id: id.to_owned(), source: SecretSource::File(path.to_owned()) }
+    /// Has what its secrets' names say.
+    struct Secrets;
+
+    impl Client for Secrets {
+        fn secret(&self, id: &str) -> Result<Option<Secret>, ClientError> {
+            Ok(match id {
+                "good" => Some(Secret(b"value\n".to_vec())),
+                "bytes" => Some(Secret(vec![0xff])),
+                "large" => Some(Secret(vec![b'x'; SECRET_MAX as usize + 1])),
+                "gone" => return Err(ClientError::new("failed to read secret `gone`")),
+                _ => None,
+            })
+        }
+
+        fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
+            unreachable!("asked for `{name}`")
+        }
     }
 
     /// The environment in one line, or the error.
-    fn shown(
-        env: &[&str],
-        proxies: &[(&str, &str)],
-        wanted: &[(&str, bool)],
-        secrets: &[Secret],
-    ) -> String {
+    fn shown(env: &[&str], proxies: &[(&str, &str)], wanted: &[(&str, bool)]) -> String {
         let op = ExecOp {
             env: env.iter().map(ToString::to_string).collect(),
             proxy_env: proxies
@@ -216,7 +208,7 @@ mod tests {
                 .collect(),
             ..bare()
         };
-        match environment(&op, secrets) {
+        match environment(&op, &Secrets) {
             Ok(environment) => environment.iter().map(|(n, v)| format!("{n}={v} ")).collect(),
             Err(error) => format!("error: {error}"),
         }
@@ -243,23 +235,6 @@ mod tests {
 
     #[test]
     fn the_environment_is_the_steps_then_proxies_then_secrets() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = |name: &str, content: &[u8]| {
-            let path = directory.path().join(name);
-            std::fs::write(&path, content).unwrap();
-            path
-        };
-        let secrets = [
-            given("good", &file("good", b"value\n")),
-            given("bytes", &file("bytes", &[0xff])),
-            given("large", &file("large", &vec![b'x'; SECRET_MAX as usize + 1])),
-            given("gone", &directory.path().join("gone")),
-            Secret {
-                id: "unset".to_owned(),
-                source: SecretSource::Env("NO_SUCH_VARIABLE".to_owned()),
-            },
-        ];
-        let gone = "error: failed to read secret `gone`: No such file or directory (os error 2)";
         for (env, proxies, wanted, expected) in [
             (&["A=1", "B", "C=x=y"][..], &[][..], &[][..], "A=1 B= C=x=y "),
             // What the Dockerfile sets counts.
@@ -284,15 +259,9 @@ mod tests {
                 &[("large", true)],
                 "error: failed to read secret `large`: it is larger than 1 MiB",
             ),
-            (&[], &[], &[("gone", true)], gone),
-            (
-                &[],
-                &[],
-                &[("unset", true)],
-                "error: failed to read secret `unset`: `NO_SUCH_VARIABLE` is not set",
-            ),
+            (&[], &[], &[("gone", true)], "error: failed to read secret `gone`"),
         ] {
-            assert_eq!(shown(env, proxies, wanted, &secrets), expected);
+            assert_eq!(shown(env, proxies, wanted), expected);
         }
     }
 

@@ -12,12 +12,12 @@ use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::error::BuildError;
 use crate::gc;
 use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
-use crate::request::Secret;
 use crate::source::contexts::Contexts;
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::{Files, Outputs};
@@ -40,7 +40,7 @@ pub(crate) struct BuildWorker {
     pub(crate) contexts: Contexts,
     /// A file that changes under the build ends it: it was tried often enough.
     pub(crate) is_last_attempt: bool,
-    pub(crate) secrets: Vec<Secret>,
+    pub(crate) client: Arc<dyn Client>,
     pub(crate) sandbox: Arc<crate::step::sandbox::Sandbox>,
     /// What the store keeps to.
     pub(crate) rules: Arc<[cache::PruneFilter]>,
@@ -49,7 +49,7 @@ pub(crate) struct BuildWorker {
     /// Bytes that each step may write.
     pub(crate) step_disk: Option<u64>,
     /// The Dockerfile's name and text, for errors.
-    pub(crate) dockerfile: (String, String),
+    pub(crate) dockerfile: Option<(String, String)>,
     pub(crate) build_id: String,
     /// The time of the sources, in seconds since 1970.
     pub(crate) epoch: Option<i64>,

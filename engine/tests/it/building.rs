@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use engine::{
-    BuildError, BuildRequest, Compression, CompressionAlgorithm, ContextSource, Destination,
-    DockerfileSource, Engine, EngineOptions, Event, NetworkMode, NoCache, Outcome, Output,
-    Progress, PullPolicy, Reserve, Workspace, request::Times,
+    BuildError, BuildRequest, Client, ClientError, Compression, CompressionAlgorithm,
+    ContextSource, Destination, DockerfileSource, Engine, EngineOptions, Event, NetworkMode,
+    NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret, Workspace, request::Times,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ pub(crate) struct World {
 }
 
 #[derive(Default)]
-struct Told(Mutex<Vec<String>>);
+pub(crate) struct Told(Mutex<Vec<String>>);
 
 impl Progress for Told {
     fn event(&self, event: Event) {
@@ -36,6 +36,24 @@ impl Progress for Told {
             _ => return,
         };
         self.0.lock().unwrap().push(line);
+    }
+}
+
+/// Has one directory and no secret.
+pub(crate) struct Asker {
+    pub(crate) context: PathBuf,
+}
+
+impl Client for Asker {
+    fn secret(&self, _: &str) -> Result<Option<Secret>, ClientError> {
+        Ok(None)
+    }
+
+    fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
+        match name {
+            "context" => Ok(self.context.clone()),
+            _ => Err(ClientError::new(format!("no local context is called `{name}`"))),
+        }
     }
 }
 
@@ -70,7 +88,6 @@ impl World {
             pull: PullPolicy::Missing,
             network: NetworkMode::Default,
             extra_hosts: Vec::new(),
-            secrets: Vec::new(),
             shm_size: 0,
             ulimits: Vec::new(),
             hostname: String::new(),
@@ -96,15 +113,28 @@ impl World {
         request: BuildRequest,
         cancel: CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        self.told.0.lock().unwrap().clear();
-        self.workspace().build(request, self.told.clone(), cancel).await
+        self.workspace().build(request, self.client(), self.listener(), cancel).await
     }
 
-    pub(crate) fn workspace(&self) -> Workspace {
+    pub(crate) fn engine(&self) -> Engine {
         let (root, config) = (self.path("store"), self.path("mybuild.toml"));
         let options =
             EngineOptions { root: Some(root), config: Some(config), ..EngineOptions::default() };
-        Engine::new(&options).unwrap().workspace(Reserve::Kept).unwrap()
+        Engine::new(&options).unwrap()
+    }
+
+    pub(crate) fn workspace(&self) -> Workspace {
+        self.engine().workspace(Reserve::Kept).unwrap()
+    }
+
+    /// Forgets what the last build told, and listens to the next.
+    pub(crate) fn listener(&self) -> Arc<Told> {
+        self.told.0.lock().unwrap().clear();
+        self.told.clone()
+    }
+
+    pub(crate) fn client(&self) -> Arc<dyn Client> {
+        Arc::new(Asker { context: self.path("context") })
     }
 
     /// What the last build told.
@@ -338,7 +368,8 @@ async fn a_plan_names_the_keys_that_are_known() {
     let world = World::new("a=1");
     let dockerfile = "FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /y";
     let told: Arc<Told> = Arc::default();
-    let plan = world.workspace().plan(world.request(dockerfile), told).await.unwrap();
+    let plan =
+        world.workspace().plan(world.request(dockerfile), world.client(), told).await.unwrap();
     let text = plan.print(engine::GraphFormat::Text);
     let kinds: Vec<&str> =
         text.lines().map(|line| line.split_whitespace().nth(2).unwrap()).collect();

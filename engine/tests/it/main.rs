@@ -8,4 +8,5 @@ mod exporting;
 mod files;
 mod reuse;
 mod rooms;
+mod solving;
 mod writing;

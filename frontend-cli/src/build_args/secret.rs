@@ -2,9 +2,8 @@
 
 use std::path::PathBuf;
 
-use engine::request::{Secret, SecretSource};
-
 use super::csv;
+use crate::client::{Secret, SecretSource};
 use crate::environment::Environment;
 use crate::error::UsageError;
 

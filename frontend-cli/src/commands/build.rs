@@ -1,6 +1,8 @@
 //! `mybuild build`
 
-use engine::{BuildError, EngineOptions, Event, Outcome, Reserve, Workspace};
+use std::sync::Arc;
+
+use engine::{BuildError, Client, EngineOptions, Event, Outcome, Reserve, Workspace};
 use tokio_util::sync::CancellationToken;
 
 use crate::build_args::{Action, Build};
@@ -30,17 +32,20 @@ pub(super) async fn run(
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
     let workspace = crate::open(&options, Reserve::Kept)?;
     workspace.ends_with(&cancel);
+    let client = Arc::new(std::mem::take(&mut build.client));
     match build.action {
-        Action::Build => make(build, &workspace, display, cancel, debug).await,
+        Action::Build => make(build, client, &workspace, display, cancel, debug).await,
         Action::Check { ignore_status } => {
-            let checked = until(&cancel, workspace.check(build.request, display.progress())).await;
+            let checked =
+                until(&cancel, workspace.check(build.request, client, display.progress())).await;
             let mut findings = display.finish();
             tell_warnings(&findings, hides_tree);
             add(&mut findings, checked?);
             Ok(report_check(&findings, ignore_status)?)
         }
         Action::Print(format) => {
-            let plan = until(&cancel, workspace.plan(build.request, display.progress())).await;
+            let plan =
+                until(&cancel, workspace.plan(build.request, client, display.progress())).await;
             tell_warnings(&display.finish(), hides_tree);
             ui::data(plan?.print(format).as_bytes())?;
             Ok(Exit::Success)
@@ -61,12 +66,13 @@ fn prepare_results(build: &Build) -> anyhow::Result<()> {
 
 async fn make(
     build: Build,
+    client: Arc<dyn Client>,
     workspace: &Workspace,
     display: Display,
     cancel: CancellationToken,
     debug: bool,
 ) -> anyhow::Result<Exit> {
-    let result = workspace.build(build.request, display.progress(), cancel).await;
+    let result = workspace.build(build.request, client, display.progress(), cancel).await;
     let findings = display.finish();
     let for_people = matches!(build.progress, Mode::Tree { .. } | Mode::Plain);
     if for_people {

@@ -242,20 +242,20 @@ fn build(line: &str, environment: &Environment) -> Result<Build, String> {
     })
 }
 
-/// Every field on one line, those of the request among the others.
+/// Every field on one line, those of the request and the client among the others.
 fn fields(build: &Build) -> Vec<String> {
     let mut fields: Vec<String> = Vec::new();
     for line in format!("{build:#?}").lines() {
         let depth = line.len() - line.trim_start().len();
-        let is_request = depth == 4 && line.starts_with("    request:");
-        if (depth == 4 || depth == 8) && !line.trim().starts_with([']', '}', ')']) && !is_request {
+        let is_whole = ["    request:", "    client:"].iter().any(|part| line.starts_with(part));
+        if (depth == 4 || depth == 8) && !line.trim().starts_with([']', '}', ')']) && !is_whole {
             if depth == 8 && !line.trim().contains(": ") {
                 // An element of a list that stands at the outer level.
                 fields.last_mut().expect("a list has a name").push_str(line.trim());
             } else {
                 fields.push(line.trim().to_owned());
             }
-        } else if let Some(field) = fields.last_mut().filter(|_| depth > 0 && !is_request) {
+        } else if let Some(field) = fields.last_mut().filter(|_| depth > 0 && !is_whole) {
             if !line.trim().starts_with([']', '}', ')']) {
                 field.push(' ');
             }
@@ -328,9 +328,9 @@ fn what_was_typed_becomes_what_is_meant() {
         --build-context base=docker-image://alpine --build-context lib=../lib .
             named_contexts: { "base": "docker-image://alpine", "lib": "../lib",},
         --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
-            secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],
+            secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],},
         --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
-            secrets: [ Secret { id: "x", source: Env( "TOKEN",),}, Secret { id: "Cargo.toml", source: File( "Cargo.toml",),},],
+            secrets: [ Secret { id: "x", source: Env( "TOKEN",),}, Secret { id: "Cargo.toml", source: File( "Cargo.toml",),},],},
         --pull .
             pull: Always,
         --pull=missing --pull=newer .

@@ -1,0 +1,51 @@
+//! Whoever asked for the work. The engine reads no environment and no standard stream, and knows no path
+//! of theirs: all of it comes through [`Client`], of which the command line is one.
+
+use std::path::PathBuf;
+
+use executor::Secret;
+
+use crate::error::{BuildError, chain};
+
+/// What a request's asker keeps. Its methods block, and may be called from several threads at once.
+pub trait Client: Send + Sync {
+    /// The secret called `id`; none if the client has none of this name.
+    fn secret(&self, id: &str) -> Result<Option<Secret>, ClientError>;
+
+    /// Where on this machine the files are that the request or the definition calls `name`: those of a local
+    /// context, which are read in place.
+    fn directory(&self, name: &str) -> Result<PathBuf, ClientError>;
+}
+
+/// The largest secret, in bytes. A client need not read more than one byte beyond it.
+pub const SECRET_MAX: u64 = 1 << 20;
+
+/// Why a client cannot give what it is asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ClientError {
+    /// What failed, and where, in one line.
+    pub message: String,
+    /// How to go on.
+    pub hint: Option<String>,
+    /// Why.
+    pub source: Option<std::io::Error>,
+}
+
+impl ClientError {
+    /// An error of the client's own.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, source: None }
+    }
+
+    /// One that the system is the cause of.
+    pub fn io(message: impl Into<String>, source: std::io::Error) -> Self {
+        Self { message: message.into(), hint: None, source: Some(source) }
+    }
+}
+
+impl From<ClientError> for BuildError {
+    fn from(error: ClientError) -> Self {
+        Self::Input { message: chain(&error), hint: error.hint }
+    }
+}

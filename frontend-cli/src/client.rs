@@ -1,0 +1,99 @@
+//! The command line as the engine's client: its files, variables and secrets.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use engine::{Client, ClientError, SECRET_MAX};
+
+/// What was named on the command line for the engine to ask for.
+#[derive(Debug, Clone, Default)]
+pub struct CommandLine {
+    /// `--secret`
+    pub secrets: Vec<Secret>,
+}
+
+/// `--secret id=…`
+#[derive(Debug, Clone)]
+pub struct Secret {
+    /// The name that mounts ask for.
+    pub id: String,
+    /// Where the value is.
+    pub source: SecretSource,
+}
+
+/// Where a secret's value is. It is read when a step asks for it.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In an environment variable.
+    Env(String),
+}
+
+impl Client for CommandLine {
+    fn secret(&self, id: &str) -> Result<Option<engine::Secret>, ClientError> {
+        match self.secrets.iter().find(|secret| secret.id == id) {
+            Some(secret) => secret.read().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
+        Err(ClientError::new(format!("no local context is called `{name}`")))
+    }
+}
+
+impl Secret {
+    fn read(&self) -> Result<engine::Secret, ClientError> {
+        let failed = format!("failed to read secret `{}`", self.id);
+        let bytes = match &self.source {
+            SecretSource::Env(name) => std::env::var_os(name)
+                .map(OsStringExt::into_vec)
+                .ok_or_else(|| ClientError::new(format!("{failed}: `{name}` is not set")))?,
+            SecretSource::File(path) => {
+                let mut bytes = Vec::new();
+                File::open(path)
+                    .and_then(|file| file.take(SECRET_MAX + 1).read_to_end(&mut bytes))
+                    .map_err(|error| ClientError::io(failed, error))?;
+                bytes
+            }
+        };
+        Ok(engine::Secret(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_what_its_file_or_variable_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &[u8]| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            SecretSource::File(path)
+        };
+        let large = vec![b'x'; SECRET_MAX as usize + 10];
+        for (source, expected) in [
+            (file("good", b"value\n"), Ok(6)),
+            (file("large", &large), Ok(SECRET_MAX as usize + 1)),
+            (
+                SecretSource::File(directory.path().join("gone")),
+                Err("failed to read secret `id`: No such file or directory (os error 2)"),
+            ),
+            (
+                SecretSource::Env("NO_SUCH_VARIABLE".to_owned()),
+                Err("failed to read secret `id`: `NO_SUCH_VARIABLE` is not set"),
+            ),
+        ] {
+            let client = CommandLine { secrets: vec![Secret { id: "id".to_owned(), source }] };
+            assert_eq!(client.secret("other").unwrap(), None);
+            let read = client.secret("id").map(|secret| secret.expect("it is given").0.len());
+            let read = read.map_err(|error| engine::BuildError::from(error).to_string());
+            assert_eq!(read, expected.map_err(str::to_owned));
+        }
+    }
+}
