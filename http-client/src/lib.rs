@@ -30,7 +30,7 @@ mod tls;
 mod window;
 
 pub use reqwest::{Method, StatusCode, header};
-pub use url::Url;
+pub use url::{ParseError as InvalidUrl, Url};
 
 pub use address::is_loopback;
 pub use authorization::{Authorization, may_see_credentials};

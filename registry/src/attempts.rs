@@ -1,7 +1,8 @@
 //! The hosts that were asked for one thing, and what they said.
 
+use crate::cause::Cause;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, Error};
+use crate::error::Error;
 
 /// Notes what each host said until one gives the answer.
 pub(crate) struct Attempts {

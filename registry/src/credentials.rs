@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,21 +51,47 @@ impl fmt::Debug for Credential {
 /// Credentials are configured for a registry, but are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The file is there and cannot be used.
-    #[error("failed to read `{}`: {reason}", path.display())]
-    File {
+    /// The file is there and cannot be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is not in Docker's `config.json` format.
+    #[error("failed to parse `{}`", path.display())]
+    Parse {
         /// The file.
         path: PathBuf,
         /// What is wrong.
-        reason: String,
+        source: serde_json::Error,
     },
-    /// The credential helper failed or took too long.
-    #[error("credential helper for `{server}` failed: {reason}")]
+    /// The credential helper failed.
+    #[error("credential helper for `{server}` failed: `{helper}`: {message}")]
     Helper {
         /// The registry asked for.
         server: String,
+        /// The helper's program.
+        helper: String,
         /// What it said.
-        reason: String,
+        message: String,
+    },
+    /// The credential helper did not answer in time.
+    #[error("credential helper for `{server}` took longer than {} seconds", patience.as_secs())]
+    HelperTimeout {
+        /// The registry asked for.
+        server: String,
+        /// How long it was waited for.
+        patience: Duration,
+    },
+    /// What the file or the helper has is unusable, or the helper cannot be run.
+    #[error("failed to get the credentials for `{server}`")]
+    Unusable {
+        /// The registry asked for.
+        server: String,
+        /// What is wrong.
+        source: CredentialRetrievalError,
     },
 }
 
@@ -115,9 +143,7 @@ impl Credentials {
         let lookup = tokio::task::spawn_blocking(move || look_up(&files, &host, &path));
         match tokio::time::timeout(HELPER_TIMEOUT, lookup).await {
             Ok(result) => result.expect("the lookup does not panic"),
-            Err(_) => {
-                Err(CredentialsError::Helper { server, reason: "it took too long".to_owned() })
-            }
+            Err(_) => Err(CredentialsError::HelperTimeout { server, patience: HELPER_TIMEOUT }),
         }
     }
 }
@@ -129,9 +155,8 @@ fn look_up(
 ) -> Result<Option<Credential>, CredentialsError> {
     for file in files {
         let Some(text) = read(file)? else { continue };
-        let known: Known = serde_json::from_slice(&text).map_err(|error| {
-            CredentialsError::File { path: file.clone(), reason: error.to_string() }
-        })?;
+        let known: Known = serde_json::from_slice(&text)
+            .map_err(|source| CredentialsError::Parse { path: file.clone(), source })?;
         for key in known.keys(host, path) {
             if let Some(credential) = ask(&text, &key)? {
                 return Ok(Some(credential));
@@ -141,15 +166,11 @@ fn look_up(
     Ok(None)
 }
 
-fn read(path: &PathBuf) -> Result<Option<Vec<u8>>, CredentialsError> {
-    use std::io::Read;
-    let error = |error: std::io::Error| CredentialsError::File {
-        path: path.clone(),
-        reason: error.to_string(),
-    };
-    let file = match std::fs::File::open(path) {
+fn read(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
+    let error = |source| CredentialsError::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(error(e)),
     };
     let mut text = Vec::new();
@@ -211,7 +232,7 @@ fn candidate_keys(host: &str, path: &str) -> Vec<String> {
 
 fn ask(config: &[u8], key: &str) -> Result<Option<Credential>, CredentialsError> {
     use CredentialRetrievalError as Refusal;
-    let failed = |reason: String| Err(CredentialsError::Helper { server: key.to_owned(), reason });
+    let server = || key.to_owned();
     match docker_credential::get_credential_from_reader(config, key) {
         Ok(DockerCredential::UsernamePassword(username, password))
             if username.is_empty() && password.is_empty() =>
@@ -232,14 +253,10 @@ fn ask(config: &[u8], key: &str) -> Result<Option<Credential>, CredentialsError>
         }
         Err(Refusal::HelperFailure { helper, stdout, stderr }) => {
             let said = if stderr.trim().is_empty() { stdout } else { stderr };
-            let said: String = said
-                .trim()
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .take(300)
-                .collect();
-            failed(format!("`{helper}`: {said}"))
+            let printable = said.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+            let message = printable.take(300).collect();
+            Err(CredentialsError::Helper { server: server(), helper, message })
         }
-        Err(other) => failed(other.to_string().to_lowercase()),
+        Err(source) => Err(CredentialsError::Unusable { server: server(), source }),
     }
 }

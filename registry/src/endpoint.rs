@@ -2,35 +2,33 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_client::header::HeaderValue;
 use http_client::{
-    Authorization, Backoff, Connections, Deadline, Method, Request, Response, StatusCode, Url,
-    is_loopback,
+    Authorization, Backoff, Connections, Deadline, InvalidUrl, Method, Request, Response,
+    StatusCode, Url, is_loopback,
 };
 use tokio::sync::OnceCell;
 
-use crate::auth::{Auth, Scope};
+use crate::answer::{self, success};
+use crate::auth::Auth;
+use crate::cause::Cause;
 use crate::config::{Config, HostConfig};
 use crate::credentials::Credentials;
-use crate::error::{Cause, error_detail};
+use crate::scope::Scope;
 
-const ERROR_BODY_MAX: usize = 64 << 10;
+const PROBE_BODY_MAX: u64 = 64 << 10;
 
 /// One host, which may be a registry or a mirror of one.
 pub(crate) struct Endpoint {
     /// Host and port on the network.
     host: String,
-    /// Name in configuration and credential files.
-    registry: String,
     /// Path below which a mirror keeps its repositories, with a slash at its end when not empty.
     prefix: String,
     /// The registry that a mirror stands in for.
     namespace: Option<String>,
     /// Whether plain HTTP is spoken, where the user said so.
     http: Option<bool>,
-    credentials: Credentials,
     connections: Connections,
     /// Decided once: a loopback host may speak plain HTTP or TLS.
     scheme: OnceCell<&'static str>,
@@ -63,14 +61,12 @@ impl Endpoint {
         };
         Self {
             host: host.to_owned(),
-            registry: registry.to_owned(),
             prefix: String::new(),
             namespace: None,
             http: settings.http,
-            credentials: credentials.clone(),
             connections: Connections::new(host, settings.tls(), config.limits.clone()),
             scheme: OnceCell::new(),
-            auth: Auth::default(),
+            auth: Auth::new(registry, credentials.clone()),
         }
     }
 
@@ -93,10 +89,6 @@ impl Endpoint {
 
     pub(crate) fn host(&self) -> &str {
         &self.host
-    }
-
-    pub(crate) fn registry(&self) -> &str {
-        &self.registry
     }
 
     pub(crate) fn connections(&self) -> &Connections {
@@ -125,20 +117,21 @@ impl Endpoint {
     ) -> Result<Url, Cause> {
         let scheme = self.scheme(deadline).await?;
         let text = format!("{scheme}://{}/v2/{}{path}/{rest}", self.host, self.prefix);
-        let mut url: Url = text.parse().map_err(|_| self.not_a_host())?;
+        let mut url: Url = text.parse().map_err(|source| self.not_a_host(source))?;
         if let Some(namespace) = &self.namespace {
             url.query_pairs_mut().append_pair("ns", namespace);
         }
         Ok(url)
     }
 
-    fn not_a_host(&self) -> Cause {
-        Cause::Configuration(format!("`{}` is not a host", self.host))
+    fn not_a_host(&self, source: InvalidUrl) -> Cause {
+        Cause::InvalidHost { host: self.host.clone(), source }
     }
 
     async fn scheme(&self, deadline: Deadline) -> Result<&'static str, Cause> {
-        let plain: Url =
-            format!("http://{}/v2/", self.host).parse().map_err(|_| self.not_a_host())?;
+        let plain: Url = format!("http://{}/v2/", self.host)
+            .parse()
+            .map_err(|source| self.not_a_host(source))?;
         let may_be_plain = self.http.unwrap_or_else(|| is_loopback(&plain));
         if !may_be_plain {
             return Ok("https");
@@ -151,7 +144,7 @@ impl Endpoint {
         let request = Request::new(Method::GET, url);
         match self.connections.send_without_redirects(&request, deadline).await {
             Ok(response) if response.status() == StatusCode::BAD_REQUEST => {
-                let body = response.body(ERROR_BODY_MAX as u64).await.unwrap_or_default();
+                let body = response.body(PROBE_BODY_MAX).await.unwrap_or_default();
                 let is_tls = String::from_utf8_lossy(&body).contains("HTTPS");
                 Ok(if is_tls { "https" } else { "http" })
             }
@@ -176,15 +169,14 @@ impl Endpoint {
         scope: &Scope,
         deadline: Deadline,
     ) -> Result<Response, Cause> {
-        let used = self.auth.header(self, &self.credentials, scope, deadline).await?;
+        let used = self.auth.header(&self.connections, scope, deadline).await?;
         let response = self.send_with(request, used.as_ref(), deadline).await?;
         if response.status() != StatusCode::UNAUTHORIZED || !self.is_home(response.url()) {
             return success(response).await;
         }
-        self.auth.learn(self, &self.credentials, scope, &response, used.as_ref()).await?;
-        // The connection can serve again once its answer is read.
-        drop(response.body(ERROR_BODY_MAX as u64).await);
-        let header = self.auth.header(self, &self.credentials, scope, deadline).await?;
+        self.auth.learn(scope, &response, used.as_ref()).await?;
+        answer::discard(response).await;
+        let header = self.auth.header(&self.connections, scope, deadline).await?;
         let response = self.send_with(request, header.as_ref(), deadline).await?;
         match success(response).await {
             Err(cause) => Err(self.auth.explain(cause).await),
@@ -213,24 +205,5 @@ impl Endpoint {
     fn home(&self) -> Option<Url> {
         let scheme = self.scheme.get().unwrap_or(&"https");
         format!("{scheme}://{}", self.host).parse().ok()
-    }
-}
-
-async fn success(response: Response) -> Result<Response, Cause> {
-    if response.status().is_success() { Ok(response) } else { Err(failure(response).await) }
-}
-
-/// What an answer that is not a success means.
-pub(crate) async fn failure(response: Response) -> Cause {
-    let status = response.status().as_u16();
-    let retry_after = response.retry_after();
-    // An error's words are worth a moment, no more.
-    let detail = error_detail(&response.start(ERROR_BODY_MAX, Duration::from_secs(1)).await);
-    match status {
-        404 => Cause::NotFound,
-        401 => Cause::Unauthorized(detail),
-        403 => Cause::Denied(detail),
-        429 => Cause::TooManyRequests { retry_after, detail },
-        status => Cause::Status { status, retry_after, detail },
     }
 }

@@ -8,22 +8,31 @@
 //! Read [`Registries`], then `endpoint` (one host: authentication, mirrors), then `transfer`
 //! (blobs).
 
+mod answer;
 mod attempts;
 mod auth;
+mod cause;
 mod challenge;
 mod config;
 mod credentials;
 mod endpoint;
 mod error;
+mod kind;
+mod protocol;
 mod push;
 mod registries;
 mod resolve;
+mod scope;
 mod sink;
+mod token;
 mod transfer;
 
+pub use cause::Cause;
 pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::{Credential, Credentials, CredentialsError};
-pub use error::{Cause, Error, ErrorKind};
+pub use error::Error;
+pub use kind::ErrorKind;
+pub use protocol::ProtocolError;
 pub use push::Pushed;
 pub use registries::Registries;
 pub use resolve::Resolved;

@@ -9,10 +9,12 @@ use oci::{Descriptor, Digest, Reference};
 use tokio_util::bytes::Bytes;
 
 use crate::attempts::Attempts;
-use crate::auth::Scope;
+use crate::cause::Cause;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, Error};
+use crate::error::Error;
+use crate::protocol::ProtocolError;
 use crate::registries::Registries;
+use crate::scope::Scope;
 
 /// How a blob came to be in a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +80,8 @@ async fn put_manifest(
         (None, Some(digest)) => digest.as_str(),
         (None, None) => DEFAULT_TAG,
     };
-    let media_type = HeaderValue::from_str(&descriptor.media_type).map_err(|_| {
-        Cause::Configuration(format!("`{}` is not a media type", descriptor.media_type))
+    let media_type = HeaderValue::from_str(&descriptor.media_type).map_err(|source| {
+        Cause::InvalidMediaType { media_type: descriptor.media_type.clone(), source }
     })?;
     let scope = endpoint.scope(reference.path(), "pull,push");
     let _permit = endpoint.connections().permit().await;
@@ -191,10 +193,7 @@ impl Upload<'_> {
             StatusCode::ACCEPTED => {
                 Ok(Started::At(response.location().map_err(http_client::Error::from)?))
             }
-            status => Err(Cause::Protocol(format!(
-                "an upload starts with status 202, not {}",
-                status.as_u16()
-            ))),
+            status => Err(ProtocolError::UploadStatus(status.as_u16()).into()),
         }
     }
 }

@@ -8,8 +8,10 @@ use oci::{Descriptor, Digest, Reference, manifest, media_type};
 use tokio_util::bytes::Bytes;
 
 use crate::attempts::Attempts;
+use crate::cause::Cause;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, Error};
+use crate::error::Error;
+use crate::protocol::ProtocolError;
 use crate::registries::Registries;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
@@ -140,12 +142,10 @@ fn claimed(headers: &HeaderMap) -> Result<Option<Descriptor>, Cause> {
 }
 
 /// The digest header; a broken one is refused rather than overlooked.
-fn claimed_digest(headers: &HeaderMap) -> Result<Option<Digest>, Cause> {
+fn claimed_digest(headers: &HeaderMap) -> Result<Option<Digest>, ProtocolError> {
     let Some(value) = headers.get(DIGEST_HEADER) else { return Ok(None) };
-    let digest = value.to_str().ok().and_then(|text| text.trim().parse().ok());
-    digest
-        .map(Some)
-        .ok_or_else(|| Cause::Protocol("`Docker-Content-Digest` is not a digest".to_owned()))
+    let text = value.to_str().map_err(|_| ProtocolError::DigestNotText)?;
+    Ok(Some(text.trim().parse().map_err(ProtocolError::InvalidDigest)?))
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_util::bytes::Bytes;
 
 use crate::attempts::Attempts;
-use crate::auth::Scope;
+use crate::cause::Cause;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, Error};
+use crate::error::Error;
 use crate::registries::Registries;
+use crate::scope::Scope;
 use crate::sink::{BlobSink, MemorySink};
 
 /// Chunks between the network and the sink.

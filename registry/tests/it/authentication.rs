@@ -298,10 +298,16 @@ async fn docker_s_and_podman_s_files_are_understood() {
         check_file(directory, &config, host, path, expected).await;
     }
     check_file(directory, &json!({}), "docker.io", "library/alpine", "nobody").await;
-    check_file(directory, &json!([]), "docker.io", "library/alpine", "failed to read `").await;
+    check_file(directory, &json!([]), "docker.io", "library/alpine", "failed to parse `").await;
     let broken = json!({"auths": {"x.example": {"auth": "!"}}});
-    check_file(directory, &broken, "x.example", "app", "credential helper for `x.example` failed")
-        .await;
+    check_file(
+        directory,
+        &broken,
+        "x.example",
+        "app",
+        "failed to get the credentials for `x.example`",
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -79,6 +79,12 @@ async fn an_error_tells_what_the_mirrors_said() {
         "failed to resolve `ORIGIN/app:1` at `ORIGIN` (mirror `MIRROR`: access denied)"
     );
     assert_eq!(error.kind(), ErrorKind::NotFound);
+    // The cause of a cause, too.
+    let client = client_for(origin.host(), &["not a host"]);
+    let error = client.resolve(&reference(origin.host(), "app:1")).await.unwrap_err().to_string();
+    let expected =
+        "(mirror `not a host`: `not a host` is not a host: invalid international domain name)";
+    assert!(error.ends_with(expected), "{error}");
 }
 
 #[tokio::test]
