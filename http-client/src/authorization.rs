@@ -4,8 +4,8 @@ use reqwest::header::HeaderValue;
 use url::{Host, Origin, Url};
 
 /// An `Authorization` header (RFC 9110, section 11.6.2) and the one origin (RFC 6454) that gets
-/// it: host, port and protocol. No redirect carries it elsewhere. Its debug output shows no secret
-/// if the header is marked as sensitive.
+/// it: host, port and protocol. It is not sent along with redirects elsewhere. Mark the header as
+/// sensitive to keep it out of debug output.
 #[derive(Debug, Clone)]
 pub struct Authorization {
     header: HeaderValue,
@@ -24,18 +24,18 @@ impl Authorization {
     }
 }
 
-/// Whether a service at `to` that was named by `from`, a host the user has credentials for, may
-/// see them as well: at the same host, and over TLS on its site.
+/// Whether a service at `to`, which the host `from` named, may see the user's credentials for
+/// `from`: yes on the same host, and over TLS on the same site.
 pub fn may_see_credentials(from: &Url, to: &Url) -> bool {
     let is_own = from.host() == to.host();
     match to.scheme() {
         "https" => is_own || is_same_site(from, to),
-        // The user has said that plain HTTP is spoken there.
+        // The user has allowed plain HTTP for this host.
         scheme => is_own && scheme == from.scheme(),
     }
 }
 
-/// Whether two hosts belong to the same owner, as far as their names tell.
+/// Whether two hosts have the same owner, judged by their names.
 fn is_same_site(one: &Url, other: &Url) -> bool {
     let (Some(Host::Domain(one)), Some(Host::Domain(other))) = (one.host(), other.host()) else {
         return false;
@@ -43,7 +43,7 @@ fn is_same_site(one: &Url, other: &Url) -> bool {
     let labels = one.rsplit('.').zip(other.rsplit('.'));
     let common: Vec<&str> = labels.take_while(|(a, b)| a == b).map(|(label, _)| label).collect();
     match common[..] {
-        // `example.co.uk` belongs to somebody, `co.uk` to everybody.
+        // `example.co.uk` has an owner, `co.uk` is a public suffix.
         [country, second] => country.len() > 2 || second.len() > 3,
         _ => common.len() > 2,
     }

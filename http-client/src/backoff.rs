@@ -7,32 +7,32 @@ use crate::deadline::Deadline;
 use crate::limits::Limits;
 use crate::retry::{Failure, Retry};
 
-/// Progress in bytes that makes up for failures: a connection that breaks every megabyte still ends.
+/// Progress in bytes that resets the failures: a download whose connection breaks every megabyte ends.
 const PROGRESS: u64 = 1 << 20;
 
-/// Counts failures of one operation and says how long to wait before the next attempt.
+/// Counts the failures of one operation and decides how long to wait before the next attempt.
 #[derive(Debug)]
 pub struct Backoff<'a> {
     limits: &'a Limits,
     deadline: Deadline,
-    /// How often to try to connect.
+    /// Attempts to connect.
     connects: u32,
     failures: u32,
     progress: u64,
 }
 
 impl<'a> Backoff<'a> {
-    /// Nothing has failed yet; nothing is tried again after the deadline.
+    /// Nothing has failed yet. There is no further attempt after the deadline.
     pub fn new(limits: &'a Limits, deadline: Deadline) -> Self {
         Self { limits, deadline, connects: 3, failures: 0, progress: 0 }
     }
 
-    /// Does not connect a second time: there is another host to ask.
+    /// Does not connect a second time: there is another host to try.
     pub fn without_reconnecting(self) -> Self {
         Self { connects: 1, ..self }
     }
 
-    /// Notes that `bytes` more came over the wire.
+    /// Notes that `bytes` more were received.
     pub(crate) fn progressed(&mut self, bytes: u64) {
         self.progress += bytes;
         if self.progress >= PROGRESS {
@@ -44,7 +44,7 @@ impl<'a> Backoff<'a> {
     /// Waits before the next attempt.
     ///
     /// # Errors
-    /// The failure itself when there is to be no further attempt.
+    /// The failure itself if there is no further attempt.
     pub async fn wait<E: Failure>(&mut self, failure: E) -> Result<(), E> {
         match self.next_delay(failure.retry()) {
             Some(delay) if !self.deadline.is_over_after(delay) => {
@@ -55,7 +55,7 @@ impl<'a> Backoff<'a> {
         }
     }
 
-    /// The pause before the next attempt; none when there is to be no attempt.
+    /// The delay before the next attempt; `None` if there is no further attempt.
     fn next_delay(&mut self, retry: Retry) -> Option<Duration> {
         self.failures += 1;
         let asked = match retry {

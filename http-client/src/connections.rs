@@ -30,12 +30,12 @@ pub struct Connections {
     permits: Semaphore,
 }
 
-/// Whether a proxy is between us and a host.
+/// The proxy in front of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proxy {
-    /// The one that the environment names, if it names one.
+    /// The one in the environment, if any.
     FromEnvironment,
-    /// None ever: the host is this machine.
+    /// None: the host is this machine.
     None,
 }
 
@@ -61,7 +61,7 @@ impl Connections {
         }
     }
 
-    /// What requests may cost.
+    /// The limits of its requests.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
@@ -71,8 +71,8 @@ impl Connections {
         self.permits.acquire().await.expect("the semaphore is never closed")
     }
 
-    /// Sends a request and waits for the headers of the answer, following redirects. Each place gets
-    /// the credentials only if they are for it.
+    /// Sends a request and waits for the headers of the answer, following redirects. Only the
+    /// origin in `authorization` gets the credentials.
     ///
     /// # Errors
     /// [`Error`] when there is no answer. Any status is an answer.
@@ -116,7 +116,7 @@ impl Connections {
         let client = self.client(url).await?;
         let mut builder =
             client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
-        // Content must arrive as it is stored: digests and ranges are of that.
+        // Content must be sent as it is stored: digests and ranges refer to that.
         builder = builder.header(ACCEPT_ENCODING, "identity");
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization.clone());
@@ -126,7 +126,7 @@ impl Connections {
             Payload::Empty => {}
             Payload::Bytes(bytes) => builder = builder.body(bytes.clone()),
             Payload::Stream { source, size } => {
-                // The answer comes after the whole body.
+                // The answer follows the whole body.
                 patience = Duration::MAX;
                 builder = builder.header(CONTENT_LENGTH, *size).body(stream_body(source.clone()));
             }
@@ -137,7 +137,7 @@ impl Connections {
     }
 
     /// The client for `url`. Reading the system's certificates takes milliseconds and may fail, so
-    /// plain HTTP does without.
+    /// plain HTTP has a client without them.
     async fn client(&self, url: &Url) -> Result<&Client, SetupError> {
         match url.scheme() {
             "https" => self.secure.get_or_try_init(|| self.build_client(Some(&self.tls))).await,

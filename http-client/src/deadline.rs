@@ -1,4 +1,4 @@
-//! How long is waited.
+//! How long an operation may take.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::Error;
 use crate::limits::Limits;
 
-/// When an operation has to be over, with all its attempts.
+/// When an operation, with all its attempts, has to be done.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     at: Instant,
@@ -16,7 +16,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// It may take so long from now on.
+    /// `allowed` from now.
     pub fn after(allowed: Duration) -> Self {
         Self { at: Instant::now() + allowed, allowed }
     }
@@ -26,23 +26,23 @@ impl Deadline {
         Self::after(limits.request)
     }
 
-    /// For the transfer of `size` bytes: a request's time, and what they take at the minimum rate.
+    /// For the transfer of `size` bytes: the time of a request, and that of the bytes at the minimum rate.
     pub fn for_transfer(limits: &Limits, size: u64) -> Self {
         Self::after(transfer_time(limits, size))
     }
 
-    /// The same, or earlier.
+    /// The earlier of this deadline and `allowed` from now.
     pub(crate) fn at_most(self, allowed: Duration) -> Self {
         let other = Self::after(allowed);
         if other.at < self.at { other } else { self }
     }
 
-    /// Whether nothing is left of it after a pause.
+    /// Whether it has passed after a delay.
     pub(crate) fn is_over_after(&self, pause: Duration) -> bool {
         Instant::now() + pause >= self.at
     }
 
-    /// Awaits `what`, for which there is so much patience, and no longer than to the deadline.
+    /// Awaits `what`, for at most `patience` and no longer than until the deadline.
     pub(crate) async fn wait<T>(
         &self,
         what: &'static str,

@@ -25,41 +25,41 @@ use crate::window::{Surplus, Window};
 /// Segments in flight.
 const PARALLEL: usize = 4;
 
-/// Something of known size that a server has and does not change.
+/// Something of known size on a server that does not change it.
 pub trait Resource: Send + Sync + 'static {
-    /// Why it cannot be fetched.
+    /// Why a request for it failed.
     type Error: Failure + From<Error> + Send + 'static;
 
     /// Its size in bytes.
     fn size(&self) -> u64;
 
-    /// What it is fetched through.
+    /// The connections to fetch it with.
     fn connections(&self) -> &Connections;
 
-    /// When to try again; it carries the download's deadline.
+    /// The retries of one range, until the download's deadline.
     fn backoff(&self) -> Backoff<'_>;
 
-    /// Asks for `range` ([`Request::ask_for`](crate::Request::ask_for)), and gives the answer if its
+    /// Requests `range` ([`Request::ask_for`](crate::Request::ask_for)) and returns the answer if its
     /// status is a success.
     fn open(&self, range: Range<u64>)
     -> impl Future<Output = Result<Response, Self::Error>> + Send;
 }
 
-/// What comes out of a download.
+/// An item in the channel of a download.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// The next bytes.
     Data(Bytes),
-    /// All bytes came. A channel that ends without this is a download that failed.
+    /// All bytes were sent. A channel that closes without this item belongs to a failed download.
     End,
 }
 
-/// Fetches all bytes from `from` on, resuming as often as makes sense.
+/// Fetches all bytes from `from` on into `sender`, resuming as [`Resource::backoff`] allows.
 ///
 /// # Errors
-/// The failure of the last attempt; [`Error::Abandoned`] when the receiver is gone,
-/// [`Error::TooSlow`] below the minimum rate, [`Error::SizeMismatch`] and [`Error::Range`] when the
-/// server's resource is another one.
+/// The failure of the last attempt: among them [`Error::Abandoned`] if the receiver is dropped,
+/// [`Error::TooSlow`] below the minimum rate, [`Error::SizeMismatch`] and [`Error::Range`] if the
+/// server sends something else.
 pub async fn download<R: Resource>(
     resource: &Arc<R>,
     from: u64,
@@ -73,8 +73,8 @@ pub async fn download<R: Resource>(
     Ok(())
 }
 
-/// Fetches all of it in one go, or only a first segment where several at once would help; says how
-/// far it came.
+/// Fetches all of it in one go, or only a first segment if several at once would help. Returns the
+/// offset that it reached.
 async fn fetch_start<R: Resource>(
     resource: &Arc<R>,
     from: u64,
@@ -85,8 +85,8 @@ async fn fetch_start<R: Resource>(
     if size - from <= limits.parallel_from {
         return fetch(&**resource, from..size, &mut output).await;
     }
-    // The first segment shows whether the server knows ranges (one that does not sends it all),
-    // and whether more connections than one would help.
+    // The first segment shows whether the server supports ranges (without, it sends everything), and
+    // whether more connections would help.
     let started = Instant::now();
     let first = from..size.min(from + limits.segment.max(1));
     let reached = fetch(&**resource, first, &mut output).await?;
@@ -127,8 +127,8 @@ async fn fetch_segment<R: Resource>(
     Ok(bytes.into())
 }
 
-/// Fetches `range`, resuming as often as makes sense, and says how far it came: to the end of the
-/// range, or to that of the resource when the channel was given all of it.
+/// Fetches `range`, resuming as often as allowed. Returns the offset that it reached: the end of the
+/// range, or that of the resource if the server sent all of it into the channel.
 async fn fetch<R: Resource>(
     resource: &R,
     range: Range<u64>,
@@ -150,7 +150,7 @@ async fn fetch<R: Resource>(
     Ok(at)
 }
 
-/// One request for what is missing of a range; `at` moves with the bytes that come.
+/// Requests the missing part of a range once; `at` advances with the bytes received.
 async fn fetch_once<R: Resource>(
     resource: &R,
     at: &mut u64,
@@ -175,14 +175,14 @@ async fn fetch_once<R: Resource>(
     Ok(window.finish()?)
 }
 
-/// Where a range goes.
+/// Where the bytes of a range go.
 enum Output<'a> {
     Channel(&'a mpsc::Sender<Piece>),
     Memory(&'a mut Vec<u8>),
 }
 
 impl Output<'_> {
-    /// The channel takes the rest of the resource as well, a segment's memory does not.
+    /// The channel takes the rest of the resource, too; the memory of a segment does not.
     fn surplus(&self) -> Surplus {
         match self {
             Self::Channel(_) => Surplus::Take,

@@ -8,20 +8,20 @@ use crate::redirect::RedirectError;
 use crate::retry::{Failure, Retry};
 use crate::tls::SetupError;
 
-/// Why one request failed, or the transfer of its answer. A status is not an error here: what it
-/// means is for the caller to say.
+/// Why one request, or the transfer of its answer, failed. No status is an error here: what it
+/// means is up to the caller.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No connection came about.
+    /// No connection could be made.
     #[error("cannot connect")]
     Connect(#[source] reqwest::Error),
-    /// The server's certificate is not one we trust for its name.
+    /// The server's certificate is not trusted for its name.
     #[error("the server's certificate is not trusted")]
     Untrusted(#[source] rustls::Error),
     /// The connection broke.
     #[error("the connection broke")]
     Transport(#[source] reqwest::Error),
-    /// Nothing came for too long.
+    /// Nothing was received for too long.
     #[error("timed out after {} seconds while waiting for {what}", seconds(*.patience))]
     TimedOut {
         /// What was waited for.
@@ -29,17 +29,17 @@ pub enum Error {
         /// How long.
         patience: Duration,
     },
-    /// It would take for ever.
+    /// It would take too long.
     #[error(
-        "the content comes at {rate} bytes a second, less than the {minimum} that are waited for"
+        "the transfer is too slow: {rate} bytes per second, and at least {minimum} are required"
     )]
     TooSlow {
-        /// Bytes a second of late.
+        /// Bytes per second over the last [`Limits::slow`](crate::Limits::slow).
         rate: u64,
-        /// The fewest that are good enough, [`Limits::minimum_rate`](crate::Limits::minimum_rate).
+        /// [`Limits::minimum_rate`](crate::Limits::minimum_rate).
         minimum: u64,
     },
-    /// The operation has taken longer than it may with all its attempts.
+    /// The operation, with all its attempts, took longer than allowed.
     #[error("not done within {} seconds", seconds(*.0))]
     Deadline(Duration),
     /// An answer larger than its cap in bytes.
@@ -50,13 +50,13 @@ pub enum Error {
     SizeMismatch {
         /// Size of the resource.
         expected: u64,
-        /// Size announced or received (at least).
+        /// Size announced or, at least, received.
         actual: u64,
     },
-    /// The bytes are not those that were asked for.
+    /// The bytes are not those that were requested.
     #[error(transparent)]
     Range(#[from] RangeError),
-    /// The server sends us where we do not go.
+    /// The server sends us to an address that is not followed.
     #[error(transparent)]
     Redirect(#[from] RedirectError),
     /// The settings cannot be used.
@@ -86,7 +86,7 @@ impl Failure for Error {
         match self {
             Self::Transport(_) => Retry::Later(Duration::ZERO),
             Self::Connect(_) => Retry::Reconnect,
-            // A server that says nothing for so long rarely does the next time, and each time costs as much.
+            // A server that was silent for so long rarely answers the next time, and waiting is expensive.
             Self::TimedOut { .. } | Self::SizeMismatch { .. } => Retry::Once,
             _ => Retry::Never,
         }

@@ -1,26 +1,26 @@
-//! Bounds on what a server may cost.
+//! Limits on the time, connections and attempts that a server may take.
 
 use std::time::Duration;
 
-/// Bounds on what a server may cost.
+/// Limits on the time, connections and attempts that a server may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Time to connect.
     pub connect: Duration,
-    /// Time without a single byte, and time to the answer's headers.
+    /// Time without a single byte, and time until the answer's headers.
     pub idle: Duration,
     /// Time for a small document, with all attempts; a transfer gets this and its size over
     /// `minimum_rate`.
     pub request: Duration,
-    /// Bytes a second below which a transfer is given up …
+    /// Bytes per second below which a transfer is given up …
     pub minimum_rate: u64,
-    /// … when it comes no faster for this long.
+    /// … when it is no faster for this long.
     pub slow: Duration,
-    /// Attempts in a row that may fail without progress.
+    /// Attempts in a row that may fail before the operation does.
     pub attempts: u32,
     /// Delay after the first failure; it doubles with each further one.
     pub first_delay: Duration,
-    /// The longest delay. A server that asks for more with `Retry-After` is not asked again.
+    /// The longest delay. If a server asks for more with `Retry-After`, the operation fails.
     pub longest_delay: Duration,
     /// Requests in flight to one host.
     pub connections: usize,
@@ -28,7 +28,7 @@ pub struct Limits {
     pub parallel_from: u64,
     /// Size of such a range in bytes.
     pub segment: u64,
-    /// Bytes a second from which one connection is fast enough alone.
+    /// Bytes per second from which a single connection is fast enough.
     pub fast: u64,
 }
 

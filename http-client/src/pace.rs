@@ -1,4 +1,4 @@
-//! How fast a server sends.
+//! The speed of a transfer.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::error::Error;
 use crate::limits::Limits;
 
-/// Notices that bytes come too slowly. What their receiver takes to put them away does not count.
+/// Notices that a transfer is too slow. The time that the receiver takes does not count.
 pub(crate) struct Pace<'a> {
     limits: &'a Limits,
     waited: Duration,
@@ -20,7 +20,7 @@ impl<'a> Pace<'a> {
         Self { limits, waited: Duration::ZERO, bytes: 0 }
     }
 
-    /// Awaits something from the server; `length` says how many bytes it is.
+    /// Awaits something from the server, which is `length` bytes long.
     pub(crate) async fn of<T, E: From<Error>>(
         &mut self,
         work: impl Future<Output = Result<T, E>>,
@@ -34,7 +34,7 @@ impl<'a> Pace<'a> {
         Ok(got)
     }
 
-    /// Counts `bytes` that came, and judges once enough time has passed to tell.
+    /// Counts received bytes, and checks the rate once enough time has passed.
     fn came(&mut self, bytes: u64) -> Result<(), Error> {
         self.bytes += bytes;
         if self.waited < self.limits.slow {

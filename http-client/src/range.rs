@@ -1,4 +1,4 @@
-//! Parts of a resource (RFC 9110, section 14): asked for, and checked.
+//! Range requests (RFC 9110, section 14) and checks of their answers.
 
 use std::ops::Range;
 
@@ -6,16 +6,16 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_RANGE, HeaderMap, HeaderValue, R
 
 use crate::request::Request;
 
-/// An answer that does not hold the bytes that were asked for.
+/// An answer without the bytes that were requested.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RangeError {
-    /// The bytes are encoded, although nobody asked for that.
+    /// The bytes are encoded, although `identity` was requested.
     #[error("unexpected answer: the content is encoded as `{0}`")]
     Encoded(String),
-    /// They are of another part.
+    /// They are of another range.
     #[error("unexpected answer: asked for bytes {}-{}, got `{got}`", asked.start, asked.end - 1)]
     OtherPart {
-        /// What was asked for.
+        /// The range that was requested.
         asked: Range<u64>,
         /// The answer's `Content-Range`.
         got: String,
@@ -23,7 +23,7 @@ pub enum RangeError {
 }
 
 impl Request {
-    /// Asks for `range` of a resource of `size` bytes; for all of it as if there were no ranges.
+    /// Requests `range` of a resource of `size` bytes. Nothing changes if that is all of it.
     pub fn ask_for(&mut self, range: Range<u64>, size: u64) {
         if range != (0..size) {
             let text = format!("bytes={}-{}", range.start, range.end - 1);
@@ -33,7 +33,7 @@ impl Request {
     }
 }
 
-/// Whether the bytes came as they are stored.
+/// Whether the bytes are sent as they are stored.
 pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), RangeError> {
     match headers.get(CONTENT_ENCODING) {
         Some(encoding) if encoding != "identity" => {
@@ -44,7 +44,7 @@ pub(crate) fn check_encoding(headers: &HeaderMap) -> Result<(), RangeError> {
     }
 }
 
-/// Whether a partial answer is the part that was asked for, or the start of it.
+/// Whether a partial answer is the range that was requested, or the start of it.
 pub(crate) fn check_part(
     headers: &HeaderMap,
     asked: &Range<u64>,

@@ -1,4 +1,4 @@
-//! Where a server may send us: never to a weaker protocol, never inside our own machine.
+//! Where a server may send us: never to a weaker protocol, never into our own machine.
 
 use reqwest::Method;
 use url::Url;
@@ -11,14 +11,14 @@ pub(crate) const REDIRECTS_MAX: usize = 5;
 /// Why a redirect (RFC 9110, section 15.4), or a `Location` of another kind, is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
-    /// It does not say where to go.
+    /// There is no `Location`.
     #[error("unexpected answer: it has no usable `Location`")]
     NoLocation,
-    /// What it says is not a URL.
+    /// `Location` is not a URL.
     #[error("unexpected answer: its `Location` is not a URL")]
     InvalidLocation(#[source] url::ParseError),
-    /// It is against the rules.
-    #[error("refused to go to `{url}`: {reason}")]
+    /// It breaks a rule.
+    #[error("refused to connect to `{url}`: {reason}")]
     Refused {
         /// Where the server pointed, without the query: a signature may be in it.
         url: String,
@@ -34,21 +34,21 @@ pub enum Refusal {
     #[error("plain HTTP is not allowed there")]
     PlainHttp,
     /// Another protocol.
-    #[error("only HTTP and HTTPS are followed")]
+    #[error("only HTTP and HTTPS are supported")]
     Protocol,
     /// From elsewhere to this machine, or to a link-local address.
     #[error("the address is local")]
     Local,
     /// A name or password in the URL.
-    #[error("the address carries credentials")]
+    #[error("the address contains credentials")]
     Credentials,
     /// One redirect too many.
-    #[error("it redirects too often")]
+    #[error("too many redirects")]
     TooMany,
 }
 
 /// Whether an answer with `status` sends a request with `method` elsewhere. 301 to 303 may turn
-/// another method into GET, so only those that read follow them.
+/// another method into GET, so only GET and HEAD follow them.
 pub(crate) fn is_redirect(status: u16, method: &Method) -> bool {
     match status {
         307 | 308 => true,
@@ -57,14 +57,14 @@ pub(crate) fn is_redirect(status: u16, method: &Method) -> bool {
     }
 }
 
-/// Whether `from`, itself reached on the user's word, may send us to `to`.
+/// Whether `from`, which the user configured or an earlier check allowed, may send us to `to`.
 ///
 /// # Errors
 /// [`RedirectError::Refused`] names the rule that it would break.
 pub fn check(from: &Url, to: &Url) -> Result<(), RedirectError> {
     let is_same_host = from.host() == to.host();
     let reason = match to.scheme() {
-        // Plain HTTP is spoken only where the user allowed it; that does not reach other hosts.
+        // Plain HTTP is used only where the user allowed it, which does not extend to other hosts.
         "http" if from.scheme() != "http" || !(is_loopback(to) || is_same_host) => {
             Refusal::PlainHttp
         }
@@ -83,7 +83,7 @@ impl RedirectError {
     }
 }
 
-/// The query of a blob store's URL carries a signature: nothing for error messages.
+/// The query of a blob store's URL may contain a signature, which does not belong in a message.
 fn without_query(url: &Url) -> String {
     let mut url = url.clone();
     url.set_query(None);
@@ -149,7 +149,7 @@ mod tests {
         let error = RedirectError::refused(&to, Refusal::Protocol);
         assert_eq!(
             error.to_string(),
-            "refused to go to `ftp://store.example/blob`: only HTTP and HTTPS are followed"
+            "refused to connect to `ftp://store.example/blob`: only HTTP and HTTPS are supported"
         );
     }
 }

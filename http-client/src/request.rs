@@ -1,4 +1,4 @@
-//! What a server is asked.
+//! Requests and their bodies.
 
 use std::io::{self, Read as _};
 use std::sync::Arc;
@@ -14,11 +14,11 @@ const UPLOAD_CHUNK: usize = 256 << 10;
 
 /// A request, without the credentials that only its own host may see.
 pub struct Request {
-    /// What to do.
+    /// The method.
     pub method: Method,
-    /// With what.
+    /// The URL.
     pub url: Url,
-    /// Headers that go along to wherever it is redirected.
+    /// Headers, which are sent to redirect targets, too.
     pub headers: HeaderMap,
     /// The body.
     pub payload: Payload,
@@ -40,14 +40,14 @@ pub enum Payload {
     Bytes(Bytes),
     /// A body that is read while it is sent.
     Stream {
-        /// Where it comes from.
+        /// Where it is read from.
         source: Arc<dyn BodySource>,
         /// Its length in bytes.
         size: u64,
     },
 }
 
-/// A body that can be read, more than once when an upload breaks. It is read on a blocking thread.
+/// A body to upload. It is read on a blocking thread, and again when the upload is retried.
 pub trait BodySource: Send + Sync {
     /// Opens the body at its start.
     fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
@@ -74,7 +74,7 @@ pub(crate) fn stream_body(source: Arc<dyn BodySource>) -> reqwest::Body {
             }
         };
         if let Err(error) = read() {
-            // Nobody listens any more when the request has ended; then the error is of no use.
+            // Fails if the request has ended, and then the error does not matter.
             drop(sender.blocking_send(Err(error)));
         }
     });

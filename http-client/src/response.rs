@@ -1,4 +1,4 @@
-//! What a server answers.
+//! Answers.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::redirect::{self, RedirectError};
 
-/// An answer, whose body is still to come. It has to come before the deadline of its request, and
-/// without a pause longer than [`Limits::idle`](crate::Limits::idle).
+/// An answer whose body is still to be read: before the deadline of its request, and without a
+/// pause longer than [`Limits::idle`](crate::Limits::idle).
 pub struct Response {
     pub(crate) inner: reqwest::Response,
     pub(crate) method: Method,
@@ -26,7 +26,7 @@ impl Response {
         self.inner.status()
     }
 
-    /// Where the answer came from, which may be elsewhere after redirects.
+    /// The URL of the answer, which redirects may have changed.
     pub fn url(&self) -> &Url {
         self.inner.url()
     }
@@ -36,20 +36,20 @@ impl Response {
         self.inner.headers()
     }
 
-    /// A header, if it is there and is text.
+    /// A header, if present and text.
     pub fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers().get(name)?.to_str().ok()
     }
 
-    /// The length in bytes that the body is announced to have.
+    /// The announced length of the body in bytes.
     pub fn content_length(&self) -> Option<u64> {
         self.inner.content_length()
     }
 
-    /// Where `Location` points (RFC 9110, section 10.2.2), if we may go there from here.
+    /// The URL in `Location` (RFC 9110, section 10.2.2).
     ///
     /// # Errors
-    /// Why we may not.
+    /// [`RedirectError`] if there is none, or [`redirect::check`] does not allow it.
     pub fn location(&self) -> Result<Url, RedirectError> {
         let text = self.header(&LOCATION).ok_or(RedirectError::NoLocation)?;
         let url = self.url().join(text).map_err(RedirectError::InvalidLocation)?;
@@ -69,8 +69,7 @@ impl Response {
         self.location().map(Some)
     }
 
-    /// The pause that `Retry-After` asks for in seconds (RFC 9110, section 10.2.3); a date is not
-    /// understood.
+    /// The delay in `Retry-After` (RFC 9110, section 10.2.3), if it is in seconds. A date is ignored.
     pub fn retry_after(&self) -> Option<Duration> {
         self.header(&RETRY_AFTER)?.trim().parse().ok().map(Duration::from_secs)
     }
@@ -102,7 +101,7 @@ impl Response {
         Ok(body)
     }
 
-    /// As much of the body as comes in `patience` and fits into `cap` bytes.
+    /// As much of the body as is received within `patience`, at most `cap` bytes.
     pub async fn start(mut self, cap: usize, patience: Duration) -> Vec<u8> {
         let deadline = self.deadline.at_most(patience);
         let mut body = Vec::new();

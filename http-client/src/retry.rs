@@ -1,23 +1,23 @@
-//! Whether another attempt may fare better.
+//! Whether another attempt may succeed.
 
 use std::time::Duration;
 
-/// Something that failed and may be tried again.
+/// A failure of something that can be tried again.
 pub trait Failure {
-    /// Whether another attempt may fare better.
+    /// Whether another attempt may succeed.
     fn retry(&self) -> Retry;
 }
 
-/// Whether another attempt may fare better.
+/// Whether another attempt may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// It would fail in the same way.
+    /// It would fail in the same way again.
     Never,
     /// One more attempt is enough to know.
     Once,
-    /// Nobody listens: a wrong name or a stopped server rarely mends itself while a user waits.
+    /// A few attempts: a wrong name or a stopped server is rarely fixed while a user waits.
     Reconnect,
-    /// As often as [`Limits::attempts`](crate::Limits::attempts) allows, each time after the pause that the server asked for.
+    /// As often as [`Limits::attempts`](crate::Limits::attempts) allows, each time after the delay that the server asked for.
     Later(Duration),
 }
 

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use reqwest::{Certificate, ClientBuilder, Identity};
 
-/// Settings of TLS for one host. The system's root certificates are trusted in any case.
+/// TLS settings for one host. The system's root certificates are always trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tls {
     /// Do not verify the server's certificate.
     pub insecure: bool,
     /// PEM files with additional root certificates.
     pub roots: Vec<PathBuf>,
-    /// Certificates to show a server that asks for one. Only one is supported.
+    /// Certificates for a server that requires one. Only one is supported.
     pub certificates: Vec<ClientCertificate>,
 }
 
@@ -36,7 +36,7 @@ pub enum SetupError {
         /// Why not.
         source: io::Error,
     },
-    /// A file is not what it should be.
+    /// A file with certificates or keys is invalid.
     #[error("`{}` is not valid", path.display())]
     Invalid {
         /// The file.
@@ -44,13 +44,13 @@ pub enum SetupError {
         /// What is wrong.
         source: reqwest::Error,
     },
-    /// A file of root certificates is empty.
-    #[error("`{}` holds no certificate", .0.display())]
+    /// A file contains no root certificate.
+    #[error("`{}` contains no certificate", .0.display())]
     NoCertificate(PathBuf),
-    /// There is a choice of client certificates.
+    /// There is more than one client certificate.
     #[error("several client certificates are configured, and only one is supported")]
     SeveralCertificates,
-    /// The HTTP client refuses the settings as a whole.
+    /// The settings cannot be combined, or the system's certificates cannot be read.
     #[error("the settings cannot be used")]
     Client(#[source] reqwest::Error),
 }

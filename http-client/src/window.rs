@@ -1,4 +1,4 @@
-//! The bytes of an answer that are wanted.
+//! The requested bytes within an answer.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use crate::error::Error;
 use crate::range::{check_encoding, check_part};
 use crate::response::Response;
 
-/// The bytes wanted of those that come.
+/// The requested bytes within those that are received.
 pub(crate) struct Window {
-    /// Bytes that come first and are not wanted.
+    /// Bytes to skip.
     skip: u64,
-    /// Where the next wanted byte is in the resource.
+    /// Offset of the next wanted byte in the resource.
     at: u64,
     end: u64,
     size: u64,
@@ -52,18 +52,18 @@ impl Window {
         Ok(Self { skip: range.start, at: range.start, end, size })
     }
 
-    /// How far it came.
+    /// Offset of the next wanted byte.
     pub(crate) fn at(&self) -> u64 {
         self.at
     }
 
-    /// Whether nothing more is wanted. At the end of the resource the end of the answer is, to see
-    /// that no more comes.
+    /// Whether the rest of the answer can be ignored. At the end of the resource it cannot: there must
+    /// be no more bytes.
     pub(crate) fn is_full(&self) -> bool {
         self.at == self.end && self.end < self.size
     }
 
-    /// Those of the next bytes that are wanted.
+    /// The wanted part of the next bytes.
     pub(crate) fn cut(&mut self, mut chunk: Bytes) -> Result<Bytes, Error> {
         let skipped = self.skip.min(chunk.len() as u64);
         self.skip -= skipped;
@@ -80,7 +80,7 @@ impl Window {
         Ok(wanted)
     }
 
-    /// The answer is over.
+    /// Checks that the answer was not too short.
     pub(crate) fn finish(&self) -> Result<(), Error> {
         if self.at < self.end {
             return Err(Error::SizeMismatch { expected: self.size, actual: self.at });

@@ -13,11 +13,11 @@ pub(crate) async fn success(response: Response) -> Result<Response, Cause> {
     if response.status().is_success() { Ok(response) } else { Err(failure(response).await) }
 }
 
-/// What an answer that is not a success means.
+/// What an answer that is not a success means (OCI distribution specification, "Error Codes").
 pub(crate) async fn failure(response: Response) -> Cause {
     let status = response.status().as_u16();
     let retry_after = response.retry_after();
-    // An error's words are worth a moment, no more.
+    // An error's text is worth waiting for, but not for long.
     let detail = error_detail(&response.start(ERROR_BODY_MAX, Duration::from_secs(1)).await);
     match status {
         404 => Cause::NotFound,
@@ -33,7 +33,7 @@ pub(crate) async fn discard(response: Response) {
     drop(response.body(ERROR_BODY_MAX as u64).await);
 }
 
-/// The registry's own words in an error body, made safe for a terminal and short.
+/// The registry's message in an error body, made short and safe for a terminal.
 fn error_detail(body: &[u8]) -> String {
     #[derive(serde::Deserialize)]
     struct Body {
@@ -65,7 +65,7 @@ mod tests {
     use super::error_detail;
 
     #[test]
-    fn a_registry_s_words_are_short_and_safe_for_a_terminal() {
+    fn a_registry_s_message_is_short_and_safe_for_a_terminal() {
         for (body, expected) in [
             ("", ""),
             (" come\u{1b}[31m back\nlater ", "come [31m back later"),

@@ -11,9 +11,9 @@ use crate::challenge::{self, Challenge};
 use crate::credentials::{Credential, Credentials};
 use crate::protocol::ProtocolError;
 use crate::scope::Scope;
-use crate::token::{self, Token, TokenService, Trouble, Withheld, basic_header};
+use crate::token::{self, Token, TokenService, Unsent, Withheld, basic_header};
 
-/// What a host wants and what it was given so far.
+/// The authentication that one host requires, and the tokens for it.
 pub(crate) struct Auth {
     /// The host's name in credential files.
     registry: String,
@@ -36,19 +36,19 @@ enum AuthMethod {
 }
 
 impl Auth {
-    /// Nothing is known yet of what `registry` wants.
+    /// Nothing is known yet about what `registry` requires.
     pub(crate) fn new(registry: &str, credentials: Credentials) -> Self {
         Self { registry: registry.to_owned(), credentials, state: Mutex::default() }
     }
 
-    /// The header for a request to a host that has already said what it wants.
+    /// The header for a request, if the host has already said what it requires.
     pub(crate) async fn header(
         &self,
         connections: &Connections,
         scope: &Scope,
         deadline: Deadline,
     ) -> Result<Option<HeaderValue>, Cause> {
-        // Held while a token is fetched: requests that wait for it want the same one.
+        // Held while a token is fetched: the requests that wait need the same one.
         let mut state = self.state.lock().await;
         match state.method.clone() {
             None => Ok(None),
@@ -73,13 +73,13 @@ impl Auth {
         }
     }
 
-    /// Why a request failed that was refused: maybe because there was no account in it.
+    /// Why a request was refused: perhaps because the credentials were withheld from the token service.
     pub(crate) async fn explain(&self, cause: Cause) -> Cause {
         let withheld = self.state.lock().await.withheld.clone();
-        token::or_trouble(cause, withheld.map(Trouble::Withheld))
+        token::explain_refusal(cause, withheld.map(Unsent::Withheld))
     }
 
-    /// Learns from a 401 what the host wants, and forgets `used`, which it did not accept.
+    /// Learns from a 401 what the host requires, and forgets `used`, which it did not accept.
     pub(crate) async fn learn(
         &self,
         scope: &Scope,
@@ -116,7 +116,7 @@ impl Auth {
     }
 }
 
-/// A token service that the registry at `from` names.
+/// The token service that the registry at `from` names.
 fn bearer_method(challenge: &Challenge, from: &Url) -> Result<AuthMethod, Cause> {
     let realm = challenge.parameter("realm").ok_or(ProtocolError::NoRealm)?;
     let realm = realm.parse().map_err(ProtocolError::InvalidRealm)?;

@@ -17,35 +17,35 @@ pub enum Cause {
     /// Status 404.
     #[error("not found")]
     NotFound,
-    /// Status 401 after authentication, with the registry's words.
+    /// Status 401 after authentication, with the registry's message.
     #[error("authentication required{}", suffix(.0))]
     Unauthorized(String),
-    /// Status 401 without a way to authenticate that is known.
+    /// Status 401 that offers no known way to authenticate.
     #[error("authentication required: the registry names no way to authenticate")]
     NoAuthMethod,
-    /// The registry wants a password, and there is an identity token for it.
+    /// The registry requires a password, and only an identity token is stored for it.
     #[error("authentication required: the registry takes no identity tokens")]
     IdentityTokenRefused,
-    /// The registry wants a password, and there is none for it.
+    /// The registry requires a password, and none is stored for it.
     #[error("authentication required: no credentials for `{0}`")]
     NoCredentials(String),
-    /// Status 403.
+    /// Status 403, with the registry's message.
     #[error("access denied{}", suffix(.0))]
     Denied(String),
     /// Status 429 after all attempts.
     #[error("too many requests{}{}", suffix(.detail), wait(.retry_after))]
     TooManyRequests {
-        /// What the registry asked to wait.
+        /// How long the registry asks to wait.
         retry_after: Option<Duration>,
-        /// The registry's words.
+        /// The registry's message.
         detail: String,
     },
-    /// The content is not what the digest names.
+    /// The content has another digest.
     #[error("the content has digest `{actual}`, not `{expected}`")]
     DigestMismatch {
-        /// The digest asked for.
+        /// The digest that was requested.
         expected: Digest,
-        /// That of the bytes that came.
+        /// The digest of the bytes received.
         actual: Digest,
     },
     /// Any other status.
@@ -53,12 +53,12 @@ pub enum Cause {
     Status {
         /// HTTP status code.
         status: u16,
-        /// What the registry asked to wait.
+        /// How long the registry asks to wait.
         retry_after: Option<Duration>,
-        /// The registry's words.
+        /// The registry's message.
         detail: String,
     },
-    /// There was no answer, or not all of it.
+    /// There was no answer, or only part of it.
     #[error(transparent)]
     Http(#[from] http_client::Error),
     /// The manifest cannot be trusted.
@@ -67,7 +67,7 @@ pub enum Cause {
     /// The answer breaks the protocol.
     #[error("unexpected answer")]
     Protocol(#[from] ProtocolError),
-    /// A token service that the registry's credentials are not for.
+    /// A token service that may not see the registry's credentials, and requires them.
     #[error(
         "the credentials were not sent to `{0}`: it is neither the registry's host nor on its site"
     )]
@@ -97,7 +97,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The cause's class.
+    /// The class of failure.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::NotFound => ErrorKind::NotFound,

@@ -15,7 +15,7 @@ impl Challenge {
     }
 }
 
-/// Reads a header that may hold several challenges; what does not parse ends the list.
+/// Parses a header that may contain several challenges; the list ends where it cannot be parsed.
 pub(crate) fn parse(header: &str) -> Vec<Challenge> {
     let mut challenges: Vec<Challenge> = Vec::new();
     let mut rest = header;
@@ -53,7 +53,7 @@ fn token(text: &str) -> (&str, &str) {
 
 fn parameter_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
-        // Unquoted realms are against the grammar and still seen: everything up to a comma or space.
+        // Some servers do not quote the realm, against the grammar: take all up to a comma or space.
         let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
         return Some((text[..end].to_owned(), &text[end..]));
     };

@@ -9,9 +9,9 @@ use serde::Deserialize;
 /// Settings for all registries.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
-    /// Settings by registry, the key being a host and maybe a port (`docker.io`, `127.0.0.1:5000`).
+    /// Settings by registry. The key is a host with an optional port (`docker.io`, `127.0.0.1:5000`).
     pub hosts: BTreeMap<String, HostConfig>,
-    /// Bounds on what a registry may cost.
+    /// Limits on the time and connections that a registry may take.
     pub limits: Limits,
 }
 
@@ -20,10 +20,10 @@ pub struct Config {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
-    /// Hosts (with an optional port and path) that are asked first.
+    /// Hosts (with an optional port and path) to try first.
     #[serde(default)]
     pub mirrors: Vec<String>,
-    /// Whether plain HTTP is spoken; by default only on loopback addresses.
+    /// Whether to use plain HTTP. By default it is tried on loopback addresses only.
     #[serde(default)]
     pub http: Option<bool>,
     /// Do not verify the server's certificate.
@@ -32,7 +32,7 @@ pub struct HostConfig {
     /// PEM files with additional root certificates.
     #[serde(default)]
     pub ca: Vec<PathBuf>,
-    /// Client certificates.
+    /// Client certificates; only one is supported.
     #[serde(default)]
     pub keypair: Vec<KeyPair>,
 }

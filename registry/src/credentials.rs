@@ -1,4 +1,4 @@
-//! Who the user is, as the files of `docker login` and `podman login` say.
+//! The user's credentials, as `docker login` and `podman login` store them.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
@@ -25,7 +25,7 @@ pub struct Credentials {
     files: Arc<[PathBuf]>,
 }
 
-/// What proves who the user is. Its debug output shows no secret.
+/// A credential. Its debug output contains no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
     /// A name and a password.
@@ -51,7 +51,7 @@ impl fmt::Debug for Credential {
 /// Credentials are configured for a registry, but are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum CredentialsError {
-    /// The file is there and cannot be read.
+    /// The file exists but cannot be read.
     #[error("failed to read `{}`", path.display())]
     Read {
         /// The file.
@@ -70,25 +70,25 @@ pub enum CredentialsError {
     /// The credential helper failed.
     #[error("credential helper for `{server}` failed: `{helper}`: {message}")]
     Helper {
-        /// The registry asked for.
+        /// The registry that the credentials are for.
         server: String,
         /// The helper's program.
         helper: String,
-        /// What it said.
+        /// Its output.
         message: String,
     },
     /// The credential helper did not answer in time.
     #[error("credential helper for `{server}` took longer than {} seconds", patience.as_secs())]
     HelperTimeout {
-        /// The registry asked for.
+        /// The registry that the credentials are for.
         server: String,
-        /// How long it was waited for.
+        /// How long it was given.
         patience: Duration,
     },
-    /// What the file or the helper has is unusable, or the helper cannot be run.
+    /// The entry in the file or the helper's answer is invalid, or the helper cannot be started.
     #[error("failed to get the credentials for `{server}`")]
     Unusable {
-        /// The registry asked for.
+        /// The registry that the credentials are for.
         server: String,
         /// What is wrong.
         source: CredentialRetrievalError,
@@ -114,18 +114,21 @@ impl Credentials {
         Self::from_files(files.into_iter().flatten().collect())
     }
 
-    /// Files in Docker's `config.json` format, looked into in this order.
+    /// Files in Docker's `config.json` format, searched in this order.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
         Self { fixed: BTreeMap::new(), files: files.into() }
     }
 
-    /// Adds a credential for a registry (`docker.io`, `127.0.0.1:5000`), before all files.
+    /// Adds a credential for a registry (`docker.io`, `127.0.0.1:5000`), which takes precedence over files.
     pub fn with(mut self, host: &str, credential: Credential) -> Self {
         self.fixed.insert(host.to_owned(), credential);
         self
     }
 
-    /// The credential for `host`, and for the repository `path` in it when the file tells them apart.
+    /// The credential for `host`, or for the repository `path` in it if a file has one for that.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] when a file or helper cannot be used. A missing file is not an error.
     pub async fn get(
         &self,
         host: &str,
@@ -139,7 +142,7 @@ impl Credentials {
         }
         let (files, host, path) = (Arc::clone(&self.files), host.to_owned(), path.to_owned());
         let server = host.clone();
-        // A helper is another program, and reading files blocks.
+        // Reading files and running a helper block.
         let lookup = tokio::task::spawn_blocking(move || look_up(&files, &host, &path));
         match tokio::time::timeout(HELPER_TIMEOUT, lookup).await {
             Ok(result) => result.expect("the lookup does not panic"),
@@ -178,7 +181,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>, CredentialsError> {
     Ok((!text.trim_ascii().is_empty()).then_some(text))
 }
 
-/// The keys of a `config.json`, without what is behind them.
+/// The keys of a `config.json`, without their values.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Known {
@@ -188,8 +191,8 @@ struct Known {
 }
 
 impl Known {
-    /// The keys worth asking for, the most specific first. A credential store is asked only for
-    /// the name that `docker login` files under: each question starts a program.
+    /// The keys to look up, the most specific first. A credential store is queried only for the
+    /// name that `docker login` uses: each query starts a program.
     fn keys(&self, host: &str, path: &str) -> Vec<String> {
         let has = |key: &String| {
             self.auths.as_ref().is_some_and(|a| a.contains_key(key))
@@ -205,9 +208,9 @@ impl Known {
     }
 }
 
-/// Names under which tools have filed a registry.
+/// Names under which tools store the credentials of a registry.
 fn candidate_keys(host: &str, path: &str) -> Vec<String> {
-    // Podman files by repository as well: `quay.io/team/app`, then `quay.io/team`.
+    // Podman stores them by repository as well: `quay.io/team/app`, then `quay.io/team`.
     let mut keys: Vec<String> = Vec::new();
     let mut prefix = path;
     while !prefix.is_empty() {
@@ -245,7 +248,7 @@ fn ask(config: &[u8], key: &str) -> Result<Option<Credential>, CredentialsError>
         Ok(DockerCredential::IdentityToken(token)) if token.is_empty() => Ok(None),
         Ok(DockerCredential::IdentityToken(token)) => Ok(Some(Credential::IdentityToken(token))),
         Err(Refusal::NoCredentialConfigured) => Ok(None),
-        // What helpers say when they have nothing, which is no failure.
+        // Helpers print this when they have no entry, which is not a failure.
         Err(Refusal::HelperFailure { stdout, stderr, .. })
             if [&stdout, &stderr].iter().any(|text| text.to_lowercase().contains("not found")) =>
         {

@@ -1,4 +1,4 @@
-//! One host that speaks the distribution protocol: connection, authentication, redirects.
+//! One host that speaks the distribution protocol: its URLs, protocol and authentication.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ const PROBE_BODY_MAX: u64 = 64 << 10;
 pub(crate) struct Endpoint {
     /// Host and port on the network.
     host: String,
-    /// Path below which a mirror keeps its repositories, with a slash at its end when not empty.
+    /// Path of a mirror's repositories, empty or with a slash at its end.
     prefix: String,
     /// The registry that a mirror stands in for.
     namespace: Option<String>,
-    /// Whether plain HTTP is spoken, where the user said so.
+    /// Whether to use plain HTTP, if it is configured.
     http: Option<bool>,
     connections: Connections,
-    /// Decided once: a loopback host may speak plain HTTP or TLS.
+    /// Found out once: a loopback host may speak plain HTTP or TLS.
     scheme: OnceCell<&'static str>,
     auth: Auth,
 }
 
 impl Endpoint {
-    /// The hosts to ask for `domain`, mirrors first.
+    /// The hosts to try for `domain`, mirrors first.
     pub(crate) fn list(domain: &str, config: &Config, credentials: &Credentials) -> Vec<Arc<Self>> {
         let settings = config.hosts.get(domain).cloned().unwrap_or_default();
         let mut seen = HashSet::new();
@@ -95,10 +95,10 @@ impl Endpoint {
         &self.connections
     }
 
-    /// When to try again what has to be over at `deadline`.
+    /// The retries of an operation that has to be done by `deadline`.
     pub(crate) fn backoff(&self, deadline: Deadline) -> Backoff<'_> {
         let backoff = Backoff::new(self.connections.limits(), deadline);
-        // The registry itself is left to ask.
+        // After a mirror there is always the registry itself to try.
         if self.namespace.is_some() { backoff.without_reconnecting() } else { backoff }
     }
 
@@ -148,14 +148,14 @@ impl Endpoint {
                 let is_tls = String::from_utf8_lossy(&body).contains("HTTPS");
                 Ok(if is_tls { "https" } else { "http" })
             }
-            // Many hosts speak plain HTTP only to say that they do not.
+            // Many hosts answer plain HTTP only to redirect to TLS.
             Ok(response) => Ok(match response.redirect() {
                 Ok(Some(url)) if url.host() == request.url.host() && url.scheme() == "https" => {
                     "https"
                 }
                 _ => "http",
             }),
-            // A TLS server that answers the greeting with an alert, or hangs up.
+            // A TLS server answers plain HTTP with an alert, or closes the connection.
             Err(http_client::Error::Transport(_)) => Ok("https"),
             Err(error) => Err(error.into()),
         }
@@ -184,7 +184,7 @@ impl Endpoint {
         }
     }
 
-    /// Sends a request with credentials that only this host gets to see.
+    /// Sends a request with credentials for this host only.
     async fn send_with(
         &self,
         request: &Request,
@@ -197,7 +197,7 @@ impl Endpoint {
         Ok(self.connections.send(request, authorization.as_ref(), deadline).await?)
     }
 
-    /// Whether `url` is at this very host, protocol and port: no other place gets credentials.
+    /// Whether `url` has this host, protocol and port: no other origin gets credentials.
     fn is_home(&self, url: &Url) -> bool {
         self.home().is_some_and(|home| home.origin() == url.origin())
     }

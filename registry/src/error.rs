@@ -1,38 +1,38 @@
-//! Why a registry could not give or take something.
+//! Why an operation on a registry failed.
 
 use std::fmt;
 
 use crate::cause::Cause;
 use crate::kind::ErrorKind;
 
-/// A failed operation on a registry. It says what was wanted and from where; its source says why.
+/// A failed operation on a registry. It says what was attempted and where; its source says why.
 #[derive(Debug)]
 pub struct Error {
     pub(crate) action: &'static str,
     pub(crate) subject: String,
     pub(crate) host: String,
-    /// What the mirrors said before, each as host and cause.
+    /// The failures of the mirrors tried before, by host.
     pub(crate) before: Vec<(String, Cause)>,
     pub(crate) cause: Cause,
 }
 
 impl Error {
-    /// What went wrong, for callers that branch.
+    /// The class of failure, for callers that branch on it.
     pub fn kind(&self) -> ErrorKind {
         self.cause.kind()
     }
 
-    /// What went wrong, in detail.
+    /// What went wrong at the host that was tried last.
     pub fn cause(&self) -> &Cause {
         &self.cause
     }
 
-    /// The reference or digest that was asked for.
+    /// The reference or digest of the operation.
     pub fn subject(&self) -> &str {
         &self.subject
     }
 
-    /// The host that gave the last answer.
+    /// The host that was tried last.
     pub fn host(&self) -> &str {
         &self.host
     }

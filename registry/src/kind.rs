@@ -5,13 +5,13 @@
 pub enum ErrorKind {
     /// The registry has no such image or blob.
     NotFound,
-    /// The registry wants credentials, or other ones.
+    /// The registry requires credentials, or other ones.
     Unauthorized,
     /// The credentials do not allow this.
     Denied,
-    /// The registry's rate limit is used up.
+    /// The registry's rate limit is exceeded.
     TooManyRequests,
-    /// The bytes are not those of the digest.
+    /// The content has another digest.
     DigestMismatch,
     /// The registry cannot be reached, is too slow or has an internal error.
     Unavailable,
@@ -21,6 +21,6 @@ pub enum ErrorKind {
     InvalidAnswer,
     /// The sink or source of the blob failed.
     Storage,
-    /// The client's own configuration or credentials cannot be used.
+    /// The local configuration or credentials cannot be used.
     Configuration,
 }

@@ -1,8 +1,8 @@
 //! The distribution protocol: resolve, pull and push images.
 //!
 //! [`Registries`] talks to registries for one [`Config`] and one set of [`Credentials`]. It verifies
-//! everything by digest and knows who gets which credentials; connections, redirects and limits
-//! are [`http_client`]'s. It does not know where blobs are kept: they go into a [`BlobSink`] and
+//! everything by digest and decides which credentials a host gets; [`http_client`] does connections,
+//! redirects and limits. It does not know where blobs are kept: they go into a [`BlobSink`] and
 //! come from an [`http_client::BodySource`].
 //!
 //! Read [`Registries`], then `endpoint` (one host: authentication, mirrors), then `transfer`

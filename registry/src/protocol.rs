@@ -16,8 +16,8 @@ pub enum ProtocolError {
     /// Status 404 of the token service.
     #[error("the token service does not exist")]
     NoTokenService,
-    /// An answer of the token service that is not JSON of the right form. The parser's words are
-    /// left out: they may show parts of a token.
+    /// The token service's answer is not JSON of the right form. The parser's error is left out: it
+    /// may quote parts of a token.
     #[error("the token service sent no token")]
     NoToken,
     /// An empty token, or one that does not fit into a header.

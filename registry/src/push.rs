@@ -16,20 +16,23 @@ use crate::protocol::ProtocolError;
 use crate::registries::Registries;
 use crate::scope::Scope;
 
-/// How a blob came to be in a repository.
+/// How a blob got into a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
     /// It was there already.
     Existing,
-    /// The registry took it over from another repository.
+    /// The registry mounted it from another repository.
     Mounted,
-    /// It was sent.
+    /// It was uploaded.
     Uploaded,
 }
 
 impl Registries {
-    /// Puts a blob into `repository`, unless it is there; from `mount` (a repository of the same
-    /// registry that is known to have it) without sending it, when the registry agrees.
+    /// Pushes a blob to `repository`, unless it is there already. If `mount`, a repository of the same
+    /// registry, is known to have the blob, the registry is asked to mount it from there instead.
+    ///
+    /// # Errors
+    /// [`Error`] once all attempts have failed.
     pub async fn push_blob(
         &self,
         repository: &Reference,
@@ -49,8 +52,11 @@ impl Registries {
         upload.run().await.map_err(|cause| attempts.fatal(&endpoint, cause))
     }
 
-    /// Puts a manifest or index under `reference`: its tag, else its digest, else `latest`. What it
-    /// refers to must be there already.
+    /// Pushes a manifest or index to `reference`: its tag, else its digest, else `latest`. The blobs
+    /// and manifests that it refers to must have been pushed before.
+    ///
+    /// # Errors
+    /// [`Error`] once all attempts have failed, or the registry stored something else.
     pub async fn push_manifest(
         &self,
         reference: &Reference,
@@ -103,7 +109,7 @@ async fn put_manifest(
     }
 }
 
-/// A registry that names what it stored must name what we sent.
+/// If the registry names the digest of what it stored, it must be that of what was sent.
 fn check_stored(response: &Response, expected: &Digest) -> Result<(), Cause> {
     let stored =
         response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
@@ -154,7 +160,7 @@ impl Upload<'_> {
         Ok(Pushed::Uploaded)
     }
 
-    /// One token for the whole push, which a mount also needs for the other repository.
+    /// One scope for the whole push; a mount needs the other repository in it as well.
     fn scope(&self) -> Scope {
         let mut scope = self.endpoint.scope(self.repository.path(), "pull,push");
         if let Some(mount) = self.mount {

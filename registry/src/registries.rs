@@ -1,4 +1,4 @@
-//! All registries that one process talks to, and what their operations share.
+//! The registries that one process talks to, and what their operations share.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -9,8 +9,8 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 use crate::endpoint::Endpoint;
 
-/// Talks to registries. Cheap to share behind a reference; connections, tokens and what was learnt
-/// of each host are kept as long as it lives.
+/// All registries, as one set of settings and credentials reaches them. Share it: it keeps its
+/// connections, tokens and what it has learned about each host.
 pub struct Registries {
     config: Arc<Config>,
     credentials: Credentials,
@@ -18,12 +18,12 @@ pub struct Registries {
 }
 
 impl Registries {
-    /// Registries for one set of settings and credentials. It connects to nothing yet.
+    /// Registries for one set of settings and credentials. Opens no connection.
     pub fn new(config: Config, credentials: Credentials) -> Self {
         Self { config: Arc::new(config), credentials, endpoints: Mutex::default() }
     }
 
-    /// The hosts to ask for `domain`, mirrors first and the registry itself last.
+    /// The hosts to try for `domain`, mirrors first and the registry itself last.
     pub(crate) fn endpoints(&self, domain: &str) -> Vec<Arc<Endpoint>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let list = endpoints
@@ -32,17 +32,17 @@ impl Registries {
         list.clone()
     }
 
-    /// The registry itself, which alone takes pushes.
+    /// The registry itself: nothing is pushed to mirrors.
     pub(crate) fn origin(&self, domain: &str) -> Arc<Endpoint> {
         self.endpoints(domain).pop().expect("a registry is its own last endpoint")
     }
 
-    /// When a request for a small document has to be over.
+    /// When a request for a small document has to be done.
     pub(crate) fn request_deadline(&self) -> Deadline {
         Deadline::for_request(&self.config.limits)
     }
 
-    /// When the transfer of `size` bytes has to be over.
+    /// When the transfer of `size` bytes has to be done.
     pub(crate) fn transfer_deadline(&self, size: u64) -> Deadline {
         Deadline::for_transfer(&self.config.limits, size)
     }

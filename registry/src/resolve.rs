@@ -16,19 +16,22 @@ use crate::registries::Registries;
 
 const DIGEST_HEADER: &str = "docker-content-digest";
 
-/// What a reference stands for right now.
+/// What a reference currently points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Resolved {
     /// Media type, digest and size of the manifest or index.
     pub descriptor: Descriptor,
-    /// The host that gave the answer.
+    /// The host that answered.
     pub host: String,
 }
 
 impl Registries {
-    /// Asks what `reference` stands for, without fetching the manifest when the registry can say.
-    /// The digest is the registry's claim until content is fetched by it; a digest in the
-    /// reference must be answered with itself.
+    /// Asks what `reference` points to, without fetching the manifest if the registry can tell.
+    /// The digest is only the registry's claim until content is fetched by it. If the reference has a
+    /// digest, the answer must have the same.
+    ///
+    /// # Errors
+    /// [`Error`] once the mirrors and the registry have failed.
     pub async fn resolve(&self, reference: &Reference) -> Result<Resolved, Error> {
         let mut attempts = Attempts::new("resolve", reference);
         for endpoint in self.endpoints(reference.domain()) {
@@ -43,7 +46,10 @@ impl Registries {
     }
 
     /// Fetches the manifest or index of `reference`. The bytes have the descriptor's digest, which
-    /// is the reference's if it has one, and can be read in one way only.
+    /// is the reference's if it has one, and are not ambiguous ([`oci::manifest::parse`]).
+    ///
+    /// # Errors
+    /// [`Error`] once the mirrors and the registry have failed.
     pub async fn manifest(&self, reference: &Reference) -> Result<(Descriptor, Bytes), Error> {
         let mut attempts = Attempts::new("fetch the manifest of", reference);
         for endpoint in self.endpoints(reference.domain()) {
@@ -68,7 +74,7 @@ async fn resolve_at(
                 return Ok(descriptor);
             }
         }
-        // Some servers know no HEAD.
+        // Some servers do not support HEAD.
         Err(Cause::Status { .. }) => {}
         Err(cause) => return Err(cause),
     }
@@ -84,7 +90,7 @@ async fn manifest_at(
     loop {
         let answer = match request(endpoint, Method::GET, reference, deadline).await {
             Ok(response) => read_manifest(response, reference).await,
-            // Already tried as often as makes sense.
+            // It has been retried already.
             Err(cause) => return Err(cause),
         };
         match answer {
@@ -125,7 +131,7 @@ async fn request(
     }
 }
 
-/// What a HEAD says, if it says enough.
+/// The descriptor in the headers of an answer to HEAD, if they are complete.
 fn claimed(headers: &HeaderMap) -> Result<Option<Descriptor>, Cause> {
     let media_type =
         header(headers, CONTENT_TYPE.as_str()).and_then(|t| t.split(';').next()).map(str::trim);
@@ -141,7 +147,7 @@ fn claimed(headers: &HeaderMap) -> Result<Option<Descriptor>, Cause> {
     Ok(Kind::of(media_type).map(|_| Descriptor::new(media_type, digest, size)))
 }
 
-/// The digest header; a broken one is refused rather than overlooked.
+/// The digest header. An invalid one is an error, not a missing one.
 fn claimed_digest(headers: &HeaderMap) -> Result<Option<Digest>, ProtocolError> {
     let Some(value) = headers.get(DIGEST_HEADER) else { return Ok(None) };
     let text = value.to_str().map_err(|_| ProtocolError::DigestNotText)?;

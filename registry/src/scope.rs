@@ -1,9 +1,9 @@
-//! What a token is for.
+//! What a token permits.
 
-/// What a request wants to do: `repository:library/alpine:pull`, several separated by spaces.
+/// The actions of a request: `repository:library/alpine:pull`, several separated by spaces.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
     pub(crate) actions: String,
-    /// Repository, for credential files that tell repositories apart.
+    /// The repository, for credential files with entries by repository.
     pub(crate) path: String,
 }

@@ -4,16 +4,16 @@ use std::io;
 
 use oci::{Digest, Hasher};
 
-/// Takes a blob's bytes in order. It runs on a blocking thread and does the hashing, so that
-/// bytes it kept from an earlier attempt count too.
+/// Receives a blob's bytes in order, on a blocking thread. It does the hashing, which includes
+/// bytes it has from an earlier attempt.
 pub trait BlobSink: Send {
-    /// How many bytes of the blob, from its start, are there already.
+    /// How many bytes of the blob, from its start, it has already.
     fn received(&self) -> u64;
 
-    /// Takes the next bytes.
+    /// Writes the next bytes.
     fn write(&mut self, chunk: &[u8]) -> io::Result<()>;
 
-    /// Forgets all bytes: they turned out to be wrong.
+    /// Discards all bytes: they turned out to be wrong.
     fn restart(&mut self) -> io::Result<()>;
 
     /// Digest of all bytes so far, with the algorithm of the blob's descriptor.
@@ -33,7 +33,7 @@ impl MemorySink {
         Self { bytes: Vec::new(), expected: expected.clone() }
     }
 
-    /// The bytes that came.
+    /// The bytes received.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }

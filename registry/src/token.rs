@@ -15,13 +15,13 @@ use crate::protocol::ProtocolError;
 use crate::scope::Scope;
 
 const TOKEN_ANSWER_MAX: u64 = 256 << 10;
-/// Lifetime of a token that does not say (the specification's default).
+/// Lifetime of a token without `expires_in` (the specification's default).
 const TOKEN_LIFETIME: Duration = Duration::from_secs(60);
-/// Tokens this close to their end are not used any more.
+/// Tokens that expire this soon are not used any more.
 const TOKEN_MARGIN: Duration = Duration::from_secs(10);
 const CLIENT_ID: &str = "mybuild";
 
-/// A token, as the header that shows it.
+/// A token, as the header that carries it.
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     expires: Instant,
@@ -46,21 +46,21 @@ pub(crate) struct TokenService<'a> {
 }
 
 impl TokenService<'_> {
-    /// A token for `scope`, and whether the credentials were kept back. Those, and what cannot be
-    /// read, matter only when there is no token without them: a broken helper is no reason to refuse a
-    /// public image.
+    /// A token for `scope`, and whether the credentials were withheld. That they were, or cannot be
+    /// read, matters only if there is no token without them: a public image can be pulled despite a
+    /// broken credential helper.
     pub(crate) async fn token(
         &self,
         credentials: &Credentials,
         scope: &Scope,
     ) -> Result<(Token, Option<Withheld>), Cause> {
-        let (credential, trouble) = match credentials.get(self.registry, &scope.path).await {
-            Ok(Some(_)) if !self.may_see => (None, Some(Trouble::Withheld(self.withheld()))),
+        let (credential, unsent) = match credentials.get(self.registry, &scope.path).await {
+            Ok(Some(_)) if !self.may_see => (None, Some(Unsent::Withheld(self.withheld()))),
             Ok(credential) => (credential, None),
-            Err(error) => (None, Some(Trouble::Unreadable(error))),
+            Err(error) => (None, Some(Unsent::Unreadable(error))),
         };
-        let withheld = match &trouble {
-            Some(Trouble::Withheld(withheld)) => Some(withheld.clone()),
+        let withheld = match &unsent {
+            Some(Unsent::Withheld(withheld)) => Some(withheld.clone()),
             _ => None,
         };
         let answer = match &credential {
@@ -70,7 +70,7 @@ impl TokenService<'_> {
             }
             None => self.get(scope, None).await,
         };
-        let answer = answer.map_err(|cause| or_trouble(cause, trouble))?;
+        let answer = answer.map_err(|cause| explain_refusal(cause, unsent))?;
         Ok((answer.into_token()?, withheld))
     }
 
@@ -119,7 +119,7 @@ impl TokenService<'_> {
         form.finish()
     }
 
-    /// Redirects are not followed here: the realm is the one place that gets the credentials.
+    /// Does not follow redirects: only the realm gets the credentials.
     async fn send(&self, request: Request) -> Result<TokenAnswer, Cause> {
         let response = self.connections.send_without_redirects(&request, self.deadline).await?;
         if response.status() != StatusCode::OK {
@@ -134,8 +134,8 @@ impl TokenService<'_> {
     }
 }
 
-/// Why a token was asked for without the user's credentials.
-pub(crate) enum Trouble {
+/// Why a token was requested without the user's credentials.
+pub(crate) enum Unsent {
     Unreadable(CredentialsError),
     Withheld(Withheld),
 }
@@ -144,12 +144,12 @@ pub(crate) enum Trouble {
 #[derive(Clone)]
 pub(crate) struct Withheld(String);
 
-/// What failed, or why it failed: a request without credentials is refused for want of them.
-pub(crate) fn or_trouble(cause: Cause, trouble: Option<Trouble>) -> Cause {
-    match (cause, trouble) {
-        (Cause::Unauthorized(_) | Cause::Denied(_), Some(trouble)) => match trouble {
-            Trouble::Unreadable(error) => Cause::Credentials(error),
-            Trouble::Withheld(Withheld(host)) => Cause::Withheld(host),
+/// The cause, or the reason behind it: a request may be refused because it had no credentials.
+pub(crate) fn explain_refusal(cause: Cause, unsent: Option<Unsent>) -> Cause {
+    match (cause, unsent) {
+        (Cause::Unauthorized(_) | Cause::Denied(_), Some(unsent)) => match unsent {
+            Unsent::Unreadable(error) => Cause::Credentials(error),
+            Unsent::Withheld(Withheld(host)) => Cause::Withheld(host),
         },
         (cause, _) => cause,
     }
@@ -171,7 +171,7 @@ impl TokenAnswer {
             [self.token, self.access_token].into_iter().flatten().find(|token| !token.is_empty());
         let header = token.and_then(|token| secret_header(&format!("Bearer {token}")));
         let header = header.ok_or(ProtocolError::UnusableToken)?;
-        // A day is as good as for ever, and keeps the sum in range.
+        // A cap of a day is enough and keeps the sum in range.
         let lifetime =
             self.expires_in.map_or(TOKEN_LIFETIME, |s| Duration::from_secs(s.clamp(60, 86_400)));
         Ok(Token { header, expires: Instant::now() + lifetime - TOKEN_MARGIN })

@@ -1,4 +1,4 @@
-//! Pulling blobs: downloaded, resumed and verified, from a mirror or the registry itself.
+//! Pulling blobs: downloading, resuming and verifying them, from a mirror or the registry itself.
 //!
 //! The network side runs on tokio and hands chunks, in order, to a blocking thread that owns the
 //! sink.
@@ -26,12 +26,15 @@ use crate::sink::{BlobSink, MemorySink};
 
 /// Chunks between the network and the sink.
 const CHANNEL: usize = 64;
-/// How often one host may send a blob with wrong bytes.
+/// How often to fetch a blob with wrong bytes from one host.
 const WRONG_MAX: u32 = 2;
 
 impl Registries {
-    /// Fetches a blob into `sink`, going on after the bytes that are there already, and gives the
-    /// sink back once its digest is the descriptor's. `progress` is told how many bytes are there.
+    /// Fetches a blob into `sink`, resuming after the bytes that it has already, and returns the sink
+    /// once its digest is the descriptor's. `progress` is called with the number of bytes it has.
+    ///
+    /// # Errors
+    /// [`Error`] once the mirrors and the registry have failed; at once when the sink fails.
     pub async fn fetch_blob<S, P>(
         &self,
         repository: &Reference,
@@ -54,7 +57,7 @@ impl Registries {
                 drain = returned;
                 match outcome {
                     Ok(()) => return Ok(drain.sink),
-                    // The local disk stays full whomever we ask.
+                    // Another host does not help against a full disk.
                     Err(cause @ Cause::Storage(_)) => return Err(attempts.fatal(&endpoint, cause)),
                     Err(Cause::DigestMismatch { .. }) if wrong < WRONG_MAX => {}
                     Err(cause) => {
@@ -68,6 +71,9 @@ impl Registries {
     }
 
     /// Fetches a small blob, such as an image config, into memory.
+    ///
+    /// # Errors
+    /// Those of [`fetch_blob`](Self::fetch_blob), and a blob larger than `cap` bytes.
     pub async fn fetch_bytes(
         &self,
         repository: &Reference,
@@ -86,19 +92,19 @@ impl Registries {
     }
 }
 
-/// The receiving side: runs on a blocking thread while there is something to receive.
+/// The receiving side, which runs on a blocking thread.
 struct Drain<S, P> {
     sink: S,
     progress: P,
-    /// The bytes in the sink are wrong.
+    /// Whether the bytes in the sink are wrong.
     restart: bool,
 }
 
-/// What the sink's thread ends with: the digest when the end was reached.
+/// The result of the sink's thread: the digest if all bytes were received.
 type Drained = io::Result<Option<Digest>>;
 
 impl<S: BlobSink + 'static, P: FnMut(u64) + Send + 'static> Drain<S, P> {
-    /// The bytes to go on after.
+    /// How many bytes to resume after.
     fn start(&self, size: u64) -> u64 {
         match self.sink.received() {
             received if self.restart || received > size => 0,
@@ -134,7 +140,7 @@ impl<S: BlobSink + 'static, P: FnMut(u64) + Send + 'static> Drain<S, P> {
     }
 }
 
-/// One way through the whole blob at one host.
+/// Fetches the whole blob from one host.
 async fn fetch_once<S, P>(blob: &Arc<Blob>, drain: Drain<S, P>) -> (Drain<S, P>, Result<(), Cause>)
 where
     S: BlobSink + 'static,
@@ -155,7 +161,7 @@ where
         }
         (Ok(()), Ok(None)) => Err(HttpError::Abandoned.into()),
     };
-    // What a host with wrong sizes or digests sent is of no use to the next one.
+    // The next host starts over after a wrong size or digest.
     drain.restart = matches!(
         outcome,
         Err(Cause::DigestMismatch { .. } | Cause::Http(HttpError::SizeMismatch { .. }))

@@ -24,7 +24,7 @@ async fn a_broken_connection_is_resumed() {
         _ => Reply::part(seen, &file),
     })
     .await;
-    // Nothing came twice, or there would be more bytes.
+    // Nothing was sent twice, or there would be more bytes.
     assert!(fetch(server.host(), bytes.len(), limits()).await.unwrap() == bytes);
     let ranges: Vec<_> = server.seen().iter().map(|seen| seen.range()).collect();
     assert_eq!(
