@@ -9,7 +9,7 @@ use llb::Definition;
 use oci::{Descriptor, Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, until};
 use crate::client::Client;
 use crate::dockerfile::{PlatformPlan, Scope, Session};
 use crate::error::BuildError;
@@ -25,7 +25,6 @@ use crate::request::{BuildRequest, Epoch, Output, Rewrite};
 use crate::solve::{Job, unique_id};
 use crate::source::image::Images;
 use crate::source::input;
-use crate::stop::until;
 use crate::workspace::Workspace;
 
 /// What a build gives.

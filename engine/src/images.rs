@@ -8,26 +8,23 @@ pub(crate) mod find;
 mod load;
 mod pull;
 mod save;
-pub(crate) mod size;
-mod tarball;
 
 use std::collections::BTreeMap;
 
 use cache::Store;
 use oci::manifest::Document;
-use oci::{Descriptor, Digest, ImageConfig, Manifest, Platform, Reference};
+use oci::{Descriptor, Digest, ImageConfig, Platform, Reference};
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
+use crate::layer::size;
+use crate::stored::{Variant, familiar, read_variants};
 use crate::workspace::Workspace;
 
 pub use load::{ArchiveSource, Loaded};
 pub use pull::Pulled;
 
 pub(crate) use find::{By, find};
-
-/// How deep indexes may nest.
-const INDEX_DEPTH_MAX: usize = oci::manifest::DEPTH_MAX;
 
 /// One name of an image.
 #[derive(Debug, Clone)]
@@ -74,15 +71,6 @@ pub struct Removed {
     pub untagged: Vec<String>,
     /// The image's id, if no name is left.
     pub deleted: Option<Digest>,
-}
-
-/// An image for one platform whose manifest and config the store has.
-#[derive(Debug, Clone)]
-pub(crate) struct Variant {
-    pub(crate) manifest_descriptor: Descriptor,
-    pub(crate) manifest: Manifest,
-    pub(crate) id: Digest,
-    pub(crate) config: ImageConfig,
 }
 
 impl Workspace {
@@ -295,44 +283,6 @@ fn in_use(text: &str, by_name: bool) -> BuildError {
     }
 }
 
-/// The platforms of an image that the store has. Attestations are no images.
-pub(crate) fn read_variants(store: &Store, target: &Descriptor) -> Vec<Variant> {
-    let mut variants = Vec::new();
-    collect_variants(store, target, 0, &mut variants);
-    variants
-}
-
-fn collect_variants(store: &Store, target: &Descriptor, depth: usize, variants: &mut Vec<Variant>) {
-    let Ok(bytes) = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64) else {
-        return;
-    };
-    match oci::manifest::parse(
-        &bytes,
-        Some(&target.media_type).filter(|t| !t.is_empty()).map(|t| t.as_str()),
-    ) {
-        Ok(Document::Index(index)) if depth < INDEX_DEPTH_MAX => {
-            for entry in index.manifests.iter().filter(|entry| is_image(entry)) {
-                collect_variants(store, entry, depth + 1, variants);
-            }
-        }
-        Ok(Document::Manifest(manifest)) => {
-            let config = store.read_small(&manifest.config.digest, oci::config::SIZE_MAX as u64);
-            let Some(config) = config.ok().and_then(|bytes| ImageConfig::parse(&bytes).ok()) else {
-                return;
-            };
-            let id = manifest.config.digest.clone();
-            variants.push(Variant { manifest_descriptor: target.clone(), manifest, id, config });
-        }
-        _ => {}
-    }
-}
-
-fn is_image(entry: &Descriptor) -> bool {
-    let is_unknown =
-        entry.platform.as_ref().is_some_and(|p| p.os == "unknown" || p.architecture == "unknown");
-    !is_unknown && !entry.annotations.contains_key("vnd.docker.reference.type")
-}
-
 /// The image of a config whose layers the store has, under the manifest that a build gives it.
 fn variant_of_config(
     store: &Store,
@@ -346,29 +296,9 @@ fn variant_of_config(
     let layers: Vec<Descriptor> = config.rootfs.diff_ids.iter().map(blob).collect::<Option<_>>()?;
     let descriptor = Descriptor::new(oci::media_type::CONFIG, id.clone(), size);
     let manifest_descriptor =
-        crate::output::document::write_manifest(store, &descriptor, layers, &BTreeMap::new())
-            .ok()?;
+        crate::document::write_manifest(store, &descriptor, layers, &BTreeMap::new()).ok()?;
     let found = read_variants(store, &manifest_descriptor);
     found.into_iter().next()
-}
-
-impl Variant {
-    /// The layers with their blobs, the bottom one first.
-    pub(crate) fn layers(&self) -> impl Iterator<Item = (&oci::DiffId, &Descriptor)> {
-        self.config.rootfs.diff_ids.iter().zip(&self.manifest.layers)
-    }
-
-    /// The manifest as an entry of an index.
-    fn entry(&self) -> Descriptor {
-        let mut entry = self.manifest_descriptor.clone();
-        entry.platform = Some(self.config.platform());
-        entry
-    }
-}
-
-/// A name as users see it.
-pub(crate) fn familiar(name: &str) -> String {
-    name.parse::<Reference>().map_or_else(|_| name.to_owned(), |reference| reference.familiar())
 }
 
 pub(crate) fn tag(store: &Store, name: &str, target: &Descriptor) -> Result<(), BuildError> {

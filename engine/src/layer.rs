@@ -1,6 +1,7 @@
 //! Layers in use: trees to mount, tars to hash, and what is known of both.
 
 mod check;
+mod directories;
 mod extraction;
 mod flatten;
 mod hash;
@@ -8,6 +9,7 @@ mod layer_store;
 mod layers;
 mod rootfs;
 mod roots;
+pub(crate) mod size;
 mod state;
 pub(crate) mod tar;
 mod unpack;

@@ -1,6 +1,5 @@
 //! From layers to images, and to what the user wants of them.
 
 pub(crate) mod assemble;
-pub(crate) mod document;
 pub(crate) mod export;
 pub(crate) mod redate;

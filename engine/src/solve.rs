@@ -15,6 +15,7 @@ use parser::lower::ImageRequest;
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::until;
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::layer::{AssembledLayer, Layers};
@@ -25,7 +26,7 @@ use crate::source::contexts::{Contexts, Directory};
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::Outputs;
 use crate::step::worker::{BuildWorker, shipped};
-use crate::stop::{in_time, until};
+use crate::stop::in_time;
 use crate::workspace::Workspace;
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they

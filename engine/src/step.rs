@@ -15,6 +15,8 @@ mod mounts;
 pub(crate) mod process;
 mod results;
 pub(crate) mod sandbox;
+mod secret;
 pub(crate) mod seed;
 mod source;
+pub(crate) mod surroundings;
 pub(crate) mod worker;

@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::error::BuildError;
-
 /// How long what a cancelled build gives up is waited for; one thing comes after the other.
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -25,14 +23,6 @@ pub(crate) async fn in_time<T>(
         done = work => Some(done),
         () = over => None,
     }
-}
-
-/// Does `work` until the build is cancelled.
-pub(crate) async fn until<T>(
-    cancel: &CancellationToken,
-    work: impl Future<Output = Result<T, BuildError>>,
-) -> Result<T, BuildError> {
-    cancel.run_until_cancelled(work).await.unwrap_or(Err(BuildError::Canceled))
 }
 
 /// Says whether the build is cancelled.

@@ -10,10 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::{BuildError, chain};
-use crate::images::{self, ListedImage, Removed, read_variants};
+use crate::images::{self, ListedImage, Removed};
 use crate::layer::{Bases, Layers};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
+use crate::stored::read_variants;
 use crate::workspace::Workspace;
 
 impl Workspace {

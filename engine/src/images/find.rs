@@ -4,7 +4,6 @@ use std::io;
 
 use cache::Store;
 use oci::{Descriptor, Digest, ImageConfig, Reference};
-use parser::suggest::{Case, nearest};
 
 use super::{Variant, read_variants, variant_of_config};
 use crate::error::BuildError;
@@ -134,20 +133,9 @@ fn unnamed_image(store: &Store, id: &Digest) -> Option<Variant> {
         .then(|| variant_of_config(store, id, bytes.len() as u64, config))?
 }
 
-/// The name of an image of the store that is near `name`, which is not there.
-pub(crate) fn near(store: &Store, name: &str) -> Option<String> {
-    let names = store.images().into_iter().map(|image| super::familiar(&image.name));
-    let without_tag = |name: String| match name.strip_suffix(":latest") {
-        Some(short) => [short.to_owned(), name],
-        None => [name.clone(), name],
-    };
-    let names: Vec<String> = names.flat_map(without_tag).collect();
-    nearest(name, names.iter().map(String::as_str), Case::Sensitive)
-}
-
 fn missing(store: &Store, text: &str) -> BuildError {
     let names: Vec<String> =
-        store.images().iter().map(|image| super::familiar(&image.name)).collect();
+        store.images().iter().map(|image| crate::stored::familiar(&image.name)).collect();
     let hint = match names.as_slice() {
         [] => "the store has no images; build one with `-t NAME`, or `mybuild pull` it".to_owned(),
         names if names.len() <= NAMED_IN_ERRORS => format!("there is {}", names.join(", ")),

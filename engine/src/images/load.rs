@@ -18,14 +18,15 @@ use oci::{Descriptor, DiffId, Digest, ImageConfig, Index, Reference, media_type}
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::tarball::{self, Member, MemberKind};
-use super::{Variant, flush, image_id, is_image, read_variants, size, tag};
-use crate::blocking::blocking;
+use super::{flush, image_id, tag};
+use crate::blocking::{blocking, until};
 use crate::error::BuildError;
 use crate::gc;
-use crate::source::image::check_layers;
+use crate::layer::size;
 use crate::source::layout;
-use crate::stop::{Stoppable, until};
+use crate::stop::Stoppable;
+use crate::stored::{Variant, check_layers, is_image, read_variants};
+use crate::tarball::{self, Member, MemberKind};
 use crate::workspace::Workspace;
 
 const DOCKER_MANIFEST: &str = "manifest.json";
@@ -312,7 +313,7 @@ impl<'a> Contents<'a> {
                 }
                 let index = Index { manifests: found, ..index };
                 let bytes = serde_json::to_vec(&index).expect("an index is plain data");
-                crate::output::document::put(self.store, media_type::INDEX, &bytes).map(Some)
+                crate::document::put(self.store, media_type::INDEX, &bytes).map(Some)
             }
         }
     }
@@ -392,7 +393,7 @@ impl<'a> Contents<'a> {
         }
         let config = Descriptor::new(media_type::CONFIG, id.clone(), *length);
         let target =
-            crate::output::document::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
+            crate::document::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
         Ok(Ready { target, names: entry.names()? })
     }
 

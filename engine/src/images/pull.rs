@@ -8,10 +8,11 @@ use parser::lower::{ImageRequest, RequestedImage};
 use rayon::prelude::*;
 use tokio_util::sync::CancellationToken;
 
-use super::{flush, size, tag};
+use super::{flush, tag};
 use crate::blocking::blocking;
 use crate::error::{BuildError, chain};
 use crate::gc;
+use crate::layer::size;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;

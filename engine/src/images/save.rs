@@ -9,11 +9,10 @@ use oci::{Descriptor, Digest, Index, Platform, Reference, layout};
 use tokio_util::sync::CancellationToken;
 
 use super::{By, Variant, find, read_variants};
-use crate::blocking::blocking;
+use crate::blocking::{blocking, until};
 use crate::error::BuildError;
 use crate::output::export::{Archive, DockerEntry, find_blobs, replace, to_tar};
 use crate::request::Destination;
-use crate::stop::until;
 use crate::workspace::Workspace;
 
 impl Workspace {

@@ -10,6 +10,7 @@ use cache::{LayerId, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
+use crate::layer::directories::{Directories, LayerTree};
 use crate::layer::rootfs::Rootfs;
 use crate::layer::roots::Roots;
 use crate::layer::state::States;
@@ -30,33 +31,6 @@ pub(super) struct LayerStore {
     pub(super) stop: CancellationToken,
     /// What the tars of an image's layers are compressed to while they are written.
     pub(super) encodings: Arc<[Encoding]>,
-}
-
-/// Where the tree of one layer is.
-#[derive(Clone)]
-pub(super) struct LayerTree {
-    pub(super) directories: Directories,
-    /// Nothing of the layers below shows.
-    pub(super) hides: bool,
-}
-
-/// Directories that together are a tree, the bottom one first, and the layers that they belong to.
-#[derive(Clone, Default)]
-pub(super) struct Directories {
-    pub(super) ids: Vec<LayerId>,
-    pub(super) paths: Vec<PathBuf>,
-}
-
-impl Directories {
-    pub(super) fn push(&mut self, id: &LayerId, path: PathBuf) {
-        self.ids.push(id.clone());
-        self.paths.push(path);
-    }
-
-    pub(super) fn extend(&mut self, others: Self) {
-        self.ids.extend(others.ids);
-        self.paths.extend(others.paths);
-    }
 }
 
 impl LayerStore {

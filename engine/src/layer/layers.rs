@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::layer::layer_store::{Directories, LayerStore};
+use crate::layer::directories::Directories;
+use crate::layer::layer_store::LayerStore;
 use crate::layer::rootfs::Rootfs;
 use crate::machine::Machine;
 use crate::progress::event::StepId;

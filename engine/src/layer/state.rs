@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
 use crate::error::BuildError;
-use crate::layer::layer_store::LayerTree;
+use crate::layer::directories::LayerTree;
 
 /// Writes and hashes the tar of a layer.
 pub(super) type Hashing = JoinHandle<Result<(), BuildError>>;

@@ -9,7 +9,7 @@ use oci::{Descriptor, DiffId, media_type};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
-use crate::images::size;
+use crate::layer::size;
 use crate::request::{Compression, CompressionAlgorithm, Output};
 use crate::stop::Stoppable;
 

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use cache::{Memo, Store};
 use oci::{Descriptor, History, ImageConfig, media_type};
 
+use crate::document::{put, write_manifest};
 use crate::error::BuildError;
 use crate::layer::AssembledLayer;
-use crate::output::document::{put, write_manifest};
 
 /// Domain of the memos of when images were put together.
 const ASSEMBLED: &str = "assembled";

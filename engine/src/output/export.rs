@@ -13,11 +13,11 @@ use oci::{Descriptor, Index, Platform, Reference, media_type};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
+use crate::document::put;
 use crate::error::BuildError;
 use crate::layer::Layers;
 use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
-use crate::output::document::put;
 use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Compression, Output};
 

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use super::RunRequest;
 use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::images::{Variant, find};
+use crate::images::find;
 use crate::layer::Layers;
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
 use crate::solve::ATTEMPTS;
+use crate::stored::Variant;
 use crate::workspace::Workspace;
 
 /// An image that can be mounted.

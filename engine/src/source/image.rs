@@ -22,8 +22,8 @@ use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
 use crate::source::layout;
+use crate::stored::check_layers;
 
-pub(crate) use refusal::check_layers;
 use refusal::{not_stored, of_other_platform, registry_error};
 
 /// Largest image config, in bytes.
@@ -165,7 +165,7 @@ impl Images {
             Ok(image) if fits(&image, platform) => Some(Stored::Fits(Box::new(image))),
             Ok(image) => Some(Stored::For(vec![image.config.platform()])),
             Err(_) => {
-                let variants = crate::images::read_variants(&self.store, &known);
+                let variants = crate::stored::read_variants(&self.store, &known);
                 let platforms: Vec<_> = variants.iter().map(|v| v.config.platform()).collect();
                 (!platforms.is_empty()).then_some(Stored::For(platforms))
             }
@@ -174,7 +174,7 @@ impl Images {
 
     /// The name of an image of the store that is near `name`.
     pub(crate) fn near(&self, name: &str) -> Option<String> {
-        crate::images::find::near(&self.store, name)
+        crate::stored::near(&self.store, name)
     }
 
     /// What the store knows a reference to stand for.
@@ -292,7 +292,7 @@ impl Images {
     }
 
     fn keep(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), BuildError> {
-        let put = crate::output::document::put(&self.store, &descriptor.media_type, bytes)?;
+        let put = crate::document::put(&self.store, &descriptor.media_type, bytes)?;
         if put.digest != descriptor.digest && descriptor.digest.algorithm() == "sha256" {
             return Err(BuildError::System {
                 message: format!("{} has the content of {}", descriptor.digest, put.digest),

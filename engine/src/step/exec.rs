@@ -11,7 +11,7 @@ use oci::Digest;
 use solver::Executed;
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, until};
 use crate::error::BuildError;
 use crate::file_op::{copy_directory, digest_of_all};
 use crate::layer::Rootfs;
@@ -20,10 +20,10 @@ use crate::progress::event::StoppedStep;
 use crate::step::exhausted::{self, Words};
 use crate::step::file_layer::FileLayer;
 use crate::step::files::{Files, Outputs};
-use crate::step::process::{self, Surroundings};
+use crate::step::process;
 use crate::step::sandbox::{Ended, Task};
+use crate::step::surroundings::Surroundings;
 use crate::step::worker::BuildWorker;
-use crate::stop::until;
 use crate::tree::View;
 
 /// Domain of the memos of contexts as layers.

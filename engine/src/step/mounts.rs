@@ -9,8 +9,9 @@ use llb::MountKind;
 
 use crate::error::BuildError;
 use crate::layer::Rootfs;
-use crate::step::process::{Surroundings, secret};
+use crate::step::secret::secret;
 use crate::step::seed;
+use crate::step::surroundings::Surroundings;
 
 /// Everything that a process has mounted, and what must outlive it.
 pub(super) struct Mounts {

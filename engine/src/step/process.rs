@@ -1,20 +1,19 @@
 //! `ExecOp`: from an op and its inputs to a process in a sandbox.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
 use cache::{CacheMount, NewLayer};
-use executor::{HostAddress, Network, Process, Root, Secret, Security};
+use executor::{HostAddress, Network, Process, Root, Security};
 use llb::encode::Encoder;
 use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
 
-use crate::client::{Client, SECRET_MAX};
+use crate::client::Client;
 use crate::error::BuildError;
 use crate::layer::Rootfs;
-use crate::machine::Machine;
 use crate::step::mounts::{Mounting, Mounts};
+use crate::step::secret::secret;
+use crate::step::surroundings::Surroundings;
 use crate::tree::{self, TreeError, View};
 
 /// A process ready to start, and what must outlive it.
@@ -26,20 +25,6 @@ pub(crate) struct Prepared {
     pub(crate) scratch: Vec<NewLayer>,
     /// Cache mounts held for as long as the process runs.
     pub(crate) cache_mounts: Vec<CacheMount>,
-}
-
-/// What the request grants and hands to processes.
-pub(crate) struct Surroundings<'a> {
-    pub(crate) machine: &'a Arc<Machine>,
-    pub(crate) store: &'a cache::Store,
-    /// Limits by control group.
-    pub(crate) limits: &'a executor::Limits,
-    /// Digests of the op's inputs.
-    pub(crate) inputs: &'a [oci::Digest],
-    /// Who has the secrets.
-    pub(crate) client: &'a dyn Client,
-    /// What the root is to have beneath its layers: see [`crate::step::mount_points`].
-    pub(crate) mount_points: Option<&'a Path>,
 }
 
 /// Builds the process. `trees` are the op's inputs.
@@ -131,26 +116,6 @@ fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, HostAddress)>, BuildError> {
     op.extra_hosts.iter().map(parse).collect()
 }
 
-/// A secret's value; `None` if it is not given and need not be.
-pub(super) fn secret(
-    client: &dyn Client,
-    id: &str,
-    optional: bool,
-) -> Result<Option<Secret>, BuildError> {
-    match client.secret(id)? {
-        Some(secret) if secret.0.len() as u64 > SECRET_MAX => Err(BuildError::Input {
-            message: format!("failed to read secret `{id}`: it is larger than 1 MiB"),
-            hint: None,
-        }),
-        None if !optional => {
-            let hint =
-                format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");
-            Err(BuildError::refused(format!("secret {id}: not found")).with_hint(hint))
-        }
-        found => Ok(found),
-    }
-}
-
 /// Digest of what an op's read-only mounts show of one of its inputs.
 pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, TreeError> {
     let mut encoder = Encoder::new("binds");
@@ -166,10 +131,11 @@ mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;
 
+    use executor::Secret;
     use llb::SecretEnv;
 
     use super::*;
-    use crate::client::ClientError;
+    use crate::client::{ClientError, SECRET_MAX};
 
     /// Has what its secrets' names say.
     struct Secrets;

@@ -11,7 +11,7 @@ use parser::lower::ImageRequest;
 use solver::{CacheKey, Executed, Found, Source, Worker};
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking::blocking;
+use crate::blocking::{blocking, until};
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::gc;
@@ -22,7 +22,6 @@ use crate::source::contexts::Contexts;
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::{Files, Outputs};
 use crate::step::results::salt;
-use crate::stop::until;
 use crate::tree::View;
 
 /// One build's worker.

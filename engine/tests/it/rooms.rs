@@ -79,7 +79,7 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
 }
 
 /// Crates whose modules (a file and the folder of its name) stand above each other.
-const LAYERED: [&str; 4] = ["oci", "cache", "http-client", "registry"];
+const LAYERED: [&str; 5] = ["oci", "cache", "http-client", "registry", "engine"];
 
 #[test]
 fn modules_import_nothing_that_stands_above_them() {

@@ -7,10 +7,10 @@ use cache::{DamagedBlob, Store};
 use oci::{Descriptor, DiffId, media_type};
 use tokio_util::sync::CancellationToken;
 
+use crate::document::write_manifest;
 use crate::error::BuildError;
 use crate::layer::tar::{encoded_type, encoder, encoding};
 use crate::output::assemble::AssembledImage;
-use crate::output::document::write_manifest;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
 use crate::request::Compression;

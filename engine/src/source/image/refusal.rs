@@ -1,6 +1,6 @@
 //! Why there is no image to start from, and what to do about it.
 
-use oci::{Manifest, Platform, Reference};
+use oci::{Platform, Reference};
 
 use super::Stored;
 use crate::error::{BuildError, chain};
@@ -43,32 +43,6 @@ fn list(platforms: &[Platform]) -> String {
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-/// Layers are tars; what else a manifest may hold (a chart, a model, a signature) is nothing to start from.
-pub(crate) fn check_layers(manifest: &Manifest) -> Result<(), BuildError> {
-    let Some(other) = manifest.layers.iter().find(|layer| !is_layer(&layer.media_type)) else {
-        return Ok(());
-    };
-    Err(BuildError::Input {
-        message: format!(
-            "layer {} has the media type `{}`, which is not an image layer's",
-            other.digest, other.media_type
-        ),
-        hint: Some("it may be an artifact for another tool, not a container image".to_owned()),
-    })
-}
-
-/// `tar`, `tar+gzip`, `tar+zstd` of the OCI, and Docker's names for them.
-fn is_layer(media_type: &str) -> bool {
-    let kinds = [
-        "application/vnd.oci.image.layer.v1.tar",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar",
-        "application/vnd.docker.image.rootfs.diff.tar",
-        "application/vnd.docker.image.rootfs.foreign.diff.tar",
-    ];
-    let rest = kinds.iter().find_map(|kind| media_type.strip_prefix(kind));
-    matches!(rest, Some("" | "+gzip" | "+zstd" | ".gzip" | ".zstd"))
-}
-
 pub(super) fn registry_error(error: &registry::Error) -> BuildError {
     use registry::ErrorKind;
     let hint = match error.kind() {
@@ -85,27 +59,4 @@ pub(super) fn registry_error(error: &registry::Error) -> BuildError {
         _ => None,
     };
     BuildError::System { message: chain(error), hint: hint.map(str::to_owned) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_no_layer_is_told_by_its_media_type() {
-        for (media_type, expected) in [
-            ("application/vnd.oci.image.layer.v1.tar", true),
-            ("application/vnd.oci.image.layer.v1.tar+gzip", true),
-            ("application/vnd.oci.image.layer.v1.tar+zstd", true),
-            ("application/vnd.docker.image.rootfs.diff.tar.gzip", true),
-            ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", true),
-            ("application/vnd.oci.image.layer.v1.tar+encrypted", false),
-            ("application/vnd.oci.image.layer.v1.tarball", false),
-            ("application/vnd.cncf.helm.chart.content.v1.tar+gzip", false),
-            ("application/octet-stream", false),
-            ("", false),
-        ] {
-            assert_eq!(is_layer(media_type), expected, "{media_type}");
-        }
-    }
 }

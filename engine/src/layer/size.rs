@@ -7,8 +7,8 @@ use cache::layer::compress::{Format, decompress};
 use oci::{Descriptor, DiffId, Digest, Hasher};
 use tokio_util::sync::CancellationToken;
 
-use super::tarball::{self, MemberKind};
 use crate::stop::Stoppable;
+use crate::tarball::{self, MemberKind};
 
 /// Bytes read at once.
 const BUFFER: usize = 256 << 10;
