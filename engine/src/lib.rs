@@ -1,8 +1,9 @@
 //! One build: where the parser, the solver, the cache, the sandbox and registries meet.
 //!
-//! [`Engine`] is a store, a configuration and what it takes to build with them. [`Workspace::build`]
-//! takes a [`BuildRequest`], tells what happens through [`Progress`], and gives back images. The
-//! crate knows no argv, no terminal and no wire formats.
+//! [`Engine`] is a configuration and what this machine lets us do; it opens a [`Workspace`] on the store for
+//! each piece of work. [`Workspace::build`] takes a [`BuildRequest`], tells what happens through
+//! [`Progress`], and gives back images; [`Workspace::solve`] takes any definition. What the one who asked keeps
+//! comes through a [`Client`]. The crate knows no argv, no terminal and no wire formats.
 
 pub mod client;
 pub mod config;

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use crate::error::SpawnError;
 use crate::helper::{Helper, HostLoopback};
-use crate::inits::{Init, Inits};
+use crate::init_pool::{Init, InitPool};
 use crate::sys;
 
 /// What serves one network namespace, from when it is first needed on.
@@ -22,7 +22,7 @@ use crate::sys;
 pub(crate) struct Service {
     helper: Helper,
     loopback: HostLoopback,
-    inits: Arc<Inits>,
+    pool: Arc<InitPool>,
     namespace: OwnedFd,
     state: Mutex<State>,
 }
@@ -41,11 +41,11 @@ impl Service {
     pub(crate) fn new(
         helper: &Helper,
         loopback: HostLoopback,
-        inits: &Arc<Inits>,
+        pool: &Arc<InitPool>,
         namespace: OwnedFd,
     ) -> Arc<Self> {
-        let (helper, inits, state) = (helper.clone(), Arc::clone(inits), Mutex::new(State::Idle));
-        Arc::new(Self { helper, loopback, inits, namespace, state })
+        let (helper, pool, state) = (helper.clone(), Arc::clone(pool), Mutex::new(State::Idle));
+        Arc::new(Self { helper, loopback, pool, namespace, state })
     }
 
     /// Starts the helper if it does not run yet; returns when it is ready, and tells whether it is.
@@ -61,7 +61,7 @@ impl Service {
     }
 
     fn serve(&self) -> Result<Init, SpawnError> {
-        self.helper.serve(&self.inits, self.namespace.as_fd(), self.loopback)
+        self.helper.serve(&self.pool, self.namespace.as_fd(), self.loopback)
     }
 
     pub(crate) fn has_failed(&self) -> bool {

@@ -10,7 +10,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::control::{Order, Report};
 use crate::error::SpawnError;
-use crate::inits::{Init, Inits};
+use crate::init_pool::{Init, InitPool};
 use crate::names::PASTA_RESOLVER;
 use crate::network::failed;
 use crate::process::NetworkUsed;
@@ -114,7 +114,7 @@ impl Helper {
     /// Starts it on a namespace; it runs until the init that is given back is dropped.
     pub(crate) fn serve(
         &self,
-        inits: &Arc<Inits>,
+        pool: &Arc<InitPool>,
         namespace: BorrowedFd<'_>,
         loopback: HostLoopback,
     ) -> Result<Init, SpawnError> {
@@ -124,7 +124,7 @@ impl Helper {
         let what = || format!("start `{}`", args[0]);
         let (init, mut output) = (|| {
             let output = File::from(memfd_create("helper-output", MemfdFlags::CLOEXEC)?);
-            let init = inits.take()?;
+            let init = pool.take()?;
             init.channel().send(&order, &[output.as_fd(), namespace])?;
             Ok((init, output))
         })()

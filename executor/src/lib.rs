@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Read `process` (what can be asked for), `spawn` (what the parent does), `init` (what the first
-//! process of a sandbox does), then `inits`, `zygote` and `network` (what is kept ready).
+//! process of a sandbox does), then `init_pool`, `zygote` and `network` (what is kept ready).
 
 mod capability;
 mod cgroup;
@@ -32,7 +32,7 @@ mod host;
 mod host_tree;
 mod identity;
 mod init;
-mod inits;
+mod init_pool;
 mod job;
 mod layer_directories;
 mod names;

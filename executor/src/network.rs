@@ -15,7 +15,7 @@ use crate::demand::Service;
 use crate::error::SpawnError;
 use crate::gateway;
 use crate::helper::{Helper, HostLoopback, NoHelper};
-use crate::inits::Inits;
+use crate::init_pool::InitPool;
 use crate::process::{Network, NetworkUsed};
 use crate::sys::{self, Unshare};
 
@@ -23,7 +23,7 @@ use crate::sys::{self, Unshare};
 #[derive(Debug)]
 pub(crate) struct NetworkPool {
     helper: Result<Helper, NoHelper>,
-    inits: Arc<Inits>,
+    pool: Arc<InitPool>,
     idle: Mutex<Vec<Namespace>>,
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Lease {
 }
 
 impl NetworkPool {
-    pub(crate) fn new(inits: Arc<Inits>) -> Self {
-        Self { helper: Helper::find(), inits, idle: Mutex::default() }
+    pub(crate) fn new(pool: Arc<InitPool>) -> Self {
+        Self { helper: Helper::find(), pool, idle: Mutex::default() }
     }
 
     pub(crate) fn helper(&self) -> Result<&Helper, &NoHelper> {
@@ -103,7 +103,7 @@ impl NetworkPool {
         let fd = make_namespace()?;
         let copy = || fd.try_clone().map_err(|e| failed("make a network namespace", e));
         let service = match helper {
-            Some(helper) => Some(Service::new(helper, kind.loopback, &self.inits, copy()?)),
+            Some(helper) => Some(Service::new(helper, kind.loopback, &self.pool, copy()?)),
             None => None,
         };
         Ok(Namespace { fd, kind, service })

@@ -10,7 +10,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::control::{Order, Report};
 use crate::error::SpawnError;
-use crate::inits::Init;
+use crate::init_pool::Init;
 use crate::network::Lease;
 use crate::port::Forward;
 use crate::process::{Exhausted, ExitStatus, NetworkUsed};

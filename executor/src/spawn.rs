@@ -15,7 +15,7 @@ use crate::error::SpawnError;
 use crate::helper::{Helper, HostLoopback, NoHelper};
 use crate::host::Host;
 use crate::identity::{User, resolve_user};
-use crate::inits::{Init, Inits};
+use crate::init_pool::{Init, InitPool};
 use crate::job::{
     Blob, FdIndex, Job, JobIdentities, JobMount, JobRlimit, JobSecurity, JobSource, JobStdio,
 };
@@ -37,7 +37,7 @@ use crate::{cgroup, demand, host_tree, rlimit};
 pub struct Executor {
     host: Host,
     hierarchies: Hierarchies,
-    inits: Arc<Inits>,
+    pool: Arc<InitPool>,
     networks: Arc<NetworkPool>,
     filter: Vec<u8>,
     /// The one that announces sockets.
@@ -63,8 +63,8 @@ impl Executor {
     pub fn new(host: Host) -> io::Result<Self> {
         let hierarchies = Hierarchies::probe(host.rootless());
         hierarchies.remove_leftovers();
-        let inits = Arc::new(Inits::new(hierarchies.clone())?);
-        let networks = Arc::new(NetworkPool::new(Arc::clone(&inits)));
+        let pool = Arc::new(InitPool::new(hierarchies.clone())?);
+        let networks = Arc::new(NetworkPool::new(Arc::clone(&pool)));
         let identities = if host.single_id() { Identities::Single } else { Identities::Many };
         let filter = |sockets| -> Vec<u8> {
             let program = seccomp::program(identities, sockets);
@@ -76,7 +76,7 @@ impl Executor {
         Ok(Self {
             host,
             hierarchies,
-            inits,
+            pool,
             networks,
             filter,
             announcing_filter,
@@ -112,7 +112,7 @@ impl Executor {
     /// executor waits for what is being made.
     pub fn prepare(&self, networks: usize) {
         // Failures show when the step that needs it runs.
-        let _ = self.inits.prepare();
+        let _ = self.pool.prepare();
         if networks == 0 {
             return;
         }
@@ -219,7 +219,7 @@ impl Executor {
         let init = self.take_init(Wanted { limits: &process.limits, parent, devices })?;
         let mut along = start(&init, &job, parcel)?.into_iter();
         // The next step's init comes into being while this one's command runs.
-        let _ = self.inits.prepare();
+        let _ = self.pool.prepare();
         if on_demand {
             self.listen(&lease, along.next())?;
         }
@@ -337,7 +337,7 @@ impl Executor {
     /// An init in a control group as it is wanted: the one that all are in, if that does.
     fn take_init(&self, wanted: Wanted<'_>) -> Result<Init, SpawnError> {
         let init = self
-            .inits
+            .pool
             .take()
             .map_err(|error| SpawnError::setup("start the sandbox's first process", error))?;
         let is_free = wanted.devices == Devices::All && self.hierarchies.guards_devices();

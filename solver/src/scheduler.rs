@@ -126,7 +126,7 @@ pub struct Scheduler {
     nodes: HashMap<VertexId, Node>,
     requests: VecDeque<Request>,
     /// Vertices that may be able to move on.
-    stirred: Vec<VertexId>,
+    ready: Vec<VertexId>,
     /// Distinguishes results of vertices that run although a result is known.
     fresh_salt: String,
 }
@@ -153,7 +153,7 @@ impl Scheduler {
             definition,
             nodes,
             requests: VecDeque::new(),
-            stirred: Vec::new(),
+            ready: Vec::new(),
             fresh_salt: fresh_salt.to_owned(),
         };
         for &target in targets {
@@ -218,13 +218,13 @@ impl Scheduler {
     fn stir(&mut self, vertex: VertexId) {
         // The stack gives them back in the order in which they were added.
         let dependents = self.nodes[&vertex].dependents.iter().rev().copied();
-        self.stirred.extend(dependents);
-        self.stirred.push(vertex);
+        self.ready.extend(dependents);
+        self.ready.push(vertex);
     }
 
     /// Moves on whatever can move on. Iterative: chains may be thousands of vertices long.
     fn settle_down(&mut self) {
-        while let Some(vertex) = self.stirred.pop() {
+        while let Some(vertex) = self.ready.pop() {
             self.advance(vertex);
         }
     }
@@ -244,7 +244,7 @@ impl Scheduler {
             let node = self.node(vertex);
             node.state = State::WaitingForDefinitions;
             stack.extend(node.inputs.iter().rev().map(|i| i.vertex));
-            self.stirred.push(vertex);
+            self.ready.push(vertex);
         }
     }
 
@@ -252,7 +252,7 @@ impl Scheduler {
         let node = self.node(vertex);
         if !std::mem::replace(&mut node.wanted, true) {
             self.want_key(vertex);
-            self.stirred.push(vertex);
+            self.ready.push(vertex);
         }
     }
 
@@ -275,7 +275,7 @@ impl Scheduler {
                 let inputs: Vec<VertexId> = node.inputs.iter().map(|i| i.vertex).collect();
                 self.node(vertex).state = State::WaitingForInputs;
                 inputs.into_iter().for_each(|input| self.want_result(input));
-                self.stirred.push(vertex);
+                self.ready.push(vertex);
             }
             State::WaitingForInputs if inputs.all(|i| i.state == State::Available) => {
                 self.execute(vertex);
@@ -337,7 +337,7 @@ impl Scheduler {
                 self.want_result(input.vertex);
             }
         }
-        self.stirred.push(vertex);
+        self.ready.push(vertex);
     }
 
     fn look_up_content(&mut self, vertex: VertexId) {

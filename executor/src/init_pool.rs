@@ -1,7 +1,7 @@
 //! Sandboxes' inits, always one ahead of need.
 //!
-//! All come from one nest: a control group and a zygote in it. What the zygote forks is born in the group,
-//! while moving a process makes the kernel wait for milliseconds. One thread makes the nest. It lives
+//! All come from one zygote group: a control group and a zygote in it. What the zygote forks is born in the group,
+//! while moving a process makes the kernel wait for milliseconds. One thread makes the zygote group. It lives
 //! as long as that does: it is the parent of all that comes from there.
 
 use std::io;
@@ -24,19 +24,19 @@ const IDLE: Duration = Duration::from_secs(3);
 
 /// Gives out inits.
 #[derive(Debug)]
-pub(crate) struct Inits {
-    nest: Arc<Shared>,
-    /// Asks the thread that makes the nest.
+pub(crate) struct InitPool {
+    zygote_group: Arc<Shared>,
+    /// Asks the thread that makes the zygote group.
     requests: Option<Sender<Request>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// The nest, once something was to be started.
+/// The zygote group, once something was to be started.
 #[derive(Debug, Default)]
-struct Shared(Mutex<Option<Nest>>);
+struct Shared(Mutex<Option<ZygoteGroup>>);
 
 enum Request {
-    /// The nest is needed, and somebody waits for it.
+    /// The zygote group is needed, and somebody waits for it.
     Make(SyncSender<io::Result<()>>),
     /// It will be needed, and an init that waits in it.
     Prepare,
@@ -44,7 +44,7 @@ enum Request {
 
 /// Where inits come from.
 #[derive(Debug)]
-struct Nest {
+struct ZygoteGroup {
     /// An init that was asked for ahead of need: since when, and our end of its channel.
     asked: Option<(Instant, Channel)>,
     // Ended before its group is removed.
@@ -60,7 +60,7 @@ struct Nest {
 struct Started {
     process: Child,
     channel: Channel,
-    /// A group for it alone, where its nest's does not do.
+    /// A group for it alone, where its zygote group's does not do.
     group: Mutex<Option<Group>>,
 }
 
@@ -76,29 +76,29 @@ pub(crate) struct Init {
 
 /// That an init is in use.
 #[derive(Debug)]
-struct Use(Arc<Inits>);
+struct Use(Arc<InitPool>);
 
-impl Inits {
+impl InitPool {
     /// With one thread, which starts nothing yet.
     pub(crate) fn new(hierarchies: Hierarchies) -> io::Result<Self> {
         let (requests, inbox) = channel();
-        let nest = Arc::<Shared>::default();
-        let made = Arc::clone(&nest);
+        let zygote_group = Arc::<Shared>::default();
+        let made = Arc::clone(&zygote_group);
         let thread = std::thread::Builder::new()
             .name("sandbox-starter".to_owned())
             .spawn(move || serve(&inbox, &hierarchies, &made))?;
-        Ok(Self { nest, requests: Some(requests), thread: Some(thread) })
+        Ok(Self { zygote_group, requests: Some(requests), thread: Some(thread) })
     }
 
     /// An init of the caller's own.
     pub(crate) fn take(self: &Arc<Self>) -> io::Result<Init> {
-        if self.nest.get().is_none() {
+        if self.zygote_group.get().is_none() {
             let (reply, answer) = sync_channel(1);
             self.request(Request::Make(reply))?;
             answer.recv().map_err(|_| thread_is_gone())??;
         }
-        let mut nest = self.nest.get();
-        let Some(there) = &mut *nest else { return Err(thread_is_gone()) };
+        let mut zygote_group = self.zygote_group.get();
+        let Some(there) = &mut *zygote_group else { return Err(thread_is_gone()) };
         match there.take() {
             Ok(started) => {
                 there.admit();
@@ -107,7 +107,7 @@ impl Inits {
             }
             Err(error) => {
                 // The next caller gets a new one.
-                *nest = None;
+                *zygote_group = None;
                 Err(error)
             }
         }
@@ -115,8 +115,8 @@ impl Inits {
 
     /// Starts one ahead of need.
     pub(crate) fn prepare(&self) -> io::Result<()> {
-        match &mut *self.nest.get() {
-            Some(nest) => nest.ask(),
+        match &mut *self.zygote_group.get() {
+            Some(zygote_group) => zygote_group.ask(),
             None => self.request(Request::Prepare),
         }
     }
@@ -127,9 +127,9 @@ impl Inits {
     }
 }
 
-impl Drop for Inits {
+impl Drop for InitPool {
     fn drop(&mut self) {
-        // The thread ends when nobody can ask it for anything any more, and the nest with it.
+        // The thread ends when nobody can ask it for anything any more, and the zygote group with it.
         self.requests.take();
         if let Some(thread) = self.thread.take() {
             // It does not panic; if it did, its processes are gone all the same.
@@ -140,8 +140,8 @@ impl Drop for Inits {
 
 impl Drop for Use {
     fn drop(&mut self) {
-        if let Some(nest) = &mut *self.0.nest.get() {
-            nest.in_use = nest.in_use.saturating_sub(1);
+        if let Some(zygote_group) = &mut *self.0.zygote_group.get() {
+            zygote_group.in_use = zygote_group.in_use.saturating_sub(1);
         }
     }
 }
@@ -151,31 +151,31 @@ fn thread_is_gone() -> io::Error {
 }
 
 impl Shared {
-    fn get(&self) -> MutexGuard<'_, Option<Nest>> {
+    fn get(&self) -> MutexGuard<'_, Option<ZygoteGroup>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the nest unless it is there.
+    /// Makes the zygote group unless it is there.
     fn make(&self, hierarchies: &Hierarchies) -> io::Result<()> {
-        let mut nest = self.get();
-        if nest.is_none() {
-            *nest = Some(Nest::new(hierarchies)?);
+        let mut zygote_group = self.get();
+        if zygote_group.is_none() {
+            *zygote_group = Some(ZygoteGroup::new(hierarchies)?);
         }
         Ok(())
     }
 
     /// Lets go of an init that has waited for too long.
     fn let_go(&self) {
-        if let Some(nest) = &mut *self.get()
-            && nest.asked.as_ref().is_some_and(|(since, _)| since.elapsed() >= IDLE)
+        if let Some(zygote_group) = &mut *self.get()
+            && zygote_group.asked.as_ref().is_some_and(|(since, _)| since.elapsed() >= IDLE)
         {
             // Dropping it ends it.
-            let _ = nest.take();
+            let _ = zygote_group.take();
         }
     }
 }
 
-impl Nest {
+impl ZygoteGroup {
     fn new(hierarchies: &Hierarchies) -> io::Result<Self> {
         let zygote = Zygote::start()?;
         // It is moved while it initialises itself: the kernel takes longer than it does.
@@ -238,7 +238,7 @@ impl Init {
     pub(crate) fn remove_group(&self) -> Option<Exhausted> {
         match self.started.group().take() {
             Some(own) => own.exhausted(0),
-            None => self.in_use.0.nest.get().as_ref()?.group.exhausted(self.refused_forks),
+            None => self.in_use.0.zygote_group.get().as_ref()?.group.exhausted(self.refused_forks),
         }
     }
 
@@ -268,8 +268,8 @@ impl Started {
     }
 }
 
-/// The life of the thread that makes the nest.
-fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, nest: &Shared) {
+/// The life of the thread that makes the zygote group.
+fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, zygote_group: &Shared) {
     let mut made = false;
     loop {
         let request = match made {
@@ -280,18 +280,18 @@ fn serve(inbox: &Receiver<Request>, hierarchies: &Hierarchies, nest: &Shared) {
         match request {
             Ok(Request::Make(reply)) => {
                 // A caller that no longer waits does not need it.
-                let _ = reply.send(nest.make(hierarchies));
+                let _ = reply.send(zygote_group.make(hierarchies));
             }
             Ok(Request::Prepare) => {
                 // A failure shows when the init is needed.
-                let _ = nest.make(hierarchies);
-                let _ = nest.get().as_mut().map(Nest::ask);
+                let _ = zygote_group.make(hierarchies);
+                let _ = zygote_group.get().as_mut().map(ZygoteGroup::ask);
             }
-            Err(RecvTimeoutError::Timeout) => nest.let_go(),
+            Err(RecvTimeoutError::Timeout) => zygote_group.let_go(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
-    let last = nest.get().take();
+    let last = zygote_group.get().take();
     if let Some(mut last) = last {
         // Both are told before the first is waited for.
         let waiting = last.kill();
