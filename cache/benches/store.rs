@@ -61,7 +61,7 @@ fn filled(root: &std::path::Path) -> Store {
             key: key(n),
             outputs: vec![vec![layer]],
             blobs: Vec::new(),
-            inputs: Vec::new(),
+            parts: Default::default(),
             name: format!("step {n}"),
             created: 0,
             duration: 0,

@@ -85,7 +85,7 @@ pub use log::LogWriter;
 pub use memo::Memo;
 pub use mount::{CacheMount, Sharing};
 pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
-pub use record::{Record, RecordInput, RememberedReference};
+pub use record::{Record, RememberedReference};
 pub use reserve::Reserve;
 pub use room::{Room, Share};
 pub use session::OpenError;

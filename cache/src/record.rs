@@ -21,9 +21,10 @@ pub struct Record {
     /// Blobs that the result needs besides its layers; they are kept as long as the record.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blobs: Vec<Digest>,
-    /// What went into the key, to say later why a step had to run again.
-    #[serde(default)]
-    pub inputs: Vec<RecordInput>,
+    /// What went into the key, by name, each as digits that differ where it differs: to say later why a
+    /// step had to run again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<String, String>,
     /// The step as users know it.
     pub name: String,
     /// When it was run, in seconds since 1970.
@@ -37,15 +38,6 @@ pub struct Record {
     /// What else the caller wants to find with it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub notes: BTreeMap<String, String>,
-}
-
-/// One thing that went into a key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RecordInput {
-    /// What it is (`file app/main.c`, `arg VERSION`, `image alpine:3.20`).
-    pub name: String,
-    /// Its digest or value.
-    pub value: String,
 }
 
 /// What a registry last said about a reference.
@@ -89,6 +81,12 @@ impl Store {
     pub fn records(&self) -> Vec<Record> {
         let rows = self.scan(Kind::Record, &[]);
         rows.iter().filter_map(|(_, row)| Record::parse(row)).collect()
+    }
+
+    /// The record that `key` is an alias of, whether or not its layers are still there.
+    pub fn last_record(&self, key: &Digest) -> Option<Record> {
+        let row = self.get(Kind::Record, self.alias(key)?.as_str().as_bytes())?;
+        Record::parse(&row)
     }
 
     /// The canonical key that a definition key has led to.
@@ -159,7 +157,7 @@ impl Record {
             key,
             outputs,
             blobs: Vec::new(),
-            inputs: Vec::new(),
+            parts: BTreeMap::new(),
             name: String::new(),
             created: now(),
             duration: 0,

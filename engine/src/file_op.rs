@@ -20,7 +20,7 @@ mod manifest;
 mod mode;
 mod owner;
 mod plan;
-
+mod taken_in;
 mod whole;
 mod written;
 
@@ -37,6 +37,8 @@ pub use change::Small;
 pub use manifest::{InvalidManifest, Manifest};
 pub use mode::{InvalidMode, SymbolicMode};
 pub use plan::Plan;
+pub use taken_in::input_digest;
+pub(crate) use taken_in::{TakenIn, digest_of_taken_in, taken_in};
 pub(crate) use whole::{copy_directory, copy_job, copy_out, digest_of_all};
 pub use written::{TarBefore, Written};
 
@@ -210,33 +212,6 @@ fn producer(op: &FileOp, output: usize) -> Result<usize, FileOpError> {
         .iter()
         .position(|action| action.output == Some(output))
         .ok_or(FileOpError::Malformed { what: "no action makes this output" })
-}
-
-/// Digest of all that `op` takes in from input `input` by its content: copied files, and the owners
-/// that its names stand for. `None` when the input is changed by the operation, so that all of it
-/// counts.
-pub fn input_digest(
-    op: &FileOp,
-    input: usize,
-    view: &View,
-) -> Result<Option<oci::Digest>, FileOpError> {
-    if op.actions.iter().any(|action| action.input == FileInput::Input(input)) {
-        return Ok(None);
-    }
-    let mut encoder = llb::encode::Encoder::new("file-op-input-1");
-    for action in &op.actions {
-        if let (FileActionKind::Copy(copy), Some(FileInput::Input(from))) =
-            (&action.kind, action.secondary)
-            && from == input
-        {
-            let digest = crate::tree::content_digest(view, copy)?;
-            encoder.tag(1).text(digest.as_str());
-        }
-        for (name, id) in owner::names_in(&action.kind, input, view)? {
-            encoder.tag(2).text(&name).number(id.into());
-        }
-    }
-    Ok(Some(encoder.finish()))
 }
 
 /// Runs the actions of `job` and writes the layer to `target`. Blocks; uses rayon's threads.

@@ -254,6 +254,7 @@ impl Workspace {
             layers: attempt.layers.clone(),
             images: job.images.clone(),
             resolved: Mutex::new(job.resolved.clone()),
+            copied: Mutex::default(),
             steps: job.steps.clone(),
             contexts: Contexts::new(
                 self.machine.clone(),

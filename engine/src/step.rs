@@ -1,5 +1,6 @@
 //! Steps: what the solver asks for, carried out.
 
+mod changes;
 mod content;
 pub(crate) mod disk_budget;
 pub(crate) mod exec;
@@ -12,6 +13,7 @@ pub(crate) mod files;
 pub(crate) mod missing;
 pub(crate) mod mount_points;
 mod mounts;
+mod parts;
 pub(crate) mod process;
 mod results;
 pub(crate) mod sandbox;

@@ -101,7 +101,7 @@ fn bases(store: &Store) -> Bases {
         diff_ids.map(|diff_id| store.layer_of_diff_id(diff_id)).collect()
     });
     let steps = store.records().into_iter().flat_map(|record| record.outputs);
-    // Some records name a layer alone, whatever is below.
+    // Records of older programs may name a layer alone, whatever is below.
     let steps = steps.filter(|stack| stack.len() > 1);
     for stack in steps.chain(images) {
         let stack: Vec<LayerId> = stack;

@@ -154,33 +154,52 @@ fn encode_exec(e: &mut Encoder, exec: &ExecOp) {
     });
     e.text(&exec.cwd).text(&exec.user).text(&exec.hostname);
     e.list(&exec.mounts, encode_mount);
-    e.tag(match exec.network {
+    encode_network(e, exec.network);
+    encode_security(e, exec.security);
+    e.list(&exec.extra_hosts, encode_host);
+    e.list(&exec.secret_env, encode_secret_env);
+    e.list(&exec.ulimits, encode_limit);
+    e.list(&exec.valid_exit_codes, |e, c| {
+        e.signed((*c).into());
+    });
+}
+
+pub(crate) fn encode_network(e: &mut Encoder, network: NetworkMode) {
+    e.tag(match network {
         NetworkMode::Default => 0,
         NetworkMode::Host => 1,
         NetworkMode::None => 2,
     });
-    e.tag(match exec.security {
+}
+
+pub(crate) fn encode_security(e: &mut Encoder, security: SecurityMode) {
+    e.tag(match security {
         SecurityMode::Sandbox => 0,
         SecurityMode::Insecure => 1,
     });
-    e.list(&exec.extra_hosts, |e, (name, address)| {
-        e.text(name).text(address);
-    });
-    e.list(&exec.secret_env, |e, s| {
-        e.text(&s.id).text(&s.name).flag(s.optional);
-    });
-    e.list(&exec.ulimits, |e, u| {
-        e.text(&u.name).signed(u.soft).signed(u.hard);
-    });
-    e.list(&exec.valid_exit_codes, |e, c| {
-        e.signed((*c).into());
-    });
+}
+
+pub(crate) fn encode_host(e: &mut Encoder, (name, address): &(String, String)) {
+    e.text(name).text(address);
+}
+
+pub(crate) fn encode_secret_env(e: &mut Encoder, secret: &SecretEnv) {
+    e.text(&secret.id).text(&secret.name).flag(secret.optional);
+}
+
+pub(crate) fn encode_limit(e: &mut Encoder, limit: &Rlimit) {
+    e.text(&limit.name).signed(limit.soft).signed(limit.hard);
 }
 
 fn encode_mount(e: &mut Encoder, mount: &Mount) {
     e.option(mount.input.as_ref(), |e, i| {
         e.number(*i as u64);
     });
+    encode_mounted(e, mount);
+}
+
+/// A mount without its input.
+pub(crate) fn encode_mounted(e: &mut Encoder, mount: &Mount) {
     e.text(&mount.selector).text(&mount.dest).flag(mount.readonly);
     e.option(mount.output.as_ref(), |e, o| {
         e.number(*o as u64);
@@ -216,7 +235,12 @@ fn encode_action(e: &mut Encoder, action: &FileAction) {
     e.option(action.output.as_ref(), |e, o| {
         e.number(*o as u64);
     });
-    match &action.kind {
+    encode_action_kind(e, &action.kind);
+}
+
+/// A file action without its inputs.
+pub(crate) fn encode_action_kind(e: &mut Encoder, kind: &FileActionKind) {
+    match kind {
         FileActionKind::Copy(copy) => encode_copy(e.tag(1), copy),
         FileActionKind::Mkfile(file) => {
             e.tag(2).text(&file.path).number(file.mode.into()).bytes(&file.data);
@@ -283,7 +307,7 @@ fn encode_owner_and_time(e: &mut Encoder, owner: Option<&Owner>, time: Option<&T
     });
 }
 
-fn encode_file_input(e: &mut Encoder, input: &FileInput) {
+pub(crate) fn encode_file_input(e: &mut Encoder, input: &FileInput) {
     match input {
         FileInput::Scratch => e.tag(0),
         FileInput::Input(number) => e.tag(1).number(*number as u64),

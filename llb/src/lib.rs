@@ -3,11 +3,13 @@
 //! A [`Definition`] is a graph of [`Vertex`]es. Each holds one [`Op`]: a source, a process, file
 //! operations, a merge or a diff. Edges run from an output of one vertex to an input of another.
 //! The crate knows no Dockerfiles and does not know how anything runs; it gives every vertex
-//! canonical bytes ([`encode`]) and a digest over them and all that it depends on.
+//! canonical bytes ([`encode`]) and a digest over them and all that it depends on, and can say what the
+//! bytes are made of ([`parts`]).
 
 pub mod definition;
 pub mod encode;
 pub mod op;
+pub mod parts;
 pub mod print;
 
 pub use definition::{Definition, GraphError, Input, Metadata, Vertex, VertexId};

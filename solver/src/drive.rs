@@ -11,7 +11,7 @@ use llb::{Definition, Op, VertexId};
 use oci::Digest;
 use tokio_util::sync::CancellationToken;
 
-use crate::key::CacheKey;
+use crate::key::{CacheKey, ContentInput};
 use crate::scheduler::{Event, Request, Scheduler};
 use crate::slots::Slots;
 
@@ -43,6 +43,8 @@ pub struct Executed<'a, R> {
     pub alias: Option<&'a CacheKey>,
     /// Kept with the result.
     pub salt: &'a str,
+    /// What of each input is in the key, one an input, in order; nothing of a source's.
+    pub taken_in: &'a [ContentInput],
     /// The inputs' results, one an input, in order.
     pub inputs: Vec<R>,
     /// Cancelled when the build ends early.
@@ -237,7 +239,7 @@ fn start<W: Worker>(
                 Some(digests.map_err(|e| (vertex, e)).map(|d| (Event::Content(vertex, d), None)))
             }));
         }
-        Request::Execute { vertex, key, alias, salt } => {
+        Request::Execute { vertex, key, alias, salt, inputs: taken_in } => {
             let inputs: Vec<W::Result> =
                 definition.inputs(vertex).iter().map(|i| results[&i.vertex].clone()).collect();
             let is_process = matches!(definition.vertex(vertex).op, Op::Exec(_));
@@ -256,6 +258,7 @@ fn start<W: Worker>(
                     key: &key,
                     alias: alias.as_ref(),
                     salt: &salt,
+                    taken_in: &taken_in,
                     inputs,
                     cancel,
                 };

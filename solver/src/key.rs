@@ -58,9 +58,9 @@ pub fn content_key(op: &Op, inputs: &[ContentInput]) -> CacheKey {
     CacheKey(encoder.finish())
 }
 
-/// The op without the paths and patterns that choose what it copies from inputs whose content is known:
+/// The op as it is in a content key: without the paths and patterns that choose what it copies from inputs whose content is known:
 /// that says all of it, names at the destination too.
-fn without_sources<'a>(op: &'a Op, inputs: &[ContentInput]) -> Cow<'a, Op> {
+pub fn without_sources<'a>(op: &'a Op, inputs: &[ContentInput]) -> Cow<'a, Op> {
     let Op::File(file) = op else { return Cow::Borrowed(op) };
     let mut file = file.clone();
     for action in &mut file.actions {

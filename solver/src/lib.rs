@@ -16,6 +16,8 @@ pub mod scheduler;
 pub mod slots;
 
 pub use drive::{Executed, Found, Source, Worker, drive};
-pub use key::{CacheKey, content_inputs, content_key, definition_key};
+pub use key::{
+    CacheKey, ContentInput, content_inputs, content_key, definition_key, without_sources,
+};
 pub use scheduler::{Event, Request, Scheduler};
 pub use slots::Slots;

@@ -35,6 +35,8 @@ pub enum Request {
         alias: Option<CacheKey>,
         /// Kept with the result, see [`CacheKey::salted`].
         salt: String,
+        /// What of each input is in `key`; nothing of a source's.
+        inputs: Vec<ContentInput>,
     },
 }
 
@@ -112,6 +114,8 @@ struct Node {
     key: Option<Option<CacheKey>>,
     /// The key its result is kept under.
     kept_under: Option<CacheKey>,
+    /// What of each input is in that key.
+    taken_in: Vec<ContentInput>,
     /// The definition key, where it differs: another key that leads there.
     alias: Option<CacheKey>,
     salt: String,
@@ -352,6 +356,8 @@ impl Scheduler {
             node.inputs.iter().map(|i| (self.key_of(i.vertex), i.output)).collect();
         let key = definition_key(self.op(vertex), &inputs);
         let asked_already = node.state == State::WaitingForKeys { missed: Some(key.clone()) };
+        let taken_in = inputs.into_iter().map(|(key, output)| ContentInput::Key(key, output));
+        self.node(vertex).taken_in = taken_in.collect();
         self.look_up(vertex, key, asked_already);
     }
 
@@ -366,6 +372,7 @@ impl Scheduler {
             })
             .collect();
         let key = content_key(self.op(vertex), &inputs);
+        self.node(vertex).taken_in = inputs;
         self.look_up(vertex, key, false);
     }
 
@@ -412,7 +419,8 @@ impl Scheduler {
         node.state = State::Executing;
         let key = node.kept_under.clone().expect("a vertex runs only when its key is known");
         let (alias, salt) = (node.alias.clone(), node.salt.clone());
-        self.requests.push_back(Request::Execute { vertex, key, alias, salt });
+        let inputs = std::mem::take(&mut node.taken_in);
+        self.requests.push_back(Request::Execute { vertex, key, alias, salt, inputs });
     }
 }
 
@@ -426,6 +434,7 @@ impl Node {
             definition: None,
             key: None,
             kept_under: None,
+            taken_in: Vec::new(),
             alias: None,
             salt: String::new(),
             wanted: false,

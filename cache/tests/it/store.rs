@@ -29,7 +29,7 @@ pub(crate) fn record(name: &str, layers: &[LayerId]) -> Record {
         key: Digest::of(name.as_bytes()),
         outputs: vec![layers.to_vec()],
         blobs: Vec::new(),
-        inputs: Vec::new(),
+        parts: Default::default(),
         name: name.to_owned(),
         created: 1,
         duration: 1,

@@ -32,6 +32,13 @@ pub enum Event {
         /// Its number.
         step: StepId,
     },
+    /// What a step that runs is made from is not what it was when the same instruction last ran.
+    StepChanged {
+        /// Its number.
+        step: StepId,
+        /// Names of what differs (`variable VERSION`, `files src/main.c`), sorted.
+        parts: Vec<String>,
+    },
     /// A step's result was known.
     StepCached {
         /// Its number.

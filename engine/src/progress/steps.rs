@@ -108,6 +108,13 @@ impl Steps {
         }
     }
 
+    /// A step runs because of `parts`, see [`Event::StepChanged`].
+    pub(crate) fn changed(&self, vertex: VertexId, parts: Vec<String>) {
+        if !parts.is_empty() {
+            self.event(Event::StepChanged { step: self.id(vertex), parts });
+        }
+    }
+
     pub(crate) fn cached(&self, vertex: VertexId) {
         if let Some(step) = self.advance(vertex, State::Ended) {
             self.event(Event::StepCached { step });

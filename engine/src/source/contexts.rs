@@ -50,6 +50,14 @@ impl Contexts {
         Self { machine, client, directories, views: Mutex::default() }
     }
 
+    /// Where the client has those that are read in place.
+    pub(crate) fn directories_in_place(&self) -> impl Iterator<Item = &Path> {
+        self.directories.values().filter_map(|directory| match directory {
+            Directory::InPlace(path) => Some(path.as_path()),
+            Directory::Unpacked(_) => None,
+        })
+    }
+
     /// The view of a local context; one a vertex.
     pub(crate) async fn view(
         &self,

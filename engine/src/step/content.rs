@@ -7,7 +7,7 @@ use oci::Digest;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
-use crate::file_op::{self, FileOpError, digest_of_all};
+use crate::file_op::{self, FileOpError, TakenIn, digest_of_all, digest_of_taken_in};
 use crate::step::files::{Files, Outputs};
 use crate::step::missing;
 use crate::step::process::bind_digest;
@@ -35,23 +35,32 @@ impl BuildWorker {
             let (definition, read) = (self.definition.clone(), view.clone());
             let is_context = matches!(tree, Files::Context(_));
             let digest = blocking(move || {
+                let mut copied = None;
                 let digest = match &definition.vertex(vertex).op {
-                    Op::File(op) => file_op::input_digest(op, number, &read),
+                    Op::File(op) => file_op::taken_in(op, number, &read).map(|taken_in| {
+                        let digest = taken_in.as_deref().map(digest_of_taken_in);
+                        copied = taken_in;
+                        digest
+                    }),
                     Op::Exec(op) => bind_digest(op, number, &read).map(Some).map_err(Into::into),
                     // Other ops take in whole trees.
                     _ => Ok(None),
                 };
                 // A directory of the client has no key of its own.
-                Ok(match digest {
+                let digest = match digest {
                     Ok(None) if is_context => digest_of_all(&read).map(Some),
                     digest => digest,
-                })
+                };
+                Ok(digest.map(|digest| (digest, copied)))
             });
             let (digest, verified) = tokio::join!(digest, self.layers.verify(tree.layers()));
             // What is not there may have been taken away.
             verified?;
             let digest = match digest? {
-                Ok(digest) => digest,
+                Ok((digest, copied)) => {
+                    self.note_copied(vertex, number, copied);
+                    digest
+                }
                 Err(error) => {
                     return self.unreadable(vertex, numbers[number].vertex, view, error).await;
                 }
@@ -59,6 +68,14 @@ impl BuildWorker {
             digests.push(digest);
         }
         Ok(digests)
+    }
+
+    /// Notes for the step's record what it copies from input `number`.
+    fn note_copied(&self, vertex: VertexId, number: usize, copied: Option<Vec<TakenIn>>) {
+        if let Some(copied) = copied {
+            let mut all = self.copied.lock().expect("no panic while held");
+            all.entry(vertex).or_default().insert(number, copied);
+        }
     }
 
     /// What `vertex` names could not be read from `input`.

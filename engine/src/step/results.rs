@@ -1,8 +1,9 @@
 //! Results that are known already, and those that are kept.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use cache::{Record, RecordInput};
+use cache::Record;
 use llb::{Op, VertexId};
 use solver::{CacheKey, Executed, Found};
 use tokio_util::sync::CancellationToken;
@@ -46,8 +47,14 @@ impl BuildWorker {
         claim.ok_or(BuildError::Canceled)
     }
 
-    /// Remembers a result.
-    pub(super) fn keep(&self, run: &Executed<'_, Outputs>, outputs: &Outputs, start: Instant) {
+    /// Remembers a result, whose key was made from `parts`.
+    pub(super) fn keep(
+        &self,
+        run: &Executed<'_, Outputs>,
+        outputs: &Outputs,
+        parts: BTreeMap<String, String>,
+        start: Instant,
+    ) {
         let op = &self.definition.vertex(run.vertex).op;
         // Images are found by their digests; layers laid over each other, by their inputs.
         if matches!(op, Op::Source(_)) {
@@ -63,25 +70,14 @@ impl BuildWorker {
         }
         made.name = self.definition.vertex(run.vertex).metadata.name.clone();
         made.duration = start.elapsed().as_millis() as u64;
-        made.inputs = self.record_inputs(run.vertex);
+        made.parts = parts;
         made.warnings = self.steps.take_warnings(run.vertex);
         self.layers.made(&made);
         self.store.put_record(&made);
         if let Some(alias) = run.alias {
             self.store.put_alias(&alias.0, &run.key.0);
         }
-    }
-
-    /// What a step was made from, for explanations.
-    fn record_inputs(&self, vertex: VertexId) -> Vec<RecordInput> {
-        let inputs = self.definition.inputs(vertex);
-        inputs
-            .iter()
-            .map(|input| {
-                let from = self.definition.vertex(input.vertex);
-                RecordInput { name: from.metadata.name.clone(), value: from.digest.to_string() }
-            })
-            .collect()
+        self.keep_as_last(run.vertex, &run.key.0);
     }
 }
 

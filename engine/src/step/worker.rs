@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::{blocking, until};
 use crate::client::Client;
 use crate::error::BuildError;
+use crate::file_op::TakenIn;
 use crate::gc;
 use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
@@ -35,6 +36,8 @@ pub(crate) struct BuildWorker {
     pub(crate) images: Arc<Images>,
     /// Images that lowering has resolved, by what their vertices say.
     pub(crate) resolved: Mutex<HashMap<ImageRequest, Arc<ResolvedImage>>>,
+    /// What steps copy from their inputs, by the input's number, until they run.
+    pub(crate) copied: Mutex<HashMap<VertexId, HashMap<usize, Vec<TakenIn>>>>,
     pub(crate) steps: Arc<Steps>,
     pub(crate) contexts: Contexts,
     /// A file that changes under the build ends it: it was tried often enough.
@@ -96,12 +99,13 @@ impl Worker for BuildWorker {
             return Ok(self.use_record(vertex, record).result);
         }
         self.steps.started(vertex);
+        let parts = self.tell_changes(&run);
         self.prepare_sandbox(vertex);
         self.make_room().await;
         let start = Instant::now();
         match self.run(&run).await {
             Ok(outputs) => {
-                self.keep(&run, &outputs, start);
+                self.keep(&run, &outputs, parts, start);
                 self.store.release_when_committed(claim);
                 self.steps.done(vertex, start);
                 Ok(outputs)

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `step-added` | `name`, `stage` (empty for internal steps), `lines` (`[first, last]` in the Dockerfile, or null) |
 //! | `step-started` | |
+//! | `step-changed` | `parts` (names of what is not as it was when the same instruction last ran) |
 //! | `step-cached` | |
 //! | `step-done` | `seconds` |
 //! | `step-failed` | `message` |
@@ -60,6 +61,10 @@ enum Kind<'a> {
     StepStarted {
         step: u32,
     },
+    StepChanged {
+        step: u32,
+        parts: &'a [String],
+    },
     StepCached {
         step: u32,
     },
@@ -111,6 +116,7 @@ impl Renderer for Json {
                 Kind::StepAdded { step: step.0, name, stage, lines: *lines }
             }
             Event::StepStarted { step } => Kind::StepStarted { step: step.0 },
+            Event::StepChanged { step, parts } => Kind::StepChanged { step: step.0, parts },
             Event::StepCached { step } => Kind::StepCached { step: step.0 },
             Event::StepDone { step, duration } => {
                 Kind::StepDone { step: step.0, seconds: duration.as_secs_f64() }

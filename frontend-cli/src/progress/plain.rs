@@ -34,6 +34,8 @@ struct Step {
     transfers: BTreeMap<String, Duration>,
 }
 
+/// So many parts of a step are listed at most.
+const PARTS: usize = 8;
 /// How often a transfer is reported while it goes on.
 const TRANSFER_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -92,6 +94,9 @@ impl Renderer for Plain {
                 self.steps.entry(step).or_default().started = at;
                 self.line(step, "");
             }
+            Event::StepChanged { step, parts } => {
+                self.line(step, &format!("changed: {}", terminal::harmless(&listed(&parts))));
+            }
             Event::StepCached { step } => self.last_line(step, "CACHED"),
             Event::StepDone { step, duration } => {
                 self.last_line(step, &format!("DONE {:.1}s", duration.as_secs_f64()));
@@ -123,5 +128,14 @@ impl Renderer for Plain {
 
     fn finish(&mut self, at: Duration, out: &mut Vec<u8>) {
         self.draw(at, out);
+    }
+}
+
+fn listed(parts: &[String]) -> String {
+    match parts.split_at_checked(PARTS) {
+        Some((shown, rest)) if !rest.is_empty() => {
+            format!("{} and {} more", shown.join(", "), rest.len())
+        }
+        _ => parts.join(", "),
     }
 }

@@ -140,7 +140,7 @@ impl Renderer for RawJson {
                 self.write("warnings", entry);
             }
             // BuildKit has no message for them.
-            Event::StepStopped(_) | Event::Dockerfile { .. } => {}
+            Event::StepChanged { .. } | Event::StepStopped(_) | Event::Dockerfile { .. } => {}
         }
     }
 

@@ -7,6 +7,7 @@
 
 mod builder;
 mod callers;
+mod changed;
 mod edited;
 mod escapes;
 mod examples;

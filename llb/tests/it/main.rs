@@ -3,4 +3,5 @@
 mod digests;
 mod graph;
 mod ops;
+mod parts;
 mod print;

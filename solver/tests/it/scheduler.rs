@@ -58,7 +58,7 @@ fn solve(cache: &mut Cache, graph: &Graph, targets: &[&str], build: &str) -> Str
                 });
                 Event::Content(vertex, digests.collect())
             }
-            Request::Execute { vertex, key, alias, salt } => {
+            Request::Execute { vertex, key, alias, salt, .. } => {
                 log += &format!("run {}\n", graph.name(vertex));
                 cache.records.insert(key.clone(), salt);
                 if let Some(alias) = alias {
