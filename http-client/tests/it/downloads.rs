@@ -34,6 +34,22 @@ async fn a_broken_connection_is_resumed() {
 }
 
 #[tokio::test]
+async fn a_connection_that_breaks_every_megabyte_still_ends() {
+    let bytes = noise(4 << 20);
+    let file = bytes.clone();
+    let server = Server::start(move |seen| {
+        let first = seen.range().map_or(0, |(first, _)| first);
+        Reply::cut(file.len() - first, &file[first..first + (1 << 20)])
+            .status(206)
+            .with("Content-Range", format!("bytes {first}-{}/{}", file.len() - 1, file.len()))
+    })
+    .await;
+    let limits = Limits { attempts: 2, ..limits() };
+    assert!(fetch(server.host(), bytes.len(), limits).await.unwrap() == bytes);
+    assert_eq!(server.seen().len(), 4);
+}
+
+#[tokio::test]
 async fn a_server_that_ignores_ranges_is_read_again_from_the_start() {
     let bytes = noise(200_000);
     let answers = AtomicUsize::new(0);
