@@ -1,7 +1,7 @@
 //! A step that runs a process: from its inputs to the layers it leaves.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use cache::layer::Time;
 use cache::{LayerId, Memo};
@@ -139,7 +139,6 @@ impl BuildWorker {
         let (machine, store) = (self.machine.clone(), self.store.clone());
         let (steps, stop) = (self.steps.clone(), stop.clone());
         blocking(move || {
-            let op = copy_directory("/", None, None);
             let digest = digest_of_all(&view).map_err(BuildError::from)?;
             let mut encoder = Encoder::new(SNAPSHOT);
             encoder.text(digest.as_str());
@@ -148,26 +147,25 @@ impl BuildWorker {
                 known.warnings.iter().for_each(|warning| steps.warn(warning.as_str()));
                 return Ok(known.layers.into());
             }
-            let warnings = Mutex::default();
+            let (told, warnings) = std::sync::mpsc::channel();
             let layer = FileLayer {
-                machine: &machine,
-                store: &store,
-                stop: &stop,
-                op: &op,
+                machine,
+                store: store.clone(),
+                stop,
+                op: copy_directory("/", None, None),
                 output: 0,
-                inputs: vec![Some(&view)],
+                inputs: vec![view],
                 previous: None,
                 time: Time::now(),
-                encodings: &[],
-                warn: &|warning| {
+                encodings: [].into(),
+                warn: Box::new(move |warning: String| {
                     steps.warn(warning.as_str());
-                    let mut told: MutexGuard<'_, Vec<String>> =
-                        warnings.lock().expect("no panic while held");
-                    told.push(warning);
-                },
+                    // Somebody listens until the layer is made.
+                    let _ = told.send(warning);
+                }),
             };
             let layer = layer.write_directory()?;
-            let warnings = warnings.into_inner().expect("no panic while held");
+            let warnings = warnings.try_iter().collect();
             let memo = Memo { warnings, ..Memo::new(vec![layer.clone()]) };
             store.put_memo(SNAPSHOT, &key, &memo);
             Ok([layer].into())

@@ -3,22 +3,18 @@
 use std::sync::Arc;
 
 use cache::layer::Time;
-use cache::layer::compress::Compression as Encoding;
-use cache::{LayerId, Memo, Store};
+use cache::{LayerId, Memo};
 use llb::encode::Encoder;
 use llb::{Definition, FileInput, FileOp, Op, VertexId};
 use oci::Digest;
 use solver::Executed;
-use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::file_op;
-use crate::machine::Machine;
 use crate::step::file_layer::FileLayer;
 use crate::step::files::{Files, Outputs};
 use crate::step::worker::BuildWorker;
-use crate::tree::View;
 
 /// Domain of the memos of what copies made last time.
 const PREVIOUS: &str = "previous layer";
@@ -64,24 +60,22 @@ impl BuildWorker {
                 _ => [].into(),
             };
             let is_shipped = self.shipped.contains(&run.vertex);
-            let making = Making {
+            let (steps, vertex) = (self.steps.clone(), run.vertex);
+            let layer = FileLayer {
                 machine: self.machine.clone(),
                 store: self.store.clone(),
+                stop: run.cancel.clone(),
                 op: op.clone(),
                 output,
-                views: views.clone(),
+                inputs: views.clone(),
                 previous: previous.get(output).cloned(),
                 time,
                 encodings: if is_shipped { self.layers.encodings().clone() } else { [].into() },
+                warn: Box::new(move |warning| steps.warn_of(vertex, warning)),
             };
             let written = match mounted {
-                true => self.write_mounted(run, making, &base).await?,
-                false => {
-                    let (steps, vertex) = (self.steps.clone(), run.vertex);
-                    let (warn, stop) =
-                        (move |warning| steps.warn_of(vertex, warning), run.cancel.clone());
-                    blocking(move || making.layer(&stop, &warn).write_tar()).await?
-                }
+                true => self.write_mounted(run, layer, &base).await?,
+                false => blocking(move || layer.write_tar()).await?,
             };
             made.push(written.clone());
             outputs.push(Files::Layers(base.iter().cloned().chain([written]).collect()));
@@ -98,60 +92,29 @@ impl BuildWorker {
     async fn write_mounted(
         &self,
         run: &Executed<'_, Outputs>,
-        making: Making,
+        layer: FileLayer,
         base: &[LayerId],
     ) -> Result<LayerId, BuildError> {
         let is_shipped = self.shipped.contains(&run.vertex);
         let tar_stop = is_shipped.then(|| self.layers.stop().clone());
-        let (steps, vertex, stop) = (self.steps.clone(), run.vertex, run.cancel.clone());
-        let (told, layer) = tokio::sync::oneshot::channel();
+        let (told, id) = tokio::sync::oneshot::channel();
         let writing = tokio::task::spawn_blocking(move || {
-            let warn = |warning| steps.warn_of(vertex, warning);
             // When the build was cancelled nobody listens, and nobody waits for the tar.
             let made = |id: &LayerId| drop(told.send(id.clone()));
-            making.layer(&stop, &warn).write_both(tar_stop.as_ref(), made)
+            layer.write_both(tar_stop.as_ref(), made)
         });
-        let Ok(layer) = layer.await else {
+        let Ok(id) = id.await else {
             let failed = writing.await.expect("writing a layer does not panic");
             return Err(failed.expect_err("a layer that was made is reported"));
         };
-        self.hash_later(run.vertex, &layer, base, Some(writing));
-        Ok(layer)
+        self.hash_later(run.vertex, &id, base, Some(writing));
+        Ok(id)
     }
 
     /// The layers that the same copy made last time, one an output: what changed may lie over them.
     fn previous(&self, vertex: VertexId) -> Vec<LayerId> {
         let memo = self.store.memo(PREVIOUS, &previous_key(&self.definition, vertex));
         memo.map_or_else(Vec::new, |memo| memo.layers)
-    }
-}
-
-/// What a file operation's layer is made from.
-struct Making {
-    machine: Arc<Machine>,
-    store: Store,
-    op: FileOp,
-    output: usize,
-    views: Vec<Arc<View>>,
-    previous: Option<LayerId>,
-    time: Time,
-    encodings: Arc<[Encoding]>,
-}
-
-impl Making {
-    fn layer<'a>(&'a self, stop: &'a CancellationToken, warn: &'a dyn Fn(String)) -> FileLayer<'a> {
-        FileLayer {
-            machine: &self.machine,
-            store: &self.store,
-            stop,
-            op: &self.op,
-            output: self.output,
-            inputs: self.views.iter().map(|view| Some(view.as_ref())).collect(),
-            previous: self.previous.clone(),
-            time: self.time,
-            encodings: &self.encodings,
-            warn,
-        }
     }
 }
 

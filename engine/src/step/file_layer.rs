@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cache::layer::compress::Compression as Encoding;
 use cache::layer::{LayerSink, Lower, Time};
@@ -20,23 +21,23 @@ use crate::machine::Machine;
 use crate::tree::View;
 
 /// Everything a file operation's layer is made with.
-pub(crate) struct FileLayer<'a> {
-    pub(crate) machine: &'a Machine,
-    pub(crate) store: &'a Store,
+pub(crate) struct FileLayer {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) store: Store,
     /// Ends it early.
-    pub(crate) stop: &'a CancellationToken,
-    pub(crate) op: &'a FileOp,
+    pub(crate) stop: CancellationToken,
+    pub(crate) op: FileOp,
     pub(crate) output: usize,
-    pub(crate) inputs: Vec<Option<&'a View>>,
+    pub(crate) inputs: Vec<Arc<View>>,
     /// The layer that the same operation made last time.
     pub(crate) previous: Option<LayerId>,
     /// Time of what it makes itself. It is not in the step's key: a known result keeps the time of when
     /// it was made.
     pub(crate) time: Time,
     /// What its tar is compressed to while it is written, see [`LayerTar`].
-    pub(crate) encodings: &'a [Encoding],
+    pub(crate) encodings: Arc<[Encoding]>,
     /// Told what was left out or done otherwise than asked.
-    pub(crate) warn: &'a dyn Fn(String),
+    pub(crate) warn: Box<dyn Fn(String) + Send + Sync>,
 }
 
 /// The tree of a layer that the same operation made before, whole.
@@ -45,14 +46,15 @@ struct Before {
     manifest: Manifest,
 }
 
-impl FileLayer<'_> {
+impl FileLayer {
     /// Makes the layer as just its tar: nothing will mount it.
     pub(crate) fn write_tar(&self) -> Result<LayerId, BuildError> {
         let (scratch, is_stopped) = (self.store.temporary_directory(), || self.stop.is_cancelled());
-        let job = self.job(&scratch, &is_stopped);
+        let inputs = self.inputs();
+        let job = self.job(&inputs, &scratch, &is_stopped);
         let plan = file_op::plan(&job).map_err(BuildError::from)?;
         let fill = |sink: &mut dyn LayerSink| self.emit(&plan, Target::Sink(sink));
-        let (kept, _) = self.tar(self.stop).write(fill, BuildError::from)?;
+        let (kept, _) = self.tar(&self.stop).write(fill, BuildError::from)?;
         Ok(self.store.add_blob_layer(&kept.diff_id, &kept.descriptor))
     }
 
@@ -72,8 +74,9 @@ impl FileLayer<'_> {
         made: impl FnOnce(&LayerId),
     ) -> Result<bool, BuildError> {
         let (scratch, is_stopped) = (self.store.temporary_directory(), || self.stop.is_cancelled());
-        let job = self.job(&scratch, &is_stopped);
-        let (store, previous) = (self.store, self.previous.as_ref());
+        let inputs = self.inputs();
+        let job = self.job(&inputs, &scratch, &is_stopped);
+        let (store, previous) = (&self.store, self.previous.as_ref());
         let (plan, (tar_before, before)) = rayon::join(
             || file_op::plan(&job).map_err(BuildError::from),
             || {
@@ -98,7 +101,7 @@ impl FileLayer<'_> {
     ) -> Result<(LayerId, Applied), BuildError> {
         let layer = self.store.new_layer().map_err(|e| failed(&e))?;
         let fs = layer.fs();
-        let may_lie_over = self.machine.snapshotter(self.store)? != Snapshotter::Copy;
+        let may_lie_over = self.machine.snapshotter(&self.store)? != Snapshotter::Copy;
         let before = before.filter(|_| may_lie_over);
         let manifest = before.as_ref().map(|before| &before.manifest);
         let previous = manifest.map(|manifest| Previous { manifest, small: Small::USUAL });
@@ -121,7 +124,7 @@ impl FileLayer<'_> {
         before: Option<TarBefore>,
         stop: &CancellationToken,
     ) -> Result<(), BuildError> {
-        let written = Written::new(directories(self.store, id)?, before);
+        let written = Written::new(directories(&self.store, id)?, before);
         let fill = |sink: &mut dyn LayerSink| {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
             self.emit(plan, Target::Again { sink: &mut sink, written })
@@ -133,14 +136,23 @@ impl FileLayer<'_> {
     }
 
     fn tar<'s>(&'s self, stop: &'s CancellationToken) -> LayerTar<'s> {
-        LayerTar { store: self.store, encodings: self.encodings, stop }
+        LayerTar { store: &self.store, encodings: &self.encodings, stop }
     }
 
-    fn job<'j>(&'j self, scratch: &'j Path, is_stopped: &'j (dyn Fn() -> bool + Sync)) -> Job<'j> {
+    fn inputs(&self) -> Vec<Option<&View>> {
+        self.inputs.iter().map(|view| Some(view.as_ref())).collect()
+    }
+
+    fn job<'j>(
+        &'j self,
+        inputs: &'j [Option<&'j View>],
+        scratch: &'j Path,
+        is_stopped: &'j (dyn Fn() -> bool + Sync),
+    ) -> Job<'j> {
         Job {
-            op: self.op,
+            op: &self.op,
             output: self.output,
-            inputs: &self.inputs,
+            inputs,
             default_time: self.time,
             scratch,
             host: self.machine.host(),
