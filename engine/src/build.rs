@@ -170,10 +170,13 @@ impl Workspace {
         let exported = crate::output::export::run(&export, &session.request, &target).await;
         // What is on standard output already cannot be written again.
         let is_pure = !session.request.outputs.iter().any(Output::is_stdout);
-        if is_pure && matches!(&exported, Err(error) if !matches!(error, BuildError::Canceled)) {
-            layers.look_for_damage(images.iter().flat_map(|(_, image)| &image.layers)).await;
-        }
-        let names = exported?;
+        let names = match exported {
+            Err(error) if is_pure && !matches!(error, BuildError::Canceled) => {
+                let layers_of_all = images.iter().flat_map(|(_, image)| &image.layers);
+                return Err(layers.why_not_written(layers_of_all, error).await);
+            }
+            exported => exported?,
+        };
         let images = images.iter().map(|(platform, image)| built(platform, image)).collect();
         Ok(Outcome { images, names, target, build_id: session.build_id.clone() })
     }

@@ -50,6 +50,15 @@ pub enum BuildError {
         /// How to go on.
         hint: Option<String>,
     },
+    /// The store has lost something that the build stands on, or it was damaged. It is absent from now on:
+    /// who builds again makes or fetches it again.
+    #[error("{message}")]
+    Lost {
+        /// What, one line.
+        message: String,
+        /// How to go on.
+        hint: Option<String>,
+    },
     /// A file of a context is another than it was when the build looked at it.
     #[error("`{path}` changed while it was read ({what}): build again once it is at rest")]
     Changed {
@@ -76,7 +85,9 @@ impl BuildError {
             | Self::Refused { message, hint }
             | Self::System { message, hint } => (message, hint),
             Self::Step { failure } => (&mut failure.message, &mut failure.hint),
-            Self::Dockerfile { .. } | Self::Changed { .. } | Self::Canceled => return self,
+            Self::Dockerfile { .. } | Self::Lost { .. } | Self::Changed { .. } | Self::Canceled => {
+                return self;
+            }
         };
         let lacks_room = match hint {
             Some(hint) => hint == NO_SPACE,

@@ -197,7 +197,7 @@ impl Workspace {
                     ));
                     until(cancel, rest(number)).await?;
                 }
-                Err(_) if attempt.layers.found_damage() => self.tell_store_warnings(&job.steps),
+                Err(BuildError::Lost { .. }) => self.tell_store_warnings(&job.steps),
                 _ => break outcome,
             }
             job.steps.start_again();

@@ -56,7 +56,8 @@ pub fn build_error(error: &BuildError, columns: usize) -> String {
         BuildError::Step { failure } => step_failure(failure),
         BuildError::Input { message: text, hint }
         | BuildError::Refused { message: text, hint }
-        | BuildError::System { message: text, hint } => message(text, hint.as_deref()),
+        | BuildError::System { message: text, hint }
+        | BuildError::Lost { message: text, hint } => message(text, hint.as_deref()),
         error @ BuildError::Changed { .. } => message(&error.to_string(), None),
         BuildError::Canceled => message("canceled", None),
     }

@@ -119,22 +119,32 @@ impl Layers {
         }
     }
 
-    /// Looks for damaged blobs among those of `layers`: an output of them has failed, and can be written
-    /// again.
-    pub(crate) async fn look_for_damage(&self, layers: impl Iterator<Item = &AssembledLayer>) {
+    /// Looks for damaged blobs among those of `layers`: an output of them has failed with `error`. What it
+    /// gives is [`BuildError::Lost`] when there are some, or were.
+    pub(crate) async fn why_not_written(
+        &self,
+        layers: impl Iterator<Item = &AssembledLayer>,
+        error: BuildError,
+    ) -> BuildError {
         let blobs: Vec<_> = layers.map(|l| (l.id.clone(), l.descriptor.digest.clone())).collect();
         let store = self.shared.clone();
-        store.damaged.fetch_or(self.has_discarded.load(Ordering::Relaxed), Ordering::Relaxed);
+        let has_discarded = self.has_discarded.load(Ordering::Relaxed);
         let looked = blocking(move || {
+            let mut is_lost = has_discarded;
             for (id, digest) in blobs {
                 if store.store.blob(&digest).is_none_or(|blob| store.is_damaged(&blob)) {
                     store.store.discard_blob(&digest);
                     store.lost(&id);
+                    is_lost = true;
                 }
             }
-            Ok(())
+            Ok(is_lost)
         });
-        looked.await.expect("it only looks");
+        match looked.await {
+            Ok(true) => BuildError::Lost { message: error.to_string(), hint: None },
+            Ok(false) => error,
+            Err(failed) => failed,
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use cache::layer::compress::Compression as Encoding;
 use cache::layer::{Flavor, Lower};
@@ -25,8 +24,6 @@ pub(super) struct LayerStore {
     pub(super) machine: Arc<Machine>,
     pub(super) states: Arc<States>,
     pub(super) roots: Arc<Roots>,
-    /// A layer that the store had was not what it should be.
-    pub(super) damaged: Arc<AtomicBool>,
     /// The build needs no more layers, or is cancelled.
     pub(super) stop: CancellationToken,
     /// What the tars of an image's layers are compressed to while they are written.
@@ -45,8 +42,7 @@ impl LayerStore {
         for state in self.states.layers().values_mut() {
             state.tree.take_if(|tree| tree.directories.ids.contains(id));
         }
-        self.damaged.store(true, Ordering::Relaxed);
-        BuildError::System {
+        BuildError::Lost {
             message: format!("layer {id} is missing or damaged in the store"),
             hint: Some("build again: what is missing is made again".to_owned()),
         }

@@ -1,7 +1,7 @@
 //! Layers in use: directories when something mounts them, digests while the next step runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Store};
@@ -39,7 +39,7 @@ impl Layers {
         encodings: Vec<Encoding>,
         cancel: &CancellationToken,
     ) -> Self {
-        let (damaged, stop) = (Arc::default(), cancel.child_token());
+        let stop = cancel.child_token();
         let encodings = encodings.into();
         Self {
             shared: LayerStore {
@@ -48,7 +48,6 @@ impl Layers {
                 machine,
                 states: Arc::default(),
                 roots: Arc::default(),
-                damaged,
                 stop,
                 encodings,
             },
@@ -76,12 +75,6 @@ impl Layers {
         for (diff_id, blob) in diff_ids.iter().zip(blobs) {
             states.entry(diff_id.clone()).or_default().blob.get_or_insert_with(|| blob.clone());
         }
-    }
-
-    /// Whether a layer of the store was found missing or damaged. It is absent from now on: who
-    /// builds again gets a new one.
-    pub(crate) fn found_damage(&self) -> bool {
-        self.shared.damaged.load(Ordering::Relaxed)
     }
 
     /// A layer that the store had a moment ago: it is absent from now on, and the build starts again.

@@ -156,10 +156,9 @@ impl LayerStore {
                 extraction.iter().for_each(Extraction::done);
                 Ok(unpacked)
             }
-            Err(error) if self.is_damaged(&blob) => {
+            Err(_) if self.is_damaged(&blob) => {
                 self.store.discard_blob(blob.digest());
-                self.lost(id);
-                Err(failed(&error))
+                Err(self.lost(id))
             }
             Err(error) => Err(failed(&error)),
         }

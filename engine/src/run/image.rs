@@ -91,8 +91,10 @@ impl Workspace {
             let rootfs = layers.rootfs(ids).await?;
             match layers.verify(ids).await {
                 Ok(()) => return Ok(rootfs.lowers().to_vec()),
-                Err(error) if tries.next().is_none() => return Err(error),
-                Err(_) => self.tell_store_warnings(steps),
+                Err(BuildError::Lost { .. }) if tries.next().is_some() => {
+                    self.tell_store_warnings(steps);
+                }
+                Err(error) => return Err(error),
             }
         }
     }

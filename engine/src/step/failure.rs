@@ -10,15 +10,17 @@ impl BuildWorker {
     pub(super) fn failed(&self, vertex: VertexId, error: BuildError) -> BuildError {
         let error = match error {
             // It is about to be tried again.
-            BuildError::Changed { .. } if !self.is_last_attempt => return error,
+            BuildError::Changed { .. } | BuildError::Lost { .. } if !self.is_last_attempt => {
+                return error;
+            }
+            BuildError::Lost { message, hint } => BuildError::System { message, hint },
             BuildError::Changed { .. } => {
                 BuildError::Input { message: error.to_string(), hint: None }
             }
             error => error,
         };
         let error = self.step_error(vertex, error);
-        // What failed because of the store is about to be tried again.
-        if !matches!(error, BuildError::Canceled) && !self.layers.found_damage() {
+        if !matches!(error, BuildError::Canceled) {
             self.steps.failed(vertex, &error.to_string());
         }
         error
