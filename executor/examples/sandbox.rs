@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         process.network = options.network;
         process.user.clone_from(&options.user);
         process.security = options.security;
-        process.env.push(("PATH".to_owned(), "/bin:/usr/bin".to_owned()));
+        process.env.0.push(("PATH".to_owned(), "/bin:/usr/bin".to_owned()));
         let started = Instant::now();
         process.stdio =
             if options.times == 1 { Stdio::Inherit } else { Stdio::Piped { stdin: false } };

@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
-use crate::process::{Role, Tmpfs};
+use crate::process::{Environment, Role, Tmpfs};
 
 /// Index into the descriptors sent with the job.
 pub(crate) type FdIndex = usize;
@@ -21,7 +21,7 @@ pub(crate) type Blob = Range<usize>;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     pub(crate) args: Vec<String>,
-    pub(crate) env: Vec<(String, String)>,
+    pub(crate) env: Environment,
     pub(crate) cwd: String,
     pub(crate) uid: u32,
     pub(crate) gid: u32,

@@ -57,9 +57,9 @@ pub use host::Host;
 pub use identity::{User, UserError, resolve_owner, resolve_user};
 pub use overlay::{MAX_LAYERS, OverlayError, open_overlay};
 pub use process::{
-    BindSource, Exhausted, ExitStatus, FirstProcess, HostAddress, Limits, Mount, MountSource,
-    Network, NetworkUsed, PortForward, Process, Propagation, Protocol, Rlimit, Role, Root, Scratch,
-    Secret, Security, Stdio, Tmpfs,
+    BindSource, Environment, Exhausted, ExitStatus, FirstProcess, HostAddress, Limits, Mount,
+    MountSource, Network, NetworkUsed, PortForward, Process, Propagation, Protocol, Rlimit, Role,
+    Root, Scratch, Secret, Security, Stdio, Tmpfs,
 };
 pub use running::Running;
 pub use spawn::Executor;

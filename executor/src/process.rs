@@ -16,7 +16,7 @@ pub struct Process {
     /// The program and its arguments; a program without a slash is looked up in `PATH` of `env`.
     pub args: Vec<String>,
     /// The whole environment; nothing of the caller's is added, but `HOME` when it is missing.
-    pub env: Vec<(String, String)>,
+    pub env: Environment,
     /// Working directory, an absolute path in the root; it must exist.
     pub cwd: String,
     /// `""` (root), `user`, `uid`, `user:group` or `uid:gid`, by the root's own `/etc/passwd`.
@@ -56,7 +56,7 @@ impl Process {
     pub fn new(root: Root, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             args: args.into_iter().map(Into::into).collect(),
-            env: Vec::new(),
+            env: Environment::default(),
             cwd: "/".to_owned(),
             user: String::new(),
             root,
@@ -233,6 +233,16 @@ pub struct Scratch {
     pub upper: PathBuf,
     /// The kernel's scratch directory.
     pub work: PathBuf,
+}
+
+/// Names and values, some of them secret: the values are never printed.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment(pub Vec<(String, String)>);
+
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
 }
 
 /// Bytes that are never printed.
@@ -423,5 +433,29 @@ impl ExitStatus {
             Self::Signaled(signal) => 128 + signal,
             Self::OomKilled => 137,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_printed() {
+        let mut process = Process::new(Root::Directory(PathBuf::new()), ["program"]);
+        process.env.0.push(("TOKEN".to_owned(), "hidden".to_owned()));
+        process.mounts.push(Mount {
+            target: "/run/secrets/key".to_owned(),
+            source: MountSource::File {
+                content: Secret(b"hidden".to_vec()),
+                mode: 0o400,
+                uid: 0,
+                gid: 0,
+            },
+            readonly: true,
+        });
+        let shown = format!("{process:?}");
+        assert!(shown.contains("TOKEN") && !shown.contains("hidden"), "{shown}");
+        assert!(!shown.contains("104, 105"), "{shown}");
     }
 }

@@ -24,8 +24,8 @@ use crate::network::{Lease, NetworkPool};
 use crate::overlay;
 use crate::port::{self, Forward};
 use crate::process::{
-    BindSource, HostAddress, Limits, Mount, MountSource, Network, PortForward, Process, Rlimit,
-    Role, Root, Security, Stdio,
+    BindSource, Environment, HostAddress, Limits, Mount, MountSource, Network, PortForward,
+    Process, Rlimit, Role, Root, Security, Stdio,
 };
 use crate::running::{Running, Streams};
 use crate::seccomp::{self, Identities, Sockets};
@@ -376,7 +376,7 @@ fn validate(process: &Process) -> Result<(), SpawnError> {
     let zero = |text: &String| text.contains('\0');
     let strings = [
         ("an argument", process.args.iter().any(zero)),
-        ("the environment", process.env.iter().any(|(name, value)| zero(name) || zero(value))),
+        ("the environment", process.env.0.iter().any(|(name, value)| zero(name) || zero(value))),
         ("the working directory", zero(&process.cwd)),
         ("a mount's target", process.mounts.iter().any(|mount| zero(&mount.target))),
     ];
@@ -403,9 +403,9 @@ fn validate(process: &Process) -> Result<(), SpawnError> {
     }
 }
 
-fn with_home(mut env: Vec<(String, String)>, user: &User) -> Vec<(String, String)> {
-    if !env.iter().any(|(name, _)| name == "HOME") {
-        env.push(("HOME".to_owned(), user.home.clone()));
+fn with_home(mut env: Environment, user: &User) -> Environment {
+    if !env.0.iter().any(|(name, _)| name == "HOME") {
+        env.0.push(("HOME".to_owned(), user.home.clone()));
     }
     env
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use cache::layer::{Lower, Time};
 use cache::{NewLayer, Store};
 use executor::{
-    BindSource, FirstProcess, Limits, Mount, MountSource, Network, Process, Rlimit, Role, Root,
-    Stdio,
+    BindSource, Environment, FirstProcess, Limits, Mount, MountSource, Network, Process, Rlimit,
+    Role, Root, Stdio,
 };
 use llb::{FileAction, FileActionKind, FileInput, FileOp, MkdirOp};
 use oci::ContainerConfig;
@@ -57,7 +57,7 @@ pub(super) fn prepare(
         None => random_name()?,
     };
     let mut process = Process::new(root, arguments(request, config)?);
-    process.env = environment(request, config, &hostname);
+    process.env = Environment(environment(request, config, &hostname));
     process.cwd = cwd;
     process.user = request.user.clone().unwrap_or_else(|| config.user.clone());
     process.mounts = mounts;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cache::{CacheMount, NewLayer};
-use executor::{HostAddress, Network, Process, Root, Security};
+use executor::{Environment, HostAddress, Network, Process, Root, Security};
 use llb::encode::Encoder;
 use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
@@ -43,7 +43,7 @@ pub(crate) fn prepare(
     let process = Process {
         mounts,
         readonly_root,
-        env: environment(op, surroundings.client)?,
+        env: Environment(environment(op, surroundings.client)?),
         extra_hosts: extra_hosts(op)?,
         limits: surroundings.limits.clone(),
         ..process(op, root)

@@ -161,6 +161,7 @@ fn prepare(received: &Received) -> Result<Prepared, Failure> {
         argv: job.args.iter().cloned().map(text).collect::<Result<_, _>>()?,
         environment: job
             .env
+            .0
             .iter()
             .map(|(name, value)| text(format!("{name}={value}")))
             .collect::<Result<_, _>>()?,
@@ -346,7 +347,7 @@ fn execute(job: &Job, prepared: &Prepared) -> Result<Never, Failure> {
         let error = sys::execve(argv[0], &argv, &environment);
         return Err(refused(program, program, error));
     }
-    let path = job.env.iter().rev().find(|(name, _)| name == "PATH");
+    let path = job.env.0.iter().rev().find(|(name, _)| name == "PATH");
     let path = path.map_or(DEFAULT_PATH, |(_, value)| value);
     let mut denied = None;
     for directory in path.split(':') {

@@ -68,9 +68,9 @@ fn exit_codes_and_signals_come_back(fixture: &Fixture) {
     }
     let path = "PATH is searched in order";
     let mut process = fixture.process(&["true"]);
-    process.env = vec![("PATH".to_owned(), "/nowhere:/etc/passwd:/bin".to_owned())];
+    process.env.0 = vec![("PATH".to_owned(), "/nowhere:/etc/passwd:/bin".to_owned())];
     assert!(fixture.run(process).status.success(), "{path}");
     let mut process = fixture.process(&["true"]);
-    process.env.clear();
+    process.env.0.clear();
     assert!(fixture.run(process).status.success(), "without PATH the usual places are searched");
 }

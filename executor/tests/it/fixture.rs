@@ -84,7 +84,7 @@ impl Fixture {
         let work = self.directory(&format!("{step}/work"));
         let mut process = Process::new(Root::Overlay { lowers, upper, work }, args.iter().copied());
         process.network = Network::None;
-        process.env.push(("PATH".to_owned(), "/bin".to_owned()));
+        process.env.0.push(("PATH".to_owned(), "/bin".to_owned()));
         process
     }
 

@@ -77,8 +77,8 @@ fn the_environment_is_declared(fixture: &Fixture) {
     let process = fixture.process(&["env"]);
     assert_eq!(fixture.output_of(process), "PATH=/bin\nHOME=/root\n");
     let mut process = fixture.process(&["env"]);
-    process.env.push(("HOME".to_owned(), "/x".to_owned()));
-    process.env.push(("A".to_owned(), "b=c\nd".to_owned()));
+    process.env.0.push(("HOME".to_owned(), "/x".to_owned()));
+    process.env.0.push(("A".to_owned(), "b=c\nd".to_owned()));
     assert_eq!(fixture.output_of(process), "PATH=/bin\nHOME=/x\nA=b=c\nd\n");
 }
 
