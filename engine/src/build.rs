@@ -114,7 +114,7 @@ impl Workspace {
         let (input, request) = read.await?;
         let images = Images::new(
             self.store.clone(),
-            self.registries.clone(),
+            self.registries(client.as_ref()),
             request.pull,
             input.layouts.clone(),
         );

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use executor::Secret;
+use registry::Credentials;
 
 use crate::error::{BuildError, chain};
 
@@ -11,6 +12,9 @@ use crate::error::{BuildError, chain};
 pub trait Client: Send + Sync {
     /// The secret called `id`; none if the client has none of this name.
     fn secret(&self, id: &str) -> Result<Option<Secret>, ClientError>;
+
+    /// What proves to registries who the client is.
+    fn credentials(&self) -> Credentials;
 
     /// Where on this machine the files are that the request or the definition calls `name`: those of a local
     /// context, which are read in place.

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cache::{Reserve, Store};
-use registry::{Credentials, Registries};
 
 use crate::config::Config;
 use crate::error::BuildError;
@@ -25,12 +24,12 @@ pub struct EngineOptions {
     pub config_home: Option<PathBuf>,
 }
 
-/// A configuration, registries, and what this machine lets us do. For each piece of work a [`Workspace`]
+/// A configuration, and what this machine lets us do. For each piece of work a [`Workspace`]
 /// is opened, so that a store is in use for no longer than something is done with it.
 pub struct Engine {
     root: PathBuf,
     config: Config,
-    registries: Arc<Registries>,
+    registries: registry::Config,
     machine: Arc<Machine>,
 }
 
@@ -45,8 +44,7 @@ impl Engine {
             None => default_root(&machine, options.data_home.as_deref())?,
         };
         let hosts = config.registry.clone();
-        let settings = registry::Config { hosts, ..registry::Config::default() };
-        let registries = Arc::new(Registries::new(settings, Credentials::from_environment()));
+        let registries = registry::Config { hosts, ..registry::Config::default() };
         Ok(Self { root, config, registries, machine })
     }
 

@@ -50,6 +50,7 @@ pub use executor::{Limits, Secret, enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
 pub use plan::{GraphFormat, Plan};
 pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
+pub use registry::Credentials;
 pub use request::*;
 pub use solve::{SolveRequest, Solved, SolvedLayer};
 pub use umask::{give_file, put_umask_aside};

@@ -19,6 +19,7 @@ use oci::{Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::error::{BuildError, chain};
 use crate::progress::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
@@ -196,10 +197,11 @@ impl Workspace {
     pub async fn run(
         &self,
         request: RunRequest,
+        client: &dyn Client,
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Container, RunError> {
-        let started = self.start(request, progress, cancel).await;
+        let started = self.start(request, client, progress, cancel).await;
         started.map_err(|error| match error {
             RunError::Request(error) => error.with_room(self.store.room()).into(),
             error @ RunError::Spawn(_) => error,
@@ -209,12 +211,13 @@ impl Workspace {
     async fn start(
         &self,
         request: RunRequest,
+        client: &dyn Client,
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Container, RunError> {
         let claim = self.claim_name(request.name.as_deref())?;
         let image = tokio::select! {
-            image = self.image_to_run(&request, progress, cancel.clone()) => image?,
+            image = self.image_to_run(&request, client, progress, cancel.clone()) => image?,
             () = cancel.cancelled() => return Err(BuildError::Canceled.into()),
         };
         // It may run for long: what it needs is not to be in the way of everybody else's garbage.

@@ -132,7 +132,7 @@ impl Workspace {
         client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
     ) -> Job {
-        let (store, registries) = (self.store.clone(), self.registries.clone());
+        let (store, registries) = (self.store.clone(), self.registries(client.as_ref()));
         Job {
             definition: Arc::new(request.definition),
             targets: request.targets,

@@ -7,6 +7,7 @@ use registry::Registries;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::error::{BuildError, chain};
 use crate::gc;
 use crate::machine::Machine;
@@ -16,7 +17,7 @@ use crate::step::sandbox::Sandbox;
 /// The store, open for one piece of work, and what it takes to do it.
 pub struct Workspace {
     pub(crate) store: Store,
-    pub(crate) registries: Arc<Registries>,
+    pub(crate) registries: registry::Config,
     pub(crate) machine: Arc<Machine>,
     pub(crate) sandbox: Arc<Sandbox>,
     /// What the store keeps to.
@@ -33,6 +34,11 @@ impl Workspace {
             cancel.cancelled().await;
             stopper.stop();
         });
+    }
+
+    /// Registries as this client may use them.
+    pub(crate) fn registries(&self, client: &dyn Client) -> Arc<Registries> {
+        Arc::new(Registries::new(self.registries.clone(), client.credentials()))
     }
 
     /// The store.

@@ -116,7 +116,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     let secrets = each(&args.secrets, |text| secret::parse(text, environment))?;
     Ok(Build {
         request,
-        client: CommandLine { secrets },
+        client: CommandLine { secrets, ..CommandLine::new(environment) },
         standard_input,
         action: action(&args)?,
         progress: progress(&args, environment)?,

@@ -5,13 +5,33 @@ use std::io::Read as _;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use engine::{Client, ClientError, SECRET_MAX};
+use engine::{Client, ClientError, Credentials, SECRET_MAX};
+
+use crate::environment::Environment;
 
 /// What was named on the command line for the engine to ask for.
 #[derive(Debug, Clone, Default)]
 pub struct CommandLine {
     /// `--secret`
     pub secrets: Vec<Secret>,
+    /// For registries.
+    pub credentials: Credentials,
+}
+
+impl CommandLine {
+    /// With the user's files of credentials: `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` (or that in
+    /// `~/.docker`), `$XDG_RUNTIME_DIR/containers/auth.json`.
+    pub fn new(environment: &Environment) -> Self {
+        let docker = environment.home("DOCKER_CONFIG", ".docker");
+        let runtime = environment.path("XDG_RUNTIME_DIR");
+        let files = [
+            environment.path("REGISTRY_AUTH_FILE"),
+            docker.map(|directory| directory.join("config.json")),
+            runtime.map(|directory| directory.join("containers/auth.json")),
+        ];
+        let credentials = Credentials::from_files(files.into_iter().flatten().collect());
+        Self { credentials, ..Self::default() }
+    }
 }
 
 /// `--secret id=…`
@@ -38,6 +58,10 @@ impl Client for CommandLine {
             Some(secret) => secret.read().map(Some),
             None => Ok(None),
         }
+    }
+
+    fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
@@ -89,7 +113,8 @@ mod tests {
                 Err("failed to read secret `id`: `NO_SUCH_VARIABLE` is not set"),
             ),
         ] {
-            let client = CommandLine { secrets: vec![Secret { id: "id".to_owned(), source }] };
+            let secrets = vec![Secret { id: "id".to_owned(), source }];
+            let client = CommandLine { secrets, ..CommandLine::default() };
             assert_eq!(client.secret("other").unwrap(), None);
             let read = client.secret("id").map(|secret| secret.expect("it is given").0.len());
             let read = read.map_err(|error| engine::BuildError::from(error).to_string());

@@ -11,6 +11,7 @@ use engine::run::{ResourceLimits, RunRequest, Streams, signal_number};
 
 use crate::build_args::{self, host, quantity};
 use crate::cli::{RefusedRunArgs, RunArgs};
+use crate::client::CommandLine;
 use crate::docker_config;
 use crate::environment::Environment;
 use crate::error::UsageError;
@@ -21,6 +22,8 @@ use crate::progress::Mode;
 pub struct Run {
     /// The container, but for the size of its terminal.
     pub request: RunRequest,
+    /// What the engine asks for.
+    pub client: CommandLine,
     /// Standard input is forwarded.
     pub interactive: bool,
     /// The container has a terminal.
@@ -85,7 +88,8 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
         &crate::cli::BuildArgs { quiet: args.quiet, ..Default::default() },
         environment,
     )?;
-    Ok(Run { request, interactive: args.interactive, tty: args.tty, progress, warnings })
+    let client = CommandLine::new(environment);
+    Ok(Run { request, client, interactive: args.interactive, tty: args.tty, progress, warnings })
 }
 
 /// The proxies of Docker's configuration, in both cases, as `docker run` sets them: what the image says

@@ -101,19 +101,6 @@ impl Credentials {
         Self::default()
     }
 
-    /// The user's files: `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` (or that in
-    /// `~/.docker`), `$XDG_RUNTIME_DIR/containers/auth.json`.
-    pub fn from_environment() -> Self {
-        let var = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        let docker = var("DOCKER_CONFIG").or_else(|| Some(var("HOME")?.join(".docker")));
-        let files = [
-            var("REGISTRY_AUTH_FILE"),
-            docker.map(|directory| directory.join("config.json")),
-            var("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json")),
-        ];
-        Self::from_files(files.into_iter().flatten().collect())
-    }
-
     /// Files in Docker's `config.json` format, searched in this order.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
         Self { fixed: BTreeMap::new(), files: files.into() }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{flush, tag};
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::error::{BuildError, chain};
 use crate::gc;
 use crate::layer::size;
@@ -40,12 +41,15 @@ impl Workspace {
         name: &Reference,
         platform: Option<Platform>,
         policy: PullPolicy,
+        client: &dyn Client,
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Pulled, BuildError> {
         let steps = Arc::new(Steps::new(progress));
+        let images =
+            Images::new(self.store.clone(), self.registries(client), policy, BTreeMap::new());
         let pulled = tokio::select! {
-            pulled = self.pull_image(name, platform, policy, &steps, &cancel) => pulled,
+            pulled = self.pull_image(name, platform, &images, &steps, &cancel) => pulled,
             () = cancel.cancelled() => Err(BuildError::Canceled),
         };
         for warning in self.store.take_warnings() {
@@ -58,12 +62,10 @@ impl Workspace {
         &self,
         name: &Reference,
         platform: Option<Platform>,
-        policy: PullPolicy,
+        images: &Images,
         steps: &Arc<Steps>,
         cancel: &CancellationToken,
     ) -> Result<Pulled, BuildError> {
-        let images =
-            Images::new(self.store.clone(), self.registries.clone(), policy, BTreeMap::new());
         // Tag and digest: the digest counts, as in `FROM`.
         let reference = name.docker_ref();
         let is_asked_for = platform.is_some();

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::RunRequest;
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::error::BuildError;
 use crate::images::find;
 use crate::layer::Layers;
@@ -32,6 +33,7 @@ impl Workspace {
     pub(super) async fn image_to_run(
         &self,
         request: &RunRequest,
+        client: &dyn Client,
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Image, BuildError> {
@@ -50,7 +52,8 @@ impl Workspace {
         // The store was looked into above; what it has for other platforms is told with the registry's
         // error.
         let policy = if looked_up { request.pull } else { PullPolicy::Newer };
-        self.pull(&reference, request.platform.clone(), policy, progress, cancel.clone()).await?;
+        let platform = request.platform.clone();
+        self.pull(&reference, platform, policy, client, progress, cancel.clone()).await?;
         self.stored_image(request, &steps, &cancel).await
     }
 

@@ -151,6 +151,10 @@ mod tests {
             })
         }
 
+        fn credentials(&self) -> registry::Credentials {
+            unreachable!("no image is wanted")
+        }
+
         fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
             unreachable!("asked for `{name}`")
         }

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use engine::{
     BuildError, BuildRequest, Client, ClientError, Compression, CompressionAlgorithm,
-    ContextSource, Destination, DockerfileSource, Engine, EngineOptions, Event, NetworkMode,
-    NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret, Workspace, request::Times,
+    ContextSource, Credentials, Destination, DockerfileSource, Engine, EngineOptions, Event,
+    NetworkMode, NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret, Workspace,
+    request::Times,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,10 @@ pub(crate) struct Asker {
 impl Client for Asker {
     fn secret(&self, _: &str) -> Result<Option<Secret>, ClientError> {
         Ok(None)
+    }
+
+    fn credentials(&self) -> Credentials {
+        Credentials::anonymous()
     }
 
     fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {

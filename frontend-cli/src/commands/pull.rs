@@ -6,6 +6,7 @@ use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{BuildArgs, PullArgs};
+use crate::client::CommandLine;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
@@ -17,6 +18,7 @@ pub(super) struct Pull {
     name: Reference,
     platform: Option<Platform>,
     progress: Mode,
+    client: CommandLine,
 }
 
 impl Pull {
@@ -33,6 +35,7 @@ impl Pull {
             name,
             platform: platform(args.platform.as_deref(), environment)?,
             progress: progress(args.progress.clone(), args.quiet, environment)?,
+            client: CommandLine::new(environment),
         })
     }
 
@@ -41,9 +44,9 @@ impl Pull {
         let display = Display::start(self.progress, &cancel);
         interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
         workspace.ends_with(&cancel);
-        let progress = display.progress();
+        let (policy, progress) = (PullPolicy::Always, display.progress());
         let pulled =
-            workspace.pull(&self.name, self.platform, PullPolicy::Always, progress, cancel).await;
+            workspace.pull(&self.name, self.platform, policy, &self.client, progress, cancel).await;
         let pulled = match (pulled, display.finish().unread) {
             (Err(BuildError::Canceled), true) => return Ok(Exit::Unread),
             (pulled, _) => pulled?,

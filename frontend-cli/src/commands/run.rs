@@ -61,7 +61,8 @@ async fn start(
     let (mode, unread) = (command.progress, cancel.clone());
     let display = Arc::new(WhenNeeded { mode, unread, display: Mutex::default() });
     workspace.ends_with(&cancel);
-    let starting = workspace.run(command.request.clone(), display.clone(), cancel.clone());
+    let request = command.request.clone();
+    let starting = workspace.run(request, &command.client, display.clone(), cancel.clone());
     tokio::pin!(starting);
     let started = loop {
         tokio::select! {

@@ -328,9 +328,9 @@ fn what_was_typed_becomes_what_is_meant() {
         --build-context base=docker-image://alpine --build-context lib=../lib .
             named_contexts: { "base": "docker-image://alpine", "lib": "../lib",},
         --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
-            secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],},
+            secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],
         --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
-            secrets: [ Secret { id: "x", source: Env( "TOKEN",),}, Secret { id: "Cargo.toml", source: File( "Cargo.toml",),},],},
+            secrets: [ Secret { id: "x", source: Env( "TOKEN",),}, Secret { id: "Cargo.toml", source: File( "Cargo.toml",),},],
         --pull .
             pull: Always,
         --pull=missing --pull=newer .
