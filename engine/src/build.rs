@@ -165,6 +165,7 @@ impl Workspace {
             layers,
             steps: &session.steps,
             images: &images,
+            client: &session.client,
             stop: cancel,
         };
         let exported = crate::output::export::run(&export, &session.request, &target).await;

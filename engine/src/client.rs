@@ -1,12 +1,15 @@
 //! Whoever asked for the work. The engine reads no environment and no standard stream, and knows no path
 //! of theirs: all of it comes through [`Client`], of which the command line is one.
 
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 use executor::Secret;
 use registry::Credentials;
 
 use crate::error::{BuildError, chain};
+use crate::new_file::NewFile;
+use crate::request::Destination;
 
 /// What a request's asker keeps. Its methods block, and may be called from several threads at once.
 pub trait Client: Send + Sync {
@@ -19,6 +22,23 @@ pub trait Client: Send + Sync {
     /// Where on this machine the files are that the request or the definition calls `name`: those of a local
     /// context, which are read in place.
     fn directory(&self, name: &str) -> Result<PathBuf, ClientError>;
+
+    /// What comes on standard input.
+    fn input(&self) -> Box<dyn Read + Send>;
+
+    /// Opens what an output of one file is written to.
+    fn output(&self, dest: &Destination) -> Result<Target, ClientError>;
+
+    /// Where on this machine the directory is that an output calls `dest`. It need not be there yet.
+    fn output_directory(&self, dest: &Path) -> Result<PathBuf, ClientError>;
+}
+
+/// What takes an output.
+pub enum Target {
+    /// Bytes, one after the other.
+    Stream(Box<dyn Write + Send>),
+    /// A file that is there whole or not at all.
+    File(NewFile),
 }
 
 /// The largest secret, in bytes. A client need not read more than one byte beyond it.

@@ -21,6 +21,7 @@ pub mod images;
 mod layer;
 mod machine;
 mod near;
+mod new_file;
 mod output;
 mod plan;
 mod progress;
@@ -42,12 +43,13 @@ pub use cache::{
     Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,
     sync_if_asked,
 };
-pub use client::{Client, ClientError, SECRET_MAX};
+pub use client::{Client, ClientError, SECRET_MAX, Target};
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, StepFailure};
 pub use executor::{Limits, Secret, enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
+pub use new_file::NewFile;
 pub use plan::{GraphFormat, Plan};
 pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use registry::Credentials;

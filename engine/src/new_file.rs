@@ -3,40 +3,85 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat};
 use rustix::io::Errno;
+use tempfile::TempPath;
 
 use crate::umask::give_file;
 
-/// Writes a file that replaces `path` only when all of it is there; a process that is stopped before, or killed,
-/// leaves nothing. What is no regular file (a pipe, a terminal) is written in place; a link leads to
-/// what is replaced.
+/// A file that takes the place of its name only when all of it is there: dropped before, or killed with
+/// the process, it leaves nothing. What is no regular file (a pipe, a terminal) is written in place; a link
+/// leads to what is replaced.
+#[derive(Debug)]
+pub struct NewFile {
+    file: File,
+    path: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// It is what has the name.
+    InPlace,
+    /// It has no name yet.
+    Unnamed,
+    /// It has one of its own, where the file system has no files without.
+    Temporary(TempPath),
+}
+
+impl NewFile {
+    /// Starts the file that is to be at `path`, with the mode that the caller's umask gives.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        // `/dev/stdout` is such a link: a name in /dev must never become a file.
+        let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if std::fs::metadata(&path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            let file = File::options().write(true).open(&path)?;
+            return Ok(Self { file, path, state: State::InPlace });
+        }
+        let (file, state) = match unnamed(folder(&path))? {
+            Some(file) => (file, State::Unnamed),
+            None => {
+                let (file, name) = temporary_name().tempfile_in(folder(&path))?.into_parts();
+                (file, State::Temporary(name))
+            }
+        };
+        give_file(&file)?;
+        Ok(Self { file, path, state })
+    }
+
+    /// Gives it its name.
+    pub fn commit(self) -> io::Result<()> {
+        match self.state {
+            State::InPlace => Ok(()),
+            State::Unnamed => give_name(&self.file, &self.path, folder(&self.path)),
+            State::Temporary(name) => name.persist(&self.path).map_err(|e| e.error),
+        }
+    }
+
+    /// What it is to be called.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&mut self) -> &mut File {
+        &mut self.file
+    }
+}
+
+/// Writes a [`NewFile`] and gives it its name.
 pub(crate) fn replace(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> io::Result<()> {
-    // `/dev/stdout` is such a link: a name in /dev must never become a file.
-    let target = std::fs::canonicalize(path);
-    let path = target.as_deref().unwrap_or(path);
-    if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        return write(&mut File::options().write(true).open(path)?);
-    }
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match unnamed(folder)? {
-        Some(mut file) => {
-            give_file(&file)?;
-            write(&mut file)?;
-            give_name(&file, path, folder)
-        }
-        None => {
-            let mut file = temporary_name().tempfile_in(folder)?;
-            give_file(file.as_file())?;
-            write(file.as_file_mut())?;
-            file.persist(path).map(drop).map_err(|e| e.error)
-        }
-    }
+    let mut file = NewFile::create(path)?;
+    write(file.file())?;
+    file.commit()
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A file without a name in `folder`; none where the file system has no such files.

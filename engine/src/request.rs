@@ -232,12 +232,12 @@ impl Output {
     }
 }
 
-/// A file, or standard output.
+/// A file, or standard output, as the client calls it.
 #[derive(Debug, Clone)]
 pub enum Destination {
-    /// A path; replaced only when all of it is written.
+    /// A path of the client's; replaced only when all of it is written.
     Path(PathBuf),
-    /// Standard output.
+    /// The client's standard output.
     Stdout,
 }
 

@@ -1,11 +1,11 @@
 //! The command line as the engine's client: its files, variables and secrets.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use engine::{Client, ClientError, Credentials, SECRET_MAX};
+use engine::{Client, ClientError, Credentials, Destination, NewFile, SECRET_MAX, Target};
 
 use crate::environment::Environment;
 
@@ -66,6 +66,23 @@ impl Client for CommandLine {
 
     fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
         Err(ClientError::new(format!("no local context is called `{name}`")))
+    }
+
+    fn input(&self) -> Box<dyn Read + Send> {
+        Box::new(std::io::stdin())
+    }
+
+    fn output(&self, dest: &Destination) -> Result<Target, ClientError> {
+        match dest {
+            Destination::Stdout => Ok(Target::Stream(Box::new(std::io::stdout()))),
+            Destination::Path(path) => NewFile::create(path).map(Target::File).map_err(|error| {
+                ClientError::io(format!("failed to write `{}`", path.display()), error)
+            }),
+        }
+    }
+
+    fn output_directory(&self, dest: &Path) -> Result<PathBuf, ClientError> {
+        Ok(dest.to_owned())
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cache::Store;
 use cache::layer::compress::{Format, decompress};
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{flush, image_id, tag};
 use crate::blocking::{blocking, until};
+use crate::client::Client;
 use crate::error::BuildError;
 use crate::gc;
 use crate::layer::size;
@@ -70,12 +72,13 @@ impl Workspace {
     pub async fn load(
         &self,
         source: ArchiveSource,
+        client: Arc<dyn Client>,
         cancel: CancellationToken,
     ) -> Result<Vec<Loaded>, BuildError> {
         let (store, rules, stop) = (self.store.clone(), self.rules.clone(), cancel.clone());
         let load = blocking(move || {
             gc::make_room(&store, &rules);
-            load(&store, &source, &stop)
+            load(&store, &source, client.as_ref(), &stop)
         });
         let loaded = until(&cancel, load).await;
         loaded.map_err(|error| error.with_room(self.store.room()))
@@ -116,6 +119,7 @@ struct Ready {
 fn load(
     store: &Store,
     source: &ArchiveSource,
+    client: &dyn Client,
     stop: &CancellationToken,
 ) -> Result<Vec<Loaded>, BuildError> {
     let contents = match source {
@@ -125,7 +129,7 @@ fn load(
                 .map_err(|e| user_error(format!("failed to open `{}`: {e}", path.display())))?;
             Contents::of_archive(store, file, stop)?
         }
-        ArchiveSource::Stdin => Contents::of_archive(store, io::stdin(), stop)?,
+        ArchiveSource::Stdin => Contents::of_archive(store, client.input(), stop)?,
     };
     let ready = match contents.documents.get(INDEX) {
         Some(index) => contents.images_of_layout(index)?,

@@ -3,6 +3,7 @@
 //! the same to the byte.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use cache::Store;
 use oci::{Descriptor, Digest, Index, Platform, Reference, layout};
@@ -10,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{By, Variant, find, read_variants};
 use crate::blocking::{blocking, until};
+use crate::client::{Client, Target};
 use crate::error::BuildError;
-use crate::output::export::{Archive, DockerEntry, find_blobs, replace, to_tar};
+use crate::output::export::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
 use crate::request::Destination;
 use crate::workspace::Workspace;
 
@@ -23,10 +25,15 @@ impl Workspace {
         names: &[String],
         platform: Option<Platform>,
         dest: Destination,
+        client: Arc<dyn Client>,
         cancel: CancellationToken,
     ) -> Result<(), BuildError> {
         let (store, names, stop) = (self.store.clone(), names.to_vec(), cancel.clone());
-        let saving = blocking(move || save(&store, &names, platform.as_ref(), &dest, &stop));
+        let saving = blocking(move || {
+            let open = || Ok(client.output(&dest)?);
+            let written = save(&store, &names, platform.as_ref(), open, &stop)?;
+            written.map_err(|e| BuildError::system(format!("failed to write {}", place(&dest)), &e))
+        });
         until(&cancel, saving).await
     }
 }
@@ -41,9 +48,9 @@ fn save(
     store: &Store,
     names: &[String],
     platform: Option<&Platform>,
-    dest: &Destination,
+    open: impl FnOnce() -> Result<Target, BuildError>,
     stop: &CancellationToken,
-) -> Result<(), BuildError> {
+) -> Result<std::io::Result<()>, BuildError> {
     let mut chosen: Vec<Chosen> = Vec::new();
     for text in names.iter().flat_map(|text| tags(store, text)) {
         choose(store, &text, platform, &mut chosen)?;
@@ -66,12 +73,7 @@ fn save(
         let blobs = find_blobs(store, &blobs)?;
         to_tar(&mut out, &blobs, &documents, stop)
     };
-    match dest {
-        Destination::Path(path) => replace(path, |file| write(Archive::File(file)))
-            .map_err(|e| BuildError::system(format!("failed to write `{}`", path.display()), &e)),
-        Destination::Stdout => write(Archive::Stream(&mut std::io::stdout().lock()))
-            .map_err(|e| BuildError::system("failed to write standard output", &e)),
-    }
+    Ok(write_archive(open()?, write))
 }
 
 /// All names of the store in the repository that `text` is, as for Docker; else `text` itself.

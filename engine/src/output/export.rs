@@ -3,7 +3,6 @@
 mod files;
 mod forms;
 mod layout;
-mod replace;
 mod tar;
 
 use std::sync::Arc;
@@ -13,6 +12,7 @@ use oci::{Descriptor, Index, Platform, Reference, media_type};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
+use crate::client::Client;
 use crate::document::put;
 use crate::error::BuildError;
 use crate::layer::Layers;
@@ -22,9 +22,8 @@ use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Compression, Output};
 
 pub(crate) use forms::Compressing;
-pub(crate) use layout::{Archive, DockerEntry, find_blobs, to_tar};
+pub(crate) use layout::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
 use layout::{Layout, LayoutKind};
-pub(crate) use replace::replace;
 
 /// What names stand for: the one image's manifest, or an index over all.
 pub(crate) fn target(
@@ -50,6 +49,7 @@ pub(crate) struct Export<'a> {
     pub(crate) layers: &'a Arc<Layers>,
     pub(crate) steps: &'a Arc<Steps>,
     pub(crate) images: &'a [(Platform, AssembledImage)],
+    pub(crate) client: &'a Arc<dyn Client>,
     /// Ends it early.
     pub(crate) stop: &'a CancellationToken,
 }
@@ -111,6 +111,7 @@ async fn layout(
     let (tags, dest, annotations) =
         (request.tags.clone(), dest.clone(), request.annotations.clone());
     let (layers, stop) = (export.layers.clone(), export.stop.clone());
+    let client = export.client.clone();
     let written = blocking(move || {
         let compressing =
             Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
@@ -121,7 +122,7 @@ async fn layout(
         let top = self::target(&store, &images)?;
         let layout =
             Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
-        let written = layout.write(&dest, tar);
+        let written = layout.write(client.as_ref(), &dest, tar);
         if written.is_err() && !stop.is_cancelled() {
             layers.discard_damaged(layout.digests());
         }

@@ -129,13 +129,14 @@ pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Dige
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
 
     use executor::Secret;
     use llb::SecretEnv;
 
     use super::*;
-    use crate::client::{ClientError, SECRET_MAX};
+    use crate::client::{ClientError, SECRET_MAX, Target};
+    use crate::request::Destination;
 
     /// Has what its secrets' names say.
     struct Secrets;
@@ -157,6 +158,18 @@ mod tests {
 
         fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
             unreachable!("asked for `{name}`")
+        }
+
+        fn input(&self) -> Box<dyn std::io::Read + Send> {
+            unreachable!("nothing is loaded")
+        }
+
+        fn output(&self, dest: &Destination) -> Result<Target, ClientError> {
+            unreachable!("asked for {dest:?}")
+        }
+
+        fn output_directory(&self, dest: &Path) -> Result<PathBuf, ClientError> {
+            unreachable!("asked for {dest:?}")
         }
     }
 

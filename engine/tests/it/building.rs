@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,8 +10,8 @@ use std::time::{Duration, Instant};
 use engine::{
     BuildError, BuildRequest, Client, ClientError, Compression, CompressionAlgorithm,
     ContextSource, Credentials, Destination, DockerfileSource, Engine, EngineOptions, Event,
-    NetworkMode, NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret, Workspace,
-    request::Times,
+    NetworkMode, NewFile, NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret, Target,
+    Workspace, request::Times,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,22 @@ impl Client for Asker {
             "context" => Ok(self.context.clone()),
             _ => Err(ClientError::new(format!("no local context is called `{name}`"))),
         }
+    }
+
+    fn input(&self) -> Box<dyn Read + Send> {
+        Box::new(std::io::empty())
+    }
+
+    fn output(&self, dest: &Destination) -> Result<Target, ClientError> {
+        let Destination::Path(path) = dest else { unreachable!("tests write files") };
+        let file = NewFile::create(path).map(Target::File);
+        file.map_err(|error| {
+            ClientError::io(format!("failed to write `{}`", path.display()), error)
+        })
+    }
+
+    fn output_directory(&self, dest: &Path) -> Result<PathBuf, ClientError> {
+        Ok(dest.to_owned())
     }
 }
 

@@ -78,6 +78,29 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
     }
 }
 
+/// Rooms that know the client only by what it gives: they must do for several at once.
+const CLIENTLESS: [&str; 3] = ["engine", "registry", "http-client"];
+
+#[test]
+fn the_engine_reads_no_environment_and_no_standard_streams() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("rooms stand at the top level");
+    let own =
+        ["std::env", "env::var", "io::stdin", "io::stdout", "io::stderr", "print!", "println!"];
+    for room in CLIENTLESS {
+        let sources = walkdir::WalkDir::new(top.join(room).join("src")).into_iter();
+        let sources = sources.map(Result::unwrap).filter(|entry| entry.file_type().is_file());
+        for source in sources {
+            let code = std::fs::read_to_string(source.path()).unwrap();
+            let (code, _) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
+            for (number, line) in code.lines().enumerate() {
+                let is_code = !line.trim_start().starts_with("//");
+                let used = own.iter().find(|name| is_code && line.contains(**name));
+                assert_eq!(used, None, "{}:{}", source.path().display(), number + 1);
+            }
+        }
+    }
+}
+
 /// Crates whose modules (a file and the folder of its name) stand above each other.
 const LAYERED: [&str; 5] = ["oci", "cache", "http-client", "registry", "engine"];
 

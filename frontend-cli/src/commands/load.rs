@@ -1,12 +1,14 @@
 //! `mybuild load`
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use engine::Workspace;
 use engine::images::ArchiveSource;
 
 use super::image::tell_warnings;
 use crate::cli::LoadArgs;
+use crate::client::CommandLine;
 use crate::error::UsageError;
 use crate::exit::Exit;
 use crate::{interrupt, ui};
@@ -32,8 +34,9 @@ impl Load {
 
     pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
         let mut text = String::new();
+        let client = Arc::new(CommandLine::default());
         let cancel = interrupt::cancel_on_signals_quietly(workspace)?;
-        for image in workspace.load(self.source, cancel).await? {
+        for image in workspace.load(self.source, client, cancel).await? {
             for name in &image.names {
                 let line = if self.quiet {
                     format!("{name}\n")

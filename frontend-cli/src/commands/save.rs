@@ -1,11 +1,14 @@
 //! `mybuild save`
 
+use std::sync::Arc;
+
 use engine::Workspace;
 use engine::request::Destination;
 use oci::Platform;
 
 use super::image::{platform, tell_warnings};
 use crate::cli::SaveArgs;
+use crate::client::CommandLine;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
@@ -35,8 +38,9 @@ impl Save {
     }
 
     pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
+        let client = Arc::new(CommandLine::default());
         let cancel = interrupt::cancel_on_signals_quietly(workspace)?;
-        workspace.save(&self.images, self.platform, self.dest, cancel).await?;
+        workspace.save(&self.images, self.platform, self.dest, client, cancel).await?;
         tell_warnings(workspace);
         Ok(Exit::Success)
     }

@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Export;
 use super::layout::place;
-use super::replace::replace;
 use super::tar::{self, TarPart};
 use crate::blocking::blocking;
+use crate::client::Target;
 use crate::error::{BuildError, chain};
 use crate::file_op::{copy_directory, copy_out};
 use crate::machine::Machine;
@@ -36,8 +36,9 @@ async fn write_directories(
     platform_split: Option<bool>,
 ) -> Result<(), BuildError> {
     let split = platform_split.unwrap_or(export.images.len() > 1);
+    let dest = export.client.output_directory(dest)?;
     for (platform, image) in export.images {
-        let target = if split { dest.join(folder(platform)) } else { dest.to_owned() };
+        let target = if split { dest.join(folder(platform)) } else { dest.clone() };
         let (view, epoch) = (view(export, image).await?, image.epoch);
         let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
         let stop = export.stop.clone();
@@ -63,7 +64,12 @@ async fn write_parts(export: &Export<'_>, dest: &Destination) -> Result<(), Buil
     }
     let (stop, dest) = (export.stop.clone(), dest.clone());
     let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
-    let write = blocking(move || write_tar(&machine, &scratch, &parts, &dest, &stop));
+    let client = export.client.clone();
+    let write = blocking(move || {
+        let target = client.output(&dest)?;
+        let written = write_tar(&machine, &scratch, &parts, target, &stop);
+        written.map_err(|e| BuildError::system(format!("failed to write {}", place(&dest)), &e))
+    });
     verified(export, export.images.iter().map(|(_, image)| image), write).await
 }
 
@@ -118,9 +124,9 @@ fn write_tar(
     machine: &Machine,
     scratch: &Path,
     parts: &[TarPart],
-    dest: &Destination,
+    target: Target,
     stop: &CancellationToken,
-) -> Result<(), BuildError> {
+) -> std::io::Result<()> {
     let write = |out: &mut (dyn std::io::Write + Send)| {
         let out = Stoppable::new(out, stop);
         let mut out = std::io::BufWriter::with_capacity(1 << 20, out);
@@ -129,9 +135,11 @@ fn write_tar(
             .map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
     };
-    let written = match dest {
-        Destination::Path(path) => replace(path, |file| write(file)),
-        Destination::Stdout => write(&mut std::io::stdout()),
-    };
-    written.map_err(|e| BuildError::system(format!("failed to write {}", place(dest)), &e))
+    match target {
+        Target::Stream(mut out) => write(&mut out),
+        Target::File(mut file) => {
+            write(file.file())?;
+            file.commit()
+        }
+    }
 }

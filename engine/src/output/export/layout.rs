@@ -12,8 +12,9 @@ use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::replace::replace;
+use crate::client::{Client, Target};
 use crate::error::BuildError;
+use crate::new_file::replace;
 use crate::output::assemble::AssembledImage;
 use crate::request::Destination;
 use crate::source::layout::read_index;
@@ -62,24 +63,30 @@ pub(crate) struct Layout<'a> {
 impl Layout<'_> {
     /// Writes it to `dest`: a directory, or a tar. What the store still has to commit is committed
     /// meanwhile: afterwards the disk would also have to take the layout first.
-    pub(crate) fn write(&self, dest: &Destination, tar: bool) -> Result<(), BuildError> {
+    pub(crate) fn write(
+        &self,
+        client: &dyn Client,
+        dest: &Destination,
+        tar: bool,
+    ) -> Result<(), BuildError> {
         let failed = |error| BuildError::system(format!("failed to write {}", place(dest)), &error);
         // Before they are committed it is known that they need not be hashed.
         let blobs = find_blobs(self.store, self.digests()).map_err(failed)?;
-        let written = std::thread::scope(|scope| {
+        std::thread::scope(|scope| {
             // When it fails it is tried again at the end, where its error counts.
             scope.spawn(|| self.store.flush());
-            match (dest, tar) {
-                (Destination::Path(path), false) => self.to_directory(path, &blobs),
-                (Destination::Path(path), true) => {
-                    replace(path, |file| self.to_tar(&mut Archive::File(file), &blobs))
+            match dest {
+                Destination::Path(path) if !tar => {
+                    let directory = client.output_directory(path)?;
+                    self.to_directory(&directory, &blobs).map_err(failed)
                 }
-                (Destination::Stdout, _) => {
-                    self.to_tar(&mut Archive::Stream(&mut io::stdout().lock()), &blobs)
+                dest => {
+                    let target = client.output(dest)?;
+                    let write = |mut out: Archive<'_>| self.to_tar(&mut out, &blobs);
+                    write_archive(target, write).map_err(failed)
                 }
             }
-        });
-        written.map_err(failed)
+        })
     }
 
     fn to_tar(&self, out: &mut Archive<'_>, blobs: &[BlobFile]) -> io::Result<()> {
@@ -201,10 +208,24 @@ fn known_images(directory: &Path) -> io::Result<Vec<Descriptor>> {
 }
 
 /// For messages.
-pub(super) fn place(dest: &Destination) -> String {
+pub(crate) fn place(dest: &Destination) -> String {
     match dest {
         Destination::Path(path) => format!("`{}`", path.display()),
         Destination::Stdout => "standard output".to_owned(),
+    }
+}
+
+/// Writes an archive to where the client wants it.
+pub(crate) fn write_archive(
+    target: Target,
+    write: impl FnOnce(Archive<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    match target {
+        Target::Stream(mut out) => write(Archive::Stream(&mut out)),
+        Target::File(mut file) => {
+            write(Archive::File(file.file()))?;
+            file.commit()
+        }
     }
 }
 
