@@ -25,6 +25,7 @@ mod image_blobs;
 mod layer_id;
 mod layer_row;
 pub mod memo;
+mod origin;
 pub mod record;
 pub mod snapshot;
 

@@ -34,10 +34,12 @@ pub(crate) enum Kind {
     Epoch = 10,
     /// Domain and key → layers that were made beside the steps.
     Memo = 11,
+    /// Blob and repository → nothing: the one is in the other.
+    Origin = 12,
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Blob,
         Self::Layer,
         Self::DiffId,
@@ -49,6 +51,7 @@ impl Kind {
         Self::Trash,
         Self::Epoch,
         Self::Memo,
+        Self::Origin,
     ];
 
     pub(crate) fn from_number(number: u8) -> Option<Self> {

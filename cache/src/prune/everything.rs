@@ -25,6 +25,7 @@ pub(super) struct Everything<'a> {
     /// The numbers of each layer's forms.
     forms_of: HashMap<DiffId, Vec<usize>>,
     pub(super) references: Vec<(KeyedRow, Option<RememberedReference>)>,
+    pub(super) origins: Vec<KeyedRow>,
     pub(super) blobs: Vec<KeyedRow>,
     blob_sizes: HashMap<Digest, u64>,
     /// Blobs of images; `None` when the index or a manifest cannot be read.
@@ -63,6 +64,7 @@ impl<'a> Everything<'a> {
             forms,
             forms_of,
             references: parsed(write.scan(Kind::Reference, &[])?, RememberedReference::parse),
+            origins: write.scan(Kind::Origin, &[])?,
             blob_sizes: blobs.iter().filter_map(size).collect(),
             blobs,
             in_images,

@@ -17,6 +17,7 @@ use crate::layer_id::LayerId;
 use crate::lease::Holds;
 use crate::memo::Memo;
 use crate::mount::Slot;
+use crate::origin::parse_origin;
 use crate::record::Record;
 use crate::trash::{self, Epoch};
 use crate::usage::Sizes;
@@ -187,6 +188,7 @@ impl Everything<'_> {
         // What a manifest needs that cannot be read now stays.
         if references.is_some() {
             self.take_blobs(&blobs, choice, &mut selection);
+            self.take_origins(&blobs, &mut selection);
         }
         Ok(selection)
     }
@@ -305,6 +307,15 @@ impl Everything<'_> {
         let over: Vec<LayerId> = over.map(|(_, over)| over.clone()).collect();
         needed.extend(over);
         needed
+    }
+
+    /// Takes what is known of blobs that nothing leads to.
+    fn take_origins(&self, needed: &HashSet<Digest>, selection: &mut Selection) {
+        for keyed in &self.origins {
+            if !parse_origin(keyed).is_some_and(|(blob, _)| needed.contains(&blob)) {
+                selection.take(Kind::Origin, keyed);
+            }
+        }
     }
 
     /// Takes the blobs that nothing needs.

@@ -10,6 +10,7 @@ use crate::layer_id::LayerId;
 use crate::layer_row::LayerRow;
 use crate::lease::Holds;
 use crate::memo;
+use crate::origin::parse_origin;
 use crate::usage::Sizes;
 
 /// One thing that may go by itself.
@@ -42,7 +43,7 @@ pub struct CacheItem {
     pub id: String,
     /// What it is.
     pub kind: ItemKind,
-    /// The step that made the layer, what an internal one is, or the mount's id.
+    /// The step that made the layer, where it was pulled from, what an internal one is, or the mount's id.
     pub description: String,
     /// Room it takes on disk, in bytes, without what named images take in any case.
     pub bytes: u64,
@@ -103,14 +104,20 @@ impl Everything<'_> {
 
     fn layer_units(&self, sizes: &Sizes, is_held: &dyn Fn(&str) -> bool, units: &mut Vec<Unit>) {
         let facts = self.facts();
+        let origins: HashMap<Digest, &str> = self.origins.iter().filter_map(parse_origin).collect();
         for ((key, row_of), row) in &self.layers {
             let id = LayerId::from_key(key);
             let of_layer = facts.get(&&id);
             let maker = of_layer.and_then(|facts| facts.maker);
+            let pulled = || {
+                let mut forms = row.diff_id.iter().flat_map(|diff_id| self.forms_of(diff_id));
+                let origin = forms.find_map(|form| origins.get(&form.digest));
+                origin.map_or_else(String::new, |origin| format!("pulled from {origin}"))
+            };
             let item = CacheItem {
                 id: id.as_str().to_owned(),
                 kind: maker.map_or(ItemKind::Layer, Maker::kind),
-                description: maker.map_or("", Maker::name).to_owned(),
+                description: maker.map_or_else(pulled, |maker| maker.name().to_owned()),
                 bytes: 0,
                 used: of_layer.map_or(row_of.used, |facts| facts.used.max(row_of.used)),
                 is_shared: false,

@@ -311,6 +311,10 @@ impl Images {
         step: StepId,
         begun: Begun,
     ) -> Result<(), BuildError> {
+        if let Origin::Registry(reference) = &image.origin {
+            let layers = image.manifest.layers.iter();
+            layers.for_each(|layer| self.store.add_origin(&layer.digest, reference));
+        }
         let mut fetches = tokio::task::JoinSet::new();
         let mut seen = HashSet::new();
         for (number, descriptor) in image.manifest.layers.iter().enumerate() {

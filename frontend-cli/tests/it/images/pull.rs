@@ -28,6 +28,11 @@ fn privileged_a_pulled_image_has_the_name_and_digest_of_its_registry() {
         "{told}"
     );
     assert!(stderr(&world.run(&["pull", &name], "")).contains("the image is up to date for"));
+    // As BuildKit says it.
+    let layers = world.ok(&["du", "--format", "json", "--filter", "description~=pulled"]);
+    let layer: serde_json::Value = serde_json::from_str(&layers).expect("one layer");
+    let origin = format!("pulled from {}", registry.name("team/both"));
+    assert_eq!(layer["Description"], origin.as_str());
     let listed = world.ok(&["images", "--format", "{{.Digest}} {{.Platforms}} {{.Size}}", &name]);
     assert_eq!(listed, format!("{} {} 13B\n", index.digest, host()));
     // By the digest of the index, and by that of the platform's manifest.

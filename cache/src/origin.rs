@@ -1,0 +1,20 @@
+//! Origins: which repository of which registry is known to have a blob.
+
+use oci::{Digest, Reference};
+
+use crate::database::{KeyedRow, Kind};
+use crate::store::Store;
+
+impl Store {
+    /// Notes that the repository of `image` has a blob: it came from there, or could have.
+    pub fn add_origin(&self, blob: &Digest, image: &Reference) {
+        let key = format!("{blob} {}", image.repository());
+        self.put(Kind::Origin, key.as_bytes(), Vec::new());
+    }
+}
+
+/// A row's blob and repository.
+pub(crate) fn parse_origin((key, _): &KeyedRow) -> Option<(Digest, &str)> {
+    let (blob, repository) = std::str::from_utf8(key).ok()?.split_once(' ')?;
+    Some((blob.parse().ok()?, repository))
+}
