@@ -31,7 +31,8 @@ use std::time::SystemTime;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-pub use digest::{bind_digest, content_digest};
+pub use digest::bind_digest;
+pub(crate) use digest::{Copied, content_digest};
 pub use filter::Filter;
 pub use near::Missing;
 pub use read::{Opened, XATTR_LIMIT};

@@ -5,17 +5,17 @@ use llb::{FileActionKind, FileInput, FileOp};
 use oci::Digest;
 
 use super::{FileOpError, owner};
-use crate::tree::{self, View};
+use crate::tree::{self, Copied, View};
 
 /// One thing that an operation takes in from an input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(crate) enum TakenIn {
     /// Files that are copied.
     Files {
         /// Where they are, as the Dockerfile has it.
         name: String,
-        /// Their digest.
-        digest: Digest,
+        /// Their digest, whole and in parts.
+        copied: Copied,
     },
     /// An owner by name, and what it stands for.
     Owner(String, u32),
@@ -26,7 +26,7 @@ pub(crate) fn digest_of_taken_in(taken_in: &[TakenIn]) -> Digest {
     let mut encoder = Encoder::new("file-op-input-1");
     for part in taken_in {
         match part {
-            TakenIn::Files { digest, .. } => encoder.tag(1).text(digest.as_str()),
+            TakenIn::Files { copied, .. } => encoder.tag(1).text(copied.digest.as_str()),
             TakenIn::Owner(name, id) => encoder.tag(2).text(name).number((*id).into()),
         };
     }
@@ -49,8 +49,8 @@ pub(crate) fn taken_in(
             (&action.kind, action.secondary)
             && from == input
         {
-            let digest = tree::content_digest(view, copy)?;
-            parts.push(TakenIn::Files { name: copy.display_src.clone(), digest });
+            let copied = tree::content_digest(view, copy)?;
+            parts.push(TakenIn::Files { name: copy.display_src.clone(), copied });
         }
         let owners = owner::names_in(&action.kind, input, view)?;
         parts.extend(owners.into_iter().map(|(name, id)| TakenIn::Owner(name, id)));

@@ -9,6 +9,8 @@ use llb::{FileActionKind, Metadata, Op, VertexId};
 use oci::Digest;
 use solver::Executed;
 
+use crate::blocking::blocking;
+use crate::error::BuildError;
 use crate::step::files::Outputs;
 use crate::step::parts::parts;
 use crate::step::worker::BuildWorker;
@@ -16,21 +18,28 @@ use crate::step::worker::BuildWorker;
 impl BuildWorker {
     /// What the key of `run` was made from. Says what is not as it was when the same instruction last
     /// ran, if that is known; of a step that the user has made run again that is not the reason.
-    pub(super) fn tell_changes(&self, run: &Executed<'_, Outputs>) -> BTreeMap<String, String> {
-        let op = &self.definition.vertex(run.vertex).op;
-        if matches!(op, Op::Source(_)) {
-            return BTreeMap::new();
+    pub(super) async fn tell_changes(
+        &self,
+        run: &Executed<'_, Outputs>,
+    ) -> Result<BTreeMap<String, String>, BuildError> {
+        if matches!(self.definition.vertex(run.vertex).op, Op::Source(_)) {
+            return Ok(BTreeMap::new());
         }
         let copied = self.copied.lock().expect("no panic while held").remove(&run.vertex);
-        let parts = parts(op, run.taken_in, &copied.unwrap_or_default());
+        let (definition, vertex) = (self.definition.clone(), run.vertex);
+        let taken_in = run.taken_in.to_vec();
+        let parts = blocking(move || {
+            Ok(parts(&definition.vertex(vertex).op, &taken_in, &copied.unwrap_or_default()))
+        });
+        let parts = parts.await?;
         if !run.salt.is_empty() {
-            return parts;
+            return Ok(parts);
         }
         let last = self.instruction(run.vertex).and_then(|step| self.store.last_record(&step));
         if let Some(Record { parts: last, .. }) = last {
             self.steps.changed(run.vertex, changed(&last, &parts));
         }
-        parts
+        Ok(parts)
     }
 
     /// Remembers that the instruction of `vertex` last ran with the result `key`.

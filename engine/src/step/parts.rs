@@ -42,8 +42,22 @@ pub(super) fn parts(
 
 fn add_copied(parts: &mut BTreeMap<String, Digest>, part: &TakenIn) {
     match part {
-        TakenIn::Files { name, digest } => add(parts, format!("files {name}"), digest.as_str()),
+        TakenIn::Files { name, copied } => {
+            for (directory, digest) in copied.parts() {
+                add(parts, format!("files {}", below(name, &directory)), digest.as_str());
+            }
+        }
         TakenIn::Owner(name, id) => add(parts, format!("owner {name}"), &id.to_string()),
+    }
+}
+
+/// `src` in `.`, or in the directory that is copied.
+fn below(name: &str, directory: &[u8]) -> String {
+    let directory = String::from_utf8_lossy(directory);
+    match (name.trim_end_matches('/'), &*directory) {
+        (_, "") => name.to_owned(),
+        ("." | "", directory) => directory.to_owned(),
+        (name, directory) => format!("{name}/{directory}"),
     }
 }
 
@@ -90,6 +104,7 @@ mod tests {
 
     use super::*;
     use crate::file_op::{copy_directory, digest_of_taken_in};
+    use crate::tree::Copied;
 
     /// A process on input 0 that sees input 1 at `/src`.
     fn exec(command: &str, env: &str) -> Op {
@@ -141,7 +156,7 @@ mod tests {
         let sources: Vec<&str> = files.iter().map(|(name, _)| *name).collect();
         let taken_in = files.iter().map(|(name, content)| TakenIn::Files {
             name: (*name).to_owned(),
-            digest: Digest::of(content.as_bytes()),
+            copied: Copied::whole(Digest::of(content.as_bytes())),
         });
         let taken_in: Vec<TakenIn> = taken_in.collect();
         let inputs = vec![key(below), ContentInput::Content(digest_of_taken_in(&taken_in))];

@@ -99,7 +99,7 @@ impl Worker for BuildWorker {
             return Ok(self.use_record(vertex, record).result);
         }
         self.steps.started(vertex);
-        let parts = self.tell_changes(&run);
+        let parts = self.tell_changes(&run).await?;
         self.prepare_sandbox(vertex);
         self.make_room().await;
         let start = Instant::now();

@@ -12,6 +12,9 @@ ENV LATE=1
 RUN true
 ";
 
+/// Copies a directory with directories in it.
+const WHOLE: &str = "FROM busybox\nCOPY . /all\n";
+
 /// The changes that a build tells of, each with the instruction it is told for, by its first words.
 fn changes(builder: &Builder, dockerfile: &str, words: &[&str]) -> Vec<String> {
     let outcome = builder.build(dockerfile, &[&["--progress", "plain"], words].concat());
@@ -51,4 +54,7 @@ fn privileged_a_step_that_runs_again_says_what_changed() {
     assert_eq!(told, ["RUN --: variable VERSION", "RUN tr: base layers, variable VERSION"]);
     let told = changes(&builder, &DOCKERFILE.replace("LATE=1", "LATE=2"), &version);
     assert_eq!(told, ["RUN tr: variable LATE"]);
+    assert_eq!(changes(&builder, WHOLE, &[]), none, "another Dockerfile");
+    change("context/src/a");
+    assert_eq!(changes(&builder, WHOLE, &[]), ["COPY .: files src"]);
 }
