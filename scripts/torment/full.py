@@ -97,13 +97,15 @@ class World:
         (context / "Dockerfile").write_text(DOCKERFILE)
         self.expected = self.succeeds(self.directory / "store", BUILD)
 
-    def run(self, store, words):
-        environment = {
+    def environment(self, store):
+        return {
             "PATH": os.environ["PATH"], "HOME": str(self.directory), "MYBUILD_ROOT": str(store),
             "MYBUILD_CONFIG": "/dev/null", "SOURCE_DATE_EPOCH": EPOCH,
         }
+
+    def run(self, store, words):
         return subprocess.run(
-            [self.program, *words], env=environment, cwd=self.directory, stdin=subprocess.DEVNULL,
+            [self.program, *words], env=self.environment(store), cwd=self.directory, stdin=subprocess.DEVNULL,
             capture_output=True, text=True, errors="replace", timeout=300,
         )
 
@@ -128,6 +130,10 @@ class World:
         empty(place)
         self.builds(store)
         self.succeeds(store, ["fsck", "--full"])
+        self.is_emptied(store)
+
+    def is_emptied(self, store):
+        """Nothing is left when everything was pruned."""
         for words in [["image", "prune", "-a", "-f"], ["prune", "-a", "-f"]]:
             self.succeeds(store, words)
         for bucket in ["layers-v1", "blobs/sha256", "leases-v1", "tmp-v1"]:
