@@ -131,12 +131,15 @@ impl Parts {
     }
 
     fn finish(self) -> BTreeMap<String, Digest> {
-        let folded = |digests: Vec<Digest>| {
-            let mut encoder = Encoder::new("parts");
-            encoder.list(&digests, |e, digest| {
-                e.text(digest.as_str());
-            });
-            encoder.finish()
+        let folded = |digests: Vec<Digest>| match <[Digest; 1]>::try_from(digests) {
+            Ok([only]) => only,
+            Err(several) => {
+                let mut encoder = Encoder::new("parts");
+                encoder.list(&several, |e, digest| {
+                    e.text(digest.as_str());
+                });
+                encoder.finish()
+            }
         };
         let parts = self.by_name.into_iter().map(|(name, digests)| (name, folded(digests)));
         parts.chain([(ORDER.to_owned(), self.order.finish())]).collect()
