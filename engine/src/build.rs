@@ -106,9 +106,10 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Session, BuildError> {
         let (store, stop) = (self.store.clone(), cancel.clone());
-        let single_id = self.machine.host().single_id();
+        let (single_id, asker) = (self.machine.host().single_id(), client.clone());
         let read = blocking(move || {
-            let input = input::read(&request, &store.temporary_directory(), &stop, single_id)?;
+            let temporary = store.temporary_directory();
+            let input = input::read(&request, asker.as_ref(), &temporary, &stop, single_id)?;
             Ok((input, request))
         });
         let (input, request) = read.await?;

@@ -9,7 +9,7 @@ use registry::Credentials;
 
 use crate::error::{BuildError, chain};
 use crate::new_file::NewFile;
-use crate::request::Destination;
+use crate::request::{Destination, TarSource};
 
 /// What a request's asker keeps. Its methods block, and may be called from several threads at once.
 pub trait Client: Send + Sync {
@@ -19,12 +19,12 @@ pub trait Client: Send + Sync {
     /// What proves to registries who the client is.
     fn credentials(&self) -> Credentials;
 
-    /// Where on this machine the files are that the request or the definition calls `name`: those of a local
-    /// context, which are read in place.
-    fn directory(&self, name: &str) -> Result<PathBuf, ClientError>;
+    /// Where on this machine the directory is that the request or the definition calls `name`: a local
+    /// context, an OCI layout, that of a Dockerfile. It is read in place.
+    fn directory(&self, name: &Path) -> Result<PathBuf, ClientError>;
 
-    /// What comes on standard input.
-    fn input(&self) -> Box<dyn Read + Send>;
+    /// Opens an archive.
+    fn archive(&self, archive: &TarSource) -> Result<Box<dyn Read + Send>, ClientError>;
 
     /// Opens what an output of one file is written to.
     fn output(&self, dest: &Destination) -> Result<Target, ClientError>;

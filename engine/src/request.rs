@@ -1,6 +1,7 @@
 //! What is asked of a build. Nothing here is specific to a command line or a wire format.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use executor::{HostAddress, Limits};
@@ -62,8 +63,8 @@ pub struct BuildRequest {
 /// Where the Dockerfile's text comes from.
 #[derive(Debug, Clone)]
 pub enum DockerfileSource {
-    /// A file. A relative path is relative to the working directory, or, when the context is an
-    /// archive, to the archive's root. `None`: `Dockerfile` in the context (or `dockerfile`, if
+    /// A file, as the client calls it; or, when the context is an archive and the path relative, one in
+    /// the archive. `None`: `Dockerfile` in the context (or `dockerfile`, if
     /// only that exists).
     File(Option<PathBuf>),
     /// The text itself (standard input). No `NAME.dockerignore` belongs to it.
@@ -78,12 +79,30 @@ pub enum DockerfileSource {
 /// The main context.
 #[derive(Debug, Clone)]
 pub enum ContextSource {
-    /// A directory, read in place.
+    /// A directory, read in place, as the client calls it.
     Directory(PathBuf),
     /// A tar archive (plain or compressed), unpacked to a temporary directory.
-    Archive(PathBuf),
+    Archive(TarSource),
     /// No files at all (Dockerfile on standard input).
     Empty,
+}
+
+/// An archive, as the client calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TarSource {
+    /// A file.
+    Path(PathBuf),
+    /// The client's standard input.
+    Stdin,
+}
+
+impl fmt::Display for TarSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "`{}`", path.display()),
+            Self::Stdin => f.write_str("on standard input"),
+        }
+    }
 }
 
 /// Which known results are not used.

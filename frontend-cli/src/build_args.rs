@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use engine::GraphFormat;
 use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, Output,
-    PullPolicy, Times,
+    PullPolicy, TarSource, Times,
 };
 use oci::{Platform, Reference};
 use parser::suggest::{Case, did_you_mean};
@@ -166,7 +166,9 @@ fn context(text: &OsStr) -> Result<ContextSource, UsageError> {
     let path = Path::new(text);
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(ContextSource::Directory(path.into())),
-        Ok(metadata) if metadata.is_file() => Ok(ContextSource::Archive(path.into())),
+        Ok(metadata) if metadata.is_file() => {
+            Ok(ContextSource::Archive(TarSource::Path(path.into())))
+        }
         Ok(_) => Err(UsageError::new(format!(
             "context `{}` is neither a directory nor a file",
             path.display()

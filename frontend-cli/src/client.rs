@@ -1,11 +1,14 @@
 //! The command line as the engine's client: its files, variables and secrets.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek as _};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use engine::{Client, ClientError, Credentials, Destination, NewFile, SECRET_MAX, Target};
+use engine::{
+    Client, ClientError, Credentials, Destination, NewFile, SECRET_MAX, TarSource, Target,
+};
 
 use crate::environment::Environment;
 
@@ -14,6 +17,8 @@ use crate::environment::Environment;
 pub struct CommandLine {
     /// `--secret`
     pub secrets: Vec<Secret>,
+    /// The archive that has come on standard input, if that was read.
+    pub standard_input: Option<Arc<File>>,
     /// For registries.
     pub credentials: Credentials,
 }
@@ -64,12 +69,22 @@ impl Client for CommandLine {
         self.credentials.clone()
     }
 
-    fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
-        Err(ClientError::new(format!("no local context is called `{name}`")))
+    /// The working directory is the engine's, too.
+    fn directory(&self, name: &Path) -> Result<PathBuf, ClientError> {
+        Ok(name.to_owned())
     }
 
-    fn input(&self) -> Box<dyn Read + Send> {
-        Box::new(std::io::stdin())
+    fn archive(&self, archive: &TarSource) -> Result<Box<dyn Read + Send>, ClientError> {
+        let failed = |error| ClientError::io(format!("failed to open {archive}"), error);
+        match (archive, &self.standard_input) {
+            (TarSource::Path(path), _) => Ok(Box::new(File::open(path).map_err(failed)?)),
+            (TarSource::Stdin, None) => Ok(Box::new(std::io::stdin())),
+            (TarSource::Stdin, Some(kept)) => {
+                let mut file = kept.try_clone().map_err(failed)?;
+                file.rewind().map_err(failed)?;
+                Ok(Box::new(file))
+            }
+        }
     }
 
     fn output(&self, dest: &Destination) -> Result<Target, ClientError> {

@@ -2,12 +2,10 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
-use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use engine::Allowance;
-use engine::request::{BuildRequest, ContextSource, DockerfileSource};
+use engine::request::{BuildRequest, ContextSource, DockerfileSource, TarSource};
 
 use crate::error::UsageError;
 
@@ -25,27 +23,19 @@ const DOCKERFILE_MAX: u64 = 16 << 20;
 /// Enough to tell a tar archive: one header block.
 const HEAD: usize = 512;
 
-/// Keeps what a request points at alive.
-#[derive(Debug, Default)]
-pub struct Spool {
-    file: Option<File>,
-}
-
-/// Reads `input` and puts it into `request`. An archive is kept in a file without a name for as
-/// long as the [`Spool`] lives, so that nothing is left behind, however the program ends.
+/// Reads `input` and puts it into `request`. An archive is kept in a file without a name, which is given
+/// back, so that nothing is left behind, however the program ends.
 pub fn read(
     kind: StandardInput,
     mut input: impl Read,
     request: &mut BuildRequest,
-) -> anyhow::Result<Spool> {
+) -> anyhow::Result<Option<File>> {
     let mut head = Vec::with_capacity(HEAD);
     input.by_ref().take(HEAD as u64).read_to_end(&mut head)?;
     if kind == StandardInput::Context && is_archive(&head) {
         let file = spool(&head, input).context("failed to keep the archive on standard input")?;
-        // The engine opens by path; this one is valid as long as the file is open here.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        request.context = ContextSource::Archive(PathBuf::from(path));
-        return Ok(Spool { file: Some(file) });
+        request.context = ContextSource::Archive(TarSource::Stdin);
+        return Ok(Some(file));
     }
     if kind == StandardInput::Context && !matches!(request.dockerfile, DockerfileSource::File(None))
     {
@@ -61,14 +51,7 @@ pub fn read(
         );
     }
     request.dockerfile = DockerfileSource::Text { name: "Dockerfile".to_owned(), text };
-    Ok(Spool::default())
-}
-
-impl Spool {
-    /// Whether an archive is kept.
-    pub fn is_archive(&self) -> bool {
-        self.file.is_some()
-    }
+    Ok(None)
 }
 
 fn spool(head: &[u8], rest: impl Read) -> io::Result<File> {

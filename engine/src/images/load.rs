@@ -6,7 +6,6 @@
 //! it is there and verified.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +24,7 @@ use crate::client::Client;
 use crate::error::BuildError;
 use crate::gc;
 use crate::layer::size;
+use crate::request::TarSource;
 use crate::source::layout;
 use crate::stop::Stoppable;
 use crate::stored::{Variant, check_layers, is_image, read_variants};
@@ -50,10 +50,10 @@ const READABLE: &str = "`load` reads what `docker save`, `podman save` and `skop
 /// Where images come from.
 #[derive(Debug, Clone)]
 pub enum ArchiveSource {
-    /// A tar, compressed or not, or the directory of an OCI layout.
-    Path(PathBuf),
-    /// A tar on standard input.
-    Stdin,
+    /// A tar, compressed or not.
+    Archive(TarSource),
+    /// The directory of an OCI layout, as the client calls it.
+    Layout(PathBuf),
 }
 
 /// An image that was loaded.
@@ -122,14 +122,15 @@ fn load(
     client: &dyn Client,
     stop: &CancellationToken,
 ) -> Result<Vec<Loaded>, BuildError> {
+    let directory;
     let contents = match source {
-        ArchiveSource::Path(path) if path.is_dir() => Contents::of_directory(store, path, stop)?,
-        ArchiveSource::Path(path) => {
-            let file = File::open(path)
-                .map_err(|e| user_error(format!("failed to open `{}`: {e}", path.display())))?;
-            Contents::of_archive(store, file, stop)?
+        ArchiveSource::Layout(path) => {
+            directory = client.directory(path)?;
+            Contents::of_directory(store, &directory, stop)?
         }
-        ArchiveSource::Stdin => Contents::of_archive(store, client.input(), stop)?,
+        ArchiveSource::Archive(archive) => {
+            Contents::of_archive(store, client.archive(archive)?, stop)?
+        }
     };
     let ready = match contents.documents.get(INDEX) {
         Some(index) => contents.images_of_layout(index)?,

@@ -1,6 +1,7 @@
 //! A context that comes as an archive.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
 use cache::Allowance;
@@ -21,7 +22,7 @@ pub(crate) enum ExtractError {
 /// Unpacks a tar, plain or compressed, into the directory `target`. Nothing in it reaches out. For a
 /// user of a `single_id` owners are kept aside, as those of layers.
 pub(crate) fn extract(
-    archive: File,
+    archive: impl Read + Send,
     target: &Path,
     stop: &CancellationToken,
     single_id: bool,

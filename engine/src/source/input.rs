@@ -1,7 +1,7 @@
 //! What the client hands in: the Dockerfile, its ignore file and the contexts' directories.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,10 @@ use parser::ignore;
 use parser::lower::{MainContext, NamedContext};
 use tokio_util::sync::CancellationToken;
 
+use crate::client::Client;
 use crate::error::{BuildError, chain};
 use crate::near::{NAMES_MAX, near_path};
-use crate::request::{BuildRequest, ContextSource, DockerfileSource};
+use crate::request::{BuildRequest, ContextSource, DockerfileSource, TarSource};
 use crate::source::contexts::Directory;
 use crate::source::open::open_regular;
 
@@ -38,15 +39,25 @@ pub(crate) struct Input {
 /// Reads the request's files. `single_id`: owners are kept aside, see [`crate::source::archive`].
 pub(crate) fn read(
     request: &BuildRequest,
+    client: &dyn Client,
     temporary: &Path,
     stop: &CancellationToken,
     single_id: bool,
 ) -> Result<Input, BuildError> {
-    let context = context_directory(&request.context, temporary, stop, single_id)?;
+    let context = match &request.context {
+        ContextSource::Empty => None,
+        ContextSource::Directory(path) => {
+            Some(Directory::InPlace(existing_directory(client, "context", path)?))
+        }
+        ContextSource::Archive(archive) => {
+            let content = client.archive(archive)?;
+            Some(Directory::Unpacked(unpack(content, archive, temporary, stop, single_id)?))
+        }
+    };
     let directory = context.as_ref().map(Directory::path);
     // What an archive holds is somebody else's: its links do not lead out of it.
     let jail = directory.filter(|_| matches!(context, Some(Directory::Unpacked(_))));
-    let (name, path, text) = dockerfile(&request.dockerfile, directory, jail)?;
+    let (name, path, text) = dockerfile(client, &request.dockerfile, directory, jail)?;
     let mut input = Input {
         name,
         text,
@@ -65,31 +76,15 @@ pub(crate) fn read(
         input.directories.insert(parser::lower::MAIN_CONTEXT.to_owned(), directory);
     }
     for (name, specification) in &request.named_contexts {
-        let context = named_context(&mut input, name, specification)?;
+        let context = named_context(client, &mut input, name, specification)?;
         input.named_contexts.insert(name.clone(), context);
     }
     Ok(input)
 }
 
-fn context_directory(
-    source: &ContextSource,
-    temporary: &Path,
-    stop: &CancellationToken,
-    single_id: bool,
-) -> Result<Option<Directory>, BuildError> {
-    Ok(match source {
-        ContextSource::Empty => None,
-        ContextSource::Directory(path) => {
-            Some(Directory::InPlace(existing_directory("context", path)?))
-        }
-        ContextSource::Archive(path) => {
-            Some(Directory::Unpacked(unpack(path, temporary, stop, single_id)?))
-        }
-    })
-}
-
-fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
-    let found = std::fs::canonicalize(path).and_then(|p| Ok((p.metadata()?.is_dir(), p)));
+fn existing_directory(client: &dyn Client, what: &str, path: &Path) -> Result<PathBuf, BuildError> {
+    let place = client.directory(path)?;
+    let found = std::fs::canonicalize(place).and_then(|p| Ok((p.metadata()?.is_dir(), p)));
     match found {
         Ok((true, path)) => Ok(path),
         Ok((false, _)) => Err(input_error(
@@ -104,14 +99,15 @@ fn existing_directory(what: &str, path: &Path) -> Result<PathBuf, BuildError> {
 
 /// Unpacks a context. It goes with the session: nobody waits for that while a build ends.
 fn unpack(
-    path: &Path,
+    content: impl Read + Send,
+    archive: &TarSource,
     temporary: &Path,
     stop: &CancellationToken,
     single_id: bool,
 ) -> Result<PathBuf, BuildError> {
     let failed = |error: &dyn std::error::Error| {
         input_error(
-            format!("failed to unpack the context `{}`: {}", path.display(), chain(error)),
+            format!("failed to unpack the context {archive}: {}", chain(error)),
             Some(
                 "a context is a directory or a tar archive; name a Dockerfile with `-f`".to_owned(),
             ),
@@ -124,14 +120,14 @@ fn unpack(
         .permissions(Permissions::from_mode(0o755))
         .tempdir_in(temporary)
         .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
-    let file = File::open(path).map_err(|e| failed(&e))?;
-    crate::source::archive::extract(file, directory.path(), stop, single_id)
+    crate::source::archive::extract(content, directory.path(), stop, single_id)
         .map_err(|e| failed(&e))?;
     Ok(directory.path().to_owned())
 }
 
 /// The Dockerfile's name for messages, its path if it is a file, and its text.
 fn dockerfile(
+    client: &dyn Client,
     source: &DockerfileSource,
     context: Option<&Path>,
     jail: Option<&Path>,
@@ -141,7 +137,7 @@ fn dockerfile(
         DockerfileSource::File(Some(path)) => {
             let path = match jail {
                 Some(jail) if path.is_relative() => lower_case_fallback(&jail.join(path)),
-                _ => lower_case_fallback(path),
+                _ => lower_case_fallback(&located(client, path)?),
             };
             if jail.is_none() && !is_there(&path) {
                 return Err(no_dockerfile(&path, context));
@@ -166,6 +162,14 @@ fn dockerfile(
         input_error(format!("`{name}` is not UTF-8 text (line {line})"), None)
     })?;
     Ok((name, path, text))
+}
+
+/// Where the client's file `path` is on this machine.
+fn located(client: &dyn Client, path: &Path) -> Result<PathBuf, BuildError> {
+    Ok(match (path.parent(), path.file_name()) {
+        (Some(directory), Some(name)) => client.directory(directory)?.join(name),
+        _ => client.directory(path)?,
+    })
 }
 
 /// What `-f` names is not there.
@@ -299,6 +303,7 @@ fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
 
 /// What a `--build-context` value means.
 fn named_context(
+    client: &dyn Client,
     input: &mut Input,
     name: &str,
     specification: &str,
@@ -308,7 +313,7 @@ fn named_context(
     }
     if let Some(layout) = specification.strip_prefix("oci-layout://") {
         let (path, reference) = split_layout(layout);
-        let path = existing_directory("OCI layout", Path::new(path))?;
+        let path = existing_directory(client, "OCI layout", Path::new(path))?;
         input.layouts.insert(name.to_owned(), path);
         return Ok(NamedContext::OciLayout {
             name: name.to_owned(),
@@ -325,7 +330,7 @@ fn named_context(
             "build context `{name}`: `{scheme}://` sources are not supported"
         )));
     }
-    let directory = existing_directory("build context", Path::new(specification))?;
+    let directory = existing_directory(client, "build context", Path::new(specification))?;
     let exclude_patterns = ignore_patterns(&directory, None)?;
     input.directories.insert(name.to_owned(), Directory::InPlace(directory));
     Ok(NamedContext::Local { name: name.to_owned(), exclude_patterns })

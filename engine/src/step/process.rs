@@ -136,7 +136,7 @@ mod tests {
 
     use super::*;
     use crate::client::{ClientError, SECRET_MAX, Target};
-    use crate::request::Destination;
+    use crate::request::{Destination, TarSource};
 
     /// Has what its secrets' names say.
     struct Secrets;
@@ -156,12 +156,15 @@ mod tests {
             unreachable!("no image is wanted")
         }
 
-        fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
-            unreachable!("asked for `{name}`")
+        fn directory(&self, name: &Path) -> Result<PathBuf, ClientError> {
+            unreachable!("asked for {name:?}")
         }
 
-        fn input(&self) -> Box<dyn std::io::Read + Send> {
-            unreachable!("nothing is loaded")
+        fn archive(
+            &self,
+            archive: &TarSource,
+        ) -> Result<Box<dyn std::io::Read + Send>, ClientError> {
+            unreachable!("asked for {archive}")
         }
 
         fn output(&self, dest: &Destination) -> Result<Target, ClientError> {

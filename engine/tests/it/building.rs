@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use engine::{
     BuildError, BuildRequest, Client, ClientError, Compression, CompressionAlgorithm,
     ContextSource, Credentials, Destination, DockerfileSource, Engine, EngineOptions, Event,
-    NetworkMode, NewFile, NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret, Target,
-    Workspace, request::Times,
+    NetworkMode, NewFile, NoCache, Outcome, Output, Progress, PullPolicy, Reserve, Secret,
+    TarSource, Target, Workspace, request::Times,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -55,15 +55,21 @@ impl Client for Asker {
         Credentials::anonymous()
     }
 
-    fn directory(&self, name: &str) -> Result<PathBuf, ClientError> {
-        match name {
-            "context" => Ok(self.context.clone()),
-            _ => Err(ClientError::new(format!("no local context is called `{name}`"))),
+    fn directory(&self, name: &Path) -> Result<PathBuf, ClientError> {
+        match name.is_absolute() {
+            true => Ok(name.to_owned()),
+            false if name == Path::new("context") => Ok(self.context.clone()),
+            false => {
+                Err(ClientError::new(format!("no local context is called `{}`", name.display())))
+            }
         }
     }
 
-    fn input(&self) -> Box<dyn Read + Send> {
-        Box::new(std::io::empty())
+    fn archive(&self, archive: &TarSource) -> Result<Box<dyn Read + Send>, ClientError> {
+        let TarSource::Path(path) = archive else { unreachable!("tests read files") };
+        let file = fs::File::open(path);
+        file.map(|file| Box::new(file) as _)
+            .map_err(|error| ClientError::io("failed to open the archive", error))
     }
 
     fn output(&self, dest: &Destination) -> Result<Target, ClientError> {

@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use engine::{BuildRequest, Compression, ContextSource, Destination, DockerfileSource, Output};
+use engine::{
+    BuildRequest, Compression, ContextSource, Destination, DockerfileSource, Output, TarSource,
+};
 use oci::Platform;
 use serde_json::Value;
 
@@ -138,7 +140,7 @@ async fn an_archive_is_a_context_that_nothing_leads_out_of() {
         archive.append_dir_all(".", tree.path()).unwrap();
         archive.finish().unwrap();
         let request = BuildRequest {
-            context: ContextSource::Archive(world.path("context.tar")),
+            context: ContextSource::Archive(TarSource::Path(world.path("context.tar"))),
             dockerfile: DockerfileSource::File(named.map(Into::into)),
             ..world.request("")
         };

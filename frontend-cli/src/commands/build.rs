@@ -17,10 +17,10 @@ pub(super) async fn run(
 ) -> anyhow::Result<Exit> {
     prepare_results(&build)?;
     // Until the signals are ours, Ctrl-C ends a program that waits for standard input.
-    let _spool = match build.standard_input {
-        Some(kind) => Some(stdin::read(kind, std::io::stdin().lock(), &mut build.request)?),
-        None => None,
-    };
+    if let Some(kind) = build.standard_input {
+        let kept = stdin::read(kind, std::io::stdin().lock(), &mut build.request)?;
+        build.client.standard_input = kept.map(Arc::new);
+    }
     // Looking up images is quick: a tree that comes and goes would only flicker.
     let is_look = !matches!(build.action, Action::Build);
     let hides_tree = is_look && matches!(build.progress, Mode::Tree { .. });

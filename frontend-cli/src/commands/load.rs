@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use engine::Workspace;
 use engine::images::ArchiveSource;
+use engine::request::TarSource;
 
 use super::image::tell_warnings;
 use crate::cli::LoadArgs;
@@ -22,12 +23,13 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn resolve(args: LoadArgs) -> Result<Self, UsageError> {
         let source = match args.input {
-            Some(path) if path.as_os_str() != "-" => ArchiveSource::Path(path),
+            Some(path) if path.as_os_str() != "-" && path.is_dir() => ArchiveSource::Layout(path),
+            Some(path) if path.as_os_str() != "-" => ArchiveSource::Archive(TarSource::Path(path)),
             _ if std::io::stdin().is_terminal() => {
                 return Err(UsageError::new("an archive does not come from a terminal")
                     .with_hint("name a file with `--input FILE`, or redirect standard input"));
             }
-            _ => ArchiveSource::Stdin,
+            _ => ArchiveSource::Archive(TarSource::Stdin),
         };
         Ok(Self { source, quiet: args.quiet })
     }

@@ -316,7 +316,7 @@ fn what_was_typed_becomes_what_is_meant() {
             context: Empty,
             standard_input: Some(Context,),
         Cargo.toml
-            context: Archive( "Cargo.toml",),
+            context: Archive( Path( "Cargo.toml",),),
         --target build .
             target: Some( "build",),
         --platform linux/amd64,linux/arm64 --platform local .

@@ -2,11 +2,14 @@
 
 use std::ffi::OsString;
 use std::io::Read as _;
+use std::sync::Arc;
 
 use clap::Parser as _;
+use engine::Client as _;
 use engine::request::{BuildRequest, ContextSource, DockerfileSource};
 use frontend_cli::build_args::resolve;
 use frontend_cli::cli::{Cli, Subcommand};
+use frontend_cli::client::CommandLine;
 use frontend_cli::environment::Environment;
 use frontend_cli::stdin::{StandardInput, is_archive, read};
 
@@ -53,12 +56,15 @@ fn archives_are_told_from_text_by_their_first_bytes() {
 fn an_archive_is_kept_as_long_as_it_is_needed() {
     let archive = [tar_header("Dockerfile"), vec![0; 1024]].concat();
     let mut request = request(&["-f", "web.Dockerfile", "-"]);
-    let spool = read(StandardInput::Context, &archive[..], &mut request).expect("an archive");
-    assert!(spool.is_archive());
-    let ContextSource::Archive(path) = &request.context else { panic!("{request:?}") };
-    let mut read_back = Vec::new();
-    std::fs::File::open(path).expect("the path opens").read_to_end(&mut read_back).expect("reads");
-    assert_eq!(read_back, archive);
+    let kept = read(StandardInput::Context, &archive[..], &mut request).expect("it is read");
+    let kept = Some(Arc::new(kept.expect("an archive")));
+    let ContextSource::Archive(source) = &request.context else { panic!("{request:?}") };
+    let client = CommandLine { standard_input: kept, ..CommandLine::default() };
+    for _ in 0..2 {
+        let mut read_back = Vec::new();
+        client.archive(source).expect("it is kept").read_to_end(&mut read_back).expect("reads");
+        assert_eq!(read_back, archive);
+    }
     // The file of the archive that `-f` names.
     assert!(
         matches!(&request.dockerfile, DockerfileSource::File(Some(file)) if file.as_os_str() == "web.Dockerfile")
@@ -71,8 +77,8 @@ fn text_is_a_dockerfile_without_a_context() {
         [(&["-"][..], StandardInput::Context), (&["-f", "-", "."], StandardInput::Dockerfile)]
     {
         let mut request = request(words);
-        let spool = read(kind, &b"FROM scratch\n"[..], &mut request).expect("a Dockerfile");
-        assert!(!spool.is_archive());
+        let kept = read(kind, &b"FROM scratch\n"[..], &mut request).expect("a Dockerfile");
+        assert!(kept.is_none());
         let DockerfileSource::Text { name, text } = &request.dockerfile else {
             panic!("{request:?}")
         };
