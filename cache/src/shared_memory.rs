@@ -5,7 +5,7 @@
 //! smaller blocks (ext4 below 512 MB) that leaves holes, which are filled here while there is room.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ type Inode = (u64, u64);
 #[derive(Default)]
 struct Users {
     count: usize,
-    files: Vec<File>,
+    /// One that was moved aside may have another in its place.
+    files: Vec<(Inode, File)>,
 }
 
 /// Counts as a user; to be taken before SQLite opens the database, and dropped after it has
@@ -46,8 +47,7 @@ pub(crate) struct SharedMemory {
 impl SharedMemory {
     /// A new user of the database at `root`.
     pub(crate) fn of(root: &Path) -> io::Result<Self> {
-        let store = std::fs::metadata(root)?;
-        let store = (store.dev(), store.ino());
+        let store = inode(&std::fs::metadata(root)?);
         users().entry(store).or_default().count += 1;
         let path = root.join(format!("{RECORDS}-shm"));
         let is_needed = statvfs(root).is_ok_and(|stat| stat.f_frsize < PAGE);
@@ -60,12 +60,22 @@ impl SharedMemory {
             return Ok(());
         }
         let mut users = users();
-        let file = File::options().read(true).write(true).open(&self.path)?;
         let files = &mut users.entry(self.store).or_default().files;
-        files.push(file);
-        let file = files.last().expect("just pushed");
-        Ok(fallocate(file, FallocateFlags::empty(), 0, REGION)?)
+        let now = inode(&std::fs::metadata(&self.path)?);
+        let at = match files.iter().position(|(known, _)| *known == now) {
+            Some(at) => at,
+            None => {
+                let file = File::options().read(true).write(true).open(&self.path)?;
+                files.push((inode(&file.metadata()?), file));
+                files.len() - 1
+            }
+        };
+        Ok(fallocate(&files[at].1, FallocateFlags::empty(), 0, REGION)?)
     }
+}
+
+fn inode(metadata: &Metadata) -> Inode {
+    (metadata.dev(), metadata.ino())
 }
 
 impl Drop for SharedMemory {
@@ -82,4 +92,37 @@ impl Drop for SharedMemory {
 
 fn users() -> MutexGuard<'static, HashMap<Inode, Users>> {
     lock(&USERS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_of_one_process_share_a_descriptor() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join(format!("{RECORDS}-shm"));
+        std::fs::write(&path, [0; 10]).unwrap();
+        let user = || {
+            let mut user = SharedMemory::of(root.path()).unwrap();
+            user.is_needed = true;
+            user
+        };
+        let files = |user: &SharedMemory| users()[&user.store].files.len();
+        let first = user();
+        for _ in 0..3 {
+            let next = user();
+            next.reserve().unwrap();
+            assert_eq!(files(&next), 1);
+        }
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), REGION);
+        // Another file has its name.
+        std::fs::rename(&path, root.path().join("aside")).unwrap();
+        std::fs::write(&path, []).unwrap();
+        first.reserve().unwrap();
+        assert_eq!(files(&first), 2);
+        let store = first.store;
+        drop(first);
+        assert!(!users().contains_key(&store));
+    }
 }
