@@ -276,9 +276,26 @@ mod tests {
     /// Names of the parts that a copy of all of `context` has, each with its digest.
     fn parts(context: &Path) -> HashMap<String, Digest> {
         let view = crate::tree::view_of_context(context, Vec::new(), None).unwrap();
-        let op = crate::file_op::copy_directory("/", None, None);
-        let llb::FileActionKind::Copy(copy) = &op.actions[0].kind else { panic!("a copy") };
-        let parts = content_digest(&view, copy).unwrap().parts().into_iter();
+        let copy = llb::CopyOp {
+            src: "/".to_owned(),
+            dest: "/".to_owned(),
+            owner: None,
+            mode: None,
+            mode_symbolic: None,
+            follow_symlink: false,
+            dir_copy_contents: true,
+            attempt_unpack: false,
+            create_dest_path: true,
+            allow_wildcard: false,
+            allow_empty_wildcard: false,
+            timestamp: None,
+            include_patterns: Vec::new(),
+            exclude_patterns: Vec::new(),
+            always_replace_existing: false,
+            parents: false,
+            display_src: ".".to_owned(),
+        };
+        let parts = content_digest(&view, &copy).unwrap().parts().into_iter();
         parts.map(|(name, digest)| (String::from_utf8(name).unwrap(), digest)).collect()
     }
 
