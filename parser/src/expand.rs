@@ -5,7 +5,10 @@
 //! nesting is kept on a stack of our own and all text in one buffer, so that a word costs time
 //! and memory in proportion to its length; what values may add is capped.
 
+mod cursor;
+mod frame;
 mod machine;
+mod split;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -3,59 +3,20 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use nom::branch::alt;
-use nom::bytes::complete::{take_while, take_while1};
-use nom::character::complete::one_of;
-use nom::combinator::recognize;
-use nom::{IResult, Parser};
-
+use super::cursor::Cursor;
+use super::frame::{Frame, Rule};
+use super::split::Split;
 use super::{ExpandError, ExpandErrorKind, Expanded, Expander, MAX_WORD_GROWTH, Quotes, Variables};
 use crate::pattern::{Greed, Pattern};
 
 /// Steps of pattern matching that weigh as much as one byte of growth.
 const STEPS_PER_BYTE: usize = 64;
 
-/// What is done with the word in `${name…word}` when its `}` comes.
-#[derive(Debug)]
-enum Rule {
-    /// `-`, `+`, `?` with or without `:`.
-    Choice { operator: char, empty_is_unset: bool },
-    /// Two characters after the name that are no operator.
-    Unsupported { modifier: String },
-    /// `#` and `%`.
-    Trim { operator: char },
-    /// `/pattern` so far.
-    Pattern { every: bool },
-    /// `/pattern/text`.
-    Replace { every: bool, pattern: String },
-}
-
-/// A `${name…` that is still open.
-struct Frame<'v> {
-    name: &'v str,
-    value: Option<Cow<'v, str>>,
-    rule: Rule,
-    /// Where its word begins in the output.
-    mark: usize,
-    keep_escapes: bool,
-    /// Inside double quotes.
-    quoted: bool,
-    /// The reference stays as it is, since the variable is unset.
-    kept: bool,
-}
-
-impl Frame<'_> {
-    fn stop(&self) -> char {
-        if matches!(self.rule, Rule::Pattern { .. }) { '/' } else { '}' }
-    }
-}
-
 /// Reads a word from left to right; what is open is on the stack of frames.
 pub(super) struct Machine<'v> {
     expander: &'v Expander,
     variables: &'v dyn Variables,
-    source: &'v str,
-    rest: &'v str,
+    cursor: Cursor<'v>,
     frames: Vec<Frame<'v>>,
     /// Inside double quotes, outside any `${`, since this place in the output.
     root_quote: Option<usize>,
@@ -78,8 +39,7 @@ impl<'v> Machine<'v> {
         Self {
             expander,
             variables,
-            source,
-            rest: source,
+            cursor: Cursor::new(source),
             frames: Vec::new(),
             root_quote: None,
             out: String::with_capacity(source.len()),
@@ -99,8 +59,8 @@ impl<'v> Machine<'v> {
 
     fn error(&self, kind: ExpandErrorKind) -> ExpandError {
         ExpandError {
-            word: self.source.to_owned(),
-            at: self.source.len() - self.rest.len(),
+            word: self.cursor.source().to_owned(),
+            at: self.cursor.at(),
             kind: self.at_end(kind),
         }
     }
@@ -108,7 +68,7 @@ impl<'v> Machine<'v> {
     /// At the end of the word an open `${` is the cause, whatever was noticed first.
     fn at_end(&self, kind: ExpandErrorKind) -> ExpandErrorKind {
         match self.frames.first() {
-            Some(frame) if self.rest.is_empty() => match frame.rule {
+            Some(frame) if self.cursor.rest().is_empty() => match frame.rule {
                 Rule::Pattern { .. } => ExpandErrorKind::MissingSlash,
                 _ => ExpandErrorKind::MissingBrace,
             },
@@ -117,7 +77,7 @@ impl<'v> Machine<'v> {
     }
 
     fn steps(&mut self) -> Step {
-        while let Some(character) = self.peek() {
+        while let Some(character) = self.cursor.peek() {
             if self.quoted() {
                 self.step_quoted(character)?;
             } else {
@@ -133,7 +93,7 @@ impl<'v> Machine<'v> {
 
     fn step(&mut self, character: char) -> Step {
         if self.frames.last().is_some_and(|frame| frame.stop() == character) {
-            self.advance(character);
+            self.cursor.advance(character);
             return self.close();
         }
         let quotes = self.expander.quotes != Quotes::Literal;
@@ -154,7 +114,7 @@ impl<'v> Machine<'v> {
             _ if character == self.expander.escape => self.escaped_in_quotes(),
             _ => {
                 let escape = self.expander.escape;
-                let run = self.take(|c| !matches!(c, '"' | '$') && c != escape);
+                let run = self.cursor.take(|c| !matches!(c, '"' | '$') && c != escape);
                 self.out.push_str(run);
                 Ok(())
             }
@@ -164,32 +124,33 @@ impl<'v> Machine<'v> {
     /// A run of characters that mean nothing.
     fn literal(&mut self) -> Step {
         let (escape, stop) = (self.expander.escape, self.frames.last().map(Frame::stop));
-        let run =
-            self.take(|c| !matches!(c, '$' | '<' | '\'' | '"') && c != escape && Some(c) != stop);
+        let run = self
+            .cursor
+            .take(|c| !matches!(c, '$' | '<' | '\'' | '"') && c != escape && Some(c) != stop);
         // A quote that means nothing stands alone.
-        let run = if run.is_empty() { self.take_one() } else { run };
+        let run = if run.is_empty() { self.cursor.take_one() } else { run };
         self.out.push_str(run);
         self.split_at_root(|split| run.chars().for_each(|c| split.blank_or_letter(c)));
         Ok(())
     }
 
     fn escaped(&mut self) -> Step {
-        let escape = self.take_one();
+        let escape = self.cursor.take_one();
         if self.keep_escapes() {
             self.push_unsplit(escape);
         }
         // At the end of the word the escape character is dropped.
-        let character = self.take_one();
+        let character = self.cursor.take_one();
         self.push_unsplit(character);
         Ok(())
     }
 
     fn escaped_in_quotes(&mut self) -> Step {
-        let escape = self.take_one();
+        let escape = self.cursor.take_one();
         if self.keep_escapes() {
             self.out.push_str(escape);
         }
-        match self.peek() {
+        match self.cursor.peek() {
             None => {}
             Some(c @ ('"' | '$')) => self.push_next(c),
             Some(c) if c == self.expander.escape => self.push_next(c),
@@ -200,26 +161,24 @@ impl<'v> Machine<'v> {
     }
 
     fn push_next(&mut self, character: char) {
-        self.advance(character);
+        self.cursor.advance(character);
         self.out.push(character);
     }
 
     fn single_quoted(&mut self) -> Step {
-        let inner = &self.rest[1..];
-        let Some(length) = inner.find('\'') else {
-            self.rest = "";
+        let Some(length) = self.cursor.rest()[1..].find('\'') else {
+            self.cursor.skip_all();
             return Err(ExpandErrorKind::SingleQuote);
         };
+        let quoted = self.cursor.take_bytes(length + 2);
         let keep = self.expander.quotes == Quotes::Keep;
-        let text = if keep { &self.rest[..length + 2] } else { &inner[..length] };
-        self.rest = &inner[length + 1..];
-        self.push_unsplit(text);
+        self.push_unsplit(if keep { quoted } else { &quoted[1..=length] });
         Ok(())
     }
 
     fn double_quote(&mut self, open: bool) -> Step {
         let mark = self.out.len();
-        let quote = self.take_one();
+        let quote = self.cursor.take_one();
         if self.expander.quotes == Quotes::Keep {
             self.out.push_str(quote);
         }
@@ -239,23 +198,24 @@ impl<'v> Machine<'v> {
 
     /// `<<` and the blanks after it stay together when words are split, so that `<< EOF` is one.
     fn less_than(&mut self) -> Step {
-        let before = self.rest;
-        self.rest = match before.strip_prefix("<<") {
-            Some(rest) => rest.trim_start_matches(['\t', '\r', ' ']),
-            None => &before[1..],
+        let rest = self.cursor.rest();
+        let after = match rest.strip_prefix("<<") {
+            Some(after) => after.trim_start_matches(['\t', '\r', ' ']),
+            None => &rest[1..],
         };
-        self.push_unsplit(&before[..before.len() - self.rest.len()]);
+        let arrows = self.cursor.take_bytes(rest.len() - after.len());
+        self.push_unsplit(arrows);
         Ok(())
     }
 
     fn dollar(&mut self) -> Step {
         let mark = self.out.len();
-        self.advance('$');
-        if self.peek() == Some('{') {
-            self.advance('{');
+        self.cursor.advance('$');
+        if self.cursor.peek() == Some('{') {
+            self.cursor.advance('{');
             self.brace(mark)?;
         } else {
-            let name = self.name();
+            let name = self.cursor.name();
             if name.is_empty() {
                 self.out.push('$');
             } else {
@@ -268,17 +228,17 @@ impl<'v> Machine<'v> {
 
     /// What follows `${`.
     fn brace(&mut self, mark: usize) -> Step {
-        match self.peek() {
+        match self.cursor.peek() {
             None => return Err(ExpandErrorKind::MissingBrace),
             Some('{' | '}' | ':') => return Err(ExpandErrorKind::BadSubstitution),
             Some(_) => {}
         }
-        let name = self.name();
-        let mut modifier = self.take_one().to_owned();
+        let name = self.cursor.name();
+        let mut modifier = self.cursor.take_one().to_owned();
         let rule = match modifier.as_str() {
             "}" => return self.simple(name, "${", "}"),
             ":" => {
-                let operator = self.next_or_replacement();
+                let operator = self.cursor.next_or_replacement();
                 modifier.push(operator);
                 match operator {
                     '#' | '%' => return Err(ExpandErrorKind::Modifier { modifier }),
@@ -292,8 +252,8 @@ impl<'v> Machine<'v> {
             "#" => Rule::Trim { operator: '#' },
             "%" => Rule::Trim { operator: '%' },
             "/" => {
-                let every = self.rest.starts_with('/');
-                self.rest = &self.rest[usize::from(every)..];
+                let every = self.cursor.rest().starts_with('/');
+                self.cursor.skip(usize::from(every));
                 Rule::Pattern { every }
             }
             "" => return Err(ExpandErrorKind::Modifier { modifier: '\u{fffd}'.to_string() }),
@@ -462,13 +422,6 @@ impl<'v> Machine<'v> {
         Ok(())
     }
 
-    /// A name: digits, or one special character, or letters, digits and `_`. May be empty.
-    fn name(&mut self) -> &'v str {
-        let (rest, name) = name(self.rest).expect("a name may be empty");
-        self.rest = rest;
-        name
-    }
-
     fn quoted(&self) -> bool {
         match self.frames.last() {
             Some(frame) => frame.quoted,
@@ -478,34 +431,6 @@ impl<'v> Machine<'v> {
 
     fn keep_escapes(&self) -> bool {
         self.frames.last().map_or(self.expander.keep_escapes, |frame| frame.keep_escapes)
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.rest.chars().next()
-    }
-
-    fn advance(&mut self, character: char) {
-        self.rest = &self.rest[character.len_utf8()..];
-    }
-
-    fn next_or_replacement(&mut self) -> char {
-        let character = self.take_one().chars().next();
-        character.unwrap_or('\u{fffd}')
-    }
-
-    /// The next character; nothing at the end.
-    fn take_one(&mut self) -> &'v str {
-        let length = self.peek().map_or(0, char::len_utf8);
-        let (one, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        one
-    }
-
-    fn take(&mut self, wanted: impl Fn(char) -> bool) -> &'v str {
-        let length = self.rest.find(|c| !wanted(c)).unwrap_or(self.rest.len());
-        let (run, rest) = self.rest.split_at(length);
-        self.rest = rest;
-        run
     }
 
     /// Text that belongs to the current word, blanks or not.
@@ -531,41 +456,4 @@ impl<'v> Machine<'v> {
             self.out[mark..].chars().for_each(|c| split.blank_or_letter(c));
         }
     }
-}
-
-/// Words on the way.
-#[derive(Debug, Default)]
-struct Split {
-    words: Vec<String>,
-    word: String,
-}
-
-impl Split {
-    fn blank_or_letter(&mut self, character: char) {
-        if !character.is_whitespace() {
-            self.word.push(character);
-        } else if !self.word.is_empty() {
-            self.words.push(std::mem::take(&mut self.word));
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.word.push_str(text);
-    }
-
-    fn finish(mut self) -> Vec<String> {
-        if !self.word.is_empty() {
-            self.words.push(self.word);
-        }
-        self.words
-    }
-}
-
-fn name(input: &str) -> IResult<&str, &str> {
-    alt((
-        take_while1(char::is_numeric),
-        recognize(one_of("@*#?-$!")),
-        take_while(|c: char| c.is_alphanumeric() || c == '_'),
-    ))
-    .parse(input)
 }
