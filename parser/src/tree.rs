@@ -1,27 +1,28 @@
 //! The file as a list of nodes: command, flags and words of each instruction, not yet checked
 //! against what the instruction takes.
 
+mod builder;
+mod node;
+
+use self::builder::NodeBuilder;
 use crate::command;
 use crate::diagnostic::Diagnostic;
 use crate::directive::Directives;
 use crate::heredoc::{self, Marker};
 use crate::instruction::{Directive, Heredoc};
-use crate::json_form::{self, JsonForm};
 use crate::line::{Logical, MAX_LINE, Physical, Reader, strip_continuation};
-use crate::quote::quote;
-use crate::span::{Lines, Span, Text};
+use crate::span::{Lines, Span};
 use crate::words;
+
+pub use self::builder::MAX_WORDS;
+pub use self::node::Node;
 
 /// The largest Dockerfile, in bytes.
 pub const MAX_FILE: usize = 16 << 20;
 /// The most instructions a Dockerfile may have.
 pub const MAX_INSTRUCTIONS: usize = 65_536;
-/// The most words and flags a Dockerfile may have where words are told apart.
-pub const MAX_WORDS: usize = 262_144;
 /// After so many problems the rest of the file is not looked at.
 pub const MAX_PROBLEMS: usize = 100;
-/// How deep `ONBUILD ONBUILD …` is followed. More than one is refused later anyway.
-const MAX_ONBUILD_DEPTH: usize = 8;
 
 /// A Dockerfile's instructions in order, as words.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,55 +48,11 @@ pub struct EmptyContinuation {
     pub line: u32,
 }
 
-/// One instruction.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Node {
-    /// The instruction word as written.
-    pub command: Text,
-    /// Flags, quotes and escapes already removed.
-    pub flags: Vec<Text>,
-    /// Arguments. Of `ENV` and `LABEL` three for each pair: key, value, and `=` or nothing.
-    pub arguments: Vec<Text>,
-    /// Of `ONBUILD` the instruction after it.
-    pub inner: Option<Box<Self>>,
-    /// The arguments (of `HEALTHCHECK` those after the first) were a JSON array.
-    pub json: bool,
-    /// Here-documents that begin on the line, bodies as written.
-    pub heredocs: Vec<Heredoc>,
-    /// The comment lines directly above, without `#`.
-    pub comments: Vec<String>,
-    /// The whole line, continuations joined.
-    pub original: String,
-    /// Where it stands, here-documents included.
-    pub span: Span,
-    /// Lines it covers, here-documents included; zeros for an inner instruction.
-    pub lines: Lines,
-}
-
 impl Tree {
     /// The tree in the notation of BuildKit's parser tests: one line for each instruction.
     pub fn dump(&self) -> String {
         let lines: Vec<_> = self.nodes.iter().map(|node| format!("({})", node.dump())).collect();
         lines.join("\n")
-    }
-}
-
-impl Node {
-    /// The node in the notation of BuildKit's parser tests, without outer parentheses.
-    pub fn dump(&self) -> String {
-        let mut dump = self.command.value.to_lowercase();
-        if !self.flags.is_empty() {
-            let flags: Vec<_> = self.flags.iter().map(|flag| quote(&flag.value)).collect();
-            dump += &format!(" [{}]", flags.join(" "));
-        }
-        for argument in &self.arguments {
-            dump.push(' ');
-            dump += &quote(&argument.value);
-        }
-        if let Some(inner) = &self.inner {
-            dump += &format!(" ({})", inner.dump());
-        }
-        dump.trim().to_owned()
     }
 }
 
@@ -332,169 +289,4 @@ fn marker_place(line: &str, name: &str) -> Option<std::ops::Range<usize>> {
         let end = line.len() - word.len() + name.len();
         word.starts_with(name).then_some(at..end)
     })
-}
-
-impl Node {
-    /// Words and flags, those of an inner instruction too.
-    fn words(&self) -> usize {
-        let inner = self.inner.as_ref().map_or(0, |inner| inner.words());
-        inner + self.arguments.len() + self.flags.len()
-    }
-
-    fn takes_heredocs(&self) -> bool {
-        let is = |node: &Self, name: &str| node.command.value.eq_ignore_ascii_case(name);
-        let node = match &self.inner {
-            Some(inner) if is(self, "onbuild") => inner,
-            _ => self,
-        };
-        ["add", "copy", "run"].iter().any(|name| is(node, name)) && !node.json
-    }
-}
-
-/// Makes a node from a joined line.
-struct NodeBuilder<'l> {
-    logical: &'l Logical,
-    escape: char,
-    /// How many words the file may still have.
-    room: usize,
-}
-
-/// Message and place of a problem.
-type Problem = (String, Span);
-
-impl NodeBuilder<'_> {
-    /// The node of `line`, a part of the joined line that lies `depth` times behind `ONBUILD`.
-    fn node(&self, line: &str, depth: usize) -> Result<Node, Problem> {
-        let (command, rest) = words::split_command(line);
-        let (flags, rest) = words::split_flags(rest, self.escape);
-        let mut node = Node {
-            command: self.logical.text(command),
-            original: line.to_owned(),
-            span: self.logical.text(line.trim()).span,
-            ..Node::default()
-        };
-        node.flags = flags
-            .into_iter()
-            .take(self.room + 1)
-            .map(|flag| Text { value: flag.value, ..self.logical.text(flag.written) })
-            .collect();
-        match command.to_lowercase().as_str() {
-            "add" | "copy" | "volume" => self.list(&mut node, rest)?,
-            "cmd" | "entrypoint" | "run" | "shell" => self.command_line(&mut node, rest)?,
-            "healthcheck" => self.healthcheck(&mut node, rest)?,
-            "env" => node.arguments = self.pairs("ENV", rest)?,
-            "label" => node.arguments = self.pairs("LABEL", rest)?,
-            "expose" | "from" => node.arguments = self.plain(rest),
-            "arg" => {
-                let words = words::quoted_words(rest, self.escape).into_iter();
-                node.arguments = self.texts(words);
-            }
-            "maintainer" | "stopsignal" | "user" | "workdir" => {
-                node.arguments = self.whole(rest);
-            }
-            "onbuild" if rest.is_empty() => {}
-            "onbuild" if depth == MAX_ONBUILD_DEPTH => {
-                let message = "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed";
-                return Err((message.to_owned(), node.span));
-            }
-            "onbuild" => node.inner = Some(Box::new(self.node(rest, depth + 1)?)),
-            // An unknown instruction is told later; its arguments cannot be known.
-            _ => node.arguments = vec![Text { span: node.span, ..Text::default() }],
-        }
-        if node.words() > self.room {
-            return Err(self.too_many_words(line));
-        }
-        Ok(node)
-    }
-
-    fn too_many_words(&self, line: &str) -> Problem {
-        (format!("more than {MAX_WORDS} words"), self.logical.text(line.trim()).span)
-    }
-
-    fn whole(&self, rest: &str) -> Vec<Text> {
-        if rest.is_empty() { Vec::new() } else { vec![self.logical.text(rest)] }
-    }
-
-    fn plain(&self, rest: &str) -> Vec<Text> {
-        self.texts(words::plain_words(rest))
-    }
-
-    /// The words, and at most one more than there is room for.
-    fn texts<'w>(&self, words: impl Iterator<Item = &'w str>) -> Vec<Text> {
-        words.take(self.room + 1).map(|word| self.logical.text(word)).collect()
-    }
-
-    /// A JSON array, or words.
-    fn list(&self, node: &mut Node, rest: &str) -> Result<(), Problem> {
-        if !self.json(node, rest)? {
-            node.arguments = self.plain(rest);
-        }
-        Ok(())
-    }
-
-    /// A JSON array, or all as one.
-    fn command_line(&self, node: &mut Node, rest: &str) -> Result<(), Problem> {
-        if !self.json(node, rest)? {
-            node.arguments.extend(self.whole(rest));
-        }
-        Ok(())
-    }
-
-    fn healthcheck(&self, node: &mut Node, rest: &str) -> Result<(), Problem> {
-        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
-        let (kind, command) = rest.split_at(end);
-        node.arguments = self.whole(kind);
-        self.command_line(node, command.trim_start())
-    }
-
-    fn json(&self, node: &mut Node, rest: &str) -> Result<bool, Problem> {
-        match json_form::parse(rest) {
-            JsonForm::None => Ok(false),
-            JsonForm::NotStrings => {
-                let message =
-                    "when using JSON array syntax, arrays must be comprised of strings only";
-                Err((message.to_owned(), self.logical.text(rest).span))
-            }
-            JsonForm::Strings(strings) => {
-                let text = |(value, place): (String, std::ops::Range<usize>)| Text {
-                    value,
-                    ..self.logical.text(&rest[place])
-                };
-                node.arguments.extend(strings.into_iter().map(text));
-                node.json = true;
-                Ok(true)
-            }
-        }
-    }
-
-    /// `key=value …`, or the old form `key value` when the first word has no `=`.
-    fn pairs(&self, command: &str, rest: &str) -> Result<Vec<Text>, Problem> {
-        let words = words::quoted_words(rest, self.escape);
-        let Some(first) = words.first() else { return Ok(Vec::new()) };
-        if !first.contains('=') {
-            return self.old_pair(command, rest);
-        }
-        let mut arguments = Vec::new();
-        for word in words.into_iter().take(self.room / 3 + 1) {
-            let Some((key, value)) = word.split_once('=') else {
-                let message = format!(
-                    "Syntax error - can't find = in {}. Must be of the form: name=value",
-                    quote(word)
-                );
-                return Err((message, self.logical.text(word).span));
-            };
-            let separator = &word[key.len()..=key.len()];
-            arguments.extend([key, value, separator].map(|part| self.logical.text(part)));
-        }
-        Ok(arguments)
-    }
-
-    fn old_pair(&self, command: &str, rest: &str) -> Result<Vec<Text>, Problem> {
-        let Some(end) = rest.find(words::is_blank) else {
-            let message = format!("{command} must have two arguments");
-            return Err((message, self.logical.text(rest).span));
-        };
-        let value = rest[end..].trim_start_matches(words::is_blank);
-        Ok(vec![self.logical.text(&rest[..end]), self.logical.text(value), Text::default()])
-    }
 }
