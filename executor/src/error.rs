@@ -149,6 +149,10 @@ impl SpawnError {
     pub(crate) fn setup(action: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Setup { action: action.into(), source: source.into() }
     }
+
+    pub(crate) fn network(what: impl Into<String>, source: io::Error) -> Self {
+        Self::Network { what: what.into(), source }
+    }
 }
 
 /// What failed inside the sandbox.

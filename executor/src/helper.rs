@@ -12,7 +12,6 @@ use crate::control::{Order, Report};
 use crate::error::SpawnError;
 use crate::init_pool::{Init, InitPool};
 use crate::names::PASTA_RESOLVER;
-use crate::network::failed;
 use crate::process::NetworkUsed;
 use crate::search_path::find_program;
 
@@ -128,11 +127,11 @@ impl Helper {
             init.channel().send(&order, &[output.as_fd(), namespace])?;
             Ok((init, output))
         })()
-        .map_err(|source| failed(what(), source))?;
+        .map_err(|source| SpawnError::network(what(), source))?;
         match init.channel().receive() {
             Ok(Some((Report::Started, _))) => Ok(init),
-            Ok(_) => Err(failed(what(), io::Error::other(last_line(&mut output)))),
-            Err(source) => Err(failed(what(), source)),
+            Ok(_) => Err(SpawnError::network(what(), io::Error::other(last_line(&mut output)))),
+            Err(source) => Err(SpawnError::network(what(), source)),
         }
     }
 

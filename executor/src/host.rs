@@ -1,12 +1,10 @@
 //! What this machine lets a sandbox do.
 
 use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::identity::UserError;
 use crate::layer_directories::LayerDirectories;
-use crate::overlay::{OverlayError, mount};
 
 /// What this machine lets us do, found once in a process.
 #[derive(Debug, Clone)]
@@ -67,24 +65,6 @@ impl Host {
     /// `trusted.overlay.*`; readers of upper directories need to know.
     pub fn userxattr(&self) -> bool {
         self.rootless
-    }
-
-    /// Whether overlay mounts work with directories in `dir`; tried, and cleaned up.
-    pub fn supports_overlay(&self, dir: &Path) -> Result<(), OverlayError> {
-        let base = dir.join(format!(".overlay-probe-{}", std::process::id()));
-        let names = ["lower", "upper", "work"].map(|name| base.join(name));
-        let made = names.iter().try_for_each(fs::create_dir_all);
-        let result = made
-            .map_err(|source| OverlayError::Layer { path: base.clone(), source })
-            .and_then(|()| {
-                let [lower, upper, work] = &names;
-                let attributes = rustix::mount::MountAttrFlags::empty();
-                mount(self, std::slice::from_ref(lower), Some((upper, work)), attributes)
-            });
-        // The directory is ours alone and empty but for what the kernel puts in `work`.
-        let removed = fs::remove_dir_all(&base);
-        result.map(drop)?;
-        removed.map_err(|source| OverlayError::Layer { path: base, source })
     }
 }
 

@@ -101,7 +101,8 @@ impl NetworkPool {
 
     fn make(&self, kind: Kind, helper: Option<&Helper>) -> Result<Namespace, SpawnError> {
         let fd = make_namespace()?;
-        let copy = || fd.try_clone().map_err(|e| failed("make a network namespace", e));
+        let copy =
+            || fd.try_clone().map_err(|e| SpawnError::network("make a network namespace", e));
         let service = match helper {
             Some(helper) => Some(Service::new(helper, kind.loopback, &self.pool, copy()?)),
             None => None,
@@ -149,7 +150,8 @@ impl Lease {
             (NetworkUsed::None, _) => Ok(None),
             (NetworkUsed::Pasta | NetworkUsed::Slirp4netns, Some(fd)) => {
                 let found = gateway::of_network(fd);
-                let found = found.map_err(|e| failed("find what `host-gateway` stands for", e))?;
+                let found = found
+                    .map_err(|e| SpawnError::network("find what `host-gateway` stands for", e))?;
                 Ok(Some(found.into()))
             }
         }
@@ -159,7 +161,9 @@ impl Lease {
     pub(crate) fn serve(&self) -> Result<(), SpawnError> {
         match self.service() {
             Some(service) if !service.start() => {
-                let lost = || failed("serve the network", io::Error::other("it was not served"));
+                let lost = || {
+                    SpawnError::network("serve the network", io::Error::other("it was not served"))
+                };
                 Err(service.failure().unwrap_or_else(lost))
             }
             _ => Ok(()),
@@ -189,9 +193,5 @@ fn make_namespace() -> Result<OwnedFd, SpawnError> {
     };
     std::thread::scope(|scope| scope.spawn(make).join())
         .unwrap_or_else(|_| Err(io::Error::other("the thread ended early")))
-        .map_err(|source| failed("make a network namespace", source))
-}
-
-pub(crate) fn failed(what: impl Into<String>, source: io::Error) -> SpawnError {
-    SpawnError::Network { what: what.into(), source }
+        .map_err(|source| SpawnError::network("make a network namespace", source))
 }

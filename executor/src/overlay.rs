@@ -94,6 +94,26 @@ pub(crate) fn mount(
     }
 }
 
+impl Host {
+    /// Whether overlay mounts work with directories in `dir`; tried, and cleaned up.
+    pub fn supports_overlay(&self, dir: &Path) -> Result<(), OverlayError> {
+        let base = dir.join(format!(".overlay-probe-{}", std::process::id()));
+        let names = ["lower", "upper", "work"].map(|name| base.join(name));
+        let made = names.iter().try_for_each(std::fs::create_dir_all);
+        let result = made
+            .map_err(|source| OverlayError::Layer { path: base.clone(), source })
+            .and_then(|()| {
+                let [lower, upper, work] = &names;
+                let attributes = MountAttrFlags::empty();
+                mount(self, std::slice::from_ref(lower), Some((upper, work)), attributes)
+            });
+        // The directory is ours alone and empty but for what the kernel puts in `work`.
+        let removed = std::fs::remove_dir_all(&base);
+        result.map(drop)?;
+        removed.map_err(|source| OverlayError::Layer { path: base, source })
+    }
+}
+
 /// The kernel takes a directory only once. Two layers with the same changes are one directory, and
 /// what the upper one says about a path goes before what the lower one says about it.
 fn topmost_of_each(lowers: &[PathBuf]) -> Vec<&Path> {
