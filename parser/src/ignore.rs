@@ -7,7 +7,7 @@
 mod glob;
 mod regex;
 
-use crate::lower::path;
+use crate::path;
 use glob::Glob;
 
 /// Why a pattern is none.

@@ -35,6 +35,7 @@ pub mod heredoc;
 pub mod json_form;
 mod line;
 pub mod mount;
+mod path;
 pub mod pattern;
 pub mod quote;
 pub mod suggest;

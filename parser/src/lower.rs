@@ -22,7 +22,6 @@ mod mounts;
 mod name;
 mod notes;
 mod options;
-pub(crate) mod path;
 mod remote;
 mod run;
 mod signal;

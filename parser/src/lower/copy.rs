@@ -9,11 +9,11 @@ use super::Lowering;
 use super::fault::{Fallible, Fault};
 use super::mode::{self, Mode};
 use super::name::upper_keyword;
-use super::path;
 use super::remote::{self, Written};
 use super::stage::StageId;
 use crate::check::Place;
 use crate::instruction::{Add, Copy, Heredoc, Instruction};
+use crate::path;
 use crate::quote::quote;
 use crate::span::Text;
 

@@ -8,12 +8,12 @@ use super::Lowering;
 use super::base::default_path;
 use super::fault::{Fallible, Fault};
 use super::options::MainContext;
-use super::path;
 use super::stage::{Command, Progress, StageId};
 use crate::check::{self, Place};
 use crate::diagnostic::Diagnostic;
 use crate::ignore::Patterns;
 use crate::instruction::{Arg, Kind};
+use crate::path;
 use crate::quote::quote;
 use crate::suggest::{Case, did_you_mean};
 

@@ -3,8 +3,8 @@
 use llb::SourceOp;
 
 use super::fault::{Fallible, Fault};
-use super::path;
 use crate::check::parse_bool;
+use crate::path;
 use crate::quote::quote;
 
 /// A repository, and what of it is wanted.

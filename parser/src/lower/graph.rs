@@ -433,7 +433,7 @@ fn count_steps(stage: &Stage) -> usize {
 }
 
 fn parse_trigger(expression: &str, place: Place<'_>) -> Result<Instruction, Diagnostic> {
-    let parsed = crate::parse_onbuild(expression).map_err(|diagnostics| {
+    let parsed = crate::parse::parse_onbuild(expression).map_err(|diagnostics| {
         let first = diagnostics.into_iter().next();
         first.map_or_else(|| "onbuild trigger is malformed".to_owned(), |first| first.message)
     });

@@ -7,11 +7,11 @@ use llb::{
 
 use super::Lowering;
 use super::fault::{Fallible, Fault};
-use super::path;
 use super::stage::StageId;
 use crate::check::Place;
 use crate::instruction::{self, Mount, Run, Sharing};
 use crate::mount::MountError;
+use crate::path;
 use crate::quote::quote;
 
 /// Where a cache mount finds the directory that was made for it.

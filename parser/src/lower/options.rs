@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use llb::Rlimit;
 use oci::{Platform, Reference};
 
-use crate::Diagnostic;
+use crate::diagnostic::Diagnostic;
 
 /// Name of the main context among the local contexts.
 pub const MAIN_CONTEXT: &str = "context";

@@ -6,9 +6,9 @@ use super::Lowering;
 use super::copy::Request;
 use super::fault::{Fallible, Fault};
 use super::git::{self, GitSource};
-use super::path;
 use super::stage::StageId;
 use crate::check::Place;
+use crate::path;
 use crate::quote::quote;
 
 /// A source of `ADD` or `COPY`, by how it is written.

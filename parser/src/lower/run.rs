@@ -13,12 +13,12 @@ use super::environment::Environment;
 use super::fault::{Fallible, Fault};
 use super::mounts::Mounts;
 use super::name::upper_keyword;
-use super::path;
 use super::stage::StageId;
 use crate::check::Place;
 use crate::expand::Variables;
 use crate::heredoc;
 use crate::instruction::{CommandLine, Instruction, Network, Run, Security};
+use crate::path;
 use crate::quote::quote;
 use crate::span::Text;
 

@@ -23,12 +23,12 @@ pub(crate) fn clean(path: &str) -> String {
 }
 
 /// `path` as seen from `directory`, absolute and clean.
-pub(super) fn join(directory: &str, path: &str) -> String {
+pub(crate) fn join(directory: &str, path: &str) -> String {
     if path.starts_with('/') { clean(path) } else { clean(&format!("/{directory}/{path}")) }
 }
 
 /// The same, with a slash at the end if `path` says that it is a directory.
-pub(super) fn join_destination(directory: &str, path: &str) -> String {
+pub(crate) fn join_destination(directory: &str, path: &str) -> String {
     let mut joined = join(directory, path);
     let is_directory =
         path.is_empty() || path == "." || path.ends_with('/') || path.ends_with("/.");
@@ -39,7 +39,7 @@ pub(super) fn join_destination(directory: &str, path: &str) -> String {
 }
 
 /// The last part of a path, `/` for the root, `.` for the empty path (Go's `path.Base`).
-pub(super) fn base(path: &str) -> &str {
+pub(crate) fn base(path: &str) -> &str {
     if path.is_empty() {
         return ".";
     }
