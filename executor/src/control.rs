@@ -15,6 +15,10 @@ use crate::process::ExitStatus;
 
 /// Descriptors in one message; the kernel's limit is 253.
 pub(crate) const MAX_FDS: usize = 200;
+/// Where a helper finds the namespace it serves.
+pub(crate) const HELPER_NAMESPACE: &str = "/tmp/network";
+/// On which descriptor a helper says that it is ready.
+pub(crate) const HELPER_READY_FD: i32 = 3;
 /// Room for a failure's names, however much of them JSON has to escape.
 const MAX_MESSAGE: usize = 64 << 10;
 
@@ -34,7 +38,7 @@ pub(crate) enum Order {
     /// Run the job in the first descriptor.
     Run,
     /// Run this program beside the caller, in its namespaces of mounts and network, until it has
-    /// put itself in the background, or has written to its descriptor 3 if `says_ready`; then keep
+    /// put itself in the background, or has written to [`HELPER_READY_FD`] if `says_ready`; then keep
     /// it.
     Help { args: Vec<String>, says_ready: bool },
     /// Send this signal to the process.

@@ -8,19 +8,15 @@ use std::sync::Arc;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 
-use crate::control::{Order, Report};
+use crate::control::{HELPER_NAMESPACE, HELPER_READY_FD, Order, Report};
 use crate::error::SpawnError;
 use crate::init_pool::{Init, InitPool};
 use crate::names::PASTA_RESOLVER;
 use crate::process::NetworkUsed;
 use crate::search_path::find_program;
 
-/// Where a helper finds the namespace it serves.
-pub(crate) const HELPER_NAMESPACE: &str = "/tmp/network";
 /// What interfaces of user-mode networks are made of.
 const TUNNELS: &str = "/dev/net/tun";
-/// On which descriptor a helper says that it is ready.
-pub(crate) const HELPER_READY_FD: i32 = 3;
 
 /// One that is installed, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,9 +9,8 @@ use rustix::io::dup2;
 use rustix::process::{Pid, WaitOptions, waitpid};
 
 use super::mounts::{attach, bind, file_system};
-use crate::control::{Channel, Order, Report};
+use crate::control::{Channel, HELPER_NAMESPACE, HELPER_READY_FD, Order, Report};
 use crate::error::{Failure, Step};
-use crate::helper::{HELPER_NAMESPACE, HELPER_READY_FD};
 use crate::sys;
 
 /// Starts the program `args`, whose descriptors are where its messages go and the namespace it is
