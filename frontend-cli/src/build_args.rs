@@ -7,9 +7,11 @@ pub(crate) mod host;
 mod limits;
 pub mod option;
 mod output;
+mod outputs;
 pub(crate) mod quantity;
 mod refused;
 mod secret;
+mod tag;
 mod times;
 
 use std::collections::BTreeMap;
@@ -18,11 +20,10 @@ use std::path::{Path, PathBuf};
 
 use engine::GraphFormat;
 use engine::request::{
-    BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, Output,
-    PullPolicy, TarSource, Times,
+    BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, PullPolicy,
+    TarSource,
 };
-use oci::{Platform, Reference};
-use parser::suggest::{Case, did_you_mean};
+use oci::Platform;
 
 use crate::cli::BuildArgs;
 use crate::client::CommandLine;
@@ -78,7 +79,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     }
     refused::check(&args)?;
     let (context, dockerfile, standard_input) = inputs(&args)?;
-    let outputs = outputs(&args, environment)?;
+    let outputs = outputs::resolve(&args, environment)?;
     let arguments = arguments::resolve(&args, environment)?;
     let network = network(args.network.as_deref())?;
     let request = BuildRequest {
@@ -198,107 +199,6 @@ pub(crate) fn remote(text: &OsStr) -> Option<&str> {
     const PREFIXES: &[&str] =
         &["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"];
     text.to_str().filter(|text| PREFIXES.iter().any(|prefix| text.starts_with(prefix)))
-}
-
-/// Outputs, and what they say about the image.
-#[derive(Default)]
-struct Outputs {
-    outputs: Vec<Output>,
-    tags: Vec<Reference>,
-    annotations: BTreeMap<String, String>,
-    times: Times,
-}
-
-fn outputs(args: &BuildArgs, environment: &Environment) -> Result<Outputs, UsageError> {
-    let mut result = Outputs { tags: each(&args.tags, tag)?, ..Outputs::default() };
-    let alone = args.outputs.len() == 1 && !args.load;
-    for text in &args.outputs {
-        let parsed = output::parse(text, environment)?;
-        // The request names and annotates the image, not one of its copies.
-        if !alone && !parsed.annotations.is_empty() {
-            return Err(UsageError::new(format!(
-                "`--output {text}`: annotations of one output among several are not supported"
-            ))
-            .with_hint("use `--annotation`"));
-        }
-        if !parsed.names.is_empty() && (!alone || !args.tags.is_empty()) {
-            return Err(UsageError::new(format!(
-                "`--output {text}`: `name=` beside `--tag` or other outputs is not supported"
-            ))
-            .with_hint("use `--tag`"));
-        }
-        result.times = times::merge(result.times, parsed.times).map_err(|attribute| {
-            UsageError::new(format!(
-                "`--output {text}`: another output has a different `{attribute}`"
-            ))
-            .with_hint("all outputs of a build are the same image: give them the same times")
-        })?;
-        result.outputs.push(parsed.output);
-        result.tags.extend(parsed.names);
-        result.annotations.extend(parsed.annotations);
-    }
-    if result.outputs.iter().filter(|output| output::writes_stdout(output)).count() > 1 {
-        return Err(UsageError::new("only one output can be standard output"));
-    }
-    let has_image = result.outputs.iter().any(|output| matches!(output, Output::Image { .. }));
-    if args.load && !result.outputs.is_empty() && !has_image {
-        result.outputs.push(Output::Image { names: Vec::new() });
-    }
-    for text in &args.annotations {
-        let (key, value) = annotation(text)?;
-        result.annotations.insert(key, value);
-    }
-    Ok(result)
-}
-
-/// A name for an image, with `:latest` where it has no tag.
-fn tag(text: &str) -> Result<Reference, UsageError> {
-    let reference: Reference = text.parse().map_err(|error| not_a_name(text, &error))?;
-    match reference.digest() {
-        Some(_) => Err(UsageError::new(format!(
-            "`{text}` cannot be an image's new name: its digest comes from what it holds"
-        ))
-        .with_hint("write NAME or NAME:TAG")),
-        None => Ok(reference.with_default_tag()),
-    }
-}
-
-fn not_a_name(text: &str, error: &oci::InvalidReference) -> UsageError {
-    let lower = text.to_lowercase();
-    let hint = match lower.parse::<Reference>() {
-        Ok(_) => format!("did you mean `{lower}`?"),
-        Err(_) => "write NAME or NAME:TAG, as in `app:1.0`".to_owned(),
-    };
-    UsageError::new(format!("`{text}` is not a valid image name: {error}")).with_hint(hint)
-}
-
-/// What an annotation can be put on.
-const LEVELS: [&str; 4] = ["manifest", "index", "manifest-descriptor", "index-descriptor"];
-
-/// `[LEVEL[PLATFORM],…:]KEY=VALUE`; the manifest is the one level there is.
-fn annotation(text: &str) -> Result<(String, String), UsageError> {
-    let invalid = |what: &str| UsageError::new(format!("`--annotation {text}`: {what}"));
-    let (key, value) = text.split_once('=').ok_or_else(|| invalid("want KEY=VALUE"))?;
-    let is_level = |level: &str| {
-        let name = level.split_once('[').map_or(level, |(name, _)| name);
-        LEVELS.contains(&name)
-    };
-    let key = match key.split_once(':') {
-        Some(("manifest", key)) => key,
-        Some((levels, _)) if levels.split(',').all(is_level) => {
-            return Err(invalid("only the level `manifest` is supported, without a platform"));
-        }
-        Some((levels, _)) => {
-            let meant = did_you_mean(levels, LEVELS, Case::Sensitive);
-            return Err(invalid(&format!("unknown level `{levels}`{meant}"))
-                .with_hint("a key with a colon is written `manifest:KEY=VALUE`"));
-        }
-        None => key,
-    };
-    if key.is_empty() {
-        return Err(invalid("the key is empty"));
-    }
-    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use engine::request::{Compression, CompressionAlgorithm, Destination, Output, Rewrite, Times};
 use oci::Reference;
 
+use super::tag::tag;
 use super::{csv, times};
 use crate::environment::Environment;
 use crate::error::UsageError;
@@ -198,7 +199,7 @@ impl<'a> Attributes<'a> {
         names
             .split(',')
             .filter(|name| !name.is_empty())
-            .map(|name| super::tag(name).map_err(|error| self.invalid(&error.message)))
+            .map(|name| tag(name).map_err(|error| self.invalid(&error.message)))
             .collect()
     }
 
