@@ -1,7 +1,7 @@
 //! Holds the arrows between rooms: who may import whom, read from the manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import.
 const ROOMS: [(&str, &[&str]); 10] = [
@@ -78,6 +78,12 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
     }
 }
 
+/// All files below `folder`.
+fn sources(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap);
+    entries.filter(|entry| entry.file_type().is_file()).map(walkdir::DirEntry::into_path)
+}
+
 /// Rooms that know the client only by what it gives: they must do for several at once.
 const CLIENTLESS: [&str; 3] = ["engine", "registry", "http-client"];
 
@@ -87,15 +93,27 @@ fn the_engine_reads_no_environment_and_no_standard_streams() {
     let own =
         ["std::env", "env::var", "io::stdin", "io::stdout", "io::stderr", "print!", "println!"];
     for room in CLIENTLESS {
-        let sources = walkdir::WalkDir::new(top.join(room).join("src")).into_iter();
-        let sources = sources.map(Result::unwrap).filter(|entry| entry.file_type().is_file());
-        for source in sources {
-            let code = code(source.path());
+        for source in sources(&top.join(room).join("src")) {
+            let code = code(&source);
             for (number, line) in code.lines().enumerate() {
                 let is_code = !line.trim_start().starts_with("//");
                 let used = own.iter().find(|name| is_code && line.contains(**name));
-                assert_eq!(used, None, "{}:{}", source.path().display(), number + 1);
+                assert_eq!(used, None, "{}:{}", source.display(), number + 1);
             }
+        }
+    }
+}
+
+/// A file this long holds more than one thing.
+const LINES_MAX: usize = 500;
+
+#[test]
+fn files_are_short() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("rooms stand at the top level");
+    for (room, _) in ROOMS {
+        for source in sources(&top.join(room).join("src")) {
+            let lines = std::fs::read_to_string(&source).unwrap().lines().count();
+            assert!(lines < LINES_MAX, "{} has {lines} lines", source.display());
         }
     }
 }
