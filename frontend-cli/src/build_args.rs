@@ -31,6 +31,7 @@ use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::platform;
 use crate::progress::Mode;
+use crate::remote::remote;
 use crate::stdin::StandardInput;
 
 /// What `mybuild build` has to do.
@@ -192,13 +193,6 @@ fn told(error: &std::io::Error) -> String {
         std::io::ErrorKind::NotFound => "no such directory".to_owned(),
         kind => kind.to_string(),
     }
-}
-
-/// A Git or HTTP address, by the rules Docker tells them from paths.
-pub(crate) fn remote(text: &OsStr) -> Option<&str> {
-    const PREFIXES: &[&str] =
-        &["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"];
-    text.to_str().filter(|text| PREFIXES.iter().any(|prefix| text.starts_with(prefix)))
 }
 
 fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {

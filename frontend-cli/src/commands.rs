@@ -24,6 +24,7 @@ use crate::build_args::{self, Build};
 use crate::cli::{Cli, CompletionsArgs, GlobalArgs, ManArgs, Subcommand};
 use crate::environment::Environment;
 use crate::exit::Exit;
+use crate::workspace;
 
 /// A command whose meaning is known.
 pub struct Command {
@@ -54,7 +55,7 @@ impl Command {
             Subcommand::Completions(args) => Action::Completions(args),
             Subcommand::Man(args) => Action::Man(args),
         };
-        let options = crate::engine_options(&cli.global, environment);
+        let options = workspace::options(&cli.global, environment);
         Ok(Self { global: cli.global, options, action })
     }
 

@@ -30,6 +30,17 @@ impl UsageError {
     }
 }
 
+/// Why the words of a command line cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The first word is not a command.
+    #[error(transparent)]
+    Usage(#[from] UsageError),
+    /// The words behind it are not what the command takes, or help is asked for.
+    #[error(transparent)]
+    Syntax(#[from] clap::Error),
+}
+
 /// Tells the user about `error` on standard error and says how the program ends.
 ///
 /// Somebody closing the pipe we write to is no failure: they have read enough.

@@ -22,6 +22,7 @@ pub mod listing;
 pub mod panic;
 mod platform;
 pub mod progress;
+mod remote;
 pub mod result_files;
 pub mod run_args;
 pub mod settings;
@@ -30,6 +31,7 @@ pub mod stdin;
 pub mod template;
 pub mod terminal;
 mod ui;
+mod workspace;
 
 use std::ffi::OsString;
 use std::future::Future;
@@ -38,10 +40,10 @@ use std::pin::Pin;
 
 use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Cli, GlobalArgs};
+use crate::cli::Cli;
 use crate::commands::Command;
 use crate::environment::Environment;
-use crate::error::UsageError;
+use crate::error::ReadError;
 use crate::exit::Exit;
 
 /// What the async part of a command is.
@@ -62,17 +64,6 @@ pub fn parse(argv: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> 
     })?;
     let debug = cli.global.debug;
     Command::new(cli, &environment).map_err(|error| exit(error::report(&error, debug)))
-}
-
-/// Why the words of a command line cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The first word is not a command.
-    #[error(transparent)]
-    Usage(#[from] UsageError),
-    /// The words behind it are not what the command takes, or help is asked for.
-    #[error(transparent)]
-    Syntax(#[from] clap::Error),
 }
 
 /// The words of a command line, not yet their meaning.
@@ -104,22 +95,4 @@ fn run_to_the_end(command: Command, block_on: impl FnOnce(Work) -> io::Result<Ex
         command.run(notice).await.unwrap_or_else(|error| error::report(&error, debug))
     });
     block_on(work).unwrap_or_else(|error| error::report(&error.into(), debug))
-}
-
-/// Opens the store for one command.
-pub(crate) fn open(
-    options: &engine::EngineOptions,
-    reserve: engine::Reserve,
-) -> Result<engine::Workspace, engine::BuildError> {
-    engine::Engine::new(options)?.workspace(reserve)
-}
-
-/// Where the engine keeps its store and finds its configuration.
-pub fn engine_options(global: &GlobalArgs, environment: &Environment) -> engine::EngineOptions {
-    engine::EngineOptions {
-        root: global.root.clone().or_else(|| environment.path("MYBUILD_ROOT")),
-        config: environment.path("MYBUILD_CONFIG"),
-        data_home: environment.home("XDG_DATA_HOME", ".local/share"),
-        config_home: environment.home("XDG_CONFIG_HOME", ".config"),
-    }
 }

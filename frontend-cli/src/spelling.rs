@@ -14,10 +14,9 @@ use std::path::Path;
 
 use parser::suggest::{Case, nearest};
 
-use crate::ReadError;
-use crate::build_args::remote;
 use crate::docker_commands;
-use crate::error::UsageError;
+use crate::error::{ReadError, UsageError};
+use crate::remote::remote;
 
 /// Docker's two-word spellings: group, word, our command.
 const GROUPS: &[(&str, &str, &str)] = &[

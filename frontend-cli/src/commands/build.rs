@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build_args::{Action, Build};
 use crate::exit::Exit;
 use crate::progress::{Display, Findings, Mode};
-use crate::{destination, diagnostics, interrupt, result_files, stdin, terminal, ui};
+use crate::{destination, diagnostics, interrupt, result_files, stdin, terminal, ui, workspace};
 
 pub(super) async fn run(
     mut build: Build,
@@ -30,7 +30,7 @@ pub(super) async fn run(
         display.progress().event(Event::Warning { message });
     }
     interrupt::cancel_on_signals(cancel.clone(), display.progress())?;
-    let workspace = crate::open(&options, Reserve::Kept)?;
+    let workspace = workspace::open(&options, Reserve::Kept)?;
     workspace.ends_with(&cancel);
     let client = Arc::new(std::mem::take(&mut build.client));
     match build.action {

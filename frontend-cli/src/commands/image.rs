@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
 use crate::run_args::{self, Run};
-use crate::{platform, ui};
+use crate::{platform, ui, workspace};
 
 /// A command on images whose meaning is known.
 pub(super) enum ImageCommand {
@@ -71,7 +71,7 @@ impl ImageCommand {
         notice: Option<String>,
     ) -> anyhow::Result<Exit> {
         let reserve = self.reserve();
-        let open = || crate::open(&options, reserve);
+        let open = || workspace::open(&options, reserve);
         match self {
             Self::Images(list) => list.run(&open()?).await,
             Self::Inspect(inspect) => inspect.run(&open()?).await,

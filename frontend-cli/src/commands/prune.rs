@@ -12,7 +12,7 @@ use crate::docker_units::{age, size};
 use crate::error::UsageError;
 use crate::exit::Exit;
 use crate::listing::{align, shorten};
-use crate::ui;
+use crate::{ui, workspace};
 
 /// What `mybuild prune` has to do.
 pub(super) struct Prune {
@@ -48,7 +48,7 @@ impl Prune {
             return Ok(Exit::Failed);
         }
         // The store's session starts now: one that had waited for the answer would keep things.
-        let workspace = crate::open(options, Reserve::Used)?;
+        let workspace = workspace::open(options, Reserve::Used)?;
         let pruned = workspace.prune(self.filter).await?;
         if self.verbose && !pruned.items.is_empty() {
             ui::data(listed(&pruned.items).as_bytes())?;

@@ -9,7 +9,7 @@ use crate::cli::{ImagePruneArgs, SystemPruneArgs};
 use crate::docker_units::size;
 use crate::error::UsageError;
 use crate::exit::Exit;
-use crate::ui;
+use crate::{ui, workspace};
 
 /// What `mybuild image prune` or `mybuild system prune` has to do.
 pub(super) struct PruneImages {
@@ -48,7 +48,7 @@ impl PruneImages {
         if !self.force && !confirmed(self.what())? {
             return Ok(Exit::Failed);
         }
-        let workspace = crate::open(options, Reserve::Used)?;
+        let workspace = workspace::open(options, Reserve::Used)?;
         let takes =
             |image: &ListedImage| self.all && self.filters.iter().all(|filter| filter.takes(image));
         let (removed, mut pruned) = workspace.prune_images(takes).await?;

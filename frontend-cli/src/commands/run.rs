@@ -18,7 +18,7 @@ use crate::error::{self, UsageError};
 use crate::exit::Exit;
 use crate::progress::{Display, Mode};
 use crate::run_args::Run;
-use crate::{diagnostics, ui};
+use crate::{diagnostics, ui, workspace};
 
 /// Bytes copied at once.
 const CHUNK: usize = 32 << 10;
@@ -41,7 +41,7 @@ pub(super) async fn run(
         ui::warning(warning);
     }
     let mut signals = Signals::new()?;
-    let workspace = crate::open(options, Reserve::Kept)?;
+    let workspace = workspace::open(options, Reserve::Kept)?;
     let container = match start(&command, &workspace, &mut signals).await {
         Ok(container) => container,
         Err(error) => return Ok(report(error)),
