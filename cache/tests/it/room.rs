@@ -75,8 +75,11 @@ fn a_limit_is_kept_to_beside_a_session_that_holds_something() {
         let used = on_disk(&root.path().join("layers-v1"));
         assert!(used <= 6 * MB + 6 * MB / 20, "{used} bytes after step {round}");
         assert!(has(root.path(), &format!("step {round}")), "the newest stays");
+        // What is of one second is of one age.
+        age(root.path(), 10);
     }
-    assert!(has(root.path(), "held") && !has(root.path(), "step 3"));
+    assert!(has(root.path(), "held"), "what a session holds stays");
+    assert!(!has(root.path(), "step 3"), "the oldest goes");
     running.finish();
     assert_eq!(open(root.path()).fsck(&FsckOptions::default()).unwrap(), []);
 }
