@@ -91,6 +91,7 @@ pub struct Display {
     started: Instant,
     findings: Arc<Mutex<Findings>>,
     drawing: Option<(SyncSender<Message>, JoinHandle<()>)>,
+    shows_changes: bool,
 }
 
 impl Display {
@@ -119,7 +120,8 @@ impl Display {
                 .expect("failed to spawn thread");
             (sender, thread)
         });
-        Self { started, findings, drawing }
+        let shows_changes = matches!(mode, Mode::Plain | Mode::Json);
+        Self { started, findings, drawing, shows_changes }
     }
 
     /// What the engine tells its events.
@@ -128,6 +130,7 @@ impl Display {
             started: self.started,
             findings: Arc::clone(&self.findings),
             to: self.drawing.as_ref().map(|(sender, _)| sender.clone()),
+            shows_changes: self.shows_changes,
         })
     }
 
@@ -150,9 +153,14 @@ struct Sender {
     started: Instant,
     findings: Arc<Mutex<Findings>>,
     to: Option<SyncSender<Message>>,
+    shows_changes: bool,
 }
 
 impl Progress for Sender {
+    fn shows_changes(&self) -> bool {
+        self.shows_changes
+    }
+
     fn event(&self, event: Event) {
         let findings = || self.findings.lock().unwrap_or_else(PoisonError::into_inner);
         match &event {

@@ -7,6 +7,11 @@ use std::time::Duration;
 pub trait Progress: Send + Sync {
     /// One event.
     fn event(&self, event: Event);
+
+    /// Whether it shows [`Event::StepChanged`], which has to be looked up.
+    fn shows_changes(&self) -> bool {
+        true
+    }
 }
 
 /// Number of a step in this build, from 1, in the order in which steps become known.

@@ -108,6 +108,11 @@ impl Steps {
         }
     }
 
+    /// Whether anybody wants to know why steps run.
+    pub(crate) fn shows_changes(&self) -> bool {
+        self.progress.shows_changes()
+    }
+
     /// A step runs because of `parts`, see [`Event::StepChanged`].
     pub(crate) fn changed(&self, vertex: VertexId, parts: Vec<String>) {
         if !parts.is_empty() {

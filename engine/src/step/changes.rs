@@ -1,6 +1,6 @@
 //! Why a step runs: what has changed since the same instruction last ran.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use cache::Record;
 use llb::encode::Encoder;
@@ -27,12 +27,16 @@ impl BuildWorker {
         }
         let copied = self.copied.lock().expect("no panic while held").remove(&run.vertex);
         let (definition, vertex) = (self.definition.clone(), run.vertex);
-        let taken_in = run.taken_in.to_vec();
-        let parts = blocking(move || {
-            Ok(parts(&definition.vertex(vertex).op, &taken_in, &copied.unwrap_or_default()))
-        });
-        let parts = parts.await?;
-        if !run.salt.is_empty() {
+        let parts = match copied {
+            None => parts(&definition.vertex(vertex).op, run.taken_in, &HashMap::new()),
+            // There may be many directories.
+            Some(copied) => {
+                let taken_in = run.taken_in.to_vec();
+                let parts = move || Ok(parts(&definition.vertex(vertex).op, &taken_in, &copied));
+                blocking(parts).await?
+            }
+        };
+        if !run.salt.is_empty() || !self.steps.shows_changes() {
             return Ok(parts);
         }
         let last = self.instruction(run.vertex).and_then(|step| self.store.last_record(&step));
