@@ -70,7 +70,7 @@ impl Store {
         }
     }
 
-    /// Takes it that a tree has the right content as it is now.
+    /// Marks a tree as having the right content as it is now.
     pub(crate) fn stamp_again(&self, id: &LayerId, directory: &Path) {
         if let Ok(stamp) = stamp(directory) {
             self.inner.stamps.add(id, directory, stamp);
@@ -82,7 +82,7 @@ impl Store {
         self.inner.stamps.sizes()
     }
 
-    /// Takes it that a tree that was just finished is as it should be, without a stamp for now.
+    /// Marks a tree that was just finished as right, without a stamp for now.
     pub(crate) fn trust(&self, id: &LayerId) {
         self.inner.checked().insert(id.clone());
     }

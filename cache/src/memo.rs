@@ -1,7 +1,7 @@
 //! Memos: layers that the builder made beside its steps, and by what they are found again.
 //!
-//! A copy of a step's layer in another form, or the files of a context: no step of anybody's, so nobody
-//! is told of them as of one. They keep their layers and age as records do.
+//! A step's layer in another form, or the files of a context. They are not steps, so they are not listed as
+//! steps. They keep their layers and age as records do.
 
 use oci::Digest;
 use serde::{Deserialize, Serialize};
