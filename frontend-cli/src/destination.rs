@@ -17,7 +17,7 @@ pub(crate) fn check_file(given: &str, path: &Path) -> Result<(), UsageError> {
     // Whether one that is not seen is there, the kernel says when it is written to.
     if parent.try_exists().is_ok_and(|exists| !exists) {
         let parent = parent.display();
-        return Err(UsageError::new(format!("`{given}`: there is no directory `{parent}`"))
+        return Err(UsageError::new(format!("`{given}`: the directory `{parent}` does not exist"))
             .with_hint(format!("`mkdir -p {parent}` makes it")));
     }
     Ok(())

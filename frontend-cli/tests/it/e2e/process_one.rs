@@ -2,7 +2,7 @@
 
 use super::builder::Builder;
 
-/// Services are told to write their logs to `/proc/1/fd/1`: that is the step's, whichever user it runs as.
+/// Services are often set up to write their logs to `/proc/1/fd/1`: that is the step's, as whichever user it runs.
 #[test]
 fn privileged_process_1_writes_to_the_steps_log() {
     let Some(builder) = Builder::new() else { return };
