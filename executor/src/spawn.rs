@@ -35,6 +35,8 @@ use crate::{cgroup, demand, rlimit};
 pub struct Executor {
     host: Host,
     hierarchies: Hierarchies,
+    /// Whether a killed process left groups that could not be removed yet.
+    left_busy: bool,
     pool: Arc<InitPool>,
     networks: Arc<NetworkPool>,
     filter: Vec<u8>,
@@ -52,6 +54,9 @@ impl Drop for Executor {
             // What it made goes with the pools; what it could not make nobody has asked for.
             drop(thread.join());
         }
+        if self.left_busy {
+            self.hierarchies.remove_late_leftovers();
+        }
     }
 }
 
@@ -60,7 +65,7 @@ impl Executor {
     /// groups that a killed process left.
     pub fn new(host: Host) -> io::Result<Self> {
         let hierarchies = Hierarchies::probe(host.rootless());
-        hierarchies.remove_leftovers();
+        let left_busy = hierarchies.remove_leftovers();
         let pool = Arc::new(InitPool::new(hierarchies.clone())?);
         let networks = Arc::new(NetworkPool::new(Arc::clone(&pool)));
         let identities = if host.single_id() { Identities::Single } else { Identities::Many };
@@ -74,6 +79,7 @@ impl Executor {
         Ok(Self {
             host,
             hierarchies,
+            left_busy,
             pool,
             networks,
             filter,

@@ -4,20 +4,15 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use rustix::process::Pid;
 
 use super::devices::Guard;
-use super::hierarchy::{Hierarchy, Version, remove_orphans};
+use super::hierarchy::{self, Hierarchy, Version, remove_orphans};
 use super::name;
 use super::setting::{DEFAULT_PIDS, Setting};
 use crate::error::SpawnError;
 use crate::process::Exhausted;
-
-/// A tenth of a second in all.
-const REMOVE_ATTEMPTS: u32 = 100;
-const REMOVE_PAUSE: Duration = Duration::from_millis(1);
 
 /// A directory in each of some hierarchies. Dropping it removes them.
 #[derive(Debug, Default)]
@@ -148,16 +143,7 @@ fn event(file: &Path, name: &str) -> u64 {
 impl Drop for Group {
     fn drop(&mut self) {
         for (_, path) in &self.members {
-            // A member that has just ended may be counted for a moment longer. What cannot be
-            // removed even then is removed by the next start of the program.
-            for _ in 0..REMOVE_ATTEMPTS {
-                match fs::remove_dir(path) {
-                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                        std::thread::sleep(REMOVE_PAUSE);
-                    }
-                    _ => break,
-                }
-            }
+            hierarchy::remove(path, || true);
         }
     }
 }

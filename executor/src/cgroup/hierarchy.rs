@@ -3,8 +3,13 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::name::is_orphan;
+
+/// How long a group that is busy is waited for, and how long between two attempts.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Those that limit something for us.
 pub(super) const LIMITING: [&str; 4] = ["pids", "memory", "cpu", "cpuset"];
@@ -115,16 +120,38 @@ fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|limit| *limit < 1 << 62)
 }
 
-/// Removes the groups in `directory` of processes that are gone. Nothing lives in them: a sandbox
-/// dies with the process that started it.
-pub(super) fn remove_orphans(directory: &Path) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        if entry.file_name().to_str().is_some_and(is_orphan) {
-            // A group that still has members stays, and with it the proof that we are wrong.
-            let _ = fs::remove_dir(entry.path());
-        }
+/// Removes the groups in `directory` of processes that are gone, and tells whether one stayed because
+/// it has members: those that die with the process that started them may take a moment.
+pub(super) fn remove_orphans(directory: &Path) -> bool {
+    orphans(directory).filter(|group| is_busy(&fs::remove_dir(group))).count() > 0
+}
+
+/// Does so once more, and waits for members that are dying. One that has members in a namespace of
+/// processes that we do not see, which version 2 calls 0, stays: so may be its maker.
+pub(super) fn remove_late_orphans(directory: &Path) {
+    for group in orphans(directory) {
+        let members = || fs::read_to_string(group.join("cgroup.procs"));
+        remove(&group, || members().is_ok_and(|list| list.lines().all(|pid| pid != "0")));
     }
+}
+
+fn orphans(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().to_str().is_some_and(is_orphan)).map(|it| it.path())
+}
+
+/// Removes a group. A member that has ended may be counted for a moment longer: as long as the group
+/// is busy, this tries again, up to a second, if it is `worth_waiting`. What cannot be removed even
+/// then is removed by the next start of the program.
+pub(super) fn remove(group: &Path, worth_waiting: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while is_busy(&fs::remove_dir(group)) && Instant::now() < deadline && worth_waiting() {
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn is_busy(result: &io::Result<()>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::ResourceBusy)
 }
 
 /// Version 2 gives a child only the controllers that its parent hands down; tells which it does.

@@ -67,11 +67,18 @@ impl Hierarchies {
         self.guard.is_some()
     }
 
-    /// Removes the groups of processes that are gone.
-    pub(crate) fn remove_leftovers(&self) {
-        for hierarchy in &self.hierarchies {
-            hierarchy::remove_orphans(&hierarchy.base);
-        }
+    /// Removes the groups of processes that are gone; tells whether one has members that may still be
+    /// dying.
+    pub(crate) fn remove_leftovers(&self) -> bool {
+        let bases = self.hierarchies.iter().map(|hierarchy| &hierarchy.base);
+        bases.filter(|base| hierarchy::remove_orphans(base)).count() > 0
+    }
+
+    /// Removes those whose members were still dying.
+    pub(crate) fn remove_late_leftovers(&self) {
+        self.hierarchies
+            .iter()
+            .for_each(|hierarchy| hierarchy::remove_late_orphans(&hierarchy.base));
     }
 
     /// The group of the sandboxes that come from the zygote `pid`, with a limit on processes if there

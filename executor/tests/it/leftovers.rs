@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What there is of this process on the machine.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,6 +57,24 @@ pub(crate) fn children(of: u32) -> BTreeSet<String> {
 /// The control groups that carry this process's id.
 pub(crate) fn groups() -> BTreeSet<String> {
     groups_of(std::process::id())
+}
+
+/// Where this process is in the hierarchies of processes and of version 2.
+pub(crate) fn writable_hierarchies() -> impl Iterator<Item = PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let places: Vec<PathBuf> = own.lines().filter_map(place).collect();
+    places.into_iter().filter(|place| place.is_dir())
+}
+
+fn place(line: &str) -> Option<PathBuf> {
+    let (hierarchy, path) = line.split_once(':')?.1.split_once(':')?;
+    let mount = match hierarchy {
+        "" if Path::new("/sys/fs/cgroup/unified").exists() => "/sys/fs/cgroup/unified",
+        "" => "/sys/fs/cgroup",
+        "pids" => "/sys/fs/cgroup/pids",
+        _ => return None,
+    };
+    Some(Path::new(mount).join(path.trim_start_matches('/')))
 }
 
 pub(crate) fn groups_of(pid: u32) -> BTreeSet<String> {

@@ -1,6 +1,6 @@
 //! When sandboxes end, and what ends with them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio as ProcessStdio};
@@ -23,6 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("privileged_dropping_ends_the_sandbox", dropping_ends_the_sandbox),
     ("privileged_signals_reach_the_process", signals_reach_the_process),
     ("privileged_nothing_outlives_a_killed_parent", nothing_outlives_a_killed_parent),
+    ("privileged_a_group_whose_last_member_dies_late_goes_too", late_groups_go),
     ("privileged_steps_run_at_the_same_time", steps_run_at_the_same_time),
     ("privileged_a_step_outlives_the_thread_that_started_it", outlives_its_thread),
     ("privileged_a_step_is_cheap", a_step_is_cheap),
@@ -125,6 +126,26 @@ fn nothing_outlives_a_killed_parent(fixture: &Fixture) {
     drop(Executor::new(Host::probe()).unwrap());
     let left = leftovers::groups_of(other.id());
     assert!(left.is_empty(), "the next start removes its groups: {left:?}");
+}
+
+/// What a killed program started may still be dying when the next one starts.
+fn late_groups_go(_: &Fixture) {
+    let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+    // A process id beyond the largest: nobody's.
+    let name = "mybuild-4194999-1-0";
+    let groups = leftovers::writable_hierarchies().map(|hierarchy| hierarchy.join(name));
+    let groups: Vec<_> = groups.filter(|group| fs::create_dir(group).is_ok()).collect();
+    assert!(!groups.is_empty(), "there is a hierarchy to make groups in");
+    for group in &groups {
+        fs::write(group.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+    }
+    let executor = Executor::new(Host::probe()).unwrap();
+    assert!(groups.iter().all(|group| group.exists()), "who lives stays in its group");
+    sleeper.kill().unwrap();
+    drop(executor);
+    sleeper.wait().unwrap();
+    let left: Vec<_> = groups.iter().filter(|group| group.exists()).collect();
+    assert!(left.is_empty(), "left: {left:?}");
 }
 
 fn steps_run_at_the_same_time(fixture: &Fixture) {
