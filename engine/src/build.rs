@@ -117,6 +117,7 @@ impl Workspace {
             self.store.clone(),
             self.registries(client.as_ref()),
             request.pull,
+            request.offline,
             input.layouts.clone(),
         );
         let steps = Arc::new(Steps::new(progress));
@@ -225,6 +226,7 @@ impl Session {
             targets: plans.iter().filter_map(|plan| plan.target).collect(),
             directories: self.input.directories.clone(),
             images: self.images.clone(),
+            offline: self.request.offline,
             resolved: self.resolved.clone(),
             steps: self.steps.clone(),
             client: self.client.clone(),

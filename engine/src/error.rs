@@ -104,6 +104,15 @@ impl BuildError {
         Self::Refused { message: message.into(), hint: None }
     }
 
+    /// Something would have to be fetched, and the network is not to be used. `what` names it and says
+    /// where it comes from.
+    pub(crate) fn offline(what: impl std::fmt::Display) -> Self {
+        Self::Input {
+            message: format!("offline: {what}"),
+            hint: Some("build once without `--offline`: what it fetches is kept".to_owned()),
+        }
+    }
+
     /// The same with a hint, where the kind carries one.
     #[must_use]
     pub(crate) fn with_hint(mut self, text: impl Into<String>) -> Self {

@@ -29,6 +29,8 @@ pub struct BuildRequest {
     pub no_cache: NoCache,
     /// `--pull`
     pub pull: PullPolicy,
+    /// `--offline`: nothing is asked of the network, whatever the source. Steps keep theirs.
+    pub offline: bool,
     /// `--network`
     pub network: NetworkMode,
     /// `--add-host`: name and what it stands for.

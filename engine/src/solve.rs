@@ -44,6 +44,8 @@ pub struct SolveRequest {
     pub targets: Vec<VertexInput>,
     /// When images are looked up in their registries.
     pub pull: PullPolicy,
+    /// Nothing is asked of the network, whatever the source. Steps keep theirs.
+    pub offline: bool,
     /// Limits of each step.
     pub limits: executor::Limits,
     /// Bytes that each step may write; `None` leaves a reserve of the disk free.
@@ -78,6 +80,8 @@ pub(crate) struct Job {
     /// Local contexts that are at hand already, by name.
     pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) images: Arc<Images>,
+    /// Sources ask nothing of the network: see [`BuildError::offline`].
+    pub(crate) offline: bool,
     /// Images that are known already, by what their vertices say.
     pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
     pub(crate) steps: Arc<Steps>,
@@ -133,11 +137,13 @@ impl Workspace {
         progress: Arc<dyn Progress>,
     ) -> Job {
         let (store, registries) = (self.store.clone(), self.registries(client.as_ref()));
+        let (pull, offline) = (request.pull, request.offline);
         Job {
             definition: Arc::new(request.definition),
             targets: request.targets,
             directories: BTreeMap::new(),
-            images: Arc::new(Images::new(store, registries, request.pull, BTreeMap::new())),
+            images: Arc::new(Images::new(store, registries, pull, offline, BTreeMap::new())),
+            offline,
             resolved: HashMap::new(),
             steps: Arc::new(Steps::new(progress)),
             client,
@@ -253,6 +259,7 @@ impl Workspace {
             machine: self.machine.clone(),
             layers: attempt.layers.clone(),
             images: job.images.clone(),
+            offline: job.offline,
             resolved: Mutex::new(job.resolved.clone()),
             copied: Mutex::default(),
             steps: job.steps.clone(),

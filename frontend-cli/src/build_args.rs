@@ -93,6 +93,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         platforms: platforms(&args.platform, environment)?,
         no_cache: no_cache(&args),
         pull: pull(args.pull.as_deref())?,
+        offline: offline(&args)?,
         network,
         extra_hosts: host::parse_all(&args.add_hosts, network)?,
         shm_size: args
@@ -262,6 +263,15 @@ pub(crate) fn pull(value: Option<&str>) -> Result<PullPolicy, UsageError> {
         Some(other) => Err(UsageError::new(format!("`--pull={other}`: unknown policy"))
             .with_hint("policies are always, missing, newer and never")),
     }
+}
+
+/// `--offline`, which leaves no registry to look an image up in.
+fn offline(args: &BuildArgs) -> Result<bool, UsageError> {
+    if args.offline && pull(args.pull.as_deref())? == PullPolicy::Always {
+        return Err(UsageError::new("`--offline` and `--pull=always` do not go together")
+            .with_hint("`--pull=newer` takes the store's image where there is no network"));
+    }
+    Ok(args.offline)
 }
 
 pub(crate) fn network(value: Option<&str>) -> Result<NetworkMode, UsageError> {

@@ -46,8 +46,13 @@ impl Workspace {
         cancel: CancellationToken,
     ) -> Result<Pulled, BuildError> {
         let steps = Arc::new(Steps::new(progress));
-        let images =
-            Images::new(self.store.clone(), self.registries(client), policy, BTreeMap::new());
+        let images = Images::new(
+            self.store.clone(),
+            self.registries(client),
+            policy,
+            false,
+            BTreeMap::new(),
+        );
         let pulled = tokio::select! {
             pulled = self.pull_image(name, platform, &images, &steps, &cancel) => pulled,
             () = cancel.cancelled() => Err(BuildError::Canceled),

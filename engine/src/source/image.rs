@@ -24,7 +24,7 @@ use crate::request::PullPolicy;
 use crate::source::layout;
 use crate::stored::check_layers;
 
-use refusal::{not_stored, of_other_platform, registry_error};
+use refusal::{not_asked, not_stored, not_whole, of_other_platform, registry_error};
 
 /// Largest image config, in bytes.
 const CONFIG_MAX: u64 = 8 << 20;
@@ -71,6 +71,7 @@ pub(crate) struct Images {
     store: Store,
     registries: Arc<Registries>,
     pull: PullPolicy,
+    offline: bool,
     layouts: BTreeMap<String, PathBuf>,
 }
 
@@ -79,9 +80,18 @@ impl Images {
         store: Store,
         registries: Arc<Registries>,
         pull: PullPolicy,
+        offline: bool,
         layouts: BTreeMap<String, PathBuf>,
     ) -> Self {
-        Self { store, registries, pull, layouts }
+        Self { store, registries, pull, offline, layouts }
+    }
+
+    /// The registries, to get a part of the image `reference` from.
+    fn registries(&self, reference: &Reference) -> Result<&Arc<Registries>, BuildError> {
+        if self.offline {
+            return Err(not_whole(reference));
+        }
+        Ok(&self.registries)
     }
 
     /// Finds manifest and config of an image. What a tag stands for is asked once a build.
@@ -121,7 +131,11 @@ impl Images {
         platform: &Platform,
         steps: &Arc<Steps>,
     ) -> Result<ResolvedImage, BuildError> {
-        let uses_stored = matches!(self.pull, PullPolicy::Missing | PullPolicy::Never);
+        let uses_stored = match self.pull {
+            PullPolicy::Missing | PullPolicy::Never => true,
+            PullPolicy::Newer => self.offline,
+            PullPolicy::Always => false,
+        };
         let mut stored = None;
         if uses_stored {
             match self.stored(reference, platform).await {
@@ -131,6 +145,9 @@ impl Images {
         }
         if self.pull == PullPolicy::Never {
             return Err(not_stored(reference, stored.as_ref(), platform));
+        }
+        if self.offline {
+            return Err(not_asked(reference, stored.as_ref(), platform));
         }
         let step = steps.internal(&format!("[internal] load metadata for {reference}"));
         let error = match self.resolve_remote(reference, platform).await {
@@ -191,8 +208,11 @@ impl Images {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ResolvedImage, BuildError> {
-        let (top, bytes) =
-            self.registries.manifest(reference).await.map_err(|e| registry_error(&e))?;
+        let (top, bytes) = self
+            .registries(reference)?
+            .manifest(reference)
+            .await
+            .map_err(|e| registry_error(&e))?;
         self.keep(&top, &bytes)?;
         let image =
             self.read_down(Origin::Registry(reference.clone()), top.clone(), platform).await?;
@@ -260,7 +280,8 @@ impl Images {
         let bytes = match origin {
             Origin::Registry(reference) => {
                 let pinned = reference.without_tag().with_digest(descriptor.digest.clone());
-                self.registries.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
+                let registries = self.registries(reference)?;
+                registries.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
             }
             Origin::Layout(directory) => {
                 layout::read_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?
@@ -280,7 +301,7 @@ impl Images {
         }
         let bytes = match origin {
             Origin::Registry(reference) => self
-                .registries
+                .registries(reference)?
                 .fetch_bytes(reference, descriptor, CONFIG_MAX)
                 .await
                 .map_err(|e| registry_error(&e))?
@@ -321,6 +342,9 @@ impl Images {
             // One that stands in the manifest twice comes once.
             if !seen.insert(&descriptor.digest) || self.store.has_blob(&descriptor.digest) {
                 continue;
+            }
+            if let Origin::Registry(reference) = &image.origin {
+                self.registries(reference)?;
             }
             let (store, registries, origin) =
                 (self.store.clone(), self.registries.clone(), image.origin.clone());

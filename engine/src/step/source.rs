@@ -35,10 +35,24 @@ impl BuildWorker {
                 }
                 Ok(Source { key: Some(image_key(&image)), result })
             }
-            SourceOp::Git { .. } => Err(BuildError::refused("git sources are not supported")
-                .with_hint("clone it beforehand, and `COPY` it from the context")),
-            SourceOp::Http { .. } => Err(BuildError::refused("HTTP sources are not supported")
-                .with_hint("download it in a `RUN` step, or beforehand into the context")),
+            SourceOp::Git { url, .. } => {
+                self.check_online(url)?;
+                Err(BuildError::refused("git sources are not supported")
+                    .with_hint("clone it beforehand, and `COPY` it from the context"))
+            }
+            SourceOp::Http { url, .. } => {
+                self.check_online(url)?;
+                Err(BuildError::refused("HTTP sources are not supported")
+                    .with_hint("download it in a `RUN` step, or beforehand into the context"))
+            }
+        }
+    }
+
+    /// Fails if `url` is to be asked for anything, and the network not to be used.
+    fn check_online(&self, url: &str) -> Result<(), BuildError> {
+        match self.offline {
+            true => Err(BuildError::offline(format!("`{url}` would have to be fetched"))),
+            false => Ok(()),
         }
     }
 

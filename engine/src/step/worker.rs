@@ -34,6 +34,8 @@ pub(crate) struct BuildWorker {
     pub(crate) machine: Arc<Machine>,
     pub(crate) layers: Arc<Layers>,
     pub(crate) images: Arc<Images>,
+    /// Sources ask nothing of the network: see [`BuildError::offline`].
+    pub(crate) offline: bool,
     /// Images that lowering has resolved, by what their vertices say.
     pub(crate) resolved: Mutex<HashMap<ImageRequest, Arc<ResolvedImage>>>,
     /// What steps copy from their inputs, by the input's number, until they run.

@@ -40,6 +40,7 @@ fn copied(name: &str) -> SolveRequest {
         definition,
         targets: vec![Input { vertex: copied, output: 0 }],
         pull: PullPolicy::Never,
+        offline: false,
         limits: Limits::default(),
         step_disk: None,
         jobs: None,

@@ -46,6 +46,11 @@ pub struct BuildArgs {
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true,
         default_missing_value = "always", help_heading = INPUTS)]
     pub pull: Option<String>,
+    /// Ask nothing of the network: what the store does not have is an error
+    ///
+    /// Steps keep the network that --network gives them.
+    #[arg(long, help_heading = INPUTS)]
+    pub offline: bool,
 
     /// Where the result goes; without it, the image lands in the store
     ///

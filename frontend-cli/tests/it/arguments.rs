@@ -28,6 +28,7 @@ const HONOURED: &str = "
     --pull .
     --pull=missing --pull=newer .
     --pull=never .
+    --offline --pull=newer .
     -o out .
     -o - .
     -o type=oci,dest=a.tar .
@@ -142,6 +143,7 @@ const REFUSED: &str = "
     --jobs 0 .
     --jobs many .
     --pull=sometimes .
+    --offline --pull .
     --progress fancy .
     --progress tty .
     -q --progress plain .
@@ -337,6 +339,9 @@ fn what_was_typed_becomes_what_is_meant() {
             pull: Newer,
         --pull=never .
             pull: Never,
+        --offline --pull=newer .
+            pull: Newer,
+            offline: true,
         -o out .
             outputs: [ Local { dest: "out", platform_split: None,},],
         -o - .
@@ -581,6 +586,9 @@ fn what_cannot_be_is_refused_by_name() {
         --pull=sometimes .
             error: `--pull=sometimes`: unknown policy
               hint: policies are always, missing, newer and never
+        --offline --pull .
+            error: `--offline` and `--pull=always` do not go together
+              hint: `--pull=newer` takes the store's image where there is no network
         --progress fancy .
             error: `--progress=fancy`: unknown kind
               hint: kinds are auto, tty, plain, json, rawjson, quiet and none

@@ -11,15 +11,45 @@ pub(super) fn not_stored(
     stored: Option<&Stored>,
     platform: &Platform,
 ) -> BuildError {
-    let name = reference.familiar();
     let message = match stored {
-        Some(Stored::For(platforms)) => {
-            format!("`{name}` is in the store for {}, not for {platform}", list(platforms))
-        }
-        _ => format!("`{name}` is not in the store, and pulling is off"),
+        Some(Stored::For(platforms)) => for_others(reference, platforms, platform),
+        _ => format!("`{}` is not in the store, and pulling is off", reference.familiar()),
     };
     let hint = "build with `--pull=missing`, or `mybuild pull` it first";
     BuildError::Input { message, hint: Some(hint.to_owned()) }
+}
+
+/// Nothing in the store will do, and there is no network.
+pub(super) fn not_asked(
+    reference: &Reference,
+    stored: Option<&Stored>,
+    platform: &Platform,
+) -> BuildError {
+    BuildError::offline(match stored {
+        Some(Stored::For(platforms)) => {
+            let have = for_others(reference, platforms, platform);
+            format!("{have}, and would have to be pulled from {}", reference.domain())
+        }
+        _ => format!(
+            "`{}` is not in the store, and would have to be pulled from {}",
+            reference.familiar(),
+            reference.domain()
+        ),
+    })
+}
+
+/// The store knows the image and lacks some of it, and there is no network.
+pub(super) fn not_whole(reference: &Reference) -> BuildError {
+    BuildError::offline(format!(
+        "parts of `{}` are not in the store, and would have to be pulled from {}",
+        reference.familiar(),
+        reference.domain()
+    ))
+}
+
+fn for_others(reference: &Reference, platforms: &[Platform], platform: &Platform) -> String {
+    let name = reference.familiar();
+    format!("`{name}` is in the store for {}, not for {platform}", list(platforms))
 }
 
 /// The store has it for another platform, and the registry did not help.
@@ -29,9 +59,9 @@ pub(super) fn of_other_platform(
     platform: &Platform,
     registry: &BuildError,
 ) -> BuildError {
-    let (name, has) = (reference.familiar(), list(platforms));
+    let name = reference.familiar();
     BuildError::Input {
-        message: format!("`{name}` is in the store for {has}, not for {platform}: {registry}"),
+        message: format!("{}: {registry}", for_others(reference, platforms, platform)),
         hint: Some(format!(
             "take that one with `--platform {}`, or build or load `{name}` for {platform} first",
             platforms[0]

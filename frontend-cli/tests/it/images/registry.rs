@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
@@ -23,6 +23,7 @@ pub(super) struct Registry {
     content: Content,
     stalled: Stalled,
     ranges: Ranges,
+    asked: Arc<AtomicUsize>,
     closed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -35,12 +36,14 @@ impl Registry {
         let closed = Arc::new(AtomicBool::new(false));
         let (stalled, ranges) = (Stalled::default(), Ranges::default());
         let served = (content.clone(), stalled.clone(), ranges.clone());
-        let stop = closed.clone();
+        let (stop, asked) = (closed.clone(), Arc::new(AtomicUsize::new(0)));
+        let count = asked.clone();
         let thread = std::thread::spawn(move || {
             for connection in listener.incoming() {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
+                count.fetch_add(1, Ordering::Relaxed);
                 let served = served.clone();
                 std::thread::spawn(move || {
                     // A client may go away at any time.
@@ -50,7 +53,12 @@ impl Registry {
                 });
             }
         });
-        Self { address, content, stalled, ranges, closed, thread: Some(thread) }
+        Self { address, content, stalled, ranges, asked, closed, thread: Some(thread) }
+    }
+
+    /// How often somebody has connected.
+    pub(super) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// What names an image here: `127.0.0.1:PORT/small:1`.
