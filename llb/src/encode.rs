@@ -131,11 +131,7 @@ fn encode_source(e: &mut Encoder, source: &SourceOp) {
                 e.text(p);
             });
         }
-        SourceOp::Git { url, keep_git_dir, checksum } => {
-            e.tag(4).text(url).flag(*keep_git_dir).option(checksum.as_ref(), |e, c| {
-                e.text(c);
-            });
-        }
+        SourceOp::Git(git) => encode_git(e.tag(4), git),
         SourceOp::Http { url, checksum, filename, mode, uid, gid } => {
             e.tag(5).text(url).option(checksum.as_ref(), |e, c| {
                 e.text(c.as_str());
@@ -143,6 +139,20 @@ fn encode_source(e: &mut Encoder, source: &SourceOp) {
             e.text(filename).number((*mode).into()).number((*uid).into()).number((*gid).into());
         }
     }
+}
+
+fn encode_git(e: &mut Encoder, git: &GitSource) {
+    e.text(&git.remote).text(&git.reference).text(&git.subdirectory);
+    e.option(git.checksum.as_ref(), |e, c| {
+        e.text(c);
+    });
+    for flag in [git.fetch_by_commit, git.keep_git_dir, git.submodules, git.lfs] {
+        e.flag(flag);
+    }
+    e.tag(match git.times {
+        GitTimes::Checkout => 0,
+        GitTimes::Commit => 1,
+    });
 }
 
 fn encode_exec(e: &mut Encoder, exec: &ExecOp) {

@@ -36,14 +36,7 @@ pub enum SourceOp {
     /// A directory of the client.
     Local(LocalSource),
     /// A git checkout.
-    Git {
-        /// URL with `#ref:subdir`.
-        url: String,
-        /// Keep the `.git` directory.
-        keep_git_dir: bool,
-        /// Commit the ref must resolve to (a prefix will do).
-        checksum: Option<String>,
-    },
+    Git(GitSource),
     /// A file fetched over HTTP.
     Http {
         /// URL.
@@ -84,6 +77,56 @@ pub struct LocalSource {
     pub name: String,
     /// Ignore patterns in `.dockerignore` syntax, in order.
     pub exclude_patterns: Vec<String>,
+}
+
+/// The files of a commit in a git repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GitSource {
+    /// The repository, as `git` takes it: an address without query and fragment.
+    pub remote: String,
+    /// Branch, tag, full name (`refs/…`) or commit; empty for the default branch.
+    pub reference: String,
+    /// Directory in the repository, clean and without a slash in front; empty for all of it.
+    pub subdirectory: String,
+    /// The commit that the reference must be at, or its first digits.
+    pub checksum: Option<String>,
+    /// Fetch the commit `checksum`, wherever the reference is by now.
+    pub fetch_by_commit: bool,
+    /// Keep the `.git` directory.
+    pub keep_git_dir: bool,
+    /// Check out submodules, too.
+    pub submodules: bool,
+    /// Fetch the content of files that Git LFS keeps elsewhere.
+    pub lfs: bool,
+    /// Modification times of the files.
+    pub times: GitTimes,
+}
+
+/// What modification times a git checkout gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum GitTimes {
+    /// When they were written.
+    #[default]
+    Checkout,
+    /// When the commit was made.
+    Commit,
+}
+
+impl GitSource {
+    /// All of the default branch, with BuildKit's defaults.
+    pub fn new(remote: impl Into<String>) -> Self {
+        Self {
+            remote: remote.into(),
+            reference: String::new(),
+            subdirectory: String::new(),
+            checksum: None,
+            fetch_by_commit: false,
+            keep_git_dir: false,
+            submodules: true,
+            lfs: false,
+            times: GitTimes::Checkout,
+        }
+    }
 }
 
 /// A process in a sandbox.

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::definition::{Definition, VertexId};
 use crate::op::{
-    CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, Mount, MountKind, NetworkMode,
-    Op, Owner, OwnerId, SecurityMode, SourceOp,
+    CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource, GitTimes, Mount,
+    MountKind, NetworkMode, Op, Owner, OwnerId, SecurityMode, SourceOp,
 };
 
 /// What is known of a vertex beside the definition: its cache key, for instance.
@@ -178,9 +178,7 @@ fn source(source: &SourceOp) -> Value {
         SourceOp::Local(local) => {
             json!({ "local": local.name, "exclude": local.exclude_patterns })
         }
-        SourceOp::Git { url, keep_git_dir, checksum } => {
-            json!({ "git": url, "keep_git_dir": keep_git_dir, "checksum": checksum })
-        }
+        SourceOp::Git(git) => self::git(git),
         SourceOp::Http { url, checksum, filename, mode, uid, gid } => json!({
             "http": url,
             "checksum": checksum.as_ref().map(|digest| digest.as_str()),
@@ -189,6 +187,23 @@ fn source(source: &SourceOp) -> Value {
             "owner": [uid, gid],
         }),
     }
+}
+
+fn git(git: &GitSource) -> Value {
+    json!({
+        "git": git.remote,
+        "reference": git.reference,
+        "subdirectory": git.subdirectory,
+        "checksum": git.checksum,
+        "fetch_by_commit": git.fetch_by_commit,
+        "keep_git_dir": git.keep_git_dir,
+        "submodules": git.submodules,
+        "lfs": git.lfs,
+        "times": match git.times {
+            GitTimes::Checkout => "checkout",
+            GitTimes::Commit => "commit",
+        },
+    })
 }
 
 fn exec(exec: &ExecOp) -> Value {

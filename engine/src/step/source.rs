@@ -35,8 +35,8 @@ impl BuildWorker {
                 }
                 Ok(Source { key: Some(image_key(&image)), result })
             }
-            SourceOp::Git { url, .. } => {
-                self.check_online(url)?;
+            SourceOp::Git(git) => {
+                self.check_online(&git.remote)?;
                 Err(BuildError::refused("git sources are not supported")
                     .with_hint("clone it beforehand, and `COPY` it from the context"))
             }

@@ -27,7 +27,7 @@ fn digests_of_known_ops_stay_what_they_are() {
         image 9b878d44d5a5ae49
         local 655be62ca5e10a6b
         layout 3409bbf3bf53a80e
-        git 0209996738d7169b
+        git 3b41017d1b2b04dc
         http 75b17d3f8e803d69
         exec 1117d8a5f6d36af3
         full exec ef94d31e3e0ac792

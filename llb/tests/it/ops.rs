@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use llb::{
     CacheSharing, CopyOp, Definition, ExecOp, FileAction, FileActionKind, FileInput, FileOp,
-    ImageSource, Input, LocalSource, Metadata, MkdirOp, MkfileOp, Mount, MountKind, NetworkMode,
-    Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode, SourceOp, SymlinkOp, Timestamp,
-    VertexId,
+    GitSource, GitTimes, ImageSource, Input, LocalSource, Metadata, MkdirOp, MkfileOp, Mount,
+    MountKind, NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode, SourceOp,
+    SymlinkOp, Timestamp, VertexId,
 };
 use oci::Platform;
 
@@ -144,11 +144,14 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Op)> {
         ),
         (
             "git",
-            Op::Source(SourceOp::Git {
-                url: "https://example.org/a.git#main".to_owned(),
-                keep_git_dir: true,
+            Op::Source(SourceOp::Git(GitSource {
+                reference: "main".to_owned(),
+                subdirectory: "d".to_owned(),
                 checksum: Some("abc".to_owned()),
-            }),
+                keep_git_dir: true,
+                times: GitTimes::Commit,
+                ..GitSource::new("https://example.org/a.git")
+            })),
         ),
         (
             "http",

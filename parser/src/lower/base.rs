@@ -302,7 +302,7 @@ impl<'d> Lowering<'d> {
         };
         source.keep_git_dir = source.keep_git_dir.or(Some(keep_git_dir));
         let title = format!("[internal] load git source {url}");
-        let source = source.into_op()?;
+        let source = source.into_op();
         self.add_source(source, title)
     }
 

@@ -150,8 +150,8 @@ impl Lowering<'_> {
             }
             Written::Git(mut git) => {
                 git.keep_git_dir = git.keep_git_dir.or(add.keep_git_dir);
-                git.checksum = checksum.or(git.checksum);
-                git.into_op()
+                git.source.checksum = checksum.or(git.source.checksum);
+                Ok(git.into_op())
             }
             Written::Path => {
                 Err(Fault::new(format!("{NAME} stage source must be a single HTTP(S) or Git ADD")))
@@ -166,7 +166,7 @@ fn not_one_add() -> Fault {
 
 fn git_source(url: &str) -> Fallible<SourceOp> {
     match git::parse(url)? {
-        Some(git) => git.into_op(),
+        Some(git) => Ok(git.into_op()),
         None => Err(Fault::new(format!("invalid git context {url}"))),
     }
 }

@@ -1,6 +1,6 @@
 //! Addresses of git repositories, as `ADD` and contexts take them.
 
-use llb::SourceOp;
+use llb::{GitSource, GitTimes, SourceOp};
 
 use super::fault::{Fallible, Fault};
 use crate::check::parse_bool;
@@ -8,42 +8,24 @@ use crate::path;
 use crate::quote::quote;
 
 /// A repository, and what of it is wanted.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct GitSource {
-    /// What `git` is told.
-    pub(super) remote: String,
-    /// Branch, tag or commit; empty for the default branch.
-    pub(super) reference: String,
-    /// Directory in the repository, empty for all of it.
-    pub(super) subdirectory: String,
-    /// Commit the reference must be at.
-    pub(super) checksum: Option<String>,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WrittenGit {
+    pub(super) source: GitSource,
+    /// What the address says of the `.git` directory.
     pub(super) keep_git_dir: Option<bool>,
-    /// Query keys that are understood and cannot be followed.
-    unsupported: Option<String>,
 }
 
-impl GitSource {
-    /// The source op; refuses by name what it cannot express.
-    pub(super) fn into_op(self) -> Fallible<SourceOp> {
-        if let Some(query) = self.unsupported {
-            return Err(Fault::new(format!("git query `{query}` is not supported")));
-        }
-        let mut url = self.remote;
-        if !self.reference.is_empty() || !self.subdirectory.is_empty() {
-            url = format!("{url}#{}", self.reference);
-        }
-        if !self.subdirectory.is_empty() {
-            url = format!("{url}:{}", self.subdirectory);
-        }
+impl WrittenGit {
+    /// The source op.
+    pub(super) fn into_op(self) -> SourceOp {
         let keep_git_dir = self.keep_git_dir.unwrap_or(false);
-        Ok(SourceOp::Git { url, keep_git_dir, checksum: self.checksum })
+        SourceOp::Git(GitSource { keep_git_dir, ..self.source })
     }
 
     fn set_fragment(&mut self, fragment: &str) {
         let (reference, subdirectory) = fragment.split_once(':').unwrap_or((fragment, ""));
-        self.reference = reference.to_owned();
-        self.subdirectory = path::join("/", subdirectory).trim_start_matches('/').to_owned();
+        reference.clone_into(&mut self.source.reference);
+        self.source.subdirectory = clean(subdirectory);
     }
 
     fn set_query(&mut self, query: &str) -> Fallible {
@@ -53,28 +35,21 @@ impl GitSource {
             if pairs[..at].iter().any(|(earlier, _)| earlier == key) {
                 return Err(Fault::new(format!("query {} has multiple values", quote(key))));
             }
-            let is_switch =
-                matches!(key.as_str(), "submodules" | "keep-git-dir" | "fetch-by-commit");
-            if value.is_empty() && !is_switch {
+            if value.is_empty() && !SWITCHES.contains(&key.as_str()) {
                 return Err(Fault::new(format!("query {} has no value", quote(key))));
             }
+            let source = &mut self.source;
             match key.as_str() {
-                "ref" => set_once("ref", &mut self.reference, value)?,
-                "subdir" => set_once("subdir", &mut self.subdirectory, value)?,
+                "ref" => set_once("ref", &mut source.reference, value)?,
+                "subdir" => set_once("subdir", &mut source.subdirectory, &clean(value))?,
                 "tag" => tag = Some(value),
                 "branch" => branch = Some(value),
-                "checksum" | "commit" => self.checksum = Some(value.clone()),
+                "checksum" | "commit" => source.checksum = Some(value.clone()),
                 "keep-git-dir" => self.keep_git_dir = Some(switch(key, value)?),
-                "submodules" if switch(key, value)? => {}
-                "fetch-by-commit" if !switch(key, value)? => {}
-                "submodules" | "fetch-by-commit" => self.refuse(key, value),
-                "mtime" if value == "checkout" => {}
-                "mtime" if value == "commit" => self.refuse(key, value),
-                "mtime" => {
-                    let allowed = "(must be \"checkout\" or \"commit\")";
-                    let message = format!("invalid mtime value: {} {allowed}", quote(value));
-                    return Err(Fault::new(message));
-                }
+                "submodules" => source.submodules = switch(key, value)?,
+                "fetch-by-commit" => source.fetch_by_commit = switch(key, value)?,
+                "lfs" => source.lfs = switch(key, value)?,
+                "mtime" => source.times = times(value)?,
                 _ => return Err(Fault::new(format!("unexpected query {}", quote(key)))),
             }
         }
@@ -86,15 +61,29 @@ impl GitSource {
         }
     }
 
-    fn refuse(&mut self, key: &str, value: &str) {
-        self.unsupported =
-            Some(if value.is_empty() { key.to_owned() } else { format!("{key}={value}") });
-    }
-
     fn set_full_reference(&mut self, prefix: &str, name: &str) -> Fallible {
         let full =
             if name.starts_with(prefix) { name.to_owned() } else { format!("{prefix}{name}") };
-        set_once("ref", &mut self.reference, &full)
+        set_once("ref", &mut self.source.reference, &full)
+    }
+}
+
+/// Query keys that mean yes without a value.
+const SWITCHES: [&str; 4] = ["submodules", "keep-git-dir", "fetch-by-commit", "lfs"];
+
+/// A directory in a repository: nothing leads out of it.
+fn clean(subdirectory: &str) -> String {
+    path::join("/", subdirectory).trim_start_matches('/').to_owned()
+}
+
+fn times(value: &str) -> Fallible<GitTimes> {
+    match value {
+        "checkout" => Ok(GitTimes::Checkout),
+        "commit" => Ok(GitTimes::Commit),
+        _ => {
+            let allowed = "(must be \"checkout\" or \"commit\")";
+            Err(Fault::new(format!("invalid mtime value: {} {allowed}", quote(value))))
+        }
     }
 }
 
@@ -116,7 +105,7 @@ fn switch(key: &str, value: &str) -> Fallible<bool> {
 
 /// Reads `https://…/repository.git`, `ssh://…`, `git://…` or `user@host:path`, with `?query` and
 /// `#ref:subdirectory`. `None` if the text is something else.
-pub(super) fn parse(text: &str) -> Fallible<Option<GitSource>> {
+pub(super) fn parse(text: &str) -> Fallible<Option<WrittenGit>> {
     let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
     let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
     let is_git = match scheme_of(text) {
@@ -134,10 +123,10 @@ pub(super) fn parse(text: &str) -> Fallible<Option<GitSource>> {
     if !is_git {
         return Ok(None);
     }
-    let mut source = GitSource { remote: remote.to_owned(), ..GitSource::default() };
-    source.set_fragment(fragment);
-    source.set_query(query)?;
-    Ok(Some(source))
+    let mut git = WrittenGit { source: GitSource::new(remote), keep_git_dir: None };
+    git.set_fragment(fragment);
+    git.set_query(query)?;
+    Ok(Some(git))
 }
 
 /// The part before `://`, if it is made of letters and digits.
@@ -189,57 +178,79 @@ pub(super) fn decode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{GitTimes, WrittenGit, parse};
+    use crate::check::Place;
 
-    fn url(text: &str) -> Option<String> {
-        let source = parse(text).expect("a valid query")?;
-        match source.into_op().expect("a supported query") {
-            llb::SourceOp::Git { url, .. } => Some(url),
-            _ => None,
-        }
+    /// Address, reference and directory.
+    fn parts(text: &str) -> Option<[String; 3]> {
+        let source = parse(text).expect("a valid query")?.source;
+        Some([source.remote, source.reference, source.subdirectory])
     }
 
     #[test]
     fn repositories_are_told_from_other_sources() {
+        let web = "https://example.org/b.git";
         let cases = [
-            ("https://example.org/a/b.git", Some("https://example.org/a/b.git")),
-            ("https://example.org/b.git#v1:sub/../dir", Some("https://example.org/b.git#v1:dir")),
-            (
-                "https://example.org/b.git?tag=v1&subdir=x",
-                Some("https://example.org/b.git#refs/tags/v1:x"),
-            ),
-            ("git@example.org:a/b", Some("git@example.org:a/b")),
-            ("ssh://git@example.org/b", Some("ssh://git@example.org/b")),
-            ("git://example.org/b#main", Some("git://example.org/b#main")),
+            ("https://example.org/a/b.git", Some(["https://example.org/a/b.git", "", ""])),
+            ("https://example.org/b.git#v1:sub/../dir", Some([web, "v1", "dir"])),
+            ("https://example.org/b.git#v1:../../dir/", Some([web, "v1", "dir"])),
+            ("https://example.org/b.git#:dir", Some([web, "", "dir"])),
+            ("https://example.org/b.git?tag=v1&subdir=/x/", Some([web, "refs/tags/v1", "x"])),
+            ("https://example.org/b.git?branch=refs/heads/a", Some([web, "refs/heads/a", ""])),
+            ("git@example.org:a/b", Some(["git@example.org:a/b", "", ""])),
+            ("ssh://git@example.org/b", Some(["ssh://git@example.org/b", "", ""])),
+            ("git://example.org/b#main", Some(["git://example.org/b", "main", ""])),
             ("https://example.org/b.tar.gz", None),
             ("./a@b:c", None),
             ("github.com/a/b", None),
             ("file.git", None),
         ];
         for (text, want) in cases {
-            assert_eq!(url(text).as_deref(), want, "{text}");
+            assert_eq!(parts(text), want.map(|parts| parts.map(str::to_owned)), "{text}");
         }
     }
 
     #[test]
-    fn queries_that_contradict_or_cannot_be_followed_are_refused() {
-        let error = |text: &str| match parse(text) {
-            Err(_) => true,
-            Ok(source) => source.is_some_and(|source| source.into_op().is_err()),
-        };
-        for query in [
-            "?ref=a#b",
-            "?tag=a&branch=b",
-            "?ref=",
-            "?ref=a&ref=b",
-            "?what=1",
-            "?keep-git-dir=perhaps",
-            "?submodules=false",
-            "?mtime=commit",
-            "?mtime=now",
-        ] {
-            assert!(error(&format!("https://example.org/b.git{query}")), "{query}");
+    fn queries_say_what_is_wanted() {
+        let of = |query: &str| parse(&format!("https://example.org/b.git{query}")).unwrap();
+        let base = || of("").expect("a repository");
+        type Change = fn(&mut WrittenGit);
+        let cases: [(&str, Change); 12] = [
+            ("?checksum=abc", |git| git.source.checksum = Some("abc".to_owned())),
+            ("?commit=abc", |git| git.source.checksum = Some("abc".to_owned())),
+            ("?submodules=false", |git| git.source.submodules = false),
+            ("?submodules", |_| ()),
+            ("?fetch-by-commit", |git| git.source.fetch_by_commit = true),
+            ("?fetch-by-commit=0", |_| ()),
+            ("?lfs=1", |git| git.source.lfs = true),
+            ("?keep-git-dir", |git| git.keep_git_dir = Some(true)),
+            ("?keep-git-dir=false", |git| git.keep_git_dir = Some(false)),
+            ("?mtime=commit", |git| git.source.times = GitTimes::Commit),
+            ("?mtime=checkout", |_| ()),
+            ("?ref=a%2Fb", |git| git.source.reference = "a/b".to_owned()),
+        ];
+        for (query, change) in cases {
+            let mut want = base();
+            change(&mut want);
+            assert_eq!(of(query), Some(want), "{query}");
         }
-        assert!(!error("https://example.org/b.git?submodules&keep-git-dir&mtime=checkout"));
+    }
+
+    #[test]
+    fn queries_that_contradict_are_refused() {
+        for (query, message) in [
+            ("?ref=a#b", "ref conflicts: \"b\" vs \"a\""),
+            ("?subdir=a#b:c", "subdir conflicts: \"c\" vs \"a\""),
+            ("?tag=a&branch=b", "branch conflicts with tag"),
+            ("?ref=", "query \"ref\" has no value"),
+            ("?ref=a&ref=b", "query \"ref\" has multiple values"),
+            ("?what=1", "unexpected query \"what\""),
+            ("?keep-git-dir=perhaps", "invalid keep-git-dir value: \"perhaps\""),
+            ("?lfs=perhaps", "invalid lfs value: \"perhaps\""),
+            ("?mtime=now", "invalid mtime value: \"now\" (must be \"checkout\" or \"commit\")"),
+        ] {
+            let fault = parse(&format!("https://example.org/b.git{query}")).expect_err(query);
+            assert_eq!(fault.at(Place::default()).message, message, "{query}");
+        }
     }
 }

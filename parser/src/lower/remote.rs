@@ -5,7 +5,7 @@ use llb::{Input, Op, SourceOp};
 use super::Lowering;
 use super::copy::Request;
 use super::fault::{Fallible, Fault};
-use super::git::{self, GitSource};
+use super::git::{self, WrittenGit};
 use super::stage::StageId;
 use crate::check::Place;
 use crate::path;
@@ -16,7 +16,7 @@ pub(super) enum Written {
     /// A path in the context, stage or image.
     Path,
     /// A git repository.
-    Git(GitSource),
+    Git(WrittenGit),
     /// Any other URL.
     Http,
 }
@@ -51,7 +51,7 @@ impl Lowering<'_> {
         &mut self,
         id: StageId,
         request: &Request<'_>,
-        mut git: GitSource,
+        mut git: WrittenGit,
         name: &str,
     ) -> Fallible<Input> {
         if !request.is_add {
@@ -65,13 +65,13 @@ impl Lowering<'_> {
         git.keep_git_dir = git.keep_git_dir.or(request.keep_git_dir);
         if !request.checksum.is_empty() {
             let flag = &request.checksum;
-            let query = git.checksum.get_or_insert_with(|| flag.clone());
+            let query = git.source.checksum.get_or_insert_with(|| flag.clone());
             if query != flag {
                 let message = format!("checksum mismatch {} != {}", quote(flag), quote(query));
                 return Err(Fault::new(message));
             }
         }
-        self.add_remote(id, git.into_op()?, name, request.place())
+        self.add_remote(id, git.into_op(), name, request.place())
     }
 
     /// The fetched file, and its name.

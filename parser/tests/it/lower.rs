@@ -237,10 +237,7 @@ fn mistakes_in_instructions_are_explained() {
         ("RUN --security=insecure a", "security.insecure is not allowed"),
         ("RUN --network=host a", "network.host is not allowed"),
         ("ENV A=${A:?none}", "failed to process \"${A:?none}\": A: none"),
-        (
-            "ADD https://example.org/a.git?submodules=false b",
-            "git query `submodules=false` is not supported",
-        ),
+        ("ADD https://example.org/a.git?lfs=perhaps b", "invalid lfs value: \"perhaps\""),
     ];
     for (line, want) in cases {
         check_errors(&[(&in_stage(line), want)]);
@@ -487,7 +484,7 @@ two
         {"file":[{"copy":{"contents":true,"dest":"/","follow_symlink":true,"src":"/a.tar","wildcard":true},"from":{"input":1},"on":{"input":0}},{"copy":{"dest":"/","src":"/f"},"from":{"input":2},"on":{"action":0},"output":0}]}
         {"source":{"checksum":"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","filename":"g","http":"https://example.org/g","mode":"600","owner":[0,0]}}
         {"file":[{"copy":{"dest":"/g","src":"/g"},"from":{"input":1},"on":{"input":0},"output":0}]}
-        {"source":{"checksum":null,"git":"https://example.org/r.git#main:sub","keep_git_dir":false}}
+        {"source":{"checksum":null,"fetch_by_commit":false,"git":"https://example.org/r.git","keep_git_dir":false,"lfs":false,"reference":"main","subdirectory":"sub","submodules":true,"times":"checkout"}}
         {"file":[{"copy":{"contents":true,"dest":"/r","src":"/"},"from":{"input":1},"on":{"input":0},"output":0}]}
         {"file":[{"mkfile":{"mode":"644","owner":null,"path":"/one","size":6},"on":"scratch","output":0}]}
         {"file":[{"mkfile":{"mode":"644","owner":null,"path":"/two","size":6},"on":"scratch","output":0}]}
