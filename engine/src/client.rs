@@ -2,6 +2,7 @@
 //! of theirs: all of it comes through [`Client`], of which the command line is one.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use executor::Secret;
@@ -15,6 +16,10 @@ use crate::request::{Destination, TarSource};
 pub trait Client: Send + Sync {
     /// The secret called `id`; none if the client has none of this name.
     fn secret(&self, id: &str) -> Result<Option<Secret>, ClientError>;
+
+    /// A new connection to the SSH agent called `id`, which speaks draft-ietf-sshm-ssh-agent; none if the
+    /// client has none of this name. The engine asks it for its keys and for signatures, nothing else.
+    fn ssh_agent(&self, id: &str) -> Result<Option<UnixStream>, ClientError>;
 
     /// What proves to registries who the client is.
     fn credentials(&self) -> Credentials;
@@ -43,6 +48,9 @@ pub enum Target {
 
 /// The largest secret, in bytes. A client need not read more than one byte beyond it.
 pub const SECRET_MAX: u64 = 1 << 20;
+
+/// The longest message from or to an SSH agent, in bytes: OpenSSH's limit, too.
+pub const AGENT_MESSAGE_MAX: u32 = 256 << 10;
 
 /// Why a client cannot give what it is asked for.
 #[derive(Debug, thiserror::Error)]

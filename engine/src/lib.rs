@@ -10,6 +10,7 @@ pub mod config;
 pub mod error;
 pub mod request;
 
+mod agent;
 mod blocking;
 mod build;
 mod dockerfile;
@@ -43,7 +44,7 @@ pub use cache::{
     Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,
     sync_if_asked,
 };
-pub use client::{Client, ClientError, SECRET_MAX, Target};
+pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, SECRET_MAX, Target};
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, StepFailure};

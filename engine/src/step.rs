@@ -20,5 +20,6 @@ pub(crate) mod sandbox;
 mod secret;
 pub(crate) mod seed;
 mod source;
+mod ssh;
 pub(crate) mod surroundings;
 pub(crate) mod worker;

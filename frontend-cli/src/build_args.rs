@@ -11,6 +11,7 @@ mod outputs;
 pub(crate) mod quantity;
 mod refused;
 mod secret;
+mod ssh;
 mod tag;
 mod times;
 
@@ -32,6 +33,7 @@ use crate::error::UsageError;
 use crate::platform;
 use crate::progress::Mode;
 use crate::remote::remote;
+use crate::ssh::Wanted;
 use crate::stdin::StandardInput;
 
 /// What `mybuild build` has to do.
@@ -41,6 +43,8 @@ pub struct Build {
     pub request: BuildRequest,
     /// What the engine asks for.
     pub client: CommandLine,
+    /// The agents of `--ssh`. Their keys are not read yet.
+    pub agents: Vec<Wanted>,
     /// What standard input holds, if it is to be read.
     pub standard_input: Option<StandardInput>,
     /// Build, or look only.
@@ -120,6 +124,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     Ok(Build {
         request,
         client: CommandLine { secrets, ..CommandLine::new(environment) },
+        agents: ssh::parse_all(&args.ssh, environment)?,
         standard_input,
         action: action(&args)?,
         progress: progress(&args, environment)?,

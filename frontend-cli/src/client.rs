@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek as _};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,12 +12,15 @@ use engine::{
 };
 
 use crate::environment::Environment;
+use crate::ssh::Agent;
 
 /// What was named on the command line for the engine to ask for.
 #[derive(Debug, Clone, Default)]
 pub struct CommandLine {
     /// `--secret`
     pub secrets: Vec<Secret>,
+    /// `--ssh`
+    pub agents: Vec<Agent>,
     /// The archive that has come on standard input, if that was read.
     pub standard_input: Option<Arc<File>>,
     /// For registries.
@@ -63,6 +67,10 @@ impl Client for CommandLine {
             Some(secret) => secret.read().map(Some),
             None => Ok(None),
         }
+    }
+
+    fn ssh_agent(&self, id: &str) -> Result<Option<UnixStream>, ClientError> {
+        self.agents.iter().find(|agent| agent.id() == id).map(Agent::connect).transpose()
     }
 
     fn credentials(&self) -> Credentials {

@@ -27,6 +27,7 @@ pub mod result_files;
 pub mod run_args;
 pub mod settings;
 pub mod spelling;
+pub mod ssh;
 pub mod stdin;
 pub mod template;
 pub mod terminal;

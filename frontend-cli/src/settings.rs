@@ -152,7 +152,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("NO_PROXY", Both, PROXY),
     setting("OTEL_*", Variable, Meaningless("traces are not sent")),
     setting("SOURCE_DATE_EPOCH", Both, Honoured("the time of what is made")),
-    setting("SSH_AUTH_SOCK", Variable, Meaningless("`--ssh` is refused")),
+    setting("SSH_AUTH_SOCK", Variable, Honoured("the agent that `--ssh default` lends")),
     setting("TARGETARCH", Argument, PLATFORM),
     setting("TARGETOS", Argument, PLATFORM),
     setting("TARGETOSVERSION", Argument, PLATFORM),

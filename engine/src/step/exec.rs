@@ -120,7 +120,7 @@ impl BuildWorker {
                 store: &store,
                 limits: &limits,
                 inputs: &inputs,
-                client: client.as_ref(),
+                client: &client,
                 mount_points: Some(&mount_points),
             };
             process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled())

@@ -1,4 +1,4 @@
-//! The mounts of a step: its root, binds, cache mounts, memory, secrets.
+//! The mounts of a step: its root, binds, cache mounts, memory, secrets, ssh agents.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,11 +7,13 @@ use cache::{CacheMount, NewLayer};
 use executor::{BindSource, Mount, MountSource, Root, Scratch};
 use llb::MountKind;
 
+use crate::agent::AgentSocket;
 use crate::error::BuildError;
 use crate::layer::Rootfs;
 use crate::step::secret::secret;
-use crate::step::seed;
+use crate::step::ssh::Owner;
 use crate::step::surroundings::Surroundings;
+use crate::step::{seed, ssh};
 
 /// Everything that a process has mounted, and what must outlive it.
 pub(super) struct Mounts {
@@ -23,6 +25,7 @@ pub(super) struct Mounts {
     /// Directories for writes that nobody keeps.
     pub(super) scratch: Vec<NewLayer>,
     pub(super) cache_mounts: Vec<CacheMount>,
+    pub(super) agents: Vec<AgentSocket>,
 }
 
 /// Mounts, put together one by one.
@@ -36,6 +39,7 @@ pub(super) struct Mounting<'a> {
     outputs: BTreeMap<usize, NewLayer>,
     scratch: Vec<NewLayer>,
     cache_mounts: Vec<CacheMount>,
+    agents: Vec<AgentSocket>,
 }
 
 impl<'a> Mounting<'a> {
@@ -44,8 +48,17 @@ impl<'a> Mounting<'a> {
         surroundings: &'a Surroundings<'a>,
         cancelled: &'a dyn Fn() -> bool,
     ) -> Self {
-        let (root, mounts, outputs, scratch, cache_mounts) = Default::default();
-        Self { trees, surroundings, cancelled, root, mounts, outputs, scratch, cache_mounts }
+        Self {
+            trees,
+            surroundings,
+            cancelled,
+            root: None,
+            mounts: Vec::new(),
+            outputs: BTreeMap::new(),
+            scratch: Vec::new(),
+            cache_mounts: Vec::new(),
+            agents: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, mount: &llb::Mount) -> Result<(), BuildError> {
@@ -65,13 +78,17 @@ impl<'a> Mounting<'a> {
                 (MountSource::Tmpfs(options), mount.readonly)
             }
             MountKind::Secret { id, uid, gid, mode, optional } => {
-                let content = secret(self.surroundings.client, id, *optional)?;
+                let content = secret(self.surroundings.client.as_ref(), id, *optional)?;
                 let Some(content) = content else { return Ok(()) };
                 (MountSource::File { content, mode: *mode, uid: *uid, gid: *gid }, true)
             }
-            MountKind::Ssh { optional: true, .. } => return Ok(()),
-            MountKind::Ssh { .. } => {
-                return Err(BuildError::refused("`RUN --mount=type=ssh` is not supported"));
+            MountKind::Ssh { id, uid, gid, mode, optional } => {
+                let owner = Owner { uid: *uid, gid: *gid, mode: *mode };
+                let socket = ssh::agent(self.surroundings, id, owner, *optional)?;
+                let Some(socket) = socket else { return Ok(()) };
+                let path = socket.path();
+                self.agents.push(socket);
+                (MountSource::Socket(path), mount.readonly)
             }
         };
         self.mounts.push(Mount { target: mount.dest.clone(), source, readonly });
@@ -79,10 +96,10 @@ impl<'a> Mounting<'a> {
     }
 
     pub(super) fn finish(self) -> Result<Mounts, BuildError> {
-        let Self { root, mounts, outputs, scratch, cache_mounts, .. } = self;
+        let Self { root, mounts, outputs, scratch, cache_mounts, agents, .. } = self;
         let (root, readonly_root) =
             root.ok_or_else(|| BuildError::refused("a process without a root file system"))?;
-        Ok(Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts })
+        Ok(Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts, agents })
     }
 
     fn add_root(&mut self, mount: &llb::Mount) -> Result<(), BuildError> {

@@ -8,6 +8,7 @@ use llb::encode::Encoder;
 use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
 
+use crate::agent::AgentSocket;
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::layer::Rootfs;
@@ -25,6 +26,8 @@ pub(crate) struct Prepared {
     pub(crate) scratch: Vec<NewLayer>,
     /// Cache mounts held for as long as the process runs.
     pub(crate) cache_mounts: Vec<CacheMount>,
+    /// Sockets that answer for as long as the process runs.
+    pub(crate) agents: Vec<AgentSocket>,
 }
 
 /// Builds the process. `trees` are the op's inputs.
@@ -38,17 +41,17 @@ pub(crate) fn prepare(
     for mount in &op.mounts {
         mounting.add(mount)?;
     }
-    let Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts } =
+    let Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts, agents } =
         mounting.finish()?;
     let process = Process {
         mounts,
         readonly_root,
-        env: Environment(environment(op, surroundings.client)?),
+        env: Environment(environment(op, surroundings.client.as_ref())?),
         extra_hosts: extra_hosts(op)?,
         limits: surroundings.limits.clone(),
         ..process(op, root)
     };
-    Ok(Prepared { process, outputs, scratch, cache_mounts })
+    Ok(Prepared { process, outputs, scratch, cache_mounts, agents })
 }
 
 /// What the op itself says.
@@ -129,6 +132,7 @@ pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Dige
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::os::unix::net::UnixStream;
     use std::path::{Path, PathBuf};
 
     use executor::Secret;
@@ -150,6 +154,10 @@ mod tests {
                 "gone" => return Err(ClientError::new("failed to read secret `gone`")),
                 _ => None,
             })
+        }
+
+        fn ssh_agent(&self, id: &str) -> Result<Option<UnixStream>, ClientError> {
+            unreachable!("asked for {id}")
         }
 
         fn credentials(&self) -> registry::Credentials {

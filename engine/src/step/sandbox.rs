@@ -92,7 +92,7 @@ impl Sandbox {
         steps: &Steps,
         cancel: &CancellationToken,
     ) -> Result<Ended, BuildError> {
-        let Prepared { process, outputs, scratch, cache_mounts } = task.prepared;
+        let Prepared { process, outputs, scratch, cache_mounts, agents } = task.prepared;
         let directories = outputs.values().chain(&scratch).map(NewLayer::fs).collect();
         let budget = Arc::new(DiskBudget::new(task.disk, directories));
         let machine = self.machine.clone();
@@ -118,6 +118,7 @@ impl Sandbox {
                 budget.final_look().await?
             }
         };
+        drop(agents);
         drop(cache_mounts);
         drop(scratch);
         let (tail, log_path) = log.finish();

@@ -14,8 +14,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) limits: &'a executor::Limits,
     /// Digests of the op's inputs.
     pub(crate) inputs: &'a [oci::Digest],
-    /// Who has the secrets.
-    pub(crate) client: &'a dyn Client,
+    /// Who has the secrets and the agents.
+    pub(crate) client: &'a Arc<dyn Client>,
     /// What the root is to have beneath its layers: see [`crate::step::mount_points`].
     pub(crate) mount_points: Option<&'a Path>,
 }

@@ -42,6 +42,12 @@ pub struct BuildArgs {
     /// of that name, else the file of that name. Secrets enter neither the image nor the cache.
     #[arg(long = "secret", value_name = "id=NAME[,src=FILE|,env=VARIABLE]", help_heading = INPUTS)]
     pub secrets: Vec<String>,
+    /// SSH agent or keys for `RUN --mount=type=ssh`
+    ///
+    /// `default` lends the agent that `SSH_AUTH_SOCK` names, `ID=SOCKET` another one, and `ID=KEY[,KEY…]` the
+    /// private keys in these files. Steps can ask for signatures; keys are neither in the image nor in the cache.
+    #[arg(long, value_name = "ID[=SOCKET|KEY,…]", help_heading = INPUTS)]
+    pub ssh: Vec<String>,
     /// Look base images up in their registry: `always` (without a value), `missing`, `newer`, `never`
     #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true,
         default_missing_value = "always", help_heading = INPUTS)]
@@ -208,9 +214,6 @@ pub struct RefusedArgs {
     /// Cache to write
     #[arg(long = "cache-to", hide = true, value_name = "DEST")]
     pub cache_to: Vec<String>,
-    /// SSH agent or keys
-    #[arg(long, hide = true, value_name = "ID[=SOCKET|KEY]")]
-    pub ssh: Vec<String>,
     /// Source policy
     #[arg(long, hide = true, value_name = "POLICY")]
     pub policy: Vec<String>,

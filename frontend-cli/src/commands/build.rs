@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use crate::build_args::{Action, Build};
 use crate::exit::Exit;
 use crate::progress::{Display, Findings, Mode};
+use crate::ssh::Agent;
 use crate::{destination, diagnostics, interrupt, result_files, stdin, terminal, ui, workspace};
 
 pub(super) async fn run(
@@ -24,6 +25,8 @@ pub(super) async fn run(
     // Looking up images is quick: a tree that comes and goes would only flicker.
     let is_look = !matches!(build.action, Action::Build);
     let hides_tree = is_look && matches!(build.progress, Mode::Tree { .. });
+    build.client.agents =
+        std::mem::take(&mut build.agents).into_iter().map(Agent::open).collect::<Result<_, _>>()?;
     let cancel = CancellationToken::new();
     let display = Display::start(if hides_tree { Mode::None } else { build.progress }, &cancel);
     for message in std::mem::take(&mut build.warnings) {

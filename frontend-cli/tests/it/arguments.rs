@@ -24,6 +24,7 @@ const HONOURED: &str = "
     --build-arg A=-x --build-arg SOURCE_DATE_EPOCH=context .
     --build-context base=docker-image://alpine --build-context lib=../lib .
     --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
+    --ssh default --ssh a=Cargo.toml,src/main.rs .
     --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
     --pull .
     --pull=missing --pull=newer .
@@ -127,6 +128,9 @@ const REFUSED: &str = "
     --secret id=x,type=vault .
     --secret id=x,src=a,env=b .
     --secret plain .
+    --ssh id=x,raw=true .
+    --ssh default=/nosuch/file .
+    --ssh a=Cargo.toml --ssh a=Cargo.toml .
     --add-host a .
     --network none --add-host a:host-gateway .
     --add-host a:notanip .
@@ -197,7 +201,6 @@ const REFUSED: &str = "
     --push .
     --cache-from type=gha .
     --cache-to type=inline .
-    --ssh default .
     --policy filename=x .
     --resource cpus=1 .
     --squash .
@@ -295,7 +298,7 @@ fn check(table: &str, environment: &Environment, expected: &Expect) {
 
 #[test]
 fn what_was_typed_becomes_what_is_meant() {
-    let environment = environment(&[("FROM_ENV", "secret")]);
+    let environment = environment(&[("FROM_ENV", "secret"), ("SSH_AUTH_SOCK", "/agent")]);
     for line in lines(HONOURED) {
         let build = build(line, &environment).unwrap_or_else(|error| panic!("`{line}`: {error}"));
         assert!(!changes(&build).is_empty(), "`{line}` is accepted and changes nothing");
@@ -331,6 +334,8 @@ fn what_was_typed_becomes_what_is_meant() {
             named_contexts: { "base": "docker-image://alpine", "lib": "../lib",},
         --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
             secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],
+        --ssh default --ssh a=Cargo.toml,src/main.rs .
+            agents: [Wanted { id: "default", source: Socket( "/agent",),},Wanted { id: "a", source: KeyFiles( [ "Cargo.toml", "src/main.rs",],),},],
         --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
             secrets: [ Secret { id: "x", source: Env( "TOKEN",),}, Secret { id: "Cargo.toml", source: File( "Cargo.toml",),},],
         --pull .
@@ -546,6 +551,13 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--secret id=x,src=a,env=b`: both `src` and `env` are given
         --secret plain .
             error: `plain` in `plain` is not of the form key=value
+        --ssh id=x,raw=true .
+            error: `--ssh id=x,raw=true`: `raw=true` is not supported
+              hint: what is lent is an agent; other sockets are not forwarded
+        --ssh default=/nosuch/file .
+            error: `--ssh default=/nosuch/file`: `/nosuch/file`: No such file or directory (os error 2)
+        --ssh a=Cargo.toml --ssh a=Cargo.toml .
+            error: `--ssh a=Cargo.toml`: `a` is given twice
         --add-host a .
             error: `--add-host a`: want HOST=ADDRESS or HOST:ADDRESS
         --network none --add-host a:host-gateway .
@@ -725,9 +737,6 @@ fn what_cannot_be_is_refused_by_name() {
         --cache-to type=inline .
             error: `--cache-to` is not supported
               hint: the store keeps every step for later builds
-        --ssh default .
-            error: `--ssh` is not supported
-              hint: give a key as `--secret` and mount that
         --policy filename=x .
             error: `--policy` is not supported
               hint: pin images by digest in the Dockerfile

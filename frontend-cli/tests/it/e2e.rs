@@ -25,6 +25,7 @@ mod rootless;
 mod runc;
 mod secrets;
 mod sharing;
+mod ssh;
 mod times;
 mod traces;
 mod warm;

@@ -34,9 +34,13 @@ fn example(setting: &Setting) -> String {
     setting.name.replace('*', "X")
 }
 
-/// Those that the process looks at before or after the words have a meaning.
+/// Those that the process looks at before or after the words have a meaning, and the one that only
+/// `--ssh` asks for (`arguments` has it).
 fn is_outside(name: &str) -> bool {
-    matches!(name, "CLICOLOR_FORCE" | "MYBUILD_CONFIG" | "MYBUILD_ROOT" | "NO_COLOR")
+    matches!(
+        name,
+        "CLICOLOR_FORCE" | "MYBUILD_CONFIG" | "MYBUILD_ROOT" | "NO_COLOR" | "SSH_AUTH_SOCK"
+    )
 }
 
 /// What the words mean in an environment: everything, or the error.
