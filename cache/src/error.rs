@@ -71,7 +71,7 @@ impl StoreError {
     pub fn is_out_of_space(&self) -> bool {
         match self {
             Self::Io { source, .. } => is_out_of_space(source),
-            Self::Database(error) => is_full(error),
+            Self::Database(source) => is_out_of_space(source),
             _ => false,
         }
     }
@@ -93,6 +93,9 @@ impl From<DatabaseError> for StoreError {
     }
 }
 
-fn is_out_of_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+/// Whether this error itself, not what is behind it, says that a disk or a quota is full.
+pub fn is_out_of_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(io, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
+        || error.downcast_ref().is_some_and(is_full)
 }

@@ -77,7 +77,7 @@ pub use committer::CommitStep;
 pub use copy_tree::{CopyTreeError, copy_tree};
 pub use disk::size_of;
 pub use download::{BlobDownload, DownloadReader};
-pub use error::StoreError;
+pub use error::{StoreError, is_out_of_space};
 pub use form::Encoder;
 pub use fsck::{Damage, Depth, FsckOptions, HoldsTree, Problem, TreeState};
 pub use image::Image;

@@ -68,7 +68,9 @@ impl AgentSocket {
         }
         let (client, id) = (client.clone(), id.to_owned());
         let opened = Self::listen(place, |listener| tokio::spawn(serve(listener, client, id)));
-        opened.map(Some).map_err(|e| BuildError::system("failed to make a socket for ssh", &e))
+        opened
+            .map(Some)
+            .map_err(|e| BuildError::system("failed to make a socket for ssh").because(e))
     }
 
     fn listen(

@@ -283,10 +283,10 @@ impl Session {
                 self.steps.warn(message.to_owned());
                 Ok(())
             }
-            Rewrite::All => Err(BuildError::Input {
-                message: "`rewrite-timestamp=all` needs a time".to_owned(),
-                hint: Some("set SOURCE_DATE_EPOCH to seconds since 1970".to_owned()),
-            }),
+            Rewrite::All => {
+                Err(BuildError::input("`rewrite-timestamp=all` needs a time".to_owned())
+                    .with_hint("set SOURCE_DATE_EPOCH to seconds since 1970"))
+            }
         }
     }
 }

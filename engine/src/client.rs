@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use executor::Secret;
 use registry::Credentials;
 
-use crate::error::{BuildError, chain};
+use crate::error::{BuildError, Fault};
 use crate::new_file::NewFile;
 use crate::request::{Destination, TarSource};
 
@@ -77,7 +77,8 @@ impl ClientError {
 }
 
 impl From<ClientError> for BuildError {
-    fn from(error: ClientError) -> Self {
-        Self::Input { message: chain(&error), hint: error.hint }
+    fn from(mut error: ClientError) -> Self {
+        let hint = error.hint.take();
+        Self::Input(Fault::of(error)).with_hint_if(hint)
     }
 }

@@ -107,31 +107,30 @@ impl Session {
 
     /// An image that the Dockerfile asks for is not available: says where it is asked for.
     fn no_image(&self, error: BuildError, asked: Option<lower::Asked>) -> BuildError {
-        let (message, mut hint) = match error {
-            BuildError::Input { message, hint }
-            | BuildError::Refused { message, hint }
-            | BuildError::System { message, hint } => (message, hint),
+        let mut fault = match error {
+            BuildError::Input(fault) | BuildError::Refused(fault) | BuildError::System(fault) => {
+                fault
+            }
             other => return other,
         };
-        let Some(asked) = asked else { return BuildError::Input { message, hint } };
-        if let Some(near) = asked.near.clone().or_else(|| self.images.near(&asked.name)) {
-            hint = Some(format!("did you mean `{near}`?"));
+        let Some(asked) = asked else { return BuildError::Input(fault) };
+        if !asked.is_base {
+            let message = format!("no stage is called `{}`, and as an image", asked.name);
+            fault = fault.within(message);
         }
-        let message = match asked.is_base {
-            true => message,
-            false => format!("no stage is called `{}`, and as an image: {message}", asked.name),
-        };
+        if let Some(near) = asked.near.clone().or_else(|| self.images.near(&asked.name)) {
+            fault = fault.with_hint(format!("did you mean `{near}`?"));
+        }
         BuildError::Step {
             failure: Box::new(StepFailure {
                 name: format!("[internal] load metadata for {}", asked.name),
-                message,
+                fault,
                 exit_code: None,
                 span: Some((asked.span.start, asked.span.end)),
                 lines: Some((asked.lines.start, asked.lines.end)),
                 dockerfile: Some((self.input.name.clone(), self.input.text.clone())),
                 log_tail: Vec::new(),
                 log_path: None,
-                hint,
             }),
         }
     }

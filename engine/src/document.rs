@@ -29,7 +29,9 @@ pub(crate) fn write_manifest(
 pub(crate) fn put(store: &Store, kind: &str, bytes: &[u8]) -> Result<Descriptor, BuildError> {
     let digest = Digest::of(bytes);
     if !store.has_blob(&digest) {
-        store.put_blob(bytes).map_err(|e| BuildError::system("failed to write a blob", &e))?;
+        store
+            .put_blob(bytes)
+            .map_err(|e| BuildError::system("failed to write a blob").because(e))?;
     }
     Ok(Descriptor::new(kind, digest, bytes.len() as u64))
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cache::{Reserve, Store};
 
 use crate::config::Config;
-use crate::error::BuildError;
+use crate::error::{BuildError, Fault};
 use crate::machine::Machine;
 use crate::step::sandbox::Sandbox;
 use crate::workspace::Workspace;
@@ -37,7 +37,7 @@ impl Engine {
     /// Reads the configuration. Opens no store, connects to nothing and starts nothing.
     pub fn new(options: &EngineOptions) -> Result<Self, BuildError> {
         let config = Config::load(options.config.as_deref(), options.config_home.as_deref())
-            .map_err(|e| BuildError::Input { message: e.to_string(), hint: None })?;
+            .map_err(|e| BuildError::Input(Fault::of(e)))?;
         let machine = Arc::new(Machine::probe());
         let root = match &options.root {
             Some(root) => root.clone(),
@@ -55,14 +55,14 @@ impl Engine {
         let options = cache::Options { reserve, ..cache::Options::default() };
         let store = Store::open(root, options).map_err(|e| {
             let message = format!("failed to open the store `{}`", root.display());
-            BuildError::system(message, &e).with_room(cache::Room::of(root))
+            BuildError::system(message).because(e).with_room(cache::Room::of(root))
         })?;
         let disk = store.disk_size().map_err(|e| {
-            BuildError::system(format!("failed to ask how large `{}` is", root.display()), &e)
+            BuildError::system(format!("failed to ask how large `{}` is", root.display()))
+                .because(e)
         })?;
-        let rules = self.config.gc.rules(disk).map_err(|message| BuildError::Input {
-            message: format!("invalid configuration: `[gc]`: {message}"),
-            hint: None,
+        let rules = self.config.gc.rules(disk).map_err(|message| {
+            BuildError::input(format!("invalid configuration: `[gc]`: {message}"))
         })?;
         let (registries, machine) = (self.registries.clone(), self.machine.clone());
         let sandbox = Arc::new(Sandbox::new(machine.clone()));
@@ -75,8 +75,10 @@ fn default_root(machine: &Machine, data_home: Option<&Path>) -> Result<PathBuf, 
     if !machine.host().rootless() {
         return Ok(PathBuf::from("/var/lib/mybuild"));
     }
-    data_home.map(|data| data.join("mybuild")).ok_or_else(|| BuildError::Input {
-        message: "no place for the store: neither HOME nor XDG_DATA_HOME is set".to_owned(),
-        hint: Some("name one with `--root DIR`".to_owned()),
+    data_home.map(|data| data.join("mybuild")).ok_or_else(|| {
+        BuildError::input(
+            "no place for the store: neither HOME nor XDG_DATA_HOME is set".to_owned(),
+        )
+        .with_hint("name one with `--root DIR`")
     })
 }

@@ -243,10 +243,11 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
         By::Digest(names) => names,
         By::Id(_) if all.len() > 1 && !force => {
             let names: Vec<String> = all.iter().map(|name| familiar(name)).collect();
-            return Err(BuildError::Refused {
-                message: format!("image `{text}` has several names: {}", names.join(", ")),
-                hint: Some("remove them by name, or all of them with `--force`".to_owned()),
-            });
+            return Err(BuildError::refused(format!(
+                "image `{text}` has several names: {}",
+                names.join(", ")
+            ))
+            .with_hint("remove them by name, or all of them with `--force`"));
         }
         By::Id(_) => all.clone(),
     };
@@ -257,7 +258,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
     for name in &names {
         store
             .untag(name)
-            .map_err(|e| BuildError::system(format!("failed to untag `{name}`"), &e))?;
+            .map_err(|e| BuildError::system(format!("failed to untag `{name}`")).because(e))?;
     }
     flush(store)?;
     Ok(Removed {
@@ -277,10 +278,7 @@ fn in_use(text: &str, by_name: bool) -> BuildError {
     } else {
         "stop the container first"
     };
-    BuildError::Refused {
-        message: format!("image `{text}` is used by a running container"),
-        hint: Some(hint.to_owned()),
-    }
+    BuildError::refused(format!("image `{text}` is used by a running container")).with_hint(hint)
 }
 
 /// The image of a config whose layers the store has, under the manifest that a build gives it.
@@ -302,10 +300,10 @@ fn variant_of_config(
 }
 
 pub(crate) fn tag(store: &Store, name: &str, target: &Descriptor) -> Result<(), BuildError> {
-    store.tag(name, target).map_err(|e| BuildError::system("failed to tag the image", &e))
+    store.tag(name, target).map_err(|e| BuildError::system("failed to tag the image").because(e))
 }
 
 /// Makes what was put into the store durable and visible to others.
 pub(crate) fn flush(store: &Store) -> Result<(), BuildError> {
-    store.flush().map_err(|e| BuildError::system("failed to write to the store", &e))
+    store.flush().map_err(|e| BuildError::system("failed to write to the store").because(e))
 }

@@ -47,7 +47,7 @@ pub use cache::{
 pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, SECRET_MAX, Target};
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};
-pub use error::{BuildError, StepFailure};
+pub use error::{BuildError, Fault, StepFailure};
 pub use executor::{Limits, Secret, enter_user_namespace, run_init_if_asked};
 pub use near::near_path;
 pub use new_file::NewFile;

@@ -42,7 +42,7 @@ impl Machine {
             return Ok(executor);
         }
         let made = Executor::new(self.host.clone())
-            .map_err(|e| BuildError::system("failed to prepare the sandbox", &e))?;
+            .map_err(|e| BuildError::system("failed to prepare the sandbox").because(e))?;
         Ok(self.executor.get_or_init(|| made))
     }
 
@@ -64,9 +64,9 @@ impl Machine {
             (flavor == OverlayFlavor::User) == self.host.userxattr()
                 && self.host.supports_overlay(directory).is_ok()
         };
-        let found = store
-            .snapshotter(&mounts)
-            .map_err(|e| BuildError::system("failed to try overlay mounts in the store", &e))?;
+        let found = store.snapshotter(&mounts).map_err(|e| {
+            BuildError::system("failed to try overlay mounts in the store").because(e)
+        })?;
         Ok(*self.snapshotter.get_or_init(|| found))
     }
 

@@ -16,11 +16,12 @@ use std::sync::Arc;
 use cache::{Claim, NewLayer};
 use executor::{Executor, NetworkUsed, Running, SpawnError};
 use oci::{Digest, Platform};
+use registry::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::client::Client;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::progress::event::Progress;
 use crate::request::{NetworkMode, PullPolicy, Ulimit};
 use crate::workspace::Workspace;
@@ -223,7 +224,7 @@ impl Workspace {
         // It may run for long: what it needs is not to be in the way of everybody else's garbage.
         if !self.store.use_image(&image.id) {
             let message = "failed to note in the store that the image is in use".to_owned();
-            return Err(BuildError::System { message, hint: None }.into());
+            return Err(BuildError::system(message).into());
         }
         let stop_signal = request.stop_signal.or_else(|| signal::number(&image.config.stop_signal));
         let machine = self.machine.clone();
@@ -239,7 +240,7 @@ impl Workspace {
         let (mut running, scratch) = started.await??;
         let terminal = running.terminal();
         let terminal =
-            terminal.map_err(|e| BuildError::system("failed to open the terminal", &e))?;
+            terminal.map_err(|e| BuildError::system("failed to open the terminal").because(e))?;
         Ok(Container {
             stdin: running.stdin(),
             stdout: running.stdout(),
@@ -260,12 +261,12 @@ impl Workspace {
         encoder.text(name);
         let key: Digest = encoder.finish();
         let claim = self.store.try_claim(&key);
-        match claim.map_err(|e| BuildError::system("failed to claim the container's name", &e))? {
+        match claim
+            .map_err(|e| BuildError::system("failed to claim the container's name").because(e))?
+        {
             Some(claim) => Ok(Some(claim)),
-            None => Err(BuildError::Refused {
-                message: format!("a container named `{name}` is running"),
-                hint: Some("choose another `--name`, or leave it out".to_owned()),
-            }),
+            None => Err(BuildError::refused(format!("a container named `{name}` is running"))
+                .with_hint("choose another `--name`, or leave it out")),
         }
     }
 }
@@ -278,10 +279,10 @@ fn check_ports(executor: &Executor, request: &RunRequest) -> Result<(), BuildErr
     };
     let differs = |port: &&PortForward| port.host != port.container || port.address.is_some();
     match request.ports.iter().find(differs) {
-        Some(port) => Err(BuildError::Refused {
-            message: format!("port {} cannot be published: {why}", port.container),
-            hint: Some(why.hint()),
-        }),
+        Some(port) => {
+            Err(BuildError::refused(format!("port {} cannot be published: {why}", port.container))
+                .with_hint(why.hint()))
+        }
         None => Ok(()),
     }
 }
@@ -316,7 +317,9 @@ impl Container {
     pub async fn wait(&self) -> Result<ExitStatus, BuildError> {
         let running = self.running.clone();
         blocking(move || {
-            running.wait().map_err(|e| BuildError::system("failed to wait for the container", &e))
+            running
+                .wait()
+                .map_err(|e| BuildError::system("failed to wait for the container").because(e))
         })
         .await
     }

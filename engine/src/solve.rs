@@ -203,7 +203,7 @@ impl Workspace {
                     ));
                     until(cancel, rest(number)).await?;
                 }
-                Err(BuildError::Lost { .. }) => self.tell_store_warnings(&job.steps),
+                Err(BuildError::Lost(_)) => self.tell_store_warnings(&job.steps),
                 _ => break outcome,
             }
             job.steps.start_again();

@@ -87,13 +87,11 @@ pub(crate) fn check_layers(manifest: &Manifest) -> Result<(), BuildError> {
     let Some(other) = manifest.layers.iter().find(|layer| !is_layer(&layer.media_type)) else {
         return Ok(());
     };
-    Err(BuildError::Input {
-        message: format!(
-            "layer {} has the media type `{}`, which is not an image layer's",
-            other.digest, other.media_type
-        ),
-        hint: Some("it may be an artifact for another tool, not a container image".to_owned()),
-    })
+    Err(BuildError::input(format!(
+        "layer {} has the media type `{}`, which is not an image layer's",
+        other.digest, other.media_type
+    ))
+    .with_hint("it may be an artifact for another tool, not a container image"))
 }
 
 /// `tar`, `tar+gzip`, `tar+zstd` of the OCI, and Docker's names for them.

@@ -6,10 +6,11 @@ use cache::{
     CacheItem, Depth, DiskUsage, FsckOptions, LayerId, Problem, PruneFilter, Pruned, Store,
 };
 use oci::DiffId;
+use registry::chain;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::images::{self, ListedImage, Removed};
 use crate::layer::{Bases, Layers};
 use crate::progress::event::{Event, Progress};
@@ -22,7 +23,9 @@ impl Workspace {
     pub async fn prune(&self, filter: PruneFilter) -> Result<Pruned, BuildError> {
         let store = self.store.clone();
         blocking(move || {
-            store.prune(&filter).map_err(|e| BuildError::system("failed to prune the store", &e))
+            store
+                .prune(&filter)
+                .map_err(|e| BuildError::system("failed to prune the store").because(e))
         })
         .await
     }
@@ -47,7 +50,9 @@ impl Workspace {
     pub async fn cache_items(&self) -> Result<Vec<CacheItem>, BuildError> {
         let store = self.store.clone();
         blocking(move || {
-            store.cache_items().map_err(|e| BuildError::system("failed to read the store", &e))
+            store
+                .cache_items()
+                .map_err(|e| BuildError::system("failed to read the store").because(e))
         })
         .await
     }
@@ -56,7 +61,9 @@ impl Workspace {
     pub async fn disk_usage(&self) -> Result<DiskUsage, BuildError> {
         let store = self.store.clone();
         blocking(move || {
-            store.disk_usage().map_err(|e| BuildError::system("failed to read the store", &e))
+            store
+                .disk_usage()
+                .map_err(|e| BuildError::system("failed to read the store").because(e))
         })
         .await
     }
@@ -73,7 +80,7 @@ impl Workspace {
             let holds = |id: &LayerId, diff_id: &DiffId| layers.check_tree(id, diff_id, &bases);
             let depth = if full { Depth::Full(&holds) } else { Depth::Quick };
             let found = store.fsck(&FsckOptions { depth, repair });
-            found.map_err(|e| BuildError::system("failed to check the store", &e))
+            found.map_err(|e| BuildError::system("failed to check the store").because(e))
         })
         .await
     }

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use cache::{PruneFilter, Store};
-use registry::Registries;
+use registry::{Registries, chain};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::client::Client;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::gc;
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
@@ -64,7 +64,7 @@ impl Workspace {
             return Ok(());
         }
         let store = self.store.clone();
-        let failed = |e| BuildError::system("failed to write to the store", &e);
+        let failed = |e| BuildError::system("failed to write to the store").because(e);
         blocking(move || store.flush().map_err(failed)).await
     }
 

@@ -54,10 +54,10 @@ pub fn build_error(error: &BuildError, columns: usize) -> String {
             out
         }
         BuildError::Step { failure } => step_failure(failure),
-        BuildError::Input { message: text, hint }
-        | BuildError::Refused { message: text, hint }
-        | BuildError::System { message: text, hint }
-        | BuildError::Lost { message: text, hint } => message(text, hint.as_deref()),
+        BuildError::Input(fault)
+        | BuildError::Refused(fault)
+        | BuildError::System(fault)
+        | BuildError::Lost(fault) => message(&fault.text(), fault.hint()),
         error @ BuildError::Changed { .. } => message(&error.to_string(), None),
         BuildError::Canceled => message("canceled", None),
     }
@@ -152,11 +152,11 @@ fn step_failure(failure: &StepFailure) -> String {
     if let (Some((name, text)), Some((first, last))) = (&failure.dockerfile, failure.lines) {
         out.push_str(&excerpt(name, text, first, last));
     }
-    out.push_str(&message(&failure.message, None));
+    out.push_str(&message(&failure.fault.text(), None));
     if let Some(path) = &failure.log_path {
         let _ = write!(out, "\n{}", log_path(path));
     }
-    if let Some(hint) = &failure.hint {
+    if let Some(hint) = failure.fault.hint() {
         let _ = write!(out, "\n{HINT}hint{HINT:#}: {}\n", lines_of(hint));
     }
     out

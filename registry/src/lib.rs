@@ -30,7 +30,7 @@ mod transfer;
 pub use cause::Cause;
 pub use config::{Config, HostConfig, KeyPair};
 pub use credentials::{Credential, Credentials, CredentialsError};
-pub use error::Error;
+pub use error::{Error, chain};
 pub use kind::ErrorKind;
 pub use protocol::ProtocolError;
 pub use push::Pushed;

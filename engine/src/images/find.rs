@@ -96,10 +96,10 @@ fn by_id(store: &Store, text: &str) -> Result<Option<Found>, BuildError> {
     match found.as_slice() {
         [] => Ok(None),
         [(id, target)] => Ok(Some(Found { target: target.clone(), by: By::Id(id.clone()) })),
-        several => Err(BuildError::Input {
-            message: format!("`{text}` is the beginning of {} ids", several.len()),
-            hint: Some("write more of it".to_owned()),
-        }),
+        several => {
+            Err(BuildError::input(format!("`{text}` is the beginning of {} ids", several.len()))
+                .with_hint("write more of it"))
+        }
     }
 }
 
@@ -117,7 +117,8 @@ fn unnamed(store: &Store, prefix: &str) -> Result<Vec<Variant>, BuildError> {
     } else {
         let folder = store.root().join("blobs/sha256");
         let entries: io::Result<Vec<_>> = std::fs::read_dir(folder).and_then(Iterator::collect);
-        let entries = entries.map_err(|e| BuildError::system("failed to read the store", &e))?;
+        let entries =
+            entries.map_err(|e| BuildError::system("failed to read the store").because(e))?;
         let names = entries.iter().filter_map(|entry| entry.file_name().into_string().ok());
         let fitting = names.filter(|name| name.starts_with(prefix)).take(CANDIDATES_MAX);
         fitting.filter_map(|name| format!("sha256:{name}").parse().ok()).collect()
@@ -141,7 +142,7 @@ fn missing(store: &Store, text: &str) -> BuildError {
         names if names.len() <= NAMED_IN_ERRORS => format!("there is {}", names.join(", ")),
         names => format!("`mybuild images` shows the {} there are", names.len()),
     };
-    BuildError::Input { message: format!("no image `{text}` in the store"), hint: Some(hint) }
+    BuildError::input(format!("no image `{text}` in the store")).with_hint(hint)
 }
 
 impl Found {
@@ -170,12 +171,10 @@ impl Found {
         let chosen = chosen.or(variants.first().filter(|_| platform.is_none())).cloned();
         chosen.ok_or_else(|| match (platform, variants.as_slice()) {
             (Some(platform), [_, ..]) => other_platform(text, platform, &variants),
-            _ => BuildError::System {
-                message: format!(
-                    "image `{text}` is incomplete in the store: its manifest or config is missing"
-                ),
-                hint: Some("pull or build it again".to_owned()),
-            },
+            _ => BuildError::system(format!(
+                "image `{text}` is incomplete in the store: its manifest or config is missing"
+            ))
+            .with_hint("pull or build it again"),
         })
     }
 }
@@ -196,8 +195,6 @@ fn check_platform(
 
 fn other_platform(text: &str, platform: &oci::Platform, variants: &[Variant]) -> BuildError {
     let known: Vec<String> = variants.iter().map(|v| v.config.platform().to_string()).collect();
-    BuildError::Input {
-        message: format!("image `{text}` is not there for {platform}"),
-        hint: Some(format!("it is there for {}", known.join(", "))),
-    }
+    BuildError::input(format!("image `{text}` is not there for {platform}"))
+        .with_hint(format!("it is there for {}", known.join(", ")))
 }

@@ -159,7 +159,8 @@ impl Contents<'_> {
             return Ok(None);
         }
         let bytes = self.store.read_small(&entry.digest, oci::manifest::SIZE_MAX as u64);
-        let bytes = bytes.map_err(|e| BuildError::system("failed to read a manifest", &e))?;
+        let bytes =
+            bytes.map_err(|e| BuildError::system("failed to read a manifest").because(e))?;
         let kind = Some(entry.media_type.as_str()).filter(|kind| !kind.is_empty());
         let parsed = oci::manifest::parse(&bytes, kind);
         match parsed.map_err(|e| user_error(format!("manifest {}: {e}", entry.digest)))? {
@@ -211,7 +212,7 @@ impl Contents<'_> {
                 true => "archives of Docker before 1.10 are not supported",
                 false => READABLE,
             };
-            return Err(BuildError::Input { message, hint: Some(hint.to_owned()) });
+            return Err(BuildError::input(message).with_hint(hint));
         };
         let entries: Vec<DockerEntry> = serde_json::from_slice(bytes)
             .map_err(|e| user_error(format!("{DOCKER_MANIFEST}: {e}")))?;
@@ -231,7 +232,8 @@ impl Contents<'_> {
     fn docker_image(&self, entry: &DockerEntry) -> Result<Ready, BuildError> {
         let (id, length) = self.file(&entry.config)?;
         let config = self.store.read_small(id, oci::config::SIZE_MAX as u64);
-        let config = config.map_err(|e| BuildError::system("failed to read the config", &e))?;
+        let config =
+            config.map_err(|e| BuildError::system("failed to read the config").because(e))?;
         let config = ImageConfig::parse(&config)
             .map_err(|e| user_error(format!("`{}`: {e}", entry.config)))?;
         let paths = entry.layers.as_deref().unwrap_or_default();

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use oci::{Descriptor, Digest, Platform, Reference};
 use parser::lower::{ImageRequest, RequestedImage};
 use rayon::prelude::*;
+use registry::chain;
 use tokio_util::sync::CancellationToken;
 
 use super::{flush, tag};
 use crate::blocking::blocking;
 use crate::client::Client;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::gc;
 use crate::layer::size;
 use crate::progress::event::Progress;
@@ -80,14 +81,12 @@ impl Workspace {
         };
         let image = images.resolve(&request, steps).await?;
         if is_asked_for && !image.config.platform().fits(&request.platform) {
-            return Err(BuildError::Input {
-                message: format!(
-                    "`{}` has no image for {}",
-                    reference.familiar(),
-                    request.platform
-                ),
-                hint: Some(format!("it has one for {}", image.config.platform())),
-            });
+            return Err(BuildError::input(format!(
+                "`{}` has no image for {}",
+                reference.familiar(),
+                request.platform
+            ))
+            .with_hint(format!("it has one for {}", image.config.platform())));
         }
         let was_there = self.store.resolve(&reference.to_string()).as_ref()
             == Some(&image.manifest_descriptor)
@@ -141,13 +140,14 @@ impl Workspace {
                 diff_ids.len(),
                 layers.len()
             );
-            return Err(BuildError::System { message, hint: None });
+            return Err(BuildError::system(message));
         }
         blocking(move || {
             diff_ids.par_iter().zip(&layers).try_for_each(|(diff_id, layer)| {
                 if store.layer_of_diff_id(diff_id).is_none() {
                     let measured = size::of_blob(&store, &layer.digest, &stop).map_err(|e| {
-                        BuildError::system(format!("failed to read layer {}", layer.digest), &e)
+                        BuildError::system(format!("failed to read layer {}", layer.digest))
+                            .because(e)
                     })?;
                     super::load::check_diff_id(&layer.digest, diff_id, &measured.diff_id)?;
                 }

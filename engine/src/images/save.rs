@@ -32,7 +32,9 @@ impl Workspace {
         let saving = blocking(move || {
             let open = || Ok(client.output(&dest)?);
             let written = save(&store, &names, platform.as_ref(), open, &stop)?;
-            written.map_err(|e| BuildError::system(format!("failed to write {}", place(&dest)), &e))
+            written.map_err(|e| {
+                BuildError::system(format!("failed to write {}", place(&dest))).because(e)
+            })
         });
         until(&cancel, saving).await
     }
@@ -126,16 +128,19 @@ fn collect_blobs(
     depth: usize,
     blobs: &mut BTreeSet<Digest>,
 ) -> Result<(), BuildError> {
-    let lacking = |digest: &Digest| BuildError::System {
-        message: format!("image {} is incomplete in the store: {digest} is missing", target.digest),
-        hint: Some("pull or build it again, or save what is there with `--platform`".to_owned()),
+    let lacking = |digest: &Digest| {
+        BuildError::system(format!(
+            "image {} is incomplete in the store: {digest} is missing",
+            target.digest
+        ))
+        .with_hint("pull or build it again, or save what is there with `--platform`")
     };
     let bytes = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64);
     let bytes = bytes.map_err(|_| lacking(&target.digest))?;
     blobs.insert(target.digest.clone());
     let parsed = oci::manifest::parse(&bytes, Some(&target.media_type));
     match parsed
-        .map_err(|e| BuildError::system(format!("invalid manifest {}", target.digest), &e))?
+        .map_err(|e| BuildError::system(format!("invalid manifest {}", target.digest)).because(e))?
     {
         oci::Document::Manifest(manifest) => {
             for part in manifest.layers.iter().chain([&manifest.config]) {
@@ -150,10 +155,9 @@ fn collect_blobs(
             .manifests
             .iter()
             .try_for_each(|child| collect_blobs(store, child, depth + 1, blobs)),
-        oci::Document::Index(_) => Err(BuildError::System {
-            message: "image indexes nest too deep".to_owned(),
-            hint: None,
-        }),
+        oci::Document::Index(_) => {
+            Err(BuildError::system("image indexes nest too deep".to_owned()))
+        }
     }
 }
 

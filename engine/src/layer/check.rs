@@ -9,7 +9,7 @@ use cache::layer::{DiffOptions, LayerError};
 use cache::{LayerId, TreeState};
 use oci::DiffId;
 
-use crate::error::BuildError;
+use crate::error::{BuildError, Fault};
 use crate::layer::Layers;
 use crate::layer::layer_store::{LayerStore, hides_all_below};
 use crate::stop::Stoppable;
@@ -64,10 +64,10 @@ impl LayerStore {
             return Ok(None);
         };
         let view = self.rootfs(tree.directories)?.view();
-        let view = view.map_err(|e| BuildError::system("failed to open a layer", &e))?;
+        let view = view.map_err(|e| BuildError::system("failed to open a layer").because(e))?;
         let tree = view.descriptor().expect("a layer has a directory");
         let written = cache::layer::write_tar(tree, &self.diff_options(base)?, &mut io::sink());
-        Ok(Some(written.map_err(|e| read_error(&e))?.diff_id == *diff_id))
+        Ok(Some(written.map_err(read_error)?.diff_id == *diff_id))
     }
 
     /// Whether the layer's tree is what unpacking its blob gives; unknown without a blob, or when the
@@ -81,7 +81,8 @@ impl LayerStore {
         let Some(info) = self.store.layer(id) else { return Ok(None) };
         let blob = info.blobs.iter().find_map(|form| self.store.blob(&form.digest));
         let (Some(directory), Some(blob)) = (info.directory, blob) else { return Ok(None) };
-        let file = blob.open().map_err(|e| BuildError::system("failed to open a blob", &e))?;
+        let file =
+            blob.open().map_err(|e| BuildError::system("failed to open a blob").because(e))?;
         let stream = Stoppable::new(file, &self.stop);
         // A damaged blob is a problem of its own, and says nothing of the tree.
         let Ok((layer, finished)) = self.unpack_stream(stream, Some(diff_id.clone()))? else {
@@ -105,14 +106,15 @@ impl LayerStore {
 
     /// A digest of everything in a tree.
     fn content(&self, fs: &Path) -> Result<DiffId, BuildError> {
-        let tree = File::open(fs).map_err(|e| BuildError::system("failed to open a layer", &e))?;
+        let tree =
+            File::open(fs).map_err(|e| BuildError::system("failed to open a layer").because(e))?;
         let flavor = self.machine.flavor();
         let options = DiffOptions { flavor, lower: None, all_xattrs: true };
         let written = cache::layer::write_tar(&tree, &options, &mut io::sink());
-        Ok(written.map_err(|e| read_error(&e))?.diff_id)
+        Ok(written.map_err(read_error)?.diff_id)
     }
 }
 
-fn read_error(error: &LayerError) -> BuildError {
-    BuildError::System { message: crate::error::chain(error), hint: None }
+fn read_error(error: LayerError) -> BuildError {
+    BuildError::System(Fault::of(error))
 }

@@ -7,7 +7,7 @@ use cache::layer::{DiffOptions, LayerError, LayerSink, LeftOut};
 use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::blocking::blocking;
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError, Fault};
 use crate::layer::layer_store::LayerStore;
 use crate::layer::tar::LayerTar;
 use crate::layer::write_back::WriteBack;
@@ -141,7 +141,7 @@ impl Layers {
             Ok(is_lost)
         });
         match looked.await {
-            Ok(true) => BuildError::Lost { message: error.to_string(), hint: None },
+            Ok(true) => BuildError::Lost(Fault::of(error)),
             Ok(false) => error,
             Err(failed) => failed,
         }
@@ -150,13 +150,12 @@ impl Layers {
 
 impl LayerStore {
     pub(super) fn hash(&self, id: &LayerId, base: &[LayerId]) -> Result<(), BuildError> {
-        let failed =
-            |e: &dyn std::error::Error| BuildError::system("failed to write a layer's tar", e);
+        let failed = |e: BoxedError| BuildError::system("failed to write a layer's tar").because(e);
         let directories = self.tree(id)?.ok_or_else(|| self.lost(id))?.directories;
         // Of a tree that lies over another's the stamp is that of its own directory.
         let is_whole = directories.paths.len() == 1;
         let tree = self.rootfs(directories)?.view();
-        let tree = tree.map_err(|e| failed(&e))?;
+        let tree = tree.map_err(|e| failed(e.into()))?;
         let options = self.diff_options(base)?;
         let tree = tree.descriptor().expect("a layer has a directory");
         let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
@@ -164,7 +163,7 @@ impl LayerStore {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
             cache::layer::diff_and_stamp(tree, &options, &mut sink)
         };
-        let (kept, (warnings, stamp)) = tar.write(fill, |e: LayerError| failed(&e))?;
+        let (kept, (warnings, stamp)) = tar.write(fill, |e: LayerError| failed(e.into()))?;
         self.tell(id, &warnings);
         if let Some(stamp) = stamp.filter(|_| is_whole) {
             self.store.set_stamp(id, stamp);

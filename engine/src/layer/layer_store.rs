@@ -42,10 +42,8 @@ impl LayerStore {
         for state in self.states.layers().values_mut() {
             state.tree.take_if(|tree| tree.directories.ids.contains(id));
         }
-        BuildError::Lost {
-            message: format!("layer {id} is missing or damaged in the store"),
-            hint: Some("build again: what is missing is made again".to_owned()),
-        }
+        BuildError::lost(format!("layer {id} is missing or damaged in the store"))
+            .with_hint("build again: what is missing is made again")
     }
 
     /// The directories, if all are there. What a layer hides as a whole is left out.
@@ -83,7 +81,8 @@ impl LayerStore {
             directories.push(&over, whole.ok_or_else(|| self.lost(&over))?);
         }
         let hides = hides_all_below(&directory).try_exists();
-        let hides = hides.map_err(|e| BuildError::system("failed to look at a layer", &e))?;
+        let hides =
+            hides.map_err(|e| BuildError::system("failed to look at a layer").because(e))?;
         directories.push(id, directory);
         let tree = LayerTree { directories, hides };
         self.states.layers().entry(id.clone()).or_default().tree = Some(tree.clone());
@@ -99,7 +98,9 @@ impl LayerStore {
             let tree = self.tree(id)?.ok_or_else(|| self.lost(id))?;
             for path in tree.directories.paths.iter().rev() {
                 let opened = self.roots.open(path);
-                roots.push(opened.map_err(|e| BuildError::system("failed to open a layer", &e))?);
+                roots.push(
+                    opened.map_err(|e| BuildError::system("failed to open a layer").because(e))?,
+                );
             }
             if tree.hides {
                 break;

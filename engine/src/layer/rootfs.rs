@@ -56,8 +56,9 @@ impl Rootfs {
             return Ok(Root::Overlay { lowers, upper: layer.fs(), work: layer.work() });
         }
         if let Some(whole) = self.lowers.first() {
-            cache::copy_tree(whole, &layer.fs())
-                .map_err(|e| BuildError::system("failed to copy the root file system", &e))?;
+            cache::copy_tree(whole, &layer.fs()).map_err(|e| {
+                BuildError::system("failed to copy the root file system").because(e)
+            })?;
         }
         Ok(Root::Directory(layer.fs()))
     }
@@ -69,7 +70,7 @@ impl Rootfs {
             return Ok(written);
         }
         self.changes(&written)
-            .map_err(|e| BuildError::system("failed to find out what a step changed", &e))
+            .map_err(|e| BuildError::system("failed to find out what a step changed").because(e))
     }
 
     fn changes(&self, written: &NewLayer) -> Result<NewLayer, FlattenError> {
@@ -104,5 +105,5 @@ fn mountable(
         Snapshotter::Overlay(_) => flattened_of(directories.len()),
     };
     flatten_lowest(machine, store, ids, directories, count)
-        .map_err(|e| BuildError::system("failed to put layers together", &e))
+        .map_err(|e| BuildError::system("failed to put layers together").because(e))
 }

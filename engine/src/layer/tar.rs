@@ -37,7 +37,7 @@ impl LayerTar<'_> {
         fill: impl FnOnce(&mut dyn LayerSink) -> Result<T, E>,
         fill_error: impl FnOnce(E) -> BuildError,
     ) -> Result<(KeptTar, T), BuildError> {
-        let failed = |e: StoreError| BuildError::system("failed to write a layer's tar", &e);
+        let failed = |e: StoreError| BuildError::system("failed to write a layer's tar").because(e);
         let mut plain = self.store.unhashed_blob_writer().map_err(failed)?;
         let mut compressed = Vec::with_capacity(self.encodings.len());
         for encoding in self.encodings {

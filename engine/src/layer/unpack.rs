@@ -11,7 +11,7 @@ use cache::{Allowance, DamagedBlob, LayerId, NewLayer};
 use oci::DiffId;
 
 use crate::blocking::blocking;
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError};
 use crate::layer::Layers;
 use crate::layer::directories::Directories;
 use crate::layer::extraction::Extraction;
@@ -138,12 +138,12 @@ impl LayerStore {
         id: &LayerId,
         shown: Option<(&Arc<Steps>, StepId)>,
     ) -> Result<(NewLayer, Finished), BuildError> {
-        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        let failed = |e: BoxedError| BuildError::system("failed to unpack a layer").because(e);
         let info = self.store.layer(id).ok_or_else(|| self.lost(id))?;
         let blob = info.blobs.iter().find_map(|form| self.store.blob(&form.digest));
         let blob = blob.ok_or_else(|| self.lost(id))?;
-        let file = blob.open().map_err(|e| failed(&e))?;
-        let size = file.metadata().map_err(|e| failed(&e))?.len();
+        let file = blob.open().map_err(|e| failed(e.into()))?;
+        let size = file.metadata().map_err(|e| failed(e.into()))?.len();
         let extraction =
             shown.map(|(steps, step)| Extraction::new(steps, step, blob.digest(), size));
         let file = Stoppable::new(file, &self.stop);
@@ -160,7 +160,7 @@ impl LayerStore {
                 self.store.discard_blob(blob.digest());
                 Err(self.lost(id))
             }
-            Err(error) => Err(failed(&error)),
+            Err(error) => Err(failed(error.into())),
         }
     }
 
@@ -171,12 +171,12 @@ impl LayerStore {
         stream: impl Read + Send,
         diff_id: Option<DiffId>,
     ) -> Result<Result<(NewLayer, Finished), LayerError>, BuildError> {
-        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
-        let layer = self.store.new_layer().map_err(|e| failed(&e))?;
-        let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+        let failed = |e: BoxedError| BuildError::system("failed to unpack a layer").because(e);
+        let layer = self.store.new_layer().map_err(|e| failed(e.into()))?;
+        let root = File::open(layer.fs()).map_err(|e| failed(e.into()))?;
         self.machine.snapshotter(&self.store)?;
         let options = self.machine.directory_options(Lower::none());
-        let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
+        let sink = DirectorySink::new(root.into(), options).map_err(|e| failed(e.into()))?;
         let room = Allowance::in_store(self.store.root());
         let options = UnpackOptions { diff_id, room, ..UnpackOptions::default() };
         let stream = WriteBackReader::new(stream, || self.store.write_back());
@@ -197,13 +197,13 @@ impl LayerStore {
         layers: &[LayerId],
         mut unpacked: HashMap<LayerId, (NewLayer, Finished)>,
     ) -> Result<(), BuildError> {
-        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        let failed = |e: BoxedError| BuildError::system("failed to unpack a layer").because(e);
         for (number, id) in layers.iter().enumerate() {
             let Some((layer, finished)) = unpacked.remove(id) else { continue };
             finished.warnings.iter().for_each(|warning| self.steps.warn(warning.to_string()));
             self.adopt(&layer, &finished, &layers[..number])?;
             if finished.opaque_root {
-                File::create(hides_all_below(&layer.fs())).map_err(|e| failed(&e))?;
+                File::create(hides_all_below(&layer.fs())).map_err(|e| failed(e.into()))?;
             }
             self.store.set_directory(id, layer);
         }
@@ -217,14 +217,14 @@ impl LayerStore {
         finished: &Finished,
         below: &[LayerId],
     ) -> Result<(), BuildError> {
-        let failed = |e: &dyn std::error::Error| BuildError::system("failed to unpack a layer", e);
+        let failed = |e: BoxedError| BuildError::system("failed to unpack a layer").because(e);
         if finished.implied.is_empty() && finished.dangling.is_empty() {
             return Ok(());
         }
         let below = self.lower(below, self.machine.flavor())?;
-        let root = File::open(layer.fs()).map_err(|e| failed(&e))?;
+        let root = File::open(layer.fs()).map_err(|e| failed(e.into()))?;
         cache::layer::adopt(root.into(), self.machine.directory_options(below), finished)
-            .map_err(|e| failed(&e))?;
+            .map_err(|e| failed(e.into()))?;
         Ok(())
     }
 }

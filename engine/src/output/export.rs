@@ -1,5 +1,6 @@
 //! Where a result goes: the store, an OCI layout, `docker load`'s archive, files, a tar.
 
+mod error;
 mod files;
 mod forms;
 mod layout;
@@ -21,6 +22,7 @@ use crate::output::assemble::AssembledImage;
 use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Compression, Output};
 
+use error::ExportError;
 pub(crate) use forms::Compressing;
 pub(crate) use layout::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
 use layout::{Layout, LayoutKind};
@@ -85,7 +87,7 @@ pub(crate) async fn run(
         let name = name.with_default_tag();
         let step = export.steps.internal(&format!("naming to {name}"));
         let tag = export.store.tag(&name.to_string(), target);
-        step.ended(tag.map_err(|e| BuildError::system("failed to tag the image", &e)))?;
+        step.ended(tag.map_err(|e| ExportError::Tag(e).into()))?;
         if !tagged.contains(&name.to_string()) {
             tagged.push(name.to_string());
         }

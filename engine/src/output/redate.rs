@@ -66,7 +66,7 @@ impl Redate<'_> {
                 lost()
             }
             io::ErrorKind::NotFound => lost(),
-            _ => BuildError::system("failed to set the times of a layer", &error),
+            _ => BuildError::system("failed to set the times of a layer").because(error),
         })?;
         let diff_id = DiffId(descriptor.digest.clone());
         let id = self.store.add_blob_layer(&diff_id, &descriptor);

@@ -41,14 +41,14 @@ impl Workspace {
         let steps = Arc::new(Steps::new(progress.clone()));
         if !looked_up {
             match self.stored_image(request, &steps, &cancel).await {
-                Err(BuildError::Input { .. }) if request.pull == PullPolicy::Missing => {}
+                Err(BuildError::Input(_)) if request.pull == PullPolicy::Missing => {}
                 found => return found,
             }
         }
-        let reference: Reference = request.image.parse().map_err(|e| BuildError::Input {
-            message: format!("`{}`: {e}", request.image),
-            hint: None,
-        })?;
+        let reference: Reference = request
+            .image
+            .parse()
+            .map_err(|e| BuildError::input(format!("`{}`", request.image)).because(e))?;
         // The store was looked into above; what it has for other platforms is told with the registry's
         // error.
         let policy = if looked_up { request.pull } else { PullPolicy::Newer };
@@ -68,9 +68,9 @@ impl Workspace {
             (self.store.clone(), request.image.clone(), request.platform.clone());
         let found = blocking(move || {
             let variant = find(&store, &text)?.variant(&store, &text, platform.as_ref())?;
-            let layers = layers_of(&store, &variant).ok_or_else(|| BuildError::Input {
-                message: format!("image `{text}` is incomplete in the store"),
-                hint: Some("pull or build it again".to_owned()),
+            let layers = layers_of(&store, &variant).ok_or_else(|| {
+                BuildError::input(format!("image `{text}` is incomplete in the store"))
+                    .with_hint("pull or build it again")
             })?;
             Ok((variant, layers))
         });
@@ -94,7 +94,7 @@ impl Workspace {
             let rootfs = layers.rootfs(ids).await?;
             match layers.verify(ids).await {
                 Ok(()) => return Ok(rootfs.lowers().to_vec()),
-                Err(BuildError::Lost { .. }) if tries.next().is_some() => {
+                Err(BuildError::Lost(_)) if tries.next().is_some() => {
                     self.tell_store_warnings(steps);
                 }
                 Err(error) => return Err(error),

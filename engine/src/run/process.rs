@@ -15,7 +15,7 @@ use oci::ContainerConfig;
 
 use super::image::Image;
 use super::{Bind, ResourceLimits, RunRequest, Scratch, Streams};
-use crate::error::{BuildError, chain};
+use crate::error::{BuildError, Fault};
 use crate::file_op::{self, Job, Target};
 use crate::machine::Machine;
 use crate::request::NetworkMode;
@@ -43,7 +43,7 @@ pub(super) fn prepare(
     let cwd = working_directory(request, config);
     let mut lowers = image.layers.clone();
     let view = tree::view_of_layers(machine.host(), &lowers)
-        .map_err(|e| BuildError::System { message: chain(&e), hint: None })?;
+        .map_err(|e| BuildError::System(Fault::of(e)))?;
     let mounts = mounts(store, request, config, &lowers, &view, &mut scratch)?;
     let is_mounted = mounts.iter().any(|mount| is_below(&cwd, &mount.target));
     if !is_mounted && !is_directory(&view, &cwd)? {
@@ -101,10 +101,8 @@ fn arguments(request: &RunRequest, config: &ContainerConfig) -> Result<Vec<Strin
     let command = if request.command.is_empty() { command } else { request.command.clone() };
     let arguments = [entrypoint, command].concat();
     if arguments.is_empty() {
-        return Err(BuildError::Input {
-            message: format!("image `{}` has no command", request.image),
-            hint: Some("name one after the image".to_owned()),
-        });
+        return Err(BuildError::input(format!("image `{}` has no command", request.image))
+            .with_hint("name one after the image"));
     }
     Ok(arguments)
 }
@@ -194,9 +192,11 @@ fn mounts(
 
 /// Opens what is bound; a directory that is missing is made, as by Docker.
 fn open_bind(bind: &Bind) -> Result<OwnedFd, BuildError> {
-    let failed = |e: std::io::Error| BuildError::Input {
-        message: format!("failed to open `{}`, which is to be mounted: {e}", bind.source.display()),
-        hint: None,
+    let failed = |e: std::io::Error| {
+        BuildError::input(format!(
+            "failed to open `{}`, which is to be mounted: {e}",
+            bind.source.display()
+        ))
     };
     if !bind.source.exists() {
         std::fs::create_dir_all(&bind.source).map_err(failed)?;
@@ -220,7 +220,7 @@ fn is_directory(view: &View, path: &str) -> Result<bool, BuildError> {
     match found {
         Ok(Some((stat, _))) => Ok(stat.kind == tree::Kind::Directory),
         Ok(None) => Ok(false),
-        Err(error) => Err(BuildError::System { message: chain(&error), hint: None }),
+        Err(error) => Err(BuildError::System(Fault::of(error))),
     }
 }
 
@@ -262,15 +262,14 @@ fn directory_layer(
     };
     let options = || machine.directory_options(Lower::none());
     let target = Target::Directory { path: &fs, options: &options, previous: None };
-    file_op::apply(&job, target).map_err(|e| BuildError::Input {
-        message: format!("failed to make the working directory `{path}`: {}", chain(&e)),
-        hint: None,
+    file_op::apply(&job, target).map_err(|e| {
+        BuildError::input(format!("failed to make the working directory `{path}`")).because(e)
     })?;
     Ok(fs)
 }
 
 fn new_layer(store: &Store) -> Result<NewLayer, BuildError> {
-    store.new_layer().map_err(|e| BuildError::system("failed to make a layer", &e))
+    store.new_layer().map_err(|e| BuildError::system("failed to make a layer").because(e))
 }
 
 /// Twelve hexadecimal digits, like the beginning of a container's id.
@@ -278,6 +277,6 @@ fn random_name() -> Result<String, BuildError> {
     use std::io::Read as _;
     let mut bytes = [0; 6];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|e| BuildError::system("failed to read `/dev/urandom`", &e))?;
+    read.map_err(|e| BuildError::system("failed to read `/dev/urandom`").because(e))?;
     Ok(data_encoding::HEXLOWER.encode(&bytes))
 }

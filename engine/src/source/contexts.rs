@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 
 use cache::Store;
 use llb::{LocalSource, VertexId};
+use registry::chain;
 
 use crate::blocking::blocking;
 use crate::client::Client;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
 use crate::tree::{self, View};

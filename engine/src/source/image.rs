@@ -1,6 +1,6 @@
 //! Images that a build starts from: found in the store, a registry or an OCI layout.
 
-mod refusal;
+mod error;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use llb::encode::Encoder;
 use oci::manifest::Document;
 use oci::{Descriptor, Digest, ImageConfig, Index, Manifest, Platform, Reference};
 use parser::lower::{BaseImage, ImageRequest, RequestedImage};
-use registry::Registries;
+use registry::{Registries, chain};
 use solver::CacheKey;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use crate::request::PullPolicy;
 use crate::source::layout;
 use crate::stored::check_layers;
 
-use refusal::{not_asked, not_stored, not_whole, of_other_platform, registry_error};
+use error::{ImageError, not_asked, not_whole};
 
 /// Largest image config, in bytes.
 const CONFIG_MAX: u64 = 8 << 20;
@@ -61,6 +61,16 @@ enum Stored {
     Fits(Box<ResolvedImage>),
     /// Only images for these platforms.
     For(Vec<Platform>),
+}
+
+impl Stored {
+    /// The platforms that it has instead.
+    fn others(self) -> Option<Vec<Platform>> {
+        match self {
+            Self::Fits(_) => None,
+            Self::For(platforms) => Some(platforms),
+        }
+    }
 }
 
 /// Told of each layer whose download begins: its number, and a reader of what arrives.
@@ -116,10 +126,8 @@ impl Images {
         reference: &str,
         platform: &Platform,
     ) -> Result<ResolvedImage, BuildError> {
-        let directory = self.layouts.get(name).ok_or_else(|| BuildError::Input {
-            message: format!("there is no OCI layout called `{name}`"),
-            hint: None,
-        })?;
+        let directory =
+            self.layouts.get(name).ok_or_else(|| ImageError::NoLayout(name.to_owned()))?;
         let (at, wanted) = (directory.clone(), reference.to_owned());
         let top = blocking(move || layout::find_image(&at, &wanted)).await?;
         self.read_down(Origin::Layout(directory.clone()), top, platform).await
@@ -144,10 +152,11 @@ impl Images {
             }
         }
         if self.pull == PullPolicy::Never {
-            return Err(not_stored(reference, stored.as_ref(), platform));
+            let others = stored.and_then(Stored::others);
+            return Err(ImageError::not_stored(reference, others, platform).into());
         }
         if self.offline {
-            return Err(not_asked(reference, stored.as_ref(), platform));
+            return Err(not_asked(reference, stored.and_then(Stored::others), platform));
         }
         let step = steps.internal(&format!("[internal] load metadata for {reference}"));
         let error = match self.resolve_remote(reference, platform).await {
@@ -166,11 +175,13 @@ impl Images {
                 return Ok(*image);
             }
             Some(Stored::For(platforms)) => {
-                of_other_platform(reference, &platforms, platform, &error)
+                let (name, platform) = (reference.familiar(), platform.to_string());
+                let source = Box::new(error);
+                ImageError::OnlyForOthers { name, platforms, platform, source }.into()
             }
             None => error,
         };
-        step.failed(&error.to_string());
+        step.failed(&chain(&error));
         Err(error)
     }
 
@@ -208,11 +219,8 @@ impl Images {
         reference: &Reference,
         platform: &Platform,
     ) -> Result<ResolvedImage, BuildError> {
-        let (top, bytes) = self
-            .registries(reference)?
-            .manifest(reference)
-            .await
-            .map_err(|e| registry_error(&e))?;
+        let registries = self.registries(reference)?;
+        let (top, bytes) = registries.manifest(reference).await.map_err(ImageError::from)?;
         self.keep(&top, &bytes)?;
         let image =
             self.read_down(Origin::Registry(reference.clone()), top.clone(), platform).await?;
@@ -231,25 +239,22 @@ impl Images {
         for _ in 0..INDEX_DEPTH_MAX {
             let bytes = self.document(&origin, &descriptor).await?;
             let parsed = oci::manifest::parse(&bytes, Some(&descriptor.media_type));
-            match parsed.map_err(|e| {
-                BuildError::system(format!("invalid manifest {}", descriptor.digest), &e)
+            match parsed.map_err(|e| ImageError::Manifest {
+                digest: descriptor.digest.clone(),
+                source: e.into(),
             })? {
                 Document::Index(index) => descriptor = select(&index, platform, &origin)?,
                 Document::Manifest(manifest) => {
                     check_layers(&manifest)?;
                     let bytes = self.blob_bytes(&origin, &manifest.config).await?;
-                    let config = ImageConfig::parse(&bytes).map_err(|e| {
-                        BuildError::system(
-                            format!("invalid image config {}", manifest.config.digest),
-                            &e,
-                        )
+                    let config = ImageConfig::parse(&bytes).map_err(|e| ImageError::Config {
+                        digest: manifest.config.digest.clone(),
+                        source: e.into(),
                     })?;
                     let (layers, blobs) = (config.rootfs.diff_ids.len(), manifest.layers.len());
                     if layers != blobs {
-                        let message = format!(
-                            "the image's config names {layers} layers, its manifest {blobs}"
-                        );
-                        return Err(BuildError::System { message, hint: None });
+                        let error = ImageError::Layers { config: layers, manifest: blobs };
+                        return Err(error.into());
                     }
                     return Ok(ResolvedImage {
                         origin,
@@ -261,10 +266,7 @@ impl Images {
                 }
             }
         }
-        Err(BuildError::System {
-            message: format!("image indexes nest more than {INDEX_DEPTH_MAX} deep"),
-            hint: None,
-        })
+        Err(ImageError::TooDeep.into())
     }
 
     /// A manifest or index, from the store or else the origin; kept in the store.
@@ -281,7 +283,7 @@ impl Images {
             Origin::Registry(reference) => {
                 let pinned = reference.without_tag().with_digest(descriptor.digest.clone());
                 let registries = self.registries(reference)?;
-                registries.manifest(&pinned).await.map_err(|e| registry_error(&e))?.1.to_vec()
+                registries.manifest(&pinned).await.map_err(ImageError::from)?.1.to_vec()
             }
             Origin::Layout(directory) => {
                 layout::read_blob(directory, descriptor, oci::manifest::SIZE_MAX as u64)?
@@ -304,7 +306,7 @@ impl Images {
                 .registries(reference)?
                 .fetch_bytes(reference, descriptor, CONFIG_MAX)
                 .await
-                .map_err(|e| registry_error(&e))?
+                .map_err(ImageError::from)?
                 .to_vec(),
             Origin::Layout(directory) => layout::read_blob(directory, descriptor, CONFIG_MAX)?,
         };
@@ -315,10 +317,8 @@ impl Images {
     fn keep(&self, descriptor: &Descriptor, bytes: &[u8]) -> Result<(), BuildError> {
         let put = crate::document::put(&self.store, &descriptor.media_type, bytes)?;
         if put.digest != descriptor.digest && descriptor.digest.algorithm() == "sha256" {
-            return Err(BuildError::System {
-                message: format!("{} has the content of {}", descriptor.digest, put.digest),
-                hint: None,
-            });
+            let expected = descriptor.digest.clone();
+            return Err(ImageError::OtherContent { expected, found: put.digest }.into());
         }
         Ok(())
     }
@@ -369,19 +369,14 @@ fn fits(image: &ResolvedImage, platform: &Platform) -> bool {
     is_same && have.fits(platform)
 }
 
-fn select(index: &Index, platform: &Platform, origin: &Origin) -> Result<Descriptor, BuildError> {
+fn select(index: &Index, platform: &Platform, origin: &Origin) -> Result<Descriptor, ImageError> {
     index.select(platform).cloned().ok_or_else(|| {
-        let known: Vec<String> = index.platforms().iter().map(ToString::to_string).collect();
         let name = match origin {
             Origin::Registry(reference) => reference.familiar(),
             Origin::Layout(directory) => directory.display().to_string(),
         };
-        BuildError::Input {
-            message: format!(
-                "no match for platform in manifest: `{name}` has no image for {platform}"
-            ),
-            hint: (!known.is_empty()).then(|| format!("it has {}", known.join(", "))),
-        }
+        let platforms = index.platforms();
+        ImageError::NoPlatform { name, platforms, platform: platform.to_string() }
     })
 }
 
@@ -414,7 +409,7 @@ async fn fetch_layer(
                 });
             };
             let fetched = registries.fetch_blob(&reference, &descriptor, sink, progress).await;
-            fetched.map_err(|e| registry_error(&e))?.finish(&descriptor)?;
+            fetched.map_err(ImageError::from)?.finish(&descriptor)?;
         }
         Origin::Layout(directory) => {
             // Nobody waits for it once the build is cancelled.
@@ -435,14 +430,15 @@ impl BlobDownload {
     fn new(store: &Store, descriptor: &Descriptor) -> Result<Self, BuildError> {
         let download = store
             .blob_download(&descriptor.digest, descriptor.size)
-            .map_err(|e| BuildError::system("failed to start a download", &e))?;
+            .map_err(|e| BuildError::system("failed to start a download").because(e))?;
         Ok(Self { download })
     }
 
     fn finish(self, descriptor: &Descriptor) -> Result<(), BuildError> {
         let finished = self.download.commit();
-        finished
-            .map_err(|e| BuildError::system(format!("failed to keep {}", descriptor.digest), &e))?;
+        finished.map_err(|e| {
+            BuildError::system(format!("failed to keep {}", descriptor.digest)).because(e)
+        })?;
         Ok(())
     }
 }

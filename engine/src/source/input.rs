@@ -11,7 +11,7 @@ use parser::lower::{MainContext, NamedContext};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
-use crate::error::{BuildError, chain};
+use crate::error::{BoxedError, BuildError};
 use crate::near::{NAMES_MAX, near_path};
 use crate::request::{BuildRequest, ContextSource, DockerfileSource, TarSource};
 use crate::source::contexts::Directory;
@@ -87,12 +87,13 @@ fn existing_directory(client: &dyn Client, what: &str, path: &Path) -> Result<Pa
     let found = std::fs::canonicalize(place).and_then(|p| Ok((p.metadata()?.is_dir(), p)));
     match found {
         Ok((true, path)) => Ok(path),
-        Ok((false, _)) => Err(input_error(
-            format!("{what} `{}` is not a directory", path.display()),
-            Some("give the directory that holds the files to build from".to_owned()),
-        )),
+        Ok((false, _)) => {
+            Err(BuildError::input(format!("{what} `{}` is not a directory", path.display()))
+                .with_hint("give the directory that holds the files to build from"))
+        }
         Err(error) => {
-            Err(input_error(format!("failed to open {what} `{}`: {error}", path.display()), None))
+            Err(BuildError::input(format!("failed to open {what} `{}`", path.display()))
+                .because(error))
         }
     }
 }
@@ -105,13 +106,10 @@ fn unpack(
     stop: &CancellationToken,
     single_id: bool,
 ) -> Result<PathBuf, BuildError> {
-    let failed = |error: &dyn std::error::Error| {
-        input_error(
-            format!("failed to unpack the context {archive}: {}", chain(error)),
-            Some(
-                "a context is a directory or a tar archive; name a Dockerfile with `-f`".to_owned(),
-            ),
-        )
+    let failed = |error: BoxedError| {
+        BuildError::input(format!("failed to unpack the context {archive}"))
+            .because(error)
+            .with_hint("a context is a directory or a tar archive; name a Dockerfile with `-f`")
     };
     // Its mode counts where the archive says nothing of its root.
     let directory = tempfile::Builder::new()
@@ -119,9 +117,9 @@ fn unpack(
         .disable_cleanup(true)
         .permissions(Permissions::from_mode(0o755))
         .tempdir_in(temporary)
-        .map_err(|e| BuildError::system("failed to make a temporary directory", &e))?;
+        .map_err(|e| BuildError::system("failed to make a temporary directory").because(e))?;
     crate::source::archive::extract(content, directory.path(), stop, single_id)
-        .map_err(|e| failed(&e))?;
+        .map_err(|e| failed(e.into()))?;
     Ok(directory.path().to_owned())
 }
 
@@ -147,7 +145,7 @@ fn dockerfile(
         }
         DockerfileSource::File(None) => {
             let Some(context) = context else {
-                return Err(input_error("no Dockerfile given".to_owned(), None));
+                return Err(BuildError::input("no Dockerfile given"));
             };
             let path = lower_case_fallback(&context.join("Dockerfile"));
             if !is_there(&path) {
@@ -159,7 +157,7 @@ fn dockerfile(
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|b| **b == b'\n').count();
-        input_error(format!("`{name}` is not UTF-8 text (line {line})"), None)
+        BuildError::input(format!("`{name}` is not UTF-8 text (line {line})"))
     })?;
     Ok((name, path, text))
 }
@@ -183,7 +181,7 @@ fn no_dockerfile(path: &Path, context: Option<&Path>) -> BuildError {
         (None, Some(near)) => format!("did you mean `{}`?", near.display()),
         (None, None) => "name the Dockerfile with `-f FILE`, or leave `-f` out".to_owned(),
     };
-    input_error(format!("no Dockerfile `{}`", path.display()), Some(hint))
+    BuildError::input(format!("no Dockerfile `{}`", path.display())).with_hint(hint)
 }
 
 /// A context without a `Dockerfile`, and without a `-f`.
@@ -200,7 +198,7 @@ fn no_default_dockerfile(context: &Path) -> BuildError {
         Some(near) => format!("there is `{}`: name it with `-f`", near.display()),
         None => "name the file with `-f FILE`".to_owned(),
     };
-    input_error(format!("no Dockerfile in `{}`", context.display()), Some(hint))
+    BuildError::input(format!("no Dockerfile in `{}`", context.display())).with_hint(hint)
 }
 
 fn file_name(path: &Path) -> String {
@@ -239,10 +237,10 @@ fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<Stri
             Ok(_) => return patterns_in(shown, &read_text(jail, &path)?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => {
-                return Err(input_error(
-                    format!("failed to read `{}`: {error}", path.display()),
-                    None,
-                ));
+                return Err(BuildError::input(format!(
+                    "failed to read `{}`: {error}",
+                    path.display()
+                )));
             }
         }
     }
@@ -255,12 +253,8 @@ fn patterns_in(path: &Path, text: &[u8]) -> Result<Vec<String>, BuildError> {
         None => Ok(ignore::parse_file(&text)),
         Some((number, error)) => {
             let line = text.lines().nth(number - 1).unwrap_or_default().trim();
-            Err(input_error(
-                format!("{}:{number}: {error}: `{line}`", path.display()),
-                Some(
-                    "a bracket is closed, or written `\\[`; `!` has a pattern behind it".to_owned(),
-                ),
-            ))
+            Err(BuildError::input(format!("{}:{number}: {error}: `{line}`", path.display()))
+                .with_hint("a bracket is closed, or written `\\[`; `!` has a pattern behind it"))
         }
     }
 }
@@ -274,29 +268,27 @@ fn is_dead(jail: Option<&Path>, path: &Path) -> bool {
 
 fn dead_link(path: &Path, shown: &Path) -> BuildError {
     let target = std::fs::read_link(path).unwrap_or_default();
-    input_error(
-        format!(
-            "`{}` is a link to `{}`, which is not in the context",
-            shown.display(),
-            target.display()
-        ),
-        Some("copy the file there, or remove the link: nothing would be excluded".to_owned()),
-    )
+    BuildError::input(format!(
+        "`{}` is a link to `{}`, which is not in the context",
+        shown.display(),
+        target.display()
+    ))
+    .with_hint("copy the file there, or remove the link: nothing would be excluded")
 }
 
 /// Reads a small file; never waits for a pipe, never reads without end. With a `jail`,
 /// which `path` is below, links are resolved as if it were the root.
 fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
     let shown = jail.and_then(|jail| path.strip_prefix(jail).ok()).unwrap_or(path);
-    let failed = |why: &dyn std::fmt::Display| {
-        input_error(format!("failed to read `{}`: {why}", shown.display()), None)
+    let failed = |why: BoxedError| {
+        BuildError::input(format!("failed to read `{}`", shown.display())).because(why)
     };
-    let file =
-        open_regular(jail, if jail.is_some() { shown } else { path }).map_err(|e| failed(&e))?;
+    let file = open_regular(jail, if jail.is_some() { shown } else { path })
+        .map_err(|e| failed(e.into()))?;
     let mut bytes = Vec::new();
-    file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
+    file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(e.into()))?;
     if bytes.len() as u64 > TEXT_MAX {
-        return Err(failed(&"it is larger than 16 MiB"));
+        return Err(failed("it is larger than 16 MiB".into()));
     }
     Ok(bytes)
 }
@@ -345,10 +337,6 @@ fn split_layout(layout: &str) -> (&str, &str) {
         Some((path, tag)) if !tag.contains('/') => (path, tag),
         _ => (layout, ""),
     }
-}
-
-fn input_error(message: String, hint: Option<String>) -> BuildError {
-    BuildError::Input { message, hint }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use cache::Store;
 use oci::{Descriptor, Digest, layout};
 use tokio_util::sync::CancellationToken;
 
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError};
 use crate::source::open::open_regular;
 use crate::stop::Stoppable;
 
@@ -29,14 +29,17 @@ pub(crate) fn read_blob(
     cap: u64,
 ) -> Result<Vec<u8>, BuildError> {
     let path = blob_path(directory, &descriptor.digest);
-    let damaged = || BuildError::System {
-        message: format!("`{}` is damaged: its content has another digest", path.display()),
-        hint: None,
+    let damaged = || {
+        BuildError::system(format!(
+            "`{}` is damaged: its content has another digest",
+            path.display()
+        ))
     };
     let bytes = match read_capped(&path, cap) {
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Err(damaged()),
-        read => read
-            .map_err(|e| BuildError::system(format!("failed to read `{}`", path.display()), &e))?,
+        read => read.map_err(|e| {
+            BuildError::system(format!("failed to read `{}`", path.display())).because(e)
+        })?,
     };
     if descriptor.digest.verifies(&bytes) { Ok(bytes) } else { Err(damaged()) }
 }
@@ -49,32 +52,33 @@ pub(crate) fn copy_blob(
     stop: &CancellationToken,
 ) -> Result<(), BuildError> {
     let path = blob_path(directory, &descriptor.digest);
-    let failed = |e: &dyn std::error::Error| {
-        BuildError::system(format!("failed to copy `{}`", path.display()), e)
+    let failed = |e: BoxedError| {
+        BuildError::system(format!("failed to copy `{}`", path.display())).because(e)
     };
-    let file = open_regular(None, &path).map_err(|e| failed(&e))?;
-    let mut writer = store.blob_writer().map_err(|e| failed(&e))?;
+    let file = open_regular(None, &path).map_err(|e| failed(e.into()))?;
+    let mut writer = store.blob_writer().map_err(|e| failed(e.into()))?;
     // One byte more would show that it is another.
     let mut file = Stoppable::new(file.take(descriptor.size.saturating_add(1)), stop);
-    io::copy(&mut file, &mut writer).map_err(|e| failed(&e))?;
-    writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(&e))?;
+    io::copy(&mut file, &mut writer).map_err(|e| failed(e.into()))?;
+    writer.commit(Some((&descriptor.digest, descriptor.size))).map_err(|e| failed(e.into()))?;
     Ok(())
 }
 
 /// The descriptor that a tag, a digest or nothing names in a layout.
 pub(crate) fn find_image(directory: &Path, wanted: &str) -> Result<Descriptor, BuildError> {
-    let failed = |e: &dyn std::error::Error| {
+    let failed = |e: BoxedError| {
         let path = directory.join(layout::INDEX);
-        BuildError::system(format!("failed to read `{}`", path.display()), e)
+        BuildError::system(format!("failed to read `{}`", path.display())).because(e)
     };
-    let bytes = read_index(directory).map_err(|e| failed(&e))?;
-    let index = layout::parse_index(&bytes).map_err(|e| failed(&e))?;
+    let bytes = read_index(directory).map_err(|e| failed(e.into()))?;
+    let index = layout::parse_index(&bytes).map_err(|e| failed(e.into()))?;
     layout::find(&index, wanted).cloned().ok_or_else(|| {
         let names: Vec<&str> = index.manifests.iter().filter_map(layout::ref_name).collect();
-        BuildError::Input {
-            message: format!("no image `{wanted}` in the OCI layout `{}`", directory.display()),
-            hint: (!names.is_empty()).then(|| format!("it has {}", names.join(", "))),
-        }
+        BuildError::input(format!(
+            "no image `{wanted}` in the OCI layout `{}`",
+            directory.display()
+        ))
+        .with_hint_if((!names.is_empty()).then(|| format!("it has {}", names.join(", "))))
     })
 }
 

@@ -77,8 +77,9 @@ impl DiskBudget {
 
 /// Whether the disk is filled up, and by the step: what others have taken is not its fault.
 fn reserve(directory: &Path, written: &dyn Fn() -> u64) -> Result<Option<Overrun>, BuildError> {
-    let stat = rustix::fs::statvfs(directory)
-        .map_err(|errno| BuildError::system("failed to look at the room on the disk", &errno))?;
+    let stat = rustix::fs::statvfs(directory).map_err(|errno| {
+        BuildError::system("failed to look at the room on the disk").because(errno)
+    })?;
     let [total, free] = [stat.f_blocks, stat.f_bavail].map(|blocks| blocks * stat.f_frsize);
     let reserve = (total / 100).clamp(RESERVE.0, RESERVE.1);
     Ok((free < reserve && written() > reserve).then_some(Overrun::Reserve(reserve)))

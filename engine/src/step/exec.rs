@@ -179,7 +179,7 @@ impl BuildWorker {
         let Words { how, hint } =
             exhausted::words(&ended, &op.ulimits, self.machine.host().limited_ids());
         let message = format!("process {command:?} did not complete successfully: {how}");
-        let mut error = self.step_error(vertex, BuildError::System { message, hint });
+        let mut error = self.step_error(vertex, BuildError::system(message).with_hint_if(hint));
         if let BuildError::Step { failure } = &mut error {
             failure.exit_code = Some(ended.status.code());
             failure.log_tail = ended.tail;

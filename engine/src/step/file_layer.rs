@@ -99,7 +99,7 @@ impl FileLayer {
         plan: &Plan<'_>,
         before: Option<Before>,
     ) -> Result<(LayerId, Applied), BuildError> {
-        let layer = self.store.new_layer().map_err(|e| failed(&e))?;
+        let layer = self.store.new_layer().map_err(failed)?;
         let fs = layer.fs();
         let may_lie_over = self.machine.snapshotter(&self.store)? != Snapshotter::Copy;
         let before = before.filter(|_| may_lie_over);
@@ -111,7 +111,7 @@ impl FileLayer {
         if let Some(before) = before.filter(|_| applied.is_change) {
             return Ok((self.store.seal_over(layer, &before.id), applied));
         }
-        std::fs::write(manifest_path(&fs), applied.manifest.to_bytes()).map_err(|e| failed(&e))?;
+        std::fs::write(manifest_path(&fs), applied.manifest.to_bytes()).map_err(failed)?;
         Ok((self.store.seal(layer), applied))
     }
 
@@ -195,7 +195,7 @@ fn directories(store: &Store, id: &LayerId) -> Result<Vec<OwnedFd>, BuildError> 
         paths.push(info.directory.ok_or_else(lost)?);
         next = info.over;
     }
-    let open = |path: &PathBuf| Ok(File::open(path).map_err(|e| failed(&e))?.into());
+    let open = |path: &PathBuf| Ok(File::open(path).map_err(failed)?.into());
     paths.iter().map(open).collect()
 }
 
@@ -206,6 +206,6 @@ fn tar_of(store: &Store, id: &LayerId) -> Option<File> {
     plain.find_map(|blob| store.blob(&blob.digest)?.open().ok())
 }
 
-fn failed(error: &dyn std::error::Error) -> BuildError {
-    BuildError::system("failed to write a layer", error)
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> BuildError {
+    BuildError::system("failed to write a layer").because(error)
 }

@@ -17,10 +17,8 @@ pub(crate) fn read_error(error: FileOpError, step: &Op, from: &Vertex, view: &Vi
         _ => return BuildError::from(error),
     };
     let written = written(step, path);
-    BuildError::Input {
-        message: format!("{error} in {}", place(from)),
-        hint: hint(&view.missing(path.as_bytes()), written.filter(|_| view.is_context())),
-    }
+    BuildError::input(format!("{error} in {}", place(from)))
+        .with_hint_if(hint(&view.missing(path.as_bytes()), written.filter(|_| view.is_context())))
 }
 
 fn place(from: &Vertex) -> String {

@@ -31,7 +31,7 @@ impl MountPoints {
             return Ok(known.clone());
         }
         let root = make(store.temporary_directory().join("mount-points"))
-            .map_err(|e| BuildError::system("failed to make places to mount on", &e))?;
+            .map_err(|e| BuildError::system("failed to make places to mount on").because(e))?;
         Ok(made.insert(root).clone())
     }
 }

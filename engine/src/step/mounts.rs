@@ -166,7 +166,7 @@ impl<'a> Mounting<'a> {
             None => Ok(()),
         };
         let held = store.cache_mount(&id, sharing, &fill, self.cancelled).map_err(|e| {
-            BuildError::system(format!("failed to open the cache mount `{id}`"), &e)
+            BuildError::system(format!("failed to open the cache mount `{id}`")).because(e)
         })?;
         let held = held.ok_or(BuildError::Canceled)?;
         let directory = held.path().to_owned();
@@ -187,7 +187,7 @@ fn over_mount_points(root: Root, mount_points: Option<&Path>) -> Root {
 }
 
 fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
-    store.new_layer().map_err(|e| BuildError::system("failed to make a layer", &e))
+    store.new_layer().map_err(|e| BuildError::system("failed to make a layer").because(e))
 }
 
 /// Folders with another first content (another owner, another mode) are other folders.

@@ -37,7 +37,7 @@ impl BuildWorker {
         key: &CacheKey,
         cancel: &CancellationToken,
     ) -> Result<cache::Claim, BuildError> {
-        let failed = |e: cache::StoreError| BuildError::system("failed to lock a step", &e);
+        let failed = |e: cache::StoreError| BuildError::system("failed to lock a step").because(e);
         if let Some(claim) = self.store.try_claim(&key.0).map_err(failed)? {
             return Ok(claim);
         }

@@ -13,7 +13,7 @@ use tokio::net::unix::pipe::Receiver;
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
-use crate::error::{BuildError, chain};
+use crate::error::{BuildError, Fault};
 use crate::machine::Machine;
 use crate::near::owner_hint;
 use crate::progress::event::Stream;
@@ -97,8 +97,7 @@ impl Sandbox {
         let budget = Arc::new(DiskBudget::new(task.disk, directories));
         let machine = self.machine.clone();
         let mut running =
-            blocking(move || machine.executor()?.spawn(process).map_err(|e| spawn_error(&e)))
-                .await?;
+            blocking(move || machine.executor()?.spawn(process).map_err(spawn_error)).await?;
         for warning in running.warnings() {
             if self.told.lock().expect("no panic while held").insert(warning.clone()) {
                 steps.warn(warning.clone());
@@ -142,24 +141,24 @@ async fn watch(
 }
 
 fn wait(running: &Running) -> Result<ExitStatus, BuildError> {
-    running.wait().map_err(|e| BuildError::system("failed to wait for a process", &e))
+    running.wait().map_err(|e| BuildError::system("failed to wait for a process").because(e))
 }
 
-fn spawn_error(error: &SpawnError) -> BuildError {
-    let hint = match error {
+fn spawn_error(error: SpawnError) -> BuildError {
+    let hint = match &error {
         SpawnError::NotFound { .. } => {
             Some("is it installed in an earlier step, and in a directory of PATH?".to_owned())
         }
         SpawnError::User(error) => owner_hint(error),
         _ => None,
     };
-    BuildError::System { message: chain(error), hint }
+    BuildError::System(Fault::of(error)).with_hint_if(hint)
 }
 
 fn receiver(pipe: Option<OwnedFd>) -> Result<Option<Receiver>, BuildError> {
     let open = |pipe| {
         Receiver::from_owned_fd(pipe)
-            .map_err(|e| BuildError::system("failed to read a step's output", &e))
+            .map_err(|e| BuildError::system("failed to read a step's output").because(e))
     };
     pipe.map(open).transpose()
 }

@@ -12,10 +12,9 @@ pub(super) fn secret(
     optional: bool,
 ) -> Result<Option<Secret>, BuildError> {
     match client.secret(id)? {
-        Some(secret) if secret.0.len() as u64 > SECRET_MAX => Err(BuildError::Input {
-            message: format!("failed to read secret `{id}`: it is larger than 1 MiB"),
-            hint: None,
-        }),
+        Some(secret) if secret.0.len() as u64 > SECRET_MAX => {
+            Err(BuildError::input(format!("failed to read secret `{id}`: it is larger than 1 MiB")))
+        }
         None if !optional => {
             let hint =
                 format!("give it with `--secret id={id},src=FILE` or `--secret id={id},env=NAME`");

@@ -3,7 +3,7 @@
 use executor::Host;
 
 use crate::agent::AgentSocket;
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError};
 use crate::step::surroundings::Surroundings;
 
 /// Whose a socket is, and its permissions.
@@ -26,10 +26,7 @@ pub(super) fn agent(
         Some(socket) => give(&socket, owner, surroundings.machine.host())
             .map(|()| Some(socket))
             .map_err(|error| {
-                BuildError::system(
-                    format!("failed to lend a step ssh agent `{id}`"),
-                    error.as_ref(),
-                )
+                BuildError::system(format!("failed to lend a step ssh agent `{id}`")).because(error)
             }),
         None if optional => Ok(None),
         None => Err(BuildError::refused(format!("no SSH key \"{id}\" forwarded from the client"))
@@ -46,7 +43,7 @@ pub(super) fn agent(
     }
 }
 
-fn give(socket: &AgentSocket, owner: Owner, host: &Host) -> Result<(), Box<dyn std::error::Error>> {
+fn give(socket: &AgentSocket, owner: Owner, host: &Host) -> Result<(), BoxedError> {
     host.check_ids(owner.uid, [owner.gid])?;
     if !host.single_id() && (owner.uid, owner.gid) != (0, 0) {
         socket.set_owner(owner.uid, owner.gid)?;

@@ -11,8 +11,8 @@ use engine::{
 use oci::Platform;
 use serde_json::Value;
 
-use crate::building::World;
-use crate::files::{plant, skip};
+use crate::files::{chain_of, plant, skip};
+use crate::world::World;
 
 fn platforms(names: &[&str]) -> Vec<Platform> {
     names.iter().map(|name| name.parse().unwrap()).collect()
@@ -43,7 +43,7 @@ async fn files_of(world: &World, request: BuildRequest) -> Result<String, String
     let out = world.path("files");
     let _ = fs::remove_dir_all(&out);
     let outputs = vec![Output::Local { dest: out.clone(), platform_split: None }];
-    world.build(BuildRequest { outputs, ..request }).await.map_err(|error| error.to_string())?;
+    world.build(BuildRequest { outputs, ..request }).await.map_err(|error| chain_of(&error))?;
     let mut files: Vec<String> = walkdir::WalkDir::new(&out)
         .into_iter()
         .map(Result::unwrap)
@@ -277,7 +277,7 @@ async fn a_destination_is_replaced_whole_and_a_link_leads_to_it() {
     assert!(world.path("link.tar").is_symlink());
     assert!(fs::metadata(world.path("real/out.tar")).unwrap().len() > 1000);
     let failed = world.build(BuildRequest { outputs: vec![tar("none/out.tar")], ..request }).await;
-    let error = failed.unwrap_err().to_string();
+    let error = chain_of(&failed.unwrap_err());
     assert!(
         error.starts_with(&format!("failed to write `{}`: ", world.path("none/out.tar").display())),
         "{error}"

@@ -9,4 +9,5 @@ mod files;
 mod reuse;
 mod rooms;
 mod solving;
+mod world;
 mod writing;

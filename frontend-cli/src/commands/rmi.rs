@@ -38,7 +38,7 @@ impl Remove {
                     }
                 }
                 Err(error) => {
-                    let is_missing = matches!(error, engine::BuildError::Input { .. });
+                    let is_missing = matches!(error, engine::BuildError::Input(_));
                     let failed = error::report(&error.into(), false);
                     // As for Docker, with force a missing image is only reported.
                     if !(self.force && is_missing) {

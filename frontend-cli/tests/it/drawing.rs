@@ -1,6 +1,6 @@
 //! Errors and warnings as the user sees them, without colour.
 
-use engine::{BuildError, StepFailure};
+use engine::{BuildError, Fault, StepFailure};
 use expect_test::{Expect, expect};
 use frontend_cli::diagnostics;
 use parser::{Diagnostic, Lines, Span};
@@ -35,11 +35,12 @@ fn dockerfile_error(text: &str, diagnostics: Vec<Diagnostic>) -> BuildError {
     BuildError::Dockerfile { name: "web.Dockerfile".to_owned(), text: text.to_owned(), diagnostics }
 }
 
+const PROCESS: &str = "process \"/bin/sh -c make all\" did not complete successfully: exit code: 2";
+
 fn failure() -> StepFailure {
     StepFailure {
         name: "[build 2/3] RUN make all".to_owned(),
-        message: "process \"/bin/sh -c make all\" did not complete successfully: exit code: 2"
-            .to_owned(),
+        fault: Fault::new(PROCESS).with_hint("see the step's full log with `--progress=plain`"),
         exit_code: Some(2),
         span: None,
         lines: Some((6, 7)),
@@ -50,7 +51,6 @@ fn failure() -> StepFailure {
             "\x1b[31mmain.c:3: error\x1b[0m:\tmissing ;".to_owned(),
         ],
         log_path: Some("/var/lib/mybuild/logs/abc".into()),
-        hint: Some("see the step's full log with `--progress=plain`".to_owned()),
     }
 }
 
@@ -202,7 +202,7 @@ fn a_failed_step_without_a_dockerfile_is_one_line() {
         dockerfile: None,
         log_tail: Vec::new(),
         log_path: None,
-        hint: None,
+        fault: Fault::new(PROCESS),
         ..failure()
     };
     check(
@@ -221,7 +221,7 @@ fn a_long_instruction_is_shown_by_its_beginning() {
         dockerfile: Some(("Dockerfile".to_owned(), text)),
         log_tail: Vec::new(),
         log_path: None,
-        hint: None,
+        fault: Fault::new(PROCESS),
         ..failure()
     };
     let drawn =
@@ -233,10 +233,9 @@ fn a_long_instruction_is_shown_by_its_beginning() {
 #[test]
 fn other_errors_are_a_line_and_a_hint() {
     check(
-        &BuildError::Input {
-            message: "no Dockerfile in `.`".to_owned(),
-            hint: Some("name the file with `-f FILE`".to_owned()),
-        },
+        &BuildError::Input(
+            Fault::new("no Dockerfile in `.`").with_hint("name the file with `-f FILE`"),
+        ),
         expect![[r#"
             error: no Dockerfile in `.`
 

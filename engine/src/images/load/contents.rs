@@ -56,9 +56,11 @@ impl<'a> Contents<'a> {
         stop: &'a CancellationToken,
     ) -> Result<Self, BuildError> {
         let mut contents = Self::new(store, Some(directory), stop);
-        let bytes = layout::read_index(directory).map_err(|e| BuildError::Input {
-            message: format!("`{}` is not an OCI layout: {INDEX}: {e}", directory.display()),
-            hint: None,
+        let bytes = layout::read_index(directory).map_err(|e| {
+            BuildError::input(format!(
+                "`{}` is not an OCI layout: {INDEX}: {e}",
+                directory.display()
+            ))
         })?;
         contents.documents.insert(INDEX.to_owned(), bytes);
         Ok(contents)
@@ -70,9 +72,8 @@ impl<'a> Contents<'a> {
         stop: &'a CancellationToken,
     ) -> Result<Self, BuildError> {
         let mut contents = Self::new(store, None, stop);
-        let failed = |e: io::Error| BuildError::Input {
-            message: format!("failed to read the archive: {e}"),
-            hint: Some(READABLE.to_owned()),
+        let failed = |e: io::Error| {
+            BuildError::input("failed to read the archive").because(e).with_hint(READABLE)
         };
         let input = Stoppable::new(input, stop);
         let input = Counted { reader: input, count: &std::sync::atomic::AtomicU64::new(0) };
@@ -165,7 +166,7 @@ fn normal(name: &str) -> Option<String> {
 }
 
 pub(super) fn user_error(message: String) -> BuildError {
-    BuildError::Input { message, hint: None }
+    BuildError::input(message)
 }
 
 /// Counts what is read.

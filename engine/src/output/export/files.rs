@@ -7,11 +7,12 @@ use oci::Platform;
 use tokio_util::sync::CancellationToken;
 
 use super::Export;
+use super::error::ExportError;
 use super::layout::place;
 use super::tar::{self, TarPart};
 use crate::blocking::blocking;
 use crate::client::Target;
-use crate::error::{BuildError, chain};
+use crate::error::{BuildError, Fault};
 use crate::file_op::{copy_directory, copy_out};
 use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
@@ -68,7 +69,7 @@ async fn write_parts(export: &Export<'_>, dest: &Destination) -> Result<(), Buil
     let write = blocking(move || {
         let target = client.output(&dest)?;
         let written = write_tar(&machine, &scratch, &parts, target, &stop);
-        written.map_err(|e| BuildError::system(format!("failed to write {}", place(&dest)), &e))
+        Ok(written.map_err(ExportError::writing(place(&dest)))?)
     });
     verified(export, export.images.iter().map(|(_, image)| image), write).await
 }
@@ -97,7 +98,7 @@ async fn view(export: &Export<'_>, image: &AssembledImage) -> Result<Arc<View>, 
     export.layers.verify(&ids).await?;
     blocking(move || {
         let view = rootfs.view();
-        view.map(Arc::new).map_err(|e| BuildError::System { message: chain(&e), hint: None })
+        view.map(Arc::new).map_err(|e| BuildError::System(Fault::of(e)))
     })
     .await
 }
@@ -110,14 +111,13 @@ fn write_files(
     target: &Path,
     stop: &CancellationToken,
 ) -> Result<(), BuildError> {
-    let failed = |e: &dyn std::error::Error| {
-        BuildError::system(format!("failed to write `{}`", target.display()), e)
-    };
-    crate::umask::make_directories(target).map_err(|e| failed(&e))?;
+    let dest = format!("`{}`", target.display());
+    crate::umask::make_directories(target).map_err(ExportError::writing(dest.as_str()))?;
     // Root of this namespace is the caller.
     let op = copy_directory("/", Some((0, 0)), epoch);
     let is_stopped = || stop.is_cancelled();
-    copy_out(machine.host(), scratch, view, &op, target, &is_stopped).map_err(|e| failed(&e))
+    let copied = copy_out(machine.host(), scratch, view, &op, target, &is_stopped);
+    Ok(copied.map_err(ExportError::writing(dest))?)
 }
 
 fn write_tar(

@@ -7,8 +7,9 @@ use cache::{DamagedBlob, Store};
 use oci::{Descriptor, DiffId, media_type};
 use tokio_util::sync::CancellationToken;
 
+use super::error::ExportError;
 use crate::document::write_manifest;
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError};
 use crate::layer::tar::{encoded_type, encoder, encoding};
 use crate::output::assemble::AssembledImage;
 use crate::progress::event::{Event, StepId};
@@ -57,29 +58,26 @@ impl Compressing<'_> {
         if let Some(known) = store.compressed(diff_id, &encoder) {
             return Ok(known);
         }
-        let failed =
-            |e: &dyn std::error::Error| BuildError::system("failed to compress a layer", e);
+        let failed = |e: BoxedError| ExportError::Compress(e);
         let item = format!("compressing {}", from.digest.short());
         let told = |current, done| {
             let (step, item, total) = (self.step, item.clone(), Some(from.size));
             self.steps.event(Event::Transfer { step, item, current, total, done });
         };
         told(0, false);
-        let blob = store.blob(&from.digest).ok_or_else(|| BuildError::System {
-            message: format!("layer {} is missing or damaged in the store", from.digest),
-            hint: Some("build again: what is missing is made again".to_owned()),
-        })?;
-        let file = blob.open().map_err(|e| failed(&e))?;
-        let (_, mut reader) = compress::decompress(file).map_err(|e| failed(&e))?;
-        let mut writer = store.unhashed_blob_writer().map_err(|e| failed(&e))?.cached();
+        let blob = store.blob(&from.digest);
+        let blob = blob.ok_or_else(|| ExportError::NoLayer(from.digest.clone()))?;
+        let file = blob.open().map_err(|e| failed(e.into()))?;
+        let (_, mut reader) = compress::decompress(file).map_err(|e| failed(e.into()))?;
+        let mut writer = store.unhashed_blob_writer().map_err(|e| failed(e.into()))?.cached();
         let mut out = Stoppable::new(&mut writer, self.stop);
         let compressed =
-            compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(&e))?;
+            compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(e.into()))?;
         if compressed.diff_id != *diff_id {
-            return Err(failed(&DamagedBlob(from.digest.clone())));
+            return Err(failed(DamagedBlob(from.digest.clone()).into()).into());
         }
         let (digest, size) = (compressed.digest, compressed.size);
-        writer.commit(Some((&digest, size))).map_err(|e| failed(&e))?;
+        writer.commit(Some((&digest, size))).map_err(|e| failed(e.into()))?;
         let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
         store.add_compressed(diff_id, &encoder, &descriptor);
         told(from.size, true);

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::error::ExportError;
 use crate::client::{Client, Target};
 use crate::error::BuildError;
 use crate::new_file::replace;
@@ -69,21 +70,21 @@ impl Layout<'_> {
         dest: &Destination,
         tar: bool,
     ) -> Result<(), BuildError> {
-        let failed = |error| BuildError::system(format!("failed to write {}", place(dest)), &error);
+        let failed = ExportError::writing(place(dest));
         // Before they are committed it is known that they need not be hashed.
-        let blobs = find_blobs(self.store, self.digests()).map_err(failed)?;
+        let blobs = find_blobs(self.store, self.digests()).map_err(&failed)?;
         std::thread::scope(|scope| {
             // When it fails it is tried again at the end, where its error counts.
             scope.spawn(|| self.store.flush());
             match dest {
                 Destination::Path(path) if !tar => {
                     let directory = client.output_directory(path)?;
-                    self.to_directory(&directory, &blobs).map_err(failed)
+                    Ok(self.to_directory(&directory, &blobs).map_err(&failed)?)
                 }
                 dest => {
                     let target = client.output(dest)?;
                     let write = |mut out: Archive<'_>| self.to_tar(&mut out, &blobs);
-                    write_archive(target, write).map_err(failed)
+                    Ok(write_archive(target, write).map_err(&failed)?)
                 }
             }
         })
@@ -201,7 +202,7 @@ fn known_images(directory: &Path) -> io::Result<Vec<Descriptor>> {
         io::Error::other(format!("`{}` is not an image index: {error}", path.display()))
     };
     match read_index(directory) {
-        Ok(bytes) => Ok(layout::parse_index(&bytes).map_err(failed)?.manifests),
+        Ok(bytes) => Ok(layout::parse_index(&bytes).map_err(&failed)?.manifests),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error),
     }
