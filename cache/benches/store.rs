@@ -60,7 +60,6 @@ fn filled(root: &std::path::Path) -> Store {
         store.put_record(&Record {
             key: key(n),
             outputs: vec![vec![layer]],
-            blobs: Vec::new(),
             parts: Default::default(),
             name: format!("step {n}"),
             created: 0,

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::now;
 use crate::database::{Kind, Row, Write};
 use crate::layer_id::LayerId;
+use crate::layer_row;
 use crate::store::Store;
-use crate::{layer_row, trash};
 
 /// The result of a step that was run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,9 +18,6 @@ pub struct Record {
     pub key: Digest,
     /// Its outputs, each a stack of layers, bottom first.
     pub outputs: Vec<Vec<LayerId>>,
-    /// Blobs that the result needs besides its layers; they are kept as long as the record.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub blobs: Vec<Digest>,
     /// What went into the key, by name, each as digits that differ where it differs: to say later why a
     /// step had to run again.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -56,14 +53,13 @@ impl RememberedReference {
 }
 
 impl Store {
-    /// The record of the step with this canonical key, if all its layers and blobs are there.
+    /// The record of the step with this canonical key, if all its layers are there.
     pub fn record(&self, key: &Digest) -> Option<Record> {
         let row = self.get(Kind::Record, key.as_str().as_bytes())?;
         let mut record = Record::parse(&row)?;
         let warnings = &mut record.warnings;
         let is_whole = record.key == *key
-            && record.outputs.iter().flatten().all(|layer| self.see(layer, warnings))
-            && record.blobs.iter().all(|blob| self.has_blob(blob));
+            && record.outputs.iter().flatten().all(|layer| self.see(layer, warnings));
         if !is_whole {
             return None;
         }
@@ -156,7 +152,6 @@ impl Record {
         Self {
             key,
             outputs,
-            blobs: Vec::new(),
             parts: BTreeMap::new(),
             name: String::new(),
             created: now(),
@@ -174,9 +169,6 @@ impl Record {
     pub(crate) fn restore_needs(&self, write: &Write<'_>) -> rusqlite::Result<()> {
         for layer in self.outputs.iter().flatten() {
             layer_row::restore_layer(write, layer)?;
-        }
-        for blob in &self.blobs {
-            trash::restore(write, Kind::Blob, blob.as_str().as_bytes())?;
         }
         Ok(())
     }

@@ -157,7 +157,7 @@ mod tests {
             let client = CommandLine { secrets, ..CommandLine::default() };
             assert_eq!(client.secret("other").unwrap(), None);
             let read = client.secret("id").map(|secret| secret.expect("it is given").0.len());
-            let read = read.map_err(|error| engine::BuildError::from(error).to_string());
+            let read = read.map_err(|error| engine::Fault::of(error).text());
             assert_eq!(read, expected.map_err(str::to_owned));
         }
     }

@@ -184,7 +184,6 @@ impl Everything<'_> {
                 None => selection.take(Kind::Form, keyed),
             }
         }
-        blobs.extend(records.iter().flat_map(|record| record.blobs.iter().cloned()));
         // What a manifest needs that cannot be read now stays.
         if references.is_some() {
             self.take_blobs(&blobs, choice, &mut selection);

@@ -19,10 +19,7 @@ fn build(store: &cache::Store, n: usize) {
     }
     let id = store.seal(layer);
     let (digest, size) = store.put_blob(&content(n, FILES)).unwrap();
-    store.put_record(&cache::Record {
-        blobs: vec![digest.clone()],
-        ..record(&n.to_string(), &[id])
-    });
+    store.put_record(&record(&n.to_string(), &[id]));
     store.tag(&format!("app:{n}"), &Descriptor::new(media_type::LAYER, digest, size)).unwrap();
 }
 

@@ -28,7 +28,6 @@ pub(crate) fn record(name: &str, layers: &[LayerId]) -> Record {
     Record {
         key: Digest::of(name.as_bytes()),
         outputs: vec![layers.to_vec()],
-        blobs: Vec::new(),
         parts: Default::default(),
         name: name.to_owned(),
         created: 1,

@@ -112,6 +112,7 @@ impl World {
             platforms: Vec::new(),
             no_cache: NoCache::Never,
             pull: PullPolicy::Missing,
+            offline: false,
             network: NetworkMode::Default,
             extra_hosts: Vec::new(),
             shm_size: 0,
