@@ -18,7 +18,6 @@ use crate::layer::tar::encodings;
 use crate::output::assemble::{self, AssembledImage, Parts};
 use crate::output::export::Export;
 use crate::output::redate::{NewTimes, Redate};
-use crate::plan::Plan;
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Epoch, Output, Rewrite};
@@ -52,38 +51,6 @@ pub struct BuiltImage {
 }
 
 impl Workspace {
-    /// Lowers without building.
-    pub async fn plan(
-        &self,
-        request: BuildRequest,
-        client: Arc<dyn Client>,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Plan, BuildError> {
-        let never = CancellationToken::new();
-        let mut session = self.session(request, client, progress, &never).await?;
-        let (definition, plans) = session.lower(Scope::Target).await?;
-        session.tell_notes(&plans);
-        let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
-        let warnings = plans.into_iter().flat_map(|p| p.lowered.warnings).collect();
-        Ok(Plan::new(definition, targets, warnings, &session.resolved))
-    }
-
-    /// Looks the Dockerfile over without building: the warnings about what the target needs, or
-    /// about all stages where no target is named.
-    pub async fn check(
-        &self,
-        request: BuildRequest,
-        client: Arc<dyn Client>,
-        progress: Arc<dyn Progress>,
-    ) -> Result<Vec<parser::Diagnostic>, BuildError> {
-        let scope = if request.target.is_some() { Scope::Target } else { Scope::AllStages };
-        let never = CancellationToken::new();
-        let mut session = self.session(request, client, progress, &never).await?;
-        let (_, plans) = session.lower(scope).await?;
-        session.tell_notes(&plans);
-        Ok(plans.into_iter().flat_map(|plan| plan.lowered.warnings).collect())
-    }
-
     /// Builds. `cancel` stops it: running steps are killed, nothing is left behind.
     pub async fn build(
         &self,
@@ -98,7 +65,8 @@ impl Workspace {
         self.ended(built, &steps, &cancel)
     }
 
-    async fn session(
+    /// What was read for a request.
+    pub(crate) async fn session(
         &self,
         request: BuildRequest,
         client: Arc<dyn Client>,

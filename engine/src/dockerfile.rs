@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use llb::{Definition, Input as VertexInput};
 use oci::Platform;
+use parser::check::{Checks, warnings_of_broken};
 use parser::lower::{self, ImageRequest, Lowered, Options, RequestedImage};
 
 use crate::client::Client;
@@ -44,17 +45,31 @@ pub(crate) enum Scope {
 }
 
 impl Session {
+    /// The Dockerfile as it is written.
+    pub(crate) fn parse(&self) -> Result<parser::Parse, BuildError> {
+        parser::frontend::check(&self.input.text, &self.request.build_args)
+            .map_err(|foreign| self.dockerfile_error(vec![foreign]))?;
+        let parsed = parser::parse(&self.input.text);
+        match parsed.has_errors() {
+            true => Err(self.dockerfile_error(self.broken(&parsed))),
+            false => Ok(parsed),
+        }
+    }
+
+    /// What is doubtful in a Dockerfile up to what is wrong in it, and what that is.
+    fn broken(&self, parsed: &parser::Parse) -> Vec<parser::Diagnostic> {
+        let checks = Checks::of(&parsed.dockerfile, &self.request.build_args).unwrap_or_default();
+        let mut all = warnings_of_broken(&parsed.dockerfile, checks, &parsed.diagnostics);
+        all.extend(parsed.errors().cloned());
+        all
+    }
+
     /// Parses and lowers for every platform, resolving the images that lowering asks for.
     pub(crate) async fn lower(
         &mut self,
         scope: Scope,
     ) -> Result<(Definition, Vec<PlatformPlan>), BuildError> {
-        parser::frontend::check(&self.input.text, &self.request.build_args)
-            .map_err(|foreign| self.dockerfile_error(vec![foreign]))?;
-        let parsed = parser::parse(&self.input.text);
-        if parsed.diagnostics.iter().any(|d| d.severity == parser::Severity::Error) {
-            return Err(self.dockerfile_error(parsed.diagnostics));
-        }
+        let parsed = self.parse()?;
         let platforms = match self.request.platforms.as_slice() {
             [] => vec![Platform::host()],
             asked => asked.to_vec(),
@@ -199,16 +214,10 @@ impl Session {
     pub(crate) fn tell_warnings(&self, plans: &[PlatformPlan]) {
         for (number, PlatformPlan { platform, .. }) in plans.iter().enumerate() {
             if plans[..number].iter().any(|plan| plan.platform == *platform) {
-                self.steps.warn(format!("duplicate platform result requested \"{platform}\""));
+                self.steps.warn(format!("Duplicate platform result requested \"{platform}\""));
             }
         }
-        let mut told = BTreeSet::new();
-        for warning in plans.iter().flat_map(|p| &p.lowered.warnings) {
-            // Several platforms have the same warnings.
-            if told.insert(format!("{warning:?}")) {
-                self.steps.event(Event::Lint(warning.clone()));
-            }
-        }
+        warnings_of(plans).into_iter().for_each(|warning| self.steps.event(Event::Lint(warning)));
     }
 
     pub(crate) fn tell_notes(&self, plans: &[PlatformPlan]) {
@@ -223,4 +232,19 @@ impl Session {
             diagnostics,
         }
     }
+}
+
+/// The warnings about all platforms. What each of them has is told once; what one has twice, twice.
+pub(crate) fn warnings_of(plans: &[PlatformPlan]) -> Vec<parser::Diagnostic> {
+    let mut all: Vec<parser::Diagnostic> = Vec::new();
+    for plan in plans {
+        let mut known = all.clone();
+        for warning in &plan.lowered.warnings {
+            match known.iter().position(|known| known == warning) {
+                Some(at) => drop(known.swap_remove(at)),
+                None => all.push(warning.clone()),
+            }
+        }
+    }
+    all
 }

@@ -20,6 +20,7 @@ pub mod file_op;
 pub mod gc;
 pub mod images;
 mod layer;
+mod look;
 mod machine;
 mod near;
 mod new_file;

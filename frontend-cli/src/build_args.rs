@@ -1,6 +1,7 @@
 //! What was typed after `mybuild build`, turned into what is meant: an [`engine::BuildRequest`] and
 //! what to do around it. Looks at the environment and at which files exist, reads nothing.
 
+mod action;
 mod arguments;
 pub mod csv;
 pub(crate) mod host;
@@ -19,12 +20,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use engine::GraphFormat;
 use engine::request::{
     BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, PullPolicy,
     TarSource,
 };
 use oci::Platform;
+
+pub use action::{Action, Call, Format, Method};
 
 use crate::cli::BuildArgs;
 use crate::client::CommandLine;
@@ -57,20 +59,6 @@ pub struct Build {
     pub metadata_file: Option<PathBuf>,
     /// To be told before the build starts.
     pub warnings: Vec<String>,
-}
-
-/// What is done with the request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// It is built.
-    Build,
-    /// Its Dockerfile is checked.
-    Check {
-        /// Findings do not make it fail.
-        ignore_status: bool,
-    },
-    /// Its instruction graph is printed.
-    Print(GraphFormat),
 }
 
 /// Finds out what is meant, or why it cannot be.
@@ -126,7 +114,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         client: CommandLine { secrets, ..CommandLine::new(environment) },
         agents: ssh::parse_all(&args.ssh, environment)?,
         standard_input,
-        action: action(&args)?,
+        action: action::resolve(&args)?,
         progress: progress(&args, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
@@ -316,52 +304,6 @@ fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
         result.push(Entitlement::NetworkHost);
     }
     Ok(result)
-}
-
-fn action(args: &BuildArgs) -> Result<Action, UsageError> {
-    let print = args.print.as_deref().map(graph_format).transpose()?;
-    let call = call(args.call.as_deref())?;
-    let check = match (args.check, call) {
-        (true, Action::Build) => Action::Check { ignore_status: false },
-        (_, call) => call,
-    };
-    match (print, check) {
-        (None, check) => Ok(check),
-        (Some(format), Action::Build) => Ok(Action::Print(format)),
-        (Some(_), _) => Err(UsageError::new("`--print` and `--check` do not go together")),
-    }
-}
-
-fn graph_format(text: &str) -> Result<GraphFormat, UsageError> {
-    match text {
-        "dag" | "dag=text" => Ok(GraphFormat::Text),
-        "dag=dot" => Ok(GraphFormat::Dot),
-        "dag=json" => Ok(GraphFormat::Json),
-        _ => Err(UsageError::new(format!("`--print={text}` is not supported"))
-            .with_hint("what can be printed is dag, dag=text, dag=dot and dag=json")),
-    }
-}
-
-fn call(text: Option<&str>) -> Result<Action, UsageError> {
-    let Some(text) = text else { return Ok(Action::Build) };
-    let refused = |what: &str| {
-        UsageError::new(format!("`--call={what}` is not supported"))
-            .with_hint("methods are build and check")
-    };
-    let mut parts = text.split(',').map(|part| part.strip_prefix("method=").unwrap_or(part));
-    let method = parts.next().unwrap_or_default();
-    let mut ignore_status = false;
-    for part in parts {
-        match part {
-            "ignorestatus" | "ignorestatus=true" => ignore_status = true,
-            _ => return Err(refused(text)),
-        }
-    }
-    match method {
-        "" | "build" if !ignore_status => Ok(Action::Build),
-        "check" | "lint" => Ok(Action::Check { ignore_status }),
-        _ => Err(refused(text)),
-    }
 }
 
 pub(crate) fn progress(args: &BuildArgs, environment: &Environment) -> Result<Mode, UsageError> {

@@ -15,9 +15,9 @@ use unicode_width::UnicodeWidthChar as _;
 
 use crate::terminal::{expand_tabs, harmless};
 
-const ERROR: Style = AnsiColor::BrightRed.on_default().bold();
-const WARNING: Style = AnsiColor::Yellow.on_default().bold();
-const HINT: Style = AnsiColor::BrightCyan.on_default().bold();
+pub(crate) const ERROR: Style = AnsiColor::BrightRed.on_default().bold();
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+pub(crate) const HINT: Style = AnsiColor::BrightCyan.on_default().bold();
 const DIM: Style = Style::new().dimmed();
 
 /// An error in one line, and a hint.
@@ -68,6 +68,7 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
     let level = match diagnostic.severity {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
+        Severity::Note => Level::NOTE,
     };
     let title = harmless(&diagnostic.message);
     let mut title = level.primary_title(title);
@@ -120,7 +121,7 @@ fn clipped(text: &str, span: Range<usize>, columns: usize) -> Range<usize> {
 
 /// The span, or the instruction's lines where it is empty, moved into `text` and onto the
 /// boundaries of characters.
-fn span_in(text: &str, diagnostic: &Diagnostic) -> Range<usize> {
+pub(crate) fn span_in(text: &str, diagnostic: &Diagnostic) -> Range<usize> {
     let mut range = diagnostic.span.range();
     if range.is_empty() {
         range = range_of_lines(text, diagnostic.lines.start, diagnostic.lines.end);
@@ -197,7 +198,7 @@ const AROUND: u32 = 2;
 const EXCERPT_MAX: u32 = 20;
 
 /// The excerpt that BuildKit's users know.
-fn excerpt(name: &str, text: &str, first: u32, last: u32) -> String {
+pub fn excerpt(name: &str, text: &str, first: u32, last: u32) -> String {
     const RULE: &str = "--------------------";
     let mut out = format!("{}:{first}\n{RULE}\n", harmless(name));
     let end = last.min(first.saturating_add(EXCERPT_MAX));
@@ -216,6 +217,6 @@ fn excerpt(name: &str, text: &str, first: u32, last: u32) -> String {
 }
 
 /// Text whose lines are kept and whose control bytes are not.
-fn lines_of(text: &str) -> String {
+pub(crate) fn lines_of(text: &str) -> String {
     text.trim_end().split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }

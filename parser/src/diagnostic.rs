@@ -9,6 +9,8 @@ pub enum Severity {
     Error,
     /// Worth a look; the build goes on.
     Warning,
+    /// Advice: it builds well, and could be smaller, quicker or safer.
+    Note,
 }
 
 /// One thing to tell the user about the Dockerfile.

@@ -22,6 +22,7 @@ mod mounts;
 mod name;
 mod notes;
 mod options;
+mod outline;
 mod remote;
 mod run;
 mod signal;
@@ -37,6 +38,7 @@ pub use options::{
     BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, NoCache, Options,
     RequestedImage,
 };
+pub use outline::{Argument, Mounted, Outline};
 
 use crate::check::{self, Checks, Place, Reporter};
 use crate::diagnostic::Diagnostic;
@@ -47,6 +49,7 @@ use crate::span::{Lines, Span};
 use crate::suggest::{Case, nearest};
 use environment::Environment;
 use fault::Fault;
+use outline::GlobalArguments;
 use stage::{StageId, StageState};
 
 /// What came of lowering.
@@ -80,6 +83,8 @@ pub struct Lowered {
     pub contexts_used: BTreeSet<String>,
     /// Names of the stages: what `--target` may say.
     pub stages: Vec<String>,
+    /// What the target takes from whoever builds it.
+    pub outline: Outline,
     /// Seconds since the epoch that `SOURCE_DATE_EPOCH` asks for.
     pub source_date_epoch: Option<i64>,
 }
@@ -174,6 +179,7 @@ struct Lowering<'d> {
     build_args: BTreeMap<String, String>,
     proxies: BTreeMap<String, String>,
     global_args: Environment,
+    declared_globals: GlobalArguments,
     epoch: Option<i64>,
     stages: Vec<StageState<'d>>,
     /// Stages by lower-case name; of two equal ones, the last.
@@ -210,6 +216,7 @@ impl<'d> Lowering<'d> {
             build_args: options.build_args.clone(),
             proxies: arguments::proxies(&options.build_args),
             global_args: Environment::default(),
+            declared_globals: GlobalArguments::default(),
             epoch: None,
             stages: Vec::new(),
             by_name: HashMap::new(),
@@ -235,8 +242,9 @@ impl<'d> Lowering<'d> {
         let target_name = self.options.target.as_deref().filter(|name| !name.is_empty());
         let predefined = arguments::predefined(self.options, target_name.unwrap_or(last_name));
         self.check_default_bases(dockerfile, &predefined);
-        self.global_args =
+        let globals =
             arguments::add_global(predefined, dockerfile, &self.build_args, &self.expander)?;
+        (self.global_args, self.declared_globals) = (globals.environment, globals.declared);
         self.resolve_epoch(dockerfile)?;
         self.add_stages(dockerfile)?;
         let target = self.find_target(target_name)?;
@@ -248,6 +256,7 @@ impl<'d> Lowering<'d> {
 
     fn finish(mut self, dockerfile: &Dockerfile, target: StageId) -> Lowered {
         let notes = self.notes(dockerfile);
+        let outline = self.outline(target, self.stages[target].state.tree);
         let (history, base_history) = self.history_of(target);
         let state = std::mem::take(&mut self.stages[target].state);
         let mut config = std::rc::Rc::unwrap_or_clone(state.image);
@@ -265,6 +274,7 @@ impl<'d> Lowering<'d> {
             notes,
             contexts_used: self.contexts_used,
             stages: self.stages.iter().filter_map(StageState::name).collect(),
+            outline,
             source_date_epoch: self.epoch,
         }
     }

@@ -44,6 +44,10 @@ fn apply_plain(name: &str, value: String, args: &mut BuildArgs) -> Result<(), Us
             args.network = Some(if value == "sandbox" { "default".to_owned() } else { value });
         }
         "hostname" => args.hostname = Some(value),
+        "requestid" => match value.strip_prefix("frontend.") {
+            Some(method) => args.call = Some(method.to_owned()),
+            None => return Err(refused(&format!("{name}={value}"))),
+        },
         "image-resolve-mode" => {
             args.pull = match value.as_str() {
                 "" | "default" => None,

@@ -151,10 +151,16 @@ pub struct BuildArgs {
     #[arg(long, short = 'q', help_heading = DISPLAY)]
     pub quiet: bool,
     /// Check the Dockerfile, build nothing
-    #[arg(long, help_heading = DISPLAY)]
-    pub check: bool,
-    /// `build` or `check` (like --check), with `,ignorestatus`: findings do not fail
-    #[arg(long, value_name = "METHOD", help_heading = DISPLAY)]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", help_heading = DISPLAY)]
+    pub check: Option<String>,
+    /// Tell something instead of building: `check`, `outline`, `targets`, `subrequests.describe`
+    ///
+    /// `check` is --check; `outline` lists the arguments, secrets and agents that the target takes,
+    /// `targets` the stages, with what the comments above them say. `,format=json` writes what
+    /// BuildKit does; `check` also knows `format=sarif` and `format=github`, and with
+    /// `,ignorestatus` findings do not make it fail.
+    #[arg(long, value_name = "METHOD[,format=FORMAT]", help_heading = DISPLAY)]
     pub call: Option<String>,
     /// Print the build's instruction graph, build nothing: `dag`, `dag=text`, `dag=dot`, `dag=json`
     #[arg(long, value_name = "WHAT", help_heading = DISPLAY)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use engine::{BuildError, Client, EngineOptions, Event, Outcome, Reserve, Workspace};
 use tokio_util::sync::CancellationToken;
 
+use super::call;
 use crate::build_args::{Action, Build};
 use crate::exit::Exit;
 use crate::progress::{Display, Findings, Mode};
@@ -38,13 +39,13 @@ pub(super) async fn run(
     let client = Arc::new(std::mem::take(&mut build.client));
     match build.action {
         Action::Build => make(build, client, &workspace, display, cancel, debug).await,
-        Action::Check { ignore_status } => {
-            let checked =
-                until(&cancel, workspace.check(build.request, client, display.progress())).await;
-            let mut findings = display.finish();
+        Action::Call(call) => {
+            let told =
+                until(&cancel, call::ask(call.method, build.request, client, &workspace, &display));
+            let told = told.await;
+            let findings = display.finish();
             tell_warnings(&findings, hides_tree);
-            add(&mut findings, checked?);
-            Ok(report_check(&findings, ignore_status)?)
+            call::tell(&call, told?, &findings)
         }
         Action::Print(format) => {
             let plan =
@@ -139,31 +140,9 @@ fn tell_warnings(findings: &Findings, is_hidden: bool) {
     }
 }
 
-/// Adds those that are new: several platforms have the same warnings.
-fn add(findings: &mut Findings, more: Vec<parser::Diagnostic>) {
-    for diagnostic in more {
-        if !findings.diagnostics.contains(&diagnostic) {
-            findings.diagnostics.push(diagnostic);
-        }
-    }
-}
-
 async fn until<T>(
     cancel: &CancellationToken,
     work: impl Future<Output = Result<T, BuildError>>,
 ) -> Result<T, BuildError> {
     cancel.run_until_cancelled(work).await.unwrap_or(Err(BuildError::Canceled))
-}
-
-/// `--check`: findings on standard output, since they are what was asked for.
-fn report_check(findings: &Findings, ignore_status: bool) -> std::io::Result<Exit> {
-    let text = match findings.diagnostics.len() {
-        0 => "check complete, nothing found\n".to_owned(),
-        count => {
-            let s = if count == 1 { "" } else { "s" };
-            format!("{}check complete, {count} warning{s}\n", warnings(findings, true))
-        }
-    };
-    ui::styled_data(&text)?;
-    Ok(if findings.diagnostics.is_empty() || ignore_status { Exit::Success } else { Exit::Failed })
 }

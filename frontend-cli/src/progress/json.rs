@@ -144,6 +144,7 @@ impl Renderer for Json {
                 severity: match diagnostic.severity {
                     parser::Severity::Error => "error",
                     parser::Severity::Warning => "warning",
+                    parser::Severity::Note => "note",
                 },
                 rule: diagnostic.rule,
                 message: &diagnostic.message,

@@ -70,6 +70,13 @@ const HONOURED: &str = "
     -q .
     --check .
     --call check,ignorestatus .
+    --call lint,format=json,ignorestatus=false .
+    --call format=sarif,check .
+    --call check,format=github .
+    --call outline,format=json .
+    --call targets .
+    --call subrequests.describe,format=text .
+    --opt requestid=frontend.lint .
     --print dag=dot .
     --print=dag .
     --opt build-arg:A=1 --opt label:l=v --opt context:c=docker-image://x --opt target=t .
@@ -97,6 +104,7 @@ const SO_ANYWAY: &str = "
     --isolation default .
     --network default .
     --call build .
+    --check=false .
     --progress auto .
     --opt attest:provenance=disabled=true --opt multi-platform=false .
     --load .
@@ -151,9 +159,13 @@ const REFUSED: &str = "
     --progress fancy .
     --progress tty .
     -q --progress plain .
-    --call outline .
-    --call targets .
-    --call check,format=json .
+    --call convertllb .
+    --call targets,format=sarif .
+    --call check,format=xml .
+    --call check,outline .
+    --call build,format=json .
+    --check=some .
+    --opt requestid=lint .
     --print outline .
     --print dag --check .
     -o type=registry,name=x .
@@ -190,7 +202,6 @@ const REFUSED: &str = "
     -o type=oci,dest=x,annotation.k=v -o out .
     -o - -o type=oci .
     --opt source=docker/dockerfile:1 .
-    --opt requestid=frontend.outline .
     --opt attest:sbom= .
     --opt image-resolve-mode=what .
     --provenance .
@@ -433,11 +444,23 @@ fn what_was_typed_becomes_what_is_meant() {
         -q .
             progress: Quiet,
         --check .
-            action: Check {
-            ignore_status: false,},
+            action: Call(Call { method: Check, format: Text, ignore_status: false,},),
         --call check,ignorestatus .
-            action: Check {
-            ignore_status: true,},
+            action: Call(Call { method: Check, format: Text, ignore_status: true,},),
+        --call lint,format=json,ignorestatus=false .
+            action: Call(Call { method: Check, format: Json, ignore_status: false,},),
+        --call format=sarif,check .
+            action: Call(Call { method: Check, format: Sarif, ignore_status: false,},),
+        --call check,format=github .
+            action: Call(Call { method: Check, format: Github, ignore_status: false,},),
+        --call outline,format=json .
+            action: Call(Call { method: Outline, format: Json, ignore_status: false,},),
+        --call targets .
+            action: Call(Call { method: Targets, format: Text, ignore_status: false,},),
+        --call subrequests.describe,format=text .
+            action: Call(Call { method: Describe, format: Text, ignore_status: false,},),
+        --opt requestid=frontend.lint .
+            action: Call(Call { method: Check, format: Text, ignore_status: false,},),
         --print dag=dot .
             action: Print(Dot,),
         --print=dag .
@@ -609,15 +632,25 @@ fn what_cannot_be_is_refused_by_name() {
               hint: `--progress=plain` shows the same in lines
         -q --progress plain .
             error: `--quiet` and `--progress=plain` do not go together
-        --call outline .
-            error: `--call=outline` is not supported
-              hint: methods are build and check
-        --call targets .
-            error: `--call=targets` is not supported
-              hint: methods are build and check
-        --call check,format=json .
-            error: `--call=check,format=json` is not supported
-              hint: methods are build and check
+        --call convertllb .
+            error: `--call=convertllb` is not supported
+              hint: methods are build, check, outline, targets and subrequests.describe
+        --call targets,format=sarif .
+            error: `--call=targets,format=sarif` is not supported
+              hint: only `check` is written as sarif or github
+        --call check,format=xml .
+            error: `--call=check,format=xml` is not supported
+              hint: formats are text, json, sarif and github
+        --call check,outline .
+            error: `--call=check,outline` is not supported
+              hint: a call is METHOD[,format=FORMAT][,ignorestatus]
+        --call build,format=json .
+            error: `--call=build,format=json` is not supported
+              hint: a format and a status are of what is told instead of building
+        --check=some .
+            error: `--check=some` is not supported
+        --opt requestid=lint .
+            error: `--opt requestid=lint` is not supported
         --print outline .
             error: `--print=outline` is not supported
               hint: what can be printed is dag, dag=text, dag=dot and dag=json
@@ -707,8 +740,6 @@ fn what_cannot_be_is_refused_by_name() {
             error: only one output can be standard output
         --opt source=docker/dockerfile:1 .
             error: `--opt source` is not supported
-        --opt requestid=frontend.outline .
-            error: `--opt requestid` is not supported
         --opt attest:sbom= .
             error: `--opt attest:sbom` is not supported
         --opt image-resolve-mode=what .

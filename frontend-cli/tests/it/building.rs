@@ -3,6 +3,8 @@
 //! An ordinary user needs a user namespace, which some systems forbid: then these tests say
 //! aloud that they are skipped.
 
+mod calls;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
@@ -173,39 +175,6 @@ fn privileged_an_archive_goes_in_and_out_by_pipes() {
         // The name of the one file is the first thing in the tar.
         assert!(output.stdout.starts_with(b"copied\0"), "{words:?}");
     }
-}
-
-#[test]
-fn privileged_checks_are_data_and_fail_unless_told_otherwise() {
-    let Some(world) = World::new() else { return };
-    let doubtful = "FROM scratch AS Base\nENV a b\n";
-    for (words, dockerfile, code) in [
-        (&["--check", "-"][..], "FROM scratch\n", 0),
-        (&["--check", "-"], doubtful, 1),
-        (&["--call", "check,ignorestatus", "-"], doubtful, 0),
-    ] {
-        let output = world.run(words, dockerfile);
-        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", stderr(&output));
-        assert_eq!(stderr(&output), "", "{words:?}");
-        let report = stdout(&output);
-        assert_eq!(report.contains("LegacyKeyValueFormat"), dockerfile == doubtful, "{report}");
-        assert!(report.lines().last().is_some_and(|line| line.starts_with("check complete")));
-    }
-}
-
-#[test]
-fn privileged_all_stages_are_checked_but_where_one_is_the_target() {
-    let Some(world) = World::new() else { return };
-    let file = "FROM scratch AS One\nCOPY $x /\nFROM scratch AS two\nMAINTAINER me\nFROM scratch\n";
-    for (words, count) in [(&["--check", "-"][..], 3), (&["--check", "--target", "two", "-"], 2)] {
-        let checked = world.run(words, file);
-        let told = stdout(&checked);
-        assert_eq!(checked.status.code(), Some(1), "{told}");
-        assert!(told.ends_with(&format!("check complete, {count} warnings\n")), "{told}");
-    }
-    // What nobody needs is checked, not built.
-    let built = world.run(&["--progress", "plain", "-"], file);
-    assert!(built.status.success() && !stderr(&built).contains("UndefinedVar"), "{built:?}");
 }
 
 #[test]

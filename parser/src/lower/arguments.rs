@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::environment::Environment;
 use super::fault::Fault;
 use super::options::Options;
+use super::outline::GlobalArguments;
 use crate::check::Place;
 use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
@@ -51,31 +52,41 @@ pub(super) fn predefined(options: &Options, target: &str) -> Environment {
     environment
 }
 
+/// The variables that there are before the first `FROM`.
+pub(super) struct Globals {
+    pub(super) environment: Environment,
+    /// The `ARG`s among them.
+    pub(super) declared: GlobalArguments,
+}
+
 /// Adds the `ARG`s before the first `FROM`, with the values given for them.
 pub(super) fn add_global(
     mut environment: Environment,
     dockerfile: &Dockerfile,
     given: &BTreeMap<String, String>,
     expander: &Expander,
-) -> Result<Environment, Diagnostic> {
+) -> Result<Globals, Diagnostic> {
+    let mut declared = GlobalArguments::default();
     for instruction in &dockerfile.global_args {
         for arg in arguments(instruction) {
             let name = &arg.name.value;
-            let value = match (given.get(name), &arg.value) {
-                (Some(value), _) => Some(value.clone()),
-                (None, None) => None,
+            let (value, parts) = match (given.get(name), &arg.value) {
+                (Some(value), _) => (Some(value.clone()), BTreeSet::new()),
+                (None, None) => (None, BTreeSet::new()),
                 (None, Some(default)) => {
                     let expanded = expander.word(&default.value, &environment);
                     let place = Place::instruction(instruction);
-                    Some(expanded.map_err(|error| Fault::from(error).at(place))?.text)
+                    let expanded = expanded.map_err(|error| Fault::from(error).at(place))?;
+                    (Some(expanded.text), expanded.matched)
                 }
             };
+            declared.note(arg, value.as_deref(), instruction.lines, parts);
             if let Some(value) = value {
                 environment.set(name, &value);
             }
         }
     }
-    Ok(environment)
+    Ok(Globals { environment, declared })
 }
 
 /// Names of the `ARG`s before the first `FROM`, whether they have a value or not.

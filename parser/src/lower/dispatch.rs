@@ -169,11 +169,14 @@ impl<'d> Lowering<'d> {
             let name = &argument.name.value;
             self.check_secret("ARG", name, place);
             let given = self.build_args.get(name).cloned();
+            let is_own = given.is_some() || argument.value.is_some();
             let value = match (given, &argument.value) {
                 (Some(value), _) => Some(value),
                 (None, Some(default)) => Some(self.expand(id, place, &default.value)?),
                 (None, None) => self.global_args.value(name).map(str::to_owned),
             };
+            let is_global = !is_own && value.is_some();
+            self.stages[id].taken.declare(argument, value.as_deref(), place.lines, is_global);
             let state = &mut self.stages[id].state;
             if let Some(value) = &value
                 && !HIDDEN_ARGUMENTS.contains(&name.as_str())

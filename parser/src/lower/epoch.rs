@@ -195,7 +195,7 @@ pub fn epoch_source(
     let predefined = arguments::predefined(options, "");
     let expander = lowering.expander.clone();
     lowering.global_args =
-        arguments::add_global(predefined, dockerfile, &options.build_args, &expander)?;
+        arguments::add_global(predefined, dockerfile, &options.build_args, &expander)?.environment;
     match lowering.epoch_value() {
         Some(value) if !value.is_empty() && value.parse::<i64>().is_err() => {
             lowering.dated_source(&value, dockerfile).map_err(|fault| fault.at(Place::default()))

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::Lowering;
+use super::arguments::Globals;
 use super::environment::Environment;
 use super::fault::{Fallible, Fault};
+use super::outline::ArgumentsTaken;
 use super::stage::{Command, Origin, Progress, StageId, StageState};
 use crate::check::Place;
 use crate::diagnostic::Diagnostic;
@@ -51,9 +53,13 @@ impl<'d> Lowering<'d> {
         }
         let mut state = StageState::new(Origin::From(stage), base.text);
         state.unset = unset;
+        let mut names = base.matched;
         if let Some(platform) = &stage.platform {
-            state.platform = Some(self.expand_platform(stage, &platform.value, known)?);
+            let (platform, more) = self.expand_platform(stage, &platform.value, known)?;
+            state.platform = Some(platform);
+            names.extend(more);
         }
+        state.taken = ArgumentsTaken::of_names(names);
         let name = stage.name.as_ref().map(|name| name.value.as_str());
         if let Some(name) = name {
             state.label = name.to_owned();
@@ -83,12 +89,13 @@ impl<'d> Lowering<'d> {
         }
     }
 
+    /// The platform, and the variables that its value is made of.
     fn expand_platform(
         &mut self,
         stage: &Stage,
         written: &str,
         known: &BTreeSet<String>,
-    ) -> Fallible<oci::Platform> {
+    ) -> Fallible<(oci::Platform, BTreeSet<String>)> {
         let word = self.expander.word(written, &self.global_args).map_err(|error| {
             Fault::from(error).context("failed to process arguments for platform ")
         })?;
@@ -104,9 +111,10 @@ impl<'d> Lowering<'d> {
             let message = format!("empty platform value from expression {written}{}", meant());
             return Err(Fault::new(message));
         }
-        word.text.parse().map_err(|error| {
+        let platform = word.text.parse().map_err(|error| {
             Fault::new(format!("failed to parse platform {written}: {error}{}", meant()))
-        })
+        })?;
+        Ok((platform, word.matched))
     }
 
     fn check_platform(&mut self, stage: &Stage, written: &str, word: &Expanded) {
@@ -145,7 +153,7 @@ impl<'d> Lowering<'d> {
         let arguments =
             super::arguments::add_global(predefined.clone(), dockerfile, &none, &self.expander);
         // Whatever is wrong here is found again with the arguments that were given.
-        let Ok(arguments) = arguments else { return };
+        let Ok(Globals { environment: arguments, .. }) = arguments else { return };
         for stage in &dockerfile.stages {
             let Ok(base) = self.expander.word(&stage.base.value, &arguments) else { return };
             if oci::Reference::parse_normalized(&base.text).is_err() {

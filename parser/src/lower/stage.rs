@@ -8,6 +8,7 @@ use oci::{ContainerConfig, History, ImageConfig, Platform};
 
 use super::environment::Environment;
 use super::options::{ImageRequest, NamedContext};
+use super::outline::ArgumentsTaken;
 use crate::check::Place;
 use crate::instruction::{Instruction, Stage};
 
@@ -141,6 +142,8 @@ pub(super) struct StageState<'d> {
     pub(super) steps_total: usize,
     pub(super) steps_named: usize,
     pub(super) state: State,
+    /// The arguments that count in it.
+    pub(super) taken: ArgumentsTaken,
     /// What the stage's own instructions add to the history.
     pub(super) history: Vec<History>,
     /// Image at the bottom.
@@ -171,6 +174,7 @@ impl<'d> StageState<'d> {
             steps_total: 0,
             steps_named: 0,
             state: State::default(),
+            taken: ArgumentsTaken::default(),
             history: Vec::new(),
             image: None,
             last_cmd: None,

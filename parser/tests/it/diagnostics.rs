@@ -16,6 +16,7 @@ fn render_one(source: &str, problem: &Diagnostic) -> String {
     let severity = match problem.severity {
         Severity::Error => "error",
         Severity::Warning => "warning",
+        Severity::Note => "note",
     };
     let rule = problem.rule.map_or_else(String::new, |rule| format!("[{rule}]"));
     let (start, end) = (problem.lines.start, problem.lines.end);

@@ -9,6 +9,7 @@ mod diagnostics;
 mod ignore;
 mod lint;
 mod lower;
+mod outline;
 mod properties;
 mod shell;
 mod syntax;

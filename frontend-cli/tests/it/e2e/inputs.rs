@@ -370,7 +370,7 @@ fn privileged_a_platform_that_is_named_twice_is_there_twice() {
     builder.write("context/file", "file\n");
     let words = ["--platform", "linux/amd64,linux/amd64", "-o", "type=oci,tar=false,dest=image"];
     let outcome = builder.build("FROM scratch\nCOPY file /\n", &words).success();
-    let word = "duplicate platform result requested \\\"linux/amd64\\\"";
+    let word = "Duplicate platform result requested \\\"linux/amd64\\\"";
     assert_eq!(outcome.stderr.matches(word).count(), 1, "{}", outcome.stderr);
     let json = |name: &str| -> serde_json::Value {
         serde_json::from_str(&builder.read(&format!("image/{name}"))).expect("JSON")
