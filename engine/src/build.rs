@@ -91,11 +91,13 @@ impl Workspace {
         let steps = Arc::new(Steps::new(progress));
         let (name, text) = (input.name.clone(), input.text.as_str().into());
         steps.event(Event::Dockerfile { name, text });
+        let http = self.http_files(&client, request.offline, request.step_disk);
         Ok(Session {
             request,
             client,
             input,
             images: Arc::new(images),
+            http,
             steps,
             resolved: HashMap::new(),
             build_id: unique_id(),
@@ -195,6 +197,7 @@ impl Session {
             directories: self.input.directories.clone(),
             images: self.images.clone(),
             offline: self.request.offline,
+            http: self.http.clone(),
             resolved: self.resolved.clone(),
             steps: self.steps.clone(),
             client: self.client.clone(),

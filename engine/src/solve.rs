@@ -23,6 +23,7 @@ use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
 use crate::source::contexts::{Contexts, Directory};
+use crate::source::http::HttpFiles;
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::Outputs;
 use crate::step::worker::{BuildWorker, shipped};
@@ -82,6 +83,7 @@ pub(crate) struct Job {
     pub(crate) images: Arc<Images>,
     /// Sources ask nothing of the network: see [`BuildError::offline`].
     pub(crate) offline: bool,
+    pub(crate) http: Arc<HttpFiles>,
     /// Images that are known already, by what their vertices say.
     pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
     pub(crate) steps: Arc<Steps>,
@@ -144,6 +146,7 @@ impl Workspace {
             directories: BTreeMap::new(),
             images: Arc::new(Images::new(store, registries, pull, offline, BTreeMap::new())),
             offline,
+            http: self.http_files(&client, offline, request.step_disk),
             resolved: HashMap::new(),
             steps: Arc::new(Steps::new(progress)),
             client,
@@ -260,6 +263,7 @@ impl Workspace {
             layers: attempt.layers.clone(),
             images: job.images.clone(),
             offline: job.offline,
+            http: job.http.clone(),
             resolved: Mutex::new(job.resolved.clone()),
             copied: Mutex::default(),
             steps: job.steps.clone(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod contexts;
+pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod input;
 pub(crate) mod layout;

@@ -12,6 +12,7 @@ use crate::error::BuildError;
 use crate::gc;
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
+use crate::source::http::{Fetching, HttpFiles};
 use crate::step::sandbox::Sandbox;
 
 /// The store, open for one piece of work, and what it takes to do it.
@@ -39,6 +40,19 @@ impl Workspace {
     /// Registries as this client may use them.
     pub(crate) fn registries(&self, client: &dyn Client) -> Arc<Registries> {
         Arc::new(Registries::new(self.registries.clone(), client.credentials()))
+    }
+
+    /// What a build of this client fetches over HTTP, each file of at most `size_max` bytes; nothing
+    /// where it is `offline`.
+    pub(crate) fn http_files(
+        &self,
+        client: &Arc<dyn Client>,
+        offline: bool,
+        size_max: Option<u64>,
+    ) -> Arc<HttpFiles> {
+        let (store, machine) = (self.store.clone(), self.machine.clone());
+        let how = Fetching { limits: self.registries.limits.clone(), offline, size_max };
+        Arc::new(HttpFiles::new(store, machine, client.clone(), how))
     }
 
     /// The store.

@@ -132,8 +132,8 @@ impl Connections {
             }
         }
         let inner = deadline.wait("an answer", patience, builder.send()).await??;
-        let method = request.method.clone();
-        Ok(Response { inner, method, idle: self.limits.idle, deadline })
+        let (method, plain_http) = (request.method.clone(), request.plain_http);
+        Ok(Response { inner, method, plain_http, idle: self.limits.idle, deadline })
     }
 
     /// The client for `url`. Reading the system's certificates takes milliseconds and may fail, so

@@ -17,7 +17,9 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::backoff::Backoff;
 use crate::connections::Connections;
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::pace::Pace;
+use crate::range::check_encoding;
 use crate::response::Response;
 use crate::retry::Failure;
 use crate::window::{Surplus, Window};
@@ -71,6 +73,26 @@ pub async fn download<R: Resource>(
     }
     sender.send(Piece::End).await.map_err(|_| Error::Abandoned)?;
     Ok(())
+}
+
+/// Passes on the body of an answer that does not say how long it is. What breaks cannot be resumed: there
+/// is nothing to tell that the rest has come.
+///
+/// # Errors
+/// That of the connection; [`Error::TooSlow`], [`Error::Abandoned`] and an encoded body as
+/// with [`download()`].
+pub async fn download_unsized(
+    mut response: Response,
+    limits: &Limits,
+    sender: &mpsc::Sender<Piece>,
+) -> Result<(), Error> {
+    check_encoding(response.headers())?;
+    let mut pace = Pace::new(limits);
+    let length = |chunk: &Option<Bytes>| chunk.as_ref().map_or(0, Bytes::len);
+    while let Some(chunk) = pace.of(response.chunk(), length).await? {
+        sender.send(Piece::Data(chunk)).await.map_err(|_| Error::Abandoned)?;
+    }
+    sender.send(Piece::End).await.map_err(|_| Error::Abandoned)
 }
 
 /// Fetches all of it in one go, or only a first segment if several at once would help. Returns the

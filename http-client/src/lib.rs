@@ -3,7 +3,7 @@
 //! [`Connections`] sends a [`Request`] to one host and returns a [`Response`], whose body is read
 //! within bounds. It follows redirects by the rules in [`redirect`]: credentials stay with their
 //! host, and a server cannot direct us into our own machine. [`download()`] fetches a [`Resource`] of
-//! known size in ranges and resumes where the connection broke. [`Limits`] says what a server may
+//! known size in ranges and resumes where the connection broke; [`Validators`] tell whether a file is still the same. [`Limits`] says what a server may
 //! cost, [`Backoff`] when to try again.
 //!
 //! It knows no protocol above HTTP: what a status means, where credentials come from and where
@@ -27,6 +27,7 @@ mod request;
 mod response;
 mod retry;
 mod tls;
+mod validators;
 mod window;
 
 pub use reqwest::{Method, StatusCode, header};
@@ -37,11 +38,13 @@ pub use authorization::{Authorization, may_see_credentials};
 pub use backoff::Backoff;
 pub use connections::Connections;
 pub use deadline::Deadline;
-pub use download::{Piece, Resource, download};
+pub use download::{Piece, Resource, download, download_unsized};
 pub use error::Error;
 pub use limits::Limits;
 pub use range::RangeError;
+pub use redirect::PlainHttp;
 pub use request::{BodySource, Payload, Request};
 pub use response::Response;
 pub use retry::{Failure, Retry};
 pub use tls::{ClientCertificate, SetupError, Tls};
+pub use validators::Validators;

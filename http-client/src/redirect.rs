@@ -6,7 +6,16 @@ use url::Url;
 use crate::address::{is_link_local, is_loopback};
 
 /// Redirects that are followed for one request.
-pub(crate) const REDIRECTS_MAX: usize = 5;
+pub(crate) const REDIRECTS_MAX: usize = 10;
+
+/// Where plain HTTP may lead by plain HTTP. From TLS it never does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainHttp {
+    /// To ports of the same host, for which the user has allowed it, and on this machine.
+    SameHost,
+    /// To any host: nobody relies on who it is.
+    AnyHost,
+}
 
 /// Why a redirect (RFC 9110, section 15.4), or a `Location` of another kind, is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +29,7 @@ pub enum RedirectError {
     /// It breaks a rule.
     #[error("refused to connect to `{url}`: {reason}")]
     Refused {
-        /// Where the server pointed, without the query: a signature may be in it.
+        /// Where the server pointed, without query and user: a signature or a password may be in them.
         url: String,
         /// Why not.
         reason: Refusal,
@@ -61,11 +70,11 @@ pub(crate) fn is_redirect(status: u16, method: &Method) -> bool {
 ///
 /// # Errors
 /// [`RedirectError::Refused`] names the rule that it would break.
-pub fn check(from: &Url, to: &Url) -> Result<(), RedirectError> {
+pub fn check(from: &Url, to: &Url, plain_http: PlainHttp) -> Result<(), RedirectError> {
     let is_same_host = from.host() == to.host();
     let reason = match to.scheme() {
-        // Plain HTTP is used only where the user allowed it, which does not extend to other hosts.
-        "http" if from.scheme() != "http" || !(is_loopback(to) || is_same_host) => {
+        "http" if from.scheme() != "http" => Refusal::PlainHttp,
+        "http" if plain_http == PlainHttp::SameHost && !(is_loopback(to) || is_same_host) => {
             Refusal::PlainHttp
         }
         scheme if !["http", "https"].contains(&scheme) => Refusal::Protocol,
@@ -79,13 +88,16 @@ pub fn check(from: &Url, to: &Url) -> Result<(), RedirectError> {
 
 impl RedirectError {
     pub(crate) fn refused(to: &Url, reason: Refusal) -> Self {
-        Self::Refused { url: without_query(to), reason }
+        Self::Refused { url: shown(to), reason }
     }
 }
 
-/// The query of a blob store's URL may contain a signature, which does not belong in a message.
-fn without_query(url: &Url) -> String {
+/// The query of a blob store's URL may contain a signature, which does not belong in a message, nor
+/// does a password.
+fn shown(url: &Url) -> String {
     let mut url = url.clone();
+    // It has none where this fails.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
     url.set_query(None);
     url.set_fragment(None);
     url.to_string().chars().take(200).collect()
@@ -119,7 +131,20 @@ mod tests {
         ] {
             let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
             let expected = refusal.map_or(Ok(()), |r| Err(RedirectError::refused(&to, r)));
-            assert_eq!(check(&from, &to), expected, "{from} to {to}");
+            assert_eq!(check(&from, &to, super::PlainHttp::SameHost), expected, "{from} to {to}");
+        }
+        for (from, to, refusal) in [
+            ("http://r.example/v2/", "http://other.example/x", None),
+            ("http://r.example/v2/", "https://other.example/x", None),
+            ("https://r.example/v2/", "http://other.example/x", Some(PlainHttp)),
+            ("https://r.example/v2/", "http://r.example/x", Some(PlainHttp)),
+            ("http://r.example/v2/", "http://127.0.0.1/x", Some(Local)),
+            ("http://r.example/v2/", "http://169.254.169.254/x", Some(Local)),
+            ("http://r.example/v2/", "file:///etc/passwd", Some(Protocol)),
+        ] {
+            let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+            let expected = refusal.map_or(Ok(()), |r| Err(RedirectError::refused(&to, r)));
+            assert_eq!(check(&from, &to, super::PlainHttp::AnyHost), expected, "{from} to {to}");
         }
     }
 
@@ -145,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_error_shows_no_signature() {
-        let to = "ftp://store.example/blob?signature=secret#part".parse().unwrap();
+        let to = "ftp://me:secret@store.example/blob?signature=secret#part".parse().unwrap();
         let error = RedirectError::refused(&to, Refusal::Protocol);
         assert_eq!(
             error.to_string(),

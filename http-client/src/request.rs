@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 use url::Url;
 
+use crate::redirect::PlainHttp;
+
 const UPLOAD_CHUNK: usize = 256 << 10;
 
 /// A request, without the credentials that only its own host may see.
@@ -22,12 +24,20 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub payload: Payload,
+    /// Where redirects may lead by plain HTTP.
+    pub plain_http: PlainHttp,
 }
 
 impl Request {
     /// A request without headers and body.
     pub fn new(method: Method, url: Url) -> Self {
-        Self { method, url, headers: HeaderMap::new(), payload: Payload::Empty }
+        Self {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            payload: Payload::Empty,
+            plain_http: PlainHttp::SameHost,
+        }
     }
 }
 

@@ -9,13 +9,14 @@ use url::Url;
 
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::redirect::{self, RedirectError};
+use crate::redirect::{self, PlainHttp, RedirectError};
 
 /// An answer whose body is still to be read: before the deadline of its request, and without a
 /// pause longer than [`Limits::idle`](crate::Limits::idle).
 pub struct Response {
     pub(crate) inner: reqwest::Response,
     pub(crate) method: Method,
+    pub(crate) plain_http: PlainHttp,
     pub(crate) idle: Duration,
     pub(crate) deadline: Deadline,
 }
@@ -53,7 +54,7 @@ impl Response {
     pub fn location(&self) -> Result<Url, RedirectError> {
         let text = self.header(&LOCATION).ok_or(RedirectError::NoLocation)?;
         let url = self.url().join(text).map_err(RedirectError::InvalidLocation)?;
-        redirect::check(self.url(), &url)?;
+        redirect::check(self.url(), &url, self.plain_http)?;
         Ok(url)
     }
 

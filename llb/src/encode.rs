@@ -132,7 +132,7 @@ fn encode_source(e: &mut Encoder, source: &SourceOp) {
             });
         }
         SourceOp::Git(git) => encode_git(e.tag(4), git),
-        SourceOp::Http { url, checksum, filename, mode, uid, gid } => {
+        SourceOp::Http(HttpSource { url, checksum, filename, mode, uid, gid }) => {
             e.tag(5).text(url).option(checksum.as_ref(), |e, c| {
                 e.text(c.as_str());
             });

@@ -15,6 +15,7 @@ pub mod print;
 pub use definition::{Definition, GraphError, Input, Metadata, Vertex, VertexId};
 pub use op::{
     CacheSharing, CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource,
-    GitTimes, ImageSource, LocalSource, MkdirOp, MkfileOp, Mount, MountKind, NetworkMode, Op,
-    Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode, SourceOp, SymlinkOp, Timestamp,
+    GitTimes, HttpSource, ImageSource, LocalSource, MkdirOp, MkfileOp, Mount, MountKind,
+    NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode, SourceOp, SymlinkOp,
+    Timestamp,
 };

@@ -38,20 +38,7 @@ pub enum SourceOp {
     /// A git checkout.
     Git(GitSource),
     /// A file fetched over HTTP.
-    Http {
-        /// URL.
-        url: String,
-        /// Expected digest.
-        checksum: Option<oci::Digest>,
-        /// File name to give it.
-        filename: String,
-        /// Permission bits.
-        mode: u32,
-        /// Owner.
-        uid: u32,
-        /// Group.
-        gid: u32,
-    },
+    Http(HttpSource),
 }
 
 impl SourceOp {
@@ -127,6 +114,23 @@ impl GitSource {
             times: GitTimes::Checkout,
         }
     }
+}
+
+/// A file fetched over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSource {
+    /// URL, perhaps with a user and a password.
+    pub url: String,
+    /// Expected digest.
+    pub checksum: Option<oci::Digest>,
+    /// File name to give it; empty for the one that the server or the URL gives it.
+    pub filename: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// A process in a sandbox.

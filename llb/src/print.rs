@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::definition::{Definition, VertexId};
 use crate::op::{
-    CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource, GitTimes, Mount,
-    MountKind, NetworkMode, Op, Owner, OwnerId, SecurityMode, SourceOp,
+    CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource, GitTimes, HttpSource,
+    Mount, MountKind, NetworkMode, Op, Owner, OwnerId, SecurityMode, SourceOp,
 };
 
 /// What is known of a vertex beside the definition: its cache key, for instance.
@@ -179,7 +179,7 @@ fn source(source: &SourceOp) -> Value {
             json!({ "local": local.name, "exclude": local.exclude_patterns })
         }
         SourceOp::Git(git) => self::git(git),
-        SourceOp::Http { url, checksum, filename, mode, uid, gid } => json!({
+        SourceOp::Http(HttpSource { url, checksum, filename, mode, uid, gid }) => json!({
             "http": url,
             "checksum": checksum.as_ref().map(|digest| digest.as_str()),
             "filename": filename,

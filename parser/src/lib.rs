@@ -24,6 +24,7 @@ pub mod lower;
 pub mod span;
 
 mod command;
+pub mod credentials;
 pub mod csv;
 pub mod device;
 pub mod directive;

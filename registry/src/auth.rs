@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use http_client::header::{HeaderValue, WWW_AUTHENTICATE};
-use http_client::{Connections, Deadline, Response, Url, may_see_credentials, redirect};
+use http_client::{Connections, Deadline, PlainHttp, Response, Url, may_see_credentials, redirect};
 use tokio::sync::Mutex;
 
 use crate::cause::Cause;
@@ -120,7 +120,7 @@ impl Auth {
 fn bearer_method(challenge: &Challenge, from: &Url) -> Result<AuthMethod, Cause> {
     let realm = challenge.parameter("realm").ok_or(ProtocolError::NoRealm)?;
     let realm = realm.parse().map_err(ProtocolError::InvalidRealm)?;
-    redirect::check(from, &realm).map_err(http_client::Error::from)?;
+    redirect::check(from, &realm, PlainHttp::SameHost).map_err(http_client::Error::from)?;
     let may_see = may_see_credentials(from, &realm);
     let service = challenge.parameter("service").map(str::to_owned);
     Ok(AuthMethod::Bearer { realm, service, may_see })

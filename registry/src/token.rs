@@ -98,7 +98,7 @@ impl TokenService<'_> {
                 headers.insert(AUTHORIZATION, authorization);
             }
         }
-        self.send(Request { method: Method::GET, url, headers, payload: Payload::Empty }).await
+        self.send(Request { headers, ..Request::new(Method::GET, url) }).await
     }
 
     async fn exchange(&self, refresh_token: &str, scope: &Scope) -> Result<TokenAnswer, Cause> {
@@ -106,7 +106,8 @@ impl TokenService<'_> {
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, form_type)]);
         let payload = Payload::Bytes(form.into());
-        self.send(Request { method: Method::POST, url: self.realm.clone(), headers, payload }).await
+        self.send(Request { headers, payload, ..Request::new(Method::POST, self.realm.clone()) })
+            .await
     }
 
     fn form(&self, refresh_token: &str, scope: &Scope) -> String {

@@ -1,12 +1,14 @@
-//! Sources among the vertices: directories of the client, and images.
+//! Sources among the vertices: directories of the client, images, and files fetched over HTTP.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use cache::LayerId;
-use llb::{Op, SourceOp, VertexId};
+use llb::{HttpSource, Op, SourceOp, VertexId};
 use solver::Source;
 
 use crate::error::BuildError;
+use crate::source::http::{Asked, Told, pinned_key};
 use crate::source::image::{ResolvedImage, image_key, image_request};
 use crate::step::files::{Files, Outputs};
 use crate::step::worker::BuildWorker;
@@ -40,11 +42,7 @@ impl BuildWorker {
                 Err(BuildError::refused("git sources are not supported")
                     .with_hint("clone it beforehand, and `COPY` it from the context"))
             }
-            SourceOp::Http { url, .. } => {
-                self.check_online(url)?;
-                Err(BuildError::refused("HTTP sources are not supported")
-                    .with_hint("download it in a `RUN` step, or beforehand into the context"))
-            }
+            SourceOp::Http(source) => self.identify_http(vertex, source).await,
         }
     }
 
@@ -54,6 +52,36 @@ impl BuildWorker {
             true => Err(BuildError::offline(format!("`{url}` would have to be fetched"))),
             false => Ok(()),
         }
+    }
+
+    /// With a checksum only what the store has is looked at. Without one the server has to say what the
+    /// file is, and it is fetched if that is new.
+    async fn identify_http(
+        &self,
+        vertex: VertexId,
+        source: &HttpSource,
+    ) -> Result<Source<Outputs>, BuildError> {
+        let outputs = |layer: LayerId| -> Outputs { [Files::Layers([layer].into())].into() };
+        if let Some(key) = pinned_key(source) {
+            let found = self.http.pinned(source).and_then(|record| record.outputs.concat().pop());
+            if found.is_some() {
+                self.steps.cached(vertex);
+            }
+            return Ok(Source { key: Some(key), result: found.map(outputs) });
+        }
+        let start = Instant::now();
+        self.steps.started(vertex);
+        let asked = self.http.get(source, &self.told(vertex)).await?;
+        match &asked {
+            Asked::Known(_) => self.steps.cached(vertex),
+            Asked::New(_) => self.steps.done(vertex, start),
+        }
+        let fetched = asked.fetched();
+        Ok(Source { key: Some(fetched.key), result: Some(outputs(fetched.layer)) })
+    }
+
+    fn told(&self, vertex: VertexId) -> Told {
+        Told { steps: self.steps.clone(), step: self.steps.id(vertex) }
     }
 
     /// The image a source names, resolved at most once a build.
@@ -80,6 +108,10 @@ impl BuildWorker {
         vertex: VertexId,
         source: &SourceOp,
     ) -> Result<Outputs, BuildError> {
+        if let SourceOp::Http(source) = source {
+            let fetched = self.http.get_pinned(source, &self.told(vertex)).await?;
+            return Ok([Files::Layers([fetched.layer].into())].into());
+        }
         let image = self.image(source).await?;
         let step = self.steps.id(vertex);
         let is_unpacked = !self.definition.dependents(vertex).is_empty();

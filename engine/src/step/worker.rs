@@ -20,6 +20,7 @@ use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
 use crate::source::contexts::Contexts;
+use crate::source::http::HttpFiles;
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::{Files, Outputs};
 use crate::step::results::salt;
@@ -36,6 +37,7 @@ pub(crate) struct BuildWorker {
     pub(crate) images: Arc<Images>,
     /// Sources ask nothing of the network: see [`BuildError::offline`].
     pub(crate) offline: bool,
+    pub(crate) http: Arc<HttpFiles>,
     /// Images that lowering has resolved, by what their vertices say.
     pub(crate) resolved: Mutex<HashMap<ImageRequest, Arc<ResolvedImage>>>,
     /// What steps copy from their inputs, by the input's number, until they run.

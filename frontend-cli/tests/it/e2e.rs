@@ -12,6 +12,7 @@ mod edited;
 mod escapes;
 mod examples;
 mod failures;
+mod http;
 mod inputs;
 mod interrupts;
 mod left_out;
@@ -29,6 +30,7 @@ mod ssh;
 mod times;
 mod traces;
 mod warm;
+mod web;
 
 /// Says why a test does nothing here.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]

@@ -22,6 +22,10 @@ mod settings;
 mod shown;
 mod standard_input;
 
+#[path = "../../../http-client/tests/it/server.rs"]
+#[expect(dead_code, reason = "some kinds of answers are for the tests of `http-client` alone")]
+mod server;
+
 #[path = "../../../cache/tests/it/loop_device.rs"]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 mod loop_device;

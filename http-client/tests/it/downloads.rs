@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http_client::Limits;
+use http_client::{Error, Limits, Piece, RangeError, download_unsized};
 
 use crate::server::{Reply, Server};
-use crate::{fetch, limits, noise};
+use crate::{fetch, get, limits, noise};
 
 #[tokio::test]
 async fn a_broken_connection_is_resumed() {
@@ -106,4 +106,44 @@ async fn an_empty_file_needs_no_request() {
     let server = Server::start(|_| Reply::not_found()).await;
     assert_eq!(fetch(server.host(), 0, limits()).await.unwrap(), b"");
     assert_eq!(server.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_file_of_unknown_length_ends_with_its_connection() {
+    let bytes = noise(200_000);
+    let file = bytes.clone();
+    let server = Server::start(move |seen| match seen.path() {
+        "/whole" => Reply::until_close(file.clone()),
+        "/encoded" => Reply::until_close("").with("Content-Encoding", "gzip"),
+        _ => Reply::endless(),
+    })
+    .await;
+    let whole = fetch_unsized(server.host(), "/whole", usize::MAX).await;
+    assert!(matches!(whole, Ok(whole) if whole == bytes));
+    let encoded = fetch_unsized(server.host(), "/encoded", usize::MAX).await;
+    assert!(matches!(encoded, Err(Error::Range(RangeError::Encoded(_)))), "{encoded:?}");
+    // It ends when nobody wants more of it.
+    let endless = fetch_unsized(server.host(), "/endless", 100_000).await;
+    assert!(matches!(endless, Err(Error::Abandoned)), "{endless:?}");
+}
+
+/// Reads at most so many bytes of `path`, before the receiver goes.
+async fn fetch_unsized(host: &str, path: &str, most: usize) -> Result<Vec<u8>, Error> {
+    let response = get(host, path).await?;
+    assert_eq!(response.content_length(), None);
+    let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+    let limits = limits();
+    let receive = async move {
+        let mut bytes = Vec::new();
+        while let Some(Piece::Data(chunk)) = receiver.recv().await {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > most {
+                break;
+            }
+        }
+        bytes
+    };
+    let send = async move { download_unsized(response, &limits, &sender).await };
+    let (outcome, bytes) = tokio::join!(send, receive);
+    outcome.map(|()| bytes)
 }

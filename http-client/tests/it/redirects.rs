@@ -36,7 +36,7 @@ async fn redirects_lead_nowhere_dangerous() {
         match get(server.host(), "/file").await.map(drop) {
             Err(Error::Redirect(RedirectError::Refused { reason, .. })) => {
                 assert_eq!(reason, expected, "{name}");
-                let asked = if reason == Refusal::TooMany { 1 + 5 } else { 1 };
+                let asked = if reason == Refusal::TooMany { 1 + 10 } else { 1 };
                 assert_eq!(server.seen().len(), asked, "{name}");
             }
             other => panic!("{name}: {other:?}"),

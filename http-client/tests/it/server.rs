@@ -1,5 +1,5 @@
 //! A small HTTP/1.1 server that says what a test wants it to say, and remembers what it was asked.
-//! The tests of `registry` use it as well.
+//! The tests of `registry` and `frontend-cli` use it as well.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -56,6 +56,8 @@ enum Body {
     Drip { sent: Vec<u8>, pause: Duration },
     /// Header lines for ever.
     EndlessHeaders,
+    /// Content for ever, without a length.
+    Endless,
 }
 
 impl Reply {
@@ -93,6 +95,10 @@ impl Reply {
 
     pub(crate) fn endless_headers() -> Self {
         Self { body: Body::EndlessHeaders, ..Self::new(200, "") }
+    }
+
+    pub(crate) fn endless() -> Self {
+        Self { body: Body::Endless, ..Self::new(200, "") }
     }
 
     pub(crate) fn status(self, status: u16) -> Self {
@@ -209,7 +215,7 @@ async fn write_reply(stream: &mut TcpStream, seen: &Seen, reply: Reply) -> Optio
     let length = match &reply.body {
         Body::Whole(body) | Body::Drip { sent: body, .. } => Some(body.len()),
         Body::Cut { announced, .. } | Body::Stall { announced, .. } => Some(*announced),
-        Body::UntilClose(_) => None,
+        Body::UntilClose(_) | Body::Endless => None,
         Body::EndlessHeaders => loop {
             head += "X-More: and more\r\n";
             stream.write_all(head.as_bytes()).await.ok()?;
@@ -243,6 +249,9 @@ async fn write_reply(stream: &mut TcpStream, seen: &Seen, reply: Reply) -> Optio
             drop(stream.read(&mut byte).await);
             None
         }
+        Body::Endless => loop {
+            stream.write_all(&[b'x'; 4096]).await.ok()?;
+        },
         Body::EndlessHeaders => None,
     }
 }

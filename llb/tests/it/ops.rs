@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use llb::{
     CacheSharing, CopyOp, Definition, ExecOp, FileAction, FileActionKind, FileInput, FileOp,
-    GitSource, GitTimes, ImageSource, Input, LocalSource, Metadata, MkdirOp, MkfileOp, Mount,
-    MountKind, NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode, SourceOp,
-    SymlinkOp, Timestamp, VertexId,
+    GitSource, GitTimes, HttpSource, ImageSource, Input, LocalSource, Metadata, MkdirOp, MkfileOp,
+    Mount, MountKind, NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode,
+    SourceOp, SymlinkOp, Timestamp, VertexId,
 };
 use oci::Platform;
 
@@ -155,14 +155,14 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Op)> {
         ),
         (
             "http",
-            Op::Source(SourceOp::Http {
+            Op::Source(SourceOp::Http(HttpSource {
                 url: "https://example.org/a".to_owned(),
                 checksum: Some(oci::Digest::of(b"a")),
                 filename: "a".to_owned(),
                 mode: 0o600,
                 uid: 1,
                 gid: 2,
-            }),
+            })),
         ),
         ("exec", Op::Exec(exec("make"))),
         ("full exec", Op::Exec(full_exec())),

@@ -14,8 +14,10 @@ use super::graph::SCRATCH;
 use super::options::{
     BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, RequestedImage,
 };
+use super::remote::http_source;
 use super::stage::{Override, Progress, StageId};
 use crate::check::Place;
+use crate::credentials::without_credentials;
 use crate::quote::quote;
 
 /// `PATH` of an image that says nothing.
@@ -223,7 +225,8 @@ impl<'d> Lowering<'d> {
                 Ok(Some(Loaded { tree: Some(tree), ..Loaded::default() }))
             }
             NamedContext::Http(url) => {
-                let tree = self.add_http_context(url, format!("[context {name}] {url}"))?;
+                let title = format!("[context {name}] {}", without_credentials(url));
+                let tree = self.add_http_context(url, title)?;
                 Ok(Some(Loaded { tree: Some(tree), ..Loaded::default() }))
             }
         }
@@ -301,21 +304,13 @@ impl<'d> Lowering<'d> {
             return Err(Fault::new(format!("invalid git context {url}")));
         };
         source.keep_git_dir = source.keep_git_dir.or(Some(keep_git_dir));
-        let title = format!("[internal] load git source {url}");
+        let title = format!("[internal] load git source {}", without_credentials(url));
         let source = source.into_op();
         self.add_source(source, title)
     }
 
     fn add_http_context(&mut self, url: &str, title: String) -> Fallible<Input> {
-        let source = SourceOp::Http {
-            url: url.to_owned(),
-            checksum: None,
-            filename: "context".to_owned(),
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-        };
-        self.add_source(source, title)
+        self.add_source(http_source(url, None, "context"), title)
     }
 
     /// The files of the main context.
@@ -336,7 +331,8 @@ impl<'d> Lowering<'d> {
                 Some(self.add_git_context(url, keep.unwrap_or(*keep_git_dir))?)
             }
             MainContext::Http { url } => {
-                let title = format!("[internal] load remote build context {url}");
+                let url_shown = without_credentials(url);
+                let title = format!("[internal] load remote build context {url_shown}");
                 let archive = self.add_http_context(url, title)?;
                 Some(self.unpack_context(archive)?)
             }

@@ -12,6 +12,7 @@ use super::name::upper_keyword;
 use super::remote::{self, Written};
 use super::stage::StageId;
 use crate::check::Place;
+use crate::credentials::without_credentials;
 use crate::instruction::{Add, Copy, Heredoc, Instruction};
 use crate::path;
 use crate::quote::quote;
@@ -63,7 +64,9 @@ impl<'i> Request<'i> {
                 text.push_str(&format!(" --{flag}={value}"));
             }
         }
-        self.sources.iter().for_each(|source| text.push_str(&format!(" {source}")));
+        for source in &self.sources {
+            text.push_str(&format!(" {}", without_credentials(source)));
+        }
         self.documents.iter().for_each(|(name, _)| text.push_str(&format!(" <<{name}")));
         format!("{text} {} # buildkit", self.dest)
     }
@@ -225,7 +228,7 @@ impl Lowering<'_> {
         let template = template(request, dest, under.is_some())?;
         remote::check_checksum(request)?;
 
-        let text = self.shown(id, &request.instruction.original);
+        let text = without_credentials(&self.shown(id, &request.instruction.original));
         let environment = state_environment(self, id);
         let platform = self.stages[id].platform.clone();
         let name = self.step_name(id, &text, platform.as_ref(), &environment);

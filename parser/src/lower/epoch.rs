@@ -7,7 +7,7 @@ use super::fault::{Fallible, Fault};
 use super::git;
 use super::graph::SCRATCH;
 use super::options::{MAIN_CONTEXT, MainContext, NamedContext, Options};
-use super::remote::{self, Written};
+use super::remote::{self, Written, http_source};
 use super::{Lowering, arguments};
 use crate::check::{Checks, Place};
 use crate::diagnostic::Diagnostic;
@@ -168,17 +168,6 @@ fn git_source(url: &str) -> Fallible<SourceOp> {
     match git::parse(url)? {
         Some(git) => Ok(git.into_op()),
         None => Err(Fault::new(format!("invalid git context {url}"))),
-    }
-}
-
-fn http_source(url: &str, checksum: Option<oci::Digest>, filename: &str) -> SourceOp {
-    SourceOp::Http {
-        url: url.to_owned(),
-        checksum,
-        filename: filename.to_owned(),
-        mode: 0o600,
-        uid: 0,
-        gid: 0,
     }
 }
 

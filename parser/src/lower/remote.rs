@@ -1,6 +1,6 @@
 //! `ADD` from outside: git repositories and files fetched over HTTP.
 
-use llb::{Input, Op, SourceOp};
+use llb::{HttpSource, Input, Op, SourceOp};
 
 use super::Lowering;
 use super::copy::Request;
@@ -90,14 +90,7 @@ impl Lowering<'_> {
             text => Some(parse_checksum(text)?),
         };
         let filename = file_name(url);
-        let source = SourceOp::Http {
-            url: url.to_owned(),
-            checksum,
-            filename: filename.clone(),
-            mode: 0o600,
-            uid: 0,
-            gid: 0,
-        };
+        let source = http_source(url, checksum, &filename);
         Ok((self.add_remote(id, source, name, request.place())?, filename))
     }
 
@@ -113,6 +106,18 @@ impl Lowering<'_> {
         let vertex = self.definition.add(Op::Source(source), &[], metadata)?;
         Ok(Input { vertex, output: 0 })
     }
+}
+
+/// A file fetched over HTTP, root's alone.
+pub(super) fn http_source(url: &str, checksum: Option<oci::Digest>, filename: &str) -> SourceOp {
+    SourceOp::Http(HttpSource {
+        url: url.to_owned(),
+        checksum,
+        filename: filename.to_owned(),
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+    })
 }
 
 /// A digest, or what go-digest says about it.

@@ -632,7 +632,9 @@ fn what_dates_a_build_can_be_asked_for() {
     let source = |text: &str| epoch_source(&parser::parse(text).dockerfile, &options());
     let http = text("ADD https://example.org/$V.tar /");
     let found = source(&http).expect("a stage that fetches");
-    let Some(llb::SourceOp::Http { url, filename, .. }) = found else { panic!("{found:?}") };
+    let Some(llb::SourceOp::Http(llb::HttpSource { url, filename, .. })) = found else {
+        panic!("{found:?}")
+    };
     assert_eq!((url.as_str(), filename.as_str()), ("https://example.org/1.tar", "1.tar"));
     let resolved = Options { source_date_epoch: Some(7), ..options() };
     assert_eq!(lowered(&http, &resolved).source_date_epoch, Some(7));
