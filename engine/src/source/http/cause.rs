@@ -7,7 +7,7 @@ use http_client::{Error, Failure, Retry};
 use oci::Digest;
 
 use super::remote::Remote;
-use crate::error::{BuildError, chain};
+use crate::error::BuildError;
 
 /// Why a file could not be fetched.
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +70,9 @@ impl Cause {
         };
         match self {
             Self::Build(error) => error,
-            cause => {
-                let message = format!("failed to fetch `{}`: {}", remote.shown(), chain(&cause));
-                BuildError::Input { message, hint }
-            }
+            cause => BuildError::input(format!("failed to fetch `{}`", remote.shown()))
+                .because(cause)
+                .with_hint_if(hint),
         }
     }
 }

@@ -13,7 +13,7 @@ use llb::HttpSource;
 
 use super::cause::Cause;
 use super::transfer::Received;
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError};
 use crate::machine::Machine;
 
 /// Makes a layer that has the file `name` and nothing else. The file itself becomes part of it.
@@ -27,10 +27,10 @@ pub(super) fn make(
 ) -> Result<LayerId, Cause> {
     // It says how trees are written here.
     machine.snapshotter(store)?;
-    let layer = store.new_layer().map_err(|e| failed(&e))?;
+    let layer = store.new_layer().map_err(failed)?;
     let root = File::open(layer.fs()).map_err(Cause::Storage)?;
     let options = machine.directory_options(Lower::none());
-    let mut sink = DirectorySink::new(root.into(), options).map_err(|e| failed(&e))?;
+    let mut sink = DirectorySink::new(root.into(), options).map_err(failed)?;
     let kind = EntryKind::File { size: received.size };
     let seconds = modified.unwrap_or(0);
     let entry = Entry {
@@ -40,7 +40,7 @@ pub(super) fn make(
         ..Entry::new(name, kind, source.mode)
     };
     put(&mut sink, &entry, received, seconds)?;
-    sink.finish().map_err(|e| failed(&e))?;
+    sink.finish().map_err(failed)?;
     Ok(store.seal(layer))
 }
 
@@ -52,7 +52,7 @@ fn put(
 ) -> Result<(), Cause> {
     let file = received.file.as_file();
     if (entry.uid, entry.gid) != (0, 0) {
-        return sink.entry(entry, Content::File(file)).map_err(|e| failed(&e));
+        return sink.entry(entry, Content::File(file)).map_err(failed);
     }
     // What is moved stays as it is.
     file.set_permissions(Permissions::from_mode(entry.mode)).map_err(Cause::Storage)?;
@@ -64,7 +64,7 @@ fn put(
     };
     let directory = File::open(directory).map_err(Cause::Storage)?;
     let content = Content::Move { directory: directory.as_fd(), path };
-    sink.entry(entry, content).map_err(|e| failed(&e))
+    sink.entry(entry, content).map_err(failed)
 }
 
 fn time(seconds: i64) -> SystemTime {
@@ -76,6 +76,6 @@ fn time(seconds: i64) -> SystemTime {
     time.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-fn failed(error: &dyn std::error::Error) -> Cause {
-    Cause::Build(BuildError::system("failed to keep a fetched file", error))
+fn failed(error: impl Into<BoxedError>) -> Cause {
+    Cause::Build(BuildError::system("failed to keep a fetched file").because(error))
 }

@@ -29,9 +29,8 @@ pub(super) struct Remote {
 
 /// An address that files are fetched from.
 pub(super) fn parse(text: &str) -> Result<Url, BuildError> {
-    let invalid = |why: &str| BuildError::Input {
-        message: format!("`{}` is not a URL: {why}", without_credentials(text)),
-        hint: None,
+    let invalid = |why: &str| {
+        BuildError::input(format!("`{}` is not a URL: {why}", without_credentials(text)))
     };
     let url: Url = text.parse().map_err(|error| invalid(&format!("{error}")))?;
     match url.scheme() {
@@ -164,10 +163,8 @@ fn sensitive(text: &str, from: &str) -> Result<HeaderValue, BuildError> {
 }
 
 fn not_a_header(id: &str) -> BuildError {
-    BuildError::Input {
-        message: format!("secret `{id}` cannot be sent in an HTTP header"),
-        hint: Some("a header is one line of text".to_owned()),
-    }
+    BuildError::input(format!("secret `{id}` cannot be sent in an HTTP header"))
+        .with_hint("a header is one line of text")
 }
 
 #[cfg(test)]
