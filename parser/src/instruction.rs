@@ -256,7 +256,7 @@ pub enum Security {
 
 /// One `--mount` of a RUN.
 ///
-/// Any value but `from` may hold variables, numbers and keywords too (`uid=$UID`,
+/// Any value may hold variables, numbers and keywords too (`uid=$UID`,
 /// `sharing=${MODE}`). So [`crate::parse`] only splits [`Mount::written`] and checks `from`; the
 /// other fields mean something once [`Mount::resolve`] has evaluated it with the variables known.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

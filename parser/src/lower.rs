@@ -26,6 +26,7 @@ mod outline;
 mod remote;
 mod run;
 mod signal;
+mod sources;
 mod stage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

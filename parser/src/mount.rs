@@ -48,9 +48,6 @@ pub enum MountError {
     /// A value does not expand.
     #[error(transparent)]
     Expand(#[from] ExpandError),
-    /// `from=$name`.
-    #[error("'from' doesn't support variable expansion, define alias stage instead")]
-    VariableInFrom,
     /// A field that needs a value has none.
     #[error("invalid field '{field}' must be a key=value pair")]
     NoValue {
@@ -146,13 +143,6 @@ impl MountKind {
 /// Checks what can be checked without variables, and fills in what has none.
 pub(crate) fn parse(value: &Text) -> Result<Mount, MountError> {
     let unresolved = Mount { written: value.value.clone(), span: value.span, ..Mount::default() };
-    for field in csv::fields(&value.value)? {
-        let Some((key, value)) = field.split_once('=') else { continue };
-        let is_variable = value.find('$').is_some_and(|at| at + 1 != value.len());
-        if key.eq_ignore_ascii_case("from") && is_variable {
-            return Err(MountError::VariableInFrom);
-        }
-    }
     let literal = unresolved.resolve(|value| Ok(value.to_owned()));
     Ok(literal.unwrap_or(unresolved))
 }
@@ -170,6 +160,10 @@ impl Mount {
         };
         for field in csv::fields(&self.written)? {
             match field.split_once('=') {
+                // A source is found before anything is gone through, with variables of its own.
+                Some((key, value)) if key.eq_ignore_ascii_case("from") => {
+                    reader.option("from", value.to_owned(), &field)?;
+                }
                 Some((key, value)) => {
                     let value = expand(value)?;
                     reader.option(&key.to_lowercase(), value, &field)?;

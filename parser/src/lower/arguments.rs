@@ -94,7 +94,8 @@ pub(super) fn declared_globals(dockerfile: &Dockerfile) -> BTreeSet<&str> {
     dockerfile.global_args.iter().flat_map(arguments).map(|arg| arg.name.value.as_str()).collect()
 }
 
-fn arguments(instruction: &Instruction) -> &[Arg] {
+/// What an `ARG` declares.
+pub(super) fn arguments(instruction: &Instruction) -> &[Arg] {
     match &instruction.kind {
         Kind::Arg(arguments) => arguments,
         _ => &[],

@@ -8,11 +8,11 @@ use super::arguments::Globals;
 use super::environment::Environment;
 use super::fault::{Fallible, Fault};
 use super::outline::ArgumentsTaken;
-use super::stage::{Command, Origin, Progress, StageId, StageState};
+use super::stage::{Origin, Progress, StageId, StageState};
 use crate::check::Place;
 use crate::diagnostic::Diagnostic;
 use crate::expand::Expanded;
-use crate::instruction::{Dockerfile, Instruction, Kind, Mount, Stage};
+use crate::instruction::{Dockerfile, Instruction, Kind, Stage};
 use crate::quote::quote;
 use crate::suggest::{Case, did_you_mean};
 
@@ -201,89 +201,16 @@ impl<'d> Lowering<'d> {
             if self.stages[id].named_context.is_some() {
                 continue;
             }
-            let mut commands = Vec::with_capacity(stage.instructions.len());
-            for instruction in &stage.instructions {
-                let place = Place::instruction(instruction);
-                let command = self.link(Cow::Borrowed(instruction), place);
-                let command = command.map_err(|fault| fault.at(place))?;
-                only_stage &= !takes_from_outside(instruction);
-                self.add_sources(id, &command, place);
-                commands.push(command);
-            }
-            self.stages[id].commands = commands;
+            only_stage &= !stage.instructions.iter().any(takes_from_outside);
+            let instructions = stage.instructions.iter();
+            let instructions = instructions.map(|i| (Cow::Borrowed(i), Place::instruction(i)));
+            self.stages[id].commands = self.link(id, instructions.collect())?;
         }
         self.refuse_circles()?;
         if only_stage {
             self.stages[0].label.clear();
         }
         Ok(())
-    }
-
-    fn add_sources(&mut self, id: StageId, command: &Command<'d>, place: Place<'d>) {
-        let sources = command.sources.iter().flatten().map(|&source| (source, place));
-        self.stages[id].sources.extend(sources);
-    }
-
-    fn link(
-        &mut self,
-        instruction: Cow<'d, Instruction>,
-        place: Place<'d>,
-    ) -> Fallible<Command<'d>> {
-        let sources = match &instruction.kind {
-            Kind::Copy(copy) => match &copy.from {
-                Some(from) if !from.value.is_empty() => {
-                    vec![Some(self.find_source(&from.value, place)?)]
-                }
-                _ => Vec::new(),
-            },
-            Kind::Run(run) => {
-                run.mounts.iter().map(|mount| self.find_mount_source(mount, place)).collect()
-            }
-            _ => Vec::new(),
-        };
-        Ok(Command { instruction, sources, from_onbuild: false })
-    }
-
-    /// The stage that `COPY --from` names, by name or number, or else an image.
-    fn find_source(&mut self, from: &str, place: Place<'d>) -> Fallible<StageId> {
-        let expanded = self.expander.word(from, &Environment::default())?;
-        if expanded.text != from {
-            return Err(Fault::new(
-                "variable expansion is not supported for --from, define a new stage with FROM \
-                 using ARG from global scope as a workaround",
-            ));
-        }
-        if let Ok(number) = from.parse::<i64>() {
-            return usize::try_from(number)
-                .ok()
-                .filter(|&id| self.stages.get(id).is_some_and(|stage| !stage.is_external()))
-                .ok_or_else(|| self.no_stage_with(number));
-        }
-        Ok(self.find_stage_or_external(from, place))
-    }
-
-    fn no_stage_with(&self, number: i64) -> Fault {
-        let count = self.stages.iter().filter(|stage| !stage.is_external()).count();
-        Fault::new(format!("invalid stage index {number}"))
-            .with_hint(format!("stages are numbered from 0 to {}", count.saturating_sub(1)))
-    }
-
-    fn find_mount_source(&mut self, mount: &Mount, place: Place<'d>) -> Option<StageId> {
-        let from = mount_from(mount).filter(|from| !from.is_empty())?;
-        Some(self.find_stage_or_external(&from, place))
-    }
-
-    fn find_stage_or_external(&mut self, name: &str, place: Place<'d>) -> StageId {
-        if let Some(&id) = self.by_name.get(&name.to_lowercase()) {
-            return id;
-        }
-        if let Some(&id) = self.external.get(name) {
-            return id;
-        }
-        let id = self.stages.len();
-        self.stages.push(StageState::new(Origin::Source(place), name.to_owned()));
-        self.external.insert(name.to_owned(), id);
-        id
     }
 
     /// Depth first along the sources, without recursion: a file may have many stages.
@@ -374,17 +301,15 @@ impl<'d> Lowering<'d> {
             return Ok(false);
         }
         let place = self.stages[id].origin.place();
-        let mut commands = Vec::with_capacity(expressions.len());
-        for expression in &expressions {
-            let instruction = parse_trigger(expression, place)?;
-            let command = self.link(Cow::Owned(instruction), place);
-            let mut command = command.map_err(|fault| fault.at(place))?;
+        let parse =
+            |expression: &String| Ok((Cow::Owned(parse_trigger(expression, place)?), place));
+        let triggers = expressions.iter().map(parse).collect::<Result<Vec<_>, Diagnostic>>()?;
+        let mut commands = self.link(id, triggers)?;
+        for command in &mut commands {
             if let Kind::Arg(arguments) = &command.instruction.kind {
                 self.trigger_arguments.extend(arguments.iter().map(|arg| arg.name.value.clone()));
             }
             command.from_onbuild = true;
-            self.add_sources(id, &command, place);
-            commands.push(command);
         }
         let stage = &mut self.stages[id];
         stage.steps_total += commands.len();
@@ -418,19 +343,6 @@ fn takes_from_outside(instruction: &Instruction) -> bool {
         Kind::Run(run) => !run.mounts.is_empty(),
         _ => false,
     }
-}
-
-/// `from=` of a mount whose other values may still wait for variables.
-fn mount_from(mount: &Mount) -> Option<String> {
-    if mount.from.is_some() {
-        return mount.from.clone();
-    }
-    let fields = crate::csv::fields(&mount.written).ok()?;
-    let from = |field: &Cow<'_, str>| {
-        let (key, value) = field.split_once('=')?;
-        key.eq_ignore_ascii_case("from").then(|| value.to_owned())
-    };
-    fields.iter().rev().find_map(from)
 }
 
 fn count_steps(stage: &Stage) -> usize {

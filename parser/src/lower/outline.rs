@@ -90,6 +90,11 @@ impl ArgumentsTaken {
         Self { declared: BTreeMap::new(), used }
     }
 
+    /// Names in `--from`.
+    pub(super) fn note(&mut self, names: BTreeSet<String>) {
+        self.used.extend(names);
+    }
+
     /// An `ARG`. One that only takes a global value over is the global one.
     pub(super) fn declare(&mut self, arg: &Arg, value: Option<&str>, lines: Lines, global: bool) {
         let name = &arg.name.value;

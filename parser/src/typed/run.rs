@@ -4,7 +4,7 @@ use super::{Problem, Problems, command_line, flags};
 use crate::device;
 use crate::flag::{Flags, Takes};
 use crate::instruction::{Network, Run, Security};
-use crate::mount::{self, MountError};
+use crate::mount;
 use crate::quote::quote;
 use crate::span::{Span, Text};
 use crate::tree::Node;
@@ -16,17 +16,12 @@ const FLAGS: [(&str, Takes); 4] = [
     ("security", Takes::Value),
 ];
 
-const ALIAS: &str = "add a stage `FROM $NAME AS alias`, NAME being an ARG before the first FROM, and use `from=alias`";
-
 pub(super) fn run(node: &Node) -> Result<Run, Problems> {
     let flags = flags(node, &FLAGS)?;
     let devices = devices(&flags)?;
     let mut mounts = Vec::new();
     for value in flags.values("mount") {
-        mounts.push(mount::parse(&value).map_err(|error| {
-            let hint = matches!(error, MountError::VariableInFrom).then_some(ALIAS);
-            at(value.span, error, hint)
-        })?);
+        mounts.push(mount::parse(&value).map_err(|error| at(value.span, error, None))?);
     }
     Ok(Run {
         command: command_line(node, &node.arguments),

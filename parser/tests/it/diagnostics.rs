@@ -33,7 +33,7 @@ fn every_problem_is_told_not_only_the_first() {
 FORM scratch
 COPY a
 COPY --form=x --lnk a b
-RUN --mount=type=cache,from=$X true
+RUN --device=a,b true
 WORKDIR
 FROM alpine
 HEALTHCHECK --interval=5 CMD true
@@ -56,9 +56,8 @@ ENV a=b c
             error 4-4 "--lnk"
               unknown flag: --lnk (did you mean link?)
               hint: COPY takes --chmod, --chown, --exclude, --from, --link, --parents
-            error 5-5 "type=cache,from=$X"
-              'from' doesn't support variable expansion, define alias stage instead
-              hint: add a stage `FROM $NAME AS alias`, NAME being an ARG before the first FROM, and use `from=alias`
+            error 5-5 "a,b"
+              invalid field 'b' must be a key=value pair
             error 6-6 "WORKDIR"
               WORKDIR requires exactly one argument
               hint: usage: WORKDIR path

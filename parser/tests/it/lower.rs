@@ -201,10 +201,15 @@ fn mistakes_about_stages_are_explained() {
             "cannot mount from stage \"y\" to \"/m\", stage needs to be defined before current command",
         ),
         (
-            "ARG I=busybox\nFROM scratch\nCOPY --from=$I a b",
-            "variable expansion is not supported for --from, define a new stage with FROM using \
-             ARG from global scope as a workaround",
+            "ARG IMG=busybox\nFROM scratch\nCOPY --from=$IM a b",
+            "\"$IM\" in `from` has no value (did you mean IMG?)",
         ),
+        (
+            "FROM scratch AS x\nENV I=x\nRUN --mount=from=a$I,target=/m a",
+            "\"$I\" in `from` has no value",
+        ),
+        ("FROM scratch\nARG I=\nCOPY --from=$I a b", "\"$I\" in `from` is empty"),
+        ("FROM scratch\nARG I=3\nCOPY --from=$I a b", "invalid stage index 3"),
         (
             "FROM lower/UPPER",
             "failed to parse stage name \"lower/UPPER\": invalid reference format: repository \
@@ -518,6 +523,27 @@ fn mounts_have_their_defaults() {
     "#]].assert_eq(&ops(text, &options));
     let found = steps(&lowered(text, &options));
     assert!(found.contains("make ****"), "{found}");
+}
+
+#[test]
+fn sources_may_be_named_by_arguments() {
+    let options =
+        Options { build_args: [("GIVEN".to_owned(), "b".to_owned())].into(), ..options() };
+    let start = "FROM busybox AS b\nRUN b\nFROM busybox AS c\nRUN c\n";
+    let copy = format!("{start}FROM busybox\nCOPY --from=b /x /y");
+    let mount = format!("{start}FROM busybox\nRUN --mount=from=b,target=/m a");
+    for (text, same) in [
+        (format!("ARG S=b\n{start}FROM busybox\nCOPY --from=$S /x /y"), &copy),
+        (format!("{start}FROM busybox\nARG N=0\nCOPY --from=${{N}} /x /y"), &copy),
+        (format!("{start}FROM busybox\nARG N\nCOPY --from=${{N:-b}} /x /y"), &copy),
+        (format!("{start}FROM busybox\nARG GIVEN=c\nCOPY --from=$GIVEN /x /y"), &copy),
+        (format!("ARG S=c\n{start}FROM busybox\nARG S=b\nCOPY --from=$S /x /y"), &copy),
+        (format!("{start}FROM busybox AS i\nARG S=b\nFROM i\nCOPY --from=$S /x /y"), &copy),
+        (format!("ARG S=b\n{start}FROM busybox\nRUN --mount=from=$S,target=/m a"), &mount),
+        (format!("ARG S=b\n{start}FROM busybox\nRUN --mount=target=/m,FROM=$S a"), &mount),
+    ] {
+        assert_eq!(ops(&text, &options), ops(same, &options), "{text}");
+    }
 }
 
 #[test]

@@ -145,3 +145,19 @@ FROM second
     "#]];
     check(file, Some("target"), &expected);
 }
+
+#[test]
+fn arguments_that_name_a_source_count() {
+    let file = "ARG SOURCE=first
+ARG OTHER=x
+FROM scratch AS first
+ADD . /
+FROM scratch
+COPY --from=$SOURCE /a /
+";
+    let expected = expect![[r#"
+        : 
+        1 SOURCE=first 
+    "#]];
+    check(file, None, &expected);
+}
