@@ -69,8 +69,10 @@ impl<'a> Mounting<'a> {
             MountKind::Bind => self.bind(mount)?,
             MountKind::Cache { id, sharing } => {
                 let dir = self.cache_mount(id, *sharing, mount)?;
-                // The seed's selector was applied when the folder was filled.
-                let path = BindSource::Path { dir, selector: String::new() };
+                // That of a seed was applied when the folder was filled; without one it is the folder's own.
+                let selector =
+                    mount.input.map_or_else(|| mount.selector.clone(), |_| String::new());
+                let path = BindSource::Path { dir, selector };
                 (MountSource::Bind(path), mount.readonly)
             }
             MountKind::Tmpfs { size } => {

@@ -19,6 +19,7 @@ mod left_out;
 mod leftovers;
 mod limits;
 mod mistakes;
+mod mounts;
 mod outcome;
 mod outputs;
 mod process_one;
