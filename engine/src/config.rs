@@ -16,6 +16,9 @@ pub struct Config {
     /// Settings by registry.
     #[serde(default)]
     pub registry: BTreeMap<String, HostConfig>,
+    /// Programs that run those of other architectures, by the architecture's name in images.
+    #[serde(default)]
+    pub emulators: BTreeMap<String, PathBuf>,
     /// How much the store may keep.
     #[serde(default)]
     pub gc: GcConfig,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use cache::{Reserve, Store};
+use executor::Emulators;
 
 use crate::config::Config;
 use crate::error::{BuildError, Fault};
@@ -38,7 +39,12 @@ impl Engine {
     pub fn new(options: &EngineOptions) -> Result<Self, BuildError> {
         let config = Config::load(options.config.as_deref(), options.config_home.as_deref())
             .map_err(|e| BuildError::Input(Fault::of(e)))?;
-        let machine = Arc::new(Machine::probe());
+        let emulators = Emulators::new(config.emulators.clone()).map_err(|e| {
+            BuildError::input("invalid configuration: `[emulators]`")
+                .because(e)
+                .with_hint("write `arm64 = \"/usr/bin/qemu-aarch64-static\"`")
+        })?;
+        let machine = Arc::new(Machine::probe(emulators));
         let root = match &options.root {
             Some(root) => root.clone(),
             None => default_root(&machine, options.data_home.as_deref())?,

@@ -5,13 +5,14 @@ use std::sync::{Mutex, OnceLock};
 
 use cache::layer::{DirectoryOptions, Flavor, Lower};
 use cache::{OverlayFlavor, Snapshotter, Store};
-use executor::{Executor, Host};
+use executor::{Emulators, Executor, Host};
 
 use crate::error::BuildError;
 
 /// The machine, for everything that mounts, runs or writes layers.
 pub(crate) struct Machine {
     host: Host,
+    emulators: Emulators,
     executor: OnceLock<Executor>,
     /// Held while the executor is made: looking at the machine takes milliseconds.
     making: Mutex<()>,
@@ -19,9 +20,10 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn probe() -> Self {
+    pub(crate) fn probe(emulators: Emulators) -> Self {
         Self {
             host: Host::probe(),
+            emulators,
             executor: OnceLock::new(),
             making: Mutex::default(),
             snapshotter: OnceLock::new(),
@@ -41,7 +43,7 @@ impl Machine {
         if let Some(executor) = self.executor.get() {
             return Ok(executor);
         }
-        let made = Executor::new(self.host.clone())
+        let made = Executor::new(self.host.clone(), self.emulators.clone())
             .map_err(|e| BuildError::system("failed to prepare the sandbox").because(e))?;
         Ok(self.executor.get_or_init(|| made))
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use criterion::{BatchSize, Criterion};
-use executor::{Executor, Host, Network, Process, Root, Stdio};
+use executor::{Emulators, Executor, Host, Network, Process, Root, Stdio};
 
 const BUSYBOX: &str = "/bin/busybox";
 
@@ -36,7 +36,8 @@ fn sandboxes(c: &mut Criterion) {
         fs::create_dir(base.path().join(n.to_string())).expect("a fresh directory");
     }
     fs::copy(BUSYBOX, base.path().join("0/busybox")).expect("a static busybox is installed");
-    let executor = Executor::new(Host::probe()).expect("sandboxes can be made here");
+    let executor =
+        Executor::new(Host::probe(), Emulators::default()).expect("sandboxes can be made here");
     executor.prepare(1);
     let mut group = c.benchmark_group("run `true`");
     for (name, layers, network) in [

@@ -9,12 +9,12 @@ use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use executor::{Executor, Host, Network, Process, Root, Security, Stdio};
+use executor::{Emulators, Executor, Host, Network, Process, Root, Security, Stdio};
 
 fn main() -> Result<(), Box<dyn Error>> {
     executor::run_init_if_asked();
     let namespace = executor::enter_user_namespace()?;
-    let executor = Executor::new(Host::probe())?;
+    let executor = Executor::new(Host::probe(), Emulators::default())?;
     let mut err = std::io::stderr();
     if let Some(warning) = namespace.and_then(|namespace| namespace.warning) {
         writeln!(err, "{warning}")?;

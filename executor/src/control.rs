@@ -41,6 +41,11 @@ pub(crate) enum Order {
     /// put itself in the background, or has written to [`HELPER_READY_FD`] if `says_ready`; then keep
     /// it.
     Help { args: Vec<String>, says_ready: bool },
+    /// Enter a user namespace; report it; once its ids are [`Order::Mapped`], register these rules for
+    /// interpreters in it, and hand over the namespace and the mount of its rules.
+    Emulate { rules: Vec<String> },
+    /// The ids of the namespace are mapped.
+    Mapped,
     /// Send this signal to the process.
     Signal(i32),
 }
@@ -49,7 +54,8 @@ pub(crate) enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
     /// The process runs. With it come the listener to its call filter, if it has one, and the other
-    /// end of its terminal, if it has one.
+    /// end of its terminal, if it has one. To [`Order::Emulate`]: its namespace is there; then it is
+    /// ready, which comes with what is handed over.
     Started,
     /// The process could not be started, and the sandbox has ended.
     Failed(Failure),

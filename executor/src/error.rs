@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::emulator::NoEmulator;
 use crate::identity::UserError;
 use crate::overlay::OverlayError;
 
@@ -36,6 +37,25 @@ pub enum SpawnError {
         hint: &'static str,
         /// The kernel's word.
         source: io::Error,
+    },
+    /// The program is there, for an architecture that nothing here runs.
+    #[error("`{program}` cannot be executed: nothing here runs programs for {architecture}")]
+    Foreign {
+        /// As it was asked for.
+        program: String,
+        /// Of the image.
+        architecture: String,
+        /// Why not.
+        source: NoEmulator,
+    },
+    /// The emulator that was chosen cannot be used.
+    #[error("programs for {architecture} cannot be run")]
+    Emulator {
+        /// What it is to run.
+        architecture: String,
+        /// Why not.
+        #[source]
+        why: NoEmulator,
     },
     /// The user or group does not resolve.
     #[error(transparent)]
@@ -141,7 +161,7 @@ impl SpawnError {
     pub fn exit_code(&self) -> i32 {
         match self {
             Self::NotFound { .. } => 127,
-            Self::NotExecutable { .. } => 126,
+            Self::NotExecutable { .. } | Self::Foreign { .. } => 126,
             _ => 125,
         }
     }

@@ -32,6 +32,8 @@ pub(crate) struct Job {
     pub(crate) root: FdIndex,
     pub(crate) readonly_root: bool,
     pub(crate) mounts: Vec<JobMount>,
+    /// The user namespace to enter, where its programs are led to emulators.
+    pub(crate) users: Option<FdIndex>,
     /// Its network namespace; `None` stays in the caller's.
     pub(crate) network: Option<FdIndex>,
     pub(crate) hosts: Blob,

@@ -11,7 +11,7 @@
 //! ```no_run
 //! executor::run_init_if_asked();
 //! executor::enter_user_namespace()?;
-//! let executor = executor::Executor::new(executor::Host::probe())?;
+//! let executor = executor::Executor::new(executor::Host::probe(), executor::Emulators::default())?;
 //! let root = executor::Root::Directory("/srv/root".into());
 //! let running = executor.spawn(executor::Process::new(root, ["/bin/true"]))?;
 //! assert!(running.wait()?.success());
@@ -21,10 +21,14 @@
 //! Read `process` (what can be asked for), `spawn` (what the parent does), `init` (what the first
 //! process of a sandbox does), then `init_pool`, `zygote` and `network` (what is kept ready).
 
+mod architecture;
+mod binfmt;
 mod capability;
 mod cgroup;
 mod control;
 mod demand;
+mod emulation;
+mod emulator;
 mod error;
 mod gateway;
 mod helper;
@@ -51,6 +55,8 @@ mod sys;
 mod userns;
 mod zygote;
 
+pub use architecture::is_native;
+pub use emulator::{Emulators, InvalidEmulator, NoEmulator};
 pub use error::SpawnError;
 pub use helper::NoHelper;
 pub use host::Host;

@@ -43,6 +43,10 @@ pub struct Process {
     pub shm_size: u64,
     /// Whether the root is read-only for the process.
     pub readonly_root: bool,
+    /// The architecture of its programs as images name it (`arm64`), empty for the machine's own.
+    /// Where the machine does not run that by itself, an emulator does, if there is one; the process
+    /// may then be in a user namespace.
+    pub architecture: String,
     /// Where its input and output go.
     pub stdio: Stdio,
     /// A control group, relative to the hierarchy's root, under which the step's own is made.
@@ -70,6 +74,7 @@ impl Process {
             rlimits: Vec::new(),
             shm_size: 0,
             readonly_root: false,
+            architecture: String::new(),
             stdio: Stdio::Piped { stdin: false },
             cgroup_parent: None,
             limits: Limits::default(),

@@ -14,17 +14,20 @@ use rustix::mount::MountAttrFlags;
 use self::parcel::Parcel;
 use crate::cgroup::{Devices, Hierarchies, Wanted};
 use crate::control::{MAX_FDS, Order, Report};
+use crate::emulation::{Emulating, Emulation};
+use crate::emulator::Emulators;
 use crate::error::SpawnError;
 use crate::helper::{Helper, HostLoopback, NoHelper};
 use crate::host::Host;
 use crate::identity::{User, resolve_user};
 use crate::init_pool::{Init, InitPool};
-use crate::job::{Job, JobIdentities, JobRlimit, JobSecurity, JobStdio};
+use crate::job::{FdIndex, Job, JobIdentities, JobRlimit, JobSecurity, JobStdio};
 use crate::names;
 use crate::network::{Lease, NetworkPool};
 use crate::port::{self, Forward};
 use crate::process::{
-    Environment, HostAddress, Limits, Network, PortForward, Process, Rlimit, Role, Security, Stdio,
+    BindSource, Environment, HostAddress, Limits, Mount, MountSource, Network, PortForward,
+    Process, Rlimit, Role, Security, Stdio,
 };
 use crate::running::{Running, Streams};
 use crate::seccomp::{self, Identities, Sockets};
@@ -39,6 +42,7 @@ pub struct Executor {
     left_busy: bool,
     pool: Arc<InitPool>,
     networks: Arc<NetworkPool>,
+    emulating: Emulating,
     filter: Vec<u8>,
     /// The one that announces sockets.
     announcing_filter: Vec<u8>,
@@ -63,11 +67,12 @@ impl Drop for Executor {
 impl Executor {
     /// Prepares to run processes on this machine; nothing is started yet but a thread. Removes control
     /// groups that a killed process left.
-    pub fn new(host: Host) -> io::Result<Self> {
+    pub fn new(host: Host, emulators: Emulators) -> io::Result<Self> {
         let hierarchies = Hierarchies::probe(host.rootless());
         let left_busy = hierarchies.remove_leftovers();
         let pool = Arc::new(InitPool::new(hierarchies.clone())?);
         let networks = Arc::new(NetworkPool::new(Arc::clone(&pool)));
+        let emulating = Emulating::new(emulators, Arc::clone(&pool));
         let identities = if host.single_id() { Identities::Single } else { Identities::Many };
         let filter = |sockets| -> Vec<u8> {
             let program = seccomp::program(identities, sockets);
@@ -82,6 +87,7 @@ impl Executor {
             left_busy,
             pool,
             networks,
+            emulating,
             filter,
             announcing_filter,
             unified_control_groups,
@@ -137,9 +143,11 @@ impl Executor {
     }
 
     /// Starts a process; it runs when this returns.
-    pub fn spawn(&self, process: Process) -> Result<Running, SpawnError> {
+    pub fn spawn(&self, mut process: Process) -> Result<Running, SpawnError> {
         validate(&process)?;
         let mut parcel = Parcel::default();
+        let emulation = self.emulating.of(&process.architecture, process.security)?;
+        process.mounts.extend(interpreter(&emulation));
         let devices = match process.security {
             Security::Sandbox => Devices::Few,
             Security::Insecure => Devices::All,
@@ -206,6 +214,7 @@ impl Executor {
             root,
             readonly_root: process.readonly_root,
             mounts,
+            users: users(&emulation, &mut parcel)?,
             network,
             hosts: parcel.blob(hosts.as_bytes()),
             resolv_conf: parcel.blob(names::resolv_conf(lease.used()).as_bytes()),
@@ -221,7 +230,9 @@ impl Executor {
         let ports = forward(&process.ports, &lease)?;
         let parent = process.cgroup_parent.as_deref();
         let init = self.take_init(Wanted { limits: &process.limits, parent, devices })?;
-        let mut along = start(&init, &job, parcel)?.into_iter();
+        let started = start(&init, &job, parcel);
+        let started = started.map_err(|error| explained(error, emulation, process.architecture));
+        let mut along = started?.into_iter();
         // The next step's init comes into being while this one's command runs.
         let _ = self.pool.prepare();
         if on_demand {
@@ -260,6 +271,34 @@ impl Executor {
             init.set_group(self.hierarchies.group(init.pid(), wanted)?);
         }
         Ok(init)
+    }
+}
+
+/// The interpreter that the machine looks for in the process's root.
+fn interpreter(emulation: &Emulation) -> Option<Mount> {
+    let Emulation::Interpreter(path) = emulation else { return None };
+    let source = BindSource::Path { dir: path.clone(), selector: String::new() };
+    let target = path.to_str()?.to_owned();
+    Some(Mount { target, source: MountSource::Bind(source), readonly: true })
+}
+
+/// The user namespace in which the process's programs are led to emulators.
+fn users(emulation: &Emulation, parcel: &mut Parcel) -> Result<Option<FdIndex>, SpawnError> {
+    let Emulation::Namespace(namespace) = emulation else { return Ok(None) };
+    let users = namespace.users().try_clone_to_owned();
+    let users = users.map_err(|error| SpawnError::setup("open a user namespace", error))?;
+    Ok(Some(parcel.add(users)))
+}
+
+/// A program that the kernel does not know, where no emulator was found: why not.
+fn explained(error: SpawnError, emulation: Emulation, architecture: String) -> SpawnError {
+    match (error, emulation) {
+        (SpawnError::NotExecutable { program, source, .. }, Emulation::Nothing(why))
+            if source.raw_os_error() == Some(libc::ENOEXEC) =>
+        {
+            SpawnError::Foreign { program, architecture, source: why }
+        }
+        (error, _) => error,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The graph of vertices.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
@@ -42,6 +42,8 @@ pub struct Metadata {
     pub lines: Option<(u32, u32)>,
     /// Runs even if a result is known.
     pub ignore_cache: bool,
+    /// What its programs may be built for (`arm64`), as images name it; none where that is not known.
+    pub architectures: BTreeSet<String>,
     /// The command as the user wrote it, for error messages (`/bin/sh -c make`).
     pub command: String,
 }
@@ -122,7 +124,9 @@ impl Definition {
             inputs.iter().map(|i| (&self.graph[i.vertex.0].digest, i.output)).collect();
         let digest = encode::vertex_digest(&op, &input_digests);
         if let Some(&known) = self.by_digest.get(&digest) {
-            self.graph[known.0].metadata.ignore_cache |= metadata.ignore_cache;
+            let first = &mut self.graph[known.0].metadata;
+            first.ignore_cache |= metadata.ignore_cache;
+            first.architectures.extend(metadata.architectures);
             return Ok(known);
         }
         let id = VertexId(self.graph.add_node(Vertex { op, metadata, digest: digest.clone() }));

@@ -24,6 +24,8 @@ use crate::workspace::Workspace;
 pub(super) struct Image {
     pub(super) id: oci::Digest,
     pub(super) config: ContainerConfig,
+    /// What its programs are built for.
+    pub(super) architecture: String,
     /// Directories of its layers, the bottom one first.
     pub(super) layers: Vec<PathBuf>,
 }
@@ -76,7 +78,8 @@ impl Workspace {
         });
         let (variant, ids) = found.await?;
         let layers = self.whole_layers(&ids, steps, cancel).await?;
-        Ok(Image { id: variant.id, config: variant.config.config, layers })
+        let architecture = variant.config.architecture.clone();
+        Ok(Image { id: variant.id, config: variant.config.config, architecture, layers })
     }
 
     /// The directories of layers, none of which was changed since it was made: those are unpacked

@@ -59,6 +59,7 @@ pub(super) fn prepare(
     let mut process = Process::new(root, arguments(request, config)?);
     process.env = Environment(environment(request, config, &hostname));
     process.cwd = cwd;
+    process.architecture.clone_from(&image.architecture);
     process.user = request.user.clone().unwrap_or_else(|| config.user.clone());
     process.mounts = mounts;
     let first = if request.init { FirstProcess::Init } else { FirstProcess::Command };

@@ -112,6 +112,8 @@ impl BuildWorker {
         let trees = stacks.iter().map(|(number, s)| (*number, s.rootfs.clone())).collect();
         let (store, op, client) = (self.store.clone(), op.clone(), self.client.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
+        let architectures = &self.definition.vertex(run.vertex).metadata.architectures;
+        let foreign = architectures.iter().find(|name| !executor::is_native(name)).cloned();
         let (sandbox, limits) = (self.sandbox.clone(), self.limits.clone());
         let prepared = blocking(move || {
             let mount_points = sandbox.mount_points(&store)?;
@@ -123,7 +125,9 @@ impl BuildWorker {
                 client: &client,
                 mount_points: Some(&mount_points),
             };
-            process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled())
+            let prepared = process::prepare(&op, &trees, &surroundings, &|| token.is_cancelled());
+            let architecture = foreign.unwrap_or_default();
+            prepared.map(|prepared| prepared.for_architecture(architecture))
         });
         Ok((prepared.await?, stacks))
     }

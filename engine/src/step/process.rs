@@ -30,6 +30,13 @@ pub(crate) struct Prepared {
     pub(crate) agents: Vec<AgentSocket>,
 }
 
+impl Prepared {
+    /// With programs that are built for `architecture`, empty for the machine's own.
+    pub(crate) fn for_architecture(self, architecture: String) -> Self {
+        Self { process: Process { architecture, ..self.process }, ..self }
+    }
+}
+
 /// Builds the process. `trees` are the op's inputs.
 pub(crate) fn prepare(
     op: &ExecOp,

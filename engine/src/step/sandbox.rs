@@ -150,6 +150,9 @@ fn spawn_error(error: SpawnError) -> BuildError {
             Some("is it installed in an earlier step, and in a directory of PATH?".to_owned())
         }
         SpawnError::User(error) => owner_hint(error),
+        SpawnError::Foreign { source: why, .. } | SpawnError::Emulator { why, .. } => {
+            Some(why.hint())
+        }
         _ => None,
     };
     BuildError::System(Fault::of(error)).with_hint_if(hint)

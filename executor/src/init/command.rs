@@ -179,6 +179,7 @@ impl Start<'_> {
             self.tell(&Word::Terminal, &[terminal.as_fd()])
                 .map_err(Failure::setup("pass the terminal on"))?;
         }
+        enter_users(self.job, fds)?;
         let cwd = redirect(self.job, tree, &streams, &self.report)?;
         // What the number named before is closed by now, or will be before the program runs.
         self.report = sys::numbered(REPORT);
@@ -229,6 +230,15 @@ impl Start<'_> {
             None => Ok(()),
         }
     }
+}
+
+/// Goes where the command's programs are led to emulators. It has every right there, and keeps none
+/// outside: the tree is made by now.
+fn enter_users(job: &Job, fds: &[OwnedFd]) -> Result<(), Failure> {
+    let Some(users) = job.users else { return Ok(()) };
+    let kind = rustix::thread::LinkNameSpaceType::User;
+    rustix::thread::move_into_link_name_space(fds[users].as_fd(), Some(kind))
+        .map_err(Failure::setup("enter the user namespace of emulators"))
 }
 
 /// Gives the command its streams; gives back its directory. From then on the report has the number

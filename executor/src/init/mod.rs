@@ -8,6 +8,7 @@
 
 mod command;
 mod dev;
+mod emulation;
 mod first;
 mod helper;
 mod masks;
@@ -68,7 +69,8 @@ fn serve(channel: &Channel) -> Result<(), Failure> {
             Order::Help { args, says_ready } => {
                 return helper::run(channel, &args, says_ready, fds);
             }
-            Order::Signal(_) => {}
+            Order::Emulate { rules } => return emulation::run(channel, &rules),
+            Order::Mapped | Order::Signal(_) => {}
         }
     }
     Ok(())

@@ -6,7 +6,9 @@ use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use executor::{Executor, ExitStatus, Host, Network, Process, Root, Running, SpawnError};
+use executor::{
+    Emulators, Executor, ExitStatus, Host, Network, Process, Root, Running, SpawnError,
+};
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -34,7 +36,7 @@ pub(crate) struct Outcome {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let executor = Executor::new(Host::probe()).unwrap();
+        let executor = Executor::new(Host::probe(), Emulators::default()).unwrap();
         let fixture = Self { executor, dir, steps: Cell::new(0) };
         let root = fixture.root();
         for name in ["bin", "etc", "tmp", "root", "home/app", "proc", "sys", "dev", "var/deep/er"] {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio as ProcessStdio};
 use std::time::{Duration, Instant};
 
-use executor::{Executor, ExitStatus, Host};
+use executor::{Emulators, Executor, ExitStatus, Host};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -123,7 +123,7 @@ fn nothing_outlives_a_killed_parent(fixture: &Fixture) {
     assert!(processes.iter().all(ends), "the sandbox, or what it came from, is still there");
     // Whatever holds its output is gone too: this ends only then.
     output.read_to_end(&mut Vec::new()).unwrap();
-    drop(Executor::new(Host::probe()).unwrap());
+    drop(Executor::new(Host::probe(), Emulators::default()).unwrap());
     let left = leftovers::groups_of(other.id());
     assert!(left.is_empty(), "the next start removes its groups: {left:?}");
 }
@@ -139,7 +139,7 @@ fn late_groups_go(_: &Fixture) {
     for group in &groups {
         fs::write(group.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
     }
-    let executor = Executor::new(Host::probe()).unwrap();
+    let executor = Executor::new(Host::probe(), Emulators::default()).unwrap();
     assert!(groups.iter().all(|group| group.exists()), "who lives stays in its group");
     sleeper.kill().unwrap();
     drop(executor);

@@ -6,6 +6,7 @@
 //! of it may be left.
 
 mod elf;
+mod emulation;
 mod errors;
 mod escapes;
 mod fixture;
@@ -37,6 +38,7 @@ fn main() {
         return lifetime::hold();
     }
     let groups = [
+        emulation::TESTS,
         errors::TESTS,
         escapes::TESTS,
         identity::TESTS,

@@ -22,6 +22,7 @@ mod mistakes;
 mod mounts;
 mod outcome;
 mod outputs;
+mod platforms;
 mod process_one;
 mod rootless;
 mod runc;

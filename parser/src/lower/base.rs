@@ -364,6 +364,7 @@ impl<'d> Lowering<'d> {
             span: Some((place.span.start, place.span.end)),
             lines: Some((place.lines.start, place.lines.end)),
             ignore_cache: stage.ignore_cache,
+            architectures: stage.platform.iter().map(|p| p.architecture.clone()).collect(),
             command: String::new(),
         }
     }

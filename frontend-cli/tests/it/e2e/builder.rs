@@ -145,7 +145,11 @@ impl Builder {
     }
 
     pub(crate) fn copy_busybox(&self, name: &str) {
-        self.write(name, fs::read(BUSYBOX).expect("busybox"));
+        self.write_program(name, fs::read(BUSYBOX).expect("busybox"));
+    }
+
+    pub(crate) fn write_program(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.write(name, content);
         let mode = Permissions::from_mode(0o755);
         fs::set_permissions(self.path(name), mode).expect("an own file");
     }
@@ -264,13 +268,33 @@ pub(crate) fn debian_directory() -> String {
     format!("{PROJECT}/target/debian")
 }
 
+/// A static busybox for arm64; nothing, and a word about it, where Debian's packages
+/// are not available.
+pub(crate) fn arm64_busybox() -> Option<Vec<u8>> {
+    static READY: OnceLock<Result<(), String>> = OnceLock::new();
+    let path = format!("{PROJECT}/target/foreign/arm64/busybox");
+    let ready = READY.get_or_init(|| match Path::new(&path).exists() {
+        true => Ok(()),
+        false => {
+            check_package_site()?;
+            let script = format!("{PROJECT}/scripts/foreign-busybox");
+            let output = Command::new(script).arg("arm64").output().expect("a script");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(())
+        }
+    });
+    match ready {
+        Ok(()) => Some(fs::read(&path).expect("it was made")),
+        Err(why) => {
+            skip(why);
+            None
+        }
+    }
+}
+
 /// Makes them if they are not there, and checks that packages are available.
 fn make_debian() -> Result<(), String> {
-    let site = package_site().ok_or("`apt-get` names no site for packages")?;
-    let reaches = |address| TcpStream::connect_timeout(&address, Duration::from_secs(10)).is_ok();
-    if !site.to_socket_addrs().is_ok_and(|mut addresses| addresses.any(reaches)) {
-        return Err("the packages' site cannot be reached".to_owned());
-    }
+    check_package_site()?;
     let script = format!("{PROJECT}/scripts/debian-base");
     let output = Command::new(script).output().expect("a script of the project");
     let words = String::from_utf8_lossy(&output.stderr);
@@ -278,6 +302,15 @@ fn make_debian() -> Result<(), String> {
         return Err("mmdebstrap is not installed".to_owned());
     }
     assert!(output.status.success(), "{words}");
+    Ok(())
+}
+
+fn check_package_site() -> Result<(), String> {
+    let site = package_site().ok_or("`apt-get` names no site for packages")?;
+    let reaches = |address| TcpStream::connect_timeout(&address, Duration::from_secs(10)).is_ok();
+    if !site.to_socket_addrs().is_ok_and(|mut addresses| addresses.any(reaches)) {
+        return Err("the packages' site cannot be reached".to_owned());
+    }
     Ok(())
 }
 
