@@ -332,12 +332,22 @@ fn flags(node: &Node, known: &[(&str, Takes)]) -> Result<Flags, Problems> {
     let command = node.command.value.to_uppercase();
     flag::parse(known, &node.flags).map_err(|errors| {
         let problem = |(error, span): (FlagError, Span)| {
-            let hint = matches!(error, FlagError::Unknown { .. }).then(|| takes(&command, known));
+            let hint = match &error {
+                FlagError::Unknown { name, .. } if name == "after" && command == "FROM" => {
+                    Some(AFTER.to_owned())
+                }
+                FlagError::Unknown { .. } => Some(takes(&command, known)),
+                _ => None,
+            };
             Problem { message: error.to_string(), span, hint }
         };
         errors.into_iter().map(problem).collect()
     })
 }
+
+/// What buildah's `FROM --after=STAGE` is for can be said without it.
+const AFTER: &str = "stages are only ordered by what they take from each other: let a step take \
+                     something, with `COPY --from=STAGE` or `RUN --mount=from=STAGE`";
 
 fn takes(command: &str, known: &[(&str, Takes)]) -> String {
     let names: Vec<_> = known.iter().map(|(name, _)| format!("--{name}")).collect();

@@ -34,6 +34,7 @@ FORM scratch
 COPY a
 COPY --form=x --lnk a b
 RUN --device=a,b true
+FROM --after=x alpine
 WORKDIR
 FROM alpine
 HEALTHCHECK --interval=5 CMD true
@@ -58,22 +59,25 @@ ENV a=b c
               hint: COPY takes --chmod, --chown, --exclude, --from, --link, --parents
             error 5-5 "a,b"
               invalid field 'b' must be a key=value pair
-            error 6-6 "WORKDIR"
+            error 6-6 "--after=x"
+              unknown flag: --after
+              hint: stages are only ordered by what they take from each other: let a step take something, with `COPY --from=STAGE` or `RUN --mount=from=STAGE`
+            error 7-7 "WORKDIR"
               WORKDIR requires exactly one argument
               hint: usage: WORKDIR path
-            error 8-8 "5"
+            error 9-9 "5"
               time: missing unit in duration "5"
               hint: a duration is written like `30s` or `1m30s`
-            error 9-9 "hots"
+            error 10-10 "hots"
               invalid network mode "hots"
               hint: the modes are `default`, `none` and `host`
-            error 10-10 "x"
+            error 11-11 "x"
               security "x" is not valid
               hint: it is `sandbox` or `insecure`
-            error 11-11 "a"
+            error 12-12 "a"
               ENV must have two arguments
               hint: usage: ENV name=value…
-            error 12-12 "c"
+            error 13-13 "c"
               Syntax error - can't find = in "c". Must be of the form: name=value
               hint: usage: ENV name=value…
         "#]],
