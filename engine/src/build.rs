@@ -165,7 +165,14 @@ impl Workspace {
         let mut trees = trees.into_iter();
         for plan in plans {
             // An empty image has no target.
-            let tree = plan.target.and_then(|_| trees.next()).unwrap_or_default();
+            let mut tree = plan.target.and_then(|_| trees.next()).unwrap_or_default();
+            let mut config = plan.lowered.config.clone();
+            if session.request.squash {
+                let base = session.base_layers(plan);
+                let own = config.history.split_off(plan.lowered.base_history);
+                config.history.extend(assemble::squashed(own, tree.len().saturating_sub(base)));
+                tree = layers.squashed(&tree, base).await?;
+            }
             let mut assembled = layers.assembled(&tree).await?;
             if let Some(times) = session.new_times(plan) {
                 let (store, layers) = (self.store.clone(), layers.clone());
@@ -176,7 +183,7 @@ impl Workspace {
                 .await?;
             }
             let parts = Parts {
-                config: plan.lowered.config.clone(),
+                config,
                 base_history: plan.lowered.base_history,
                 layers: assembled,
                 epoch: session.epoch(plan),

@@ -178,6 +178,7 @@ impl Session {
             target: request.target.clone(),
             build_args: request.build_args.clone(),
             labels: request.labels.clone(),
+            unset: request.unset.clone(),
             build_platform: Platform::host(),
             target_platform: platform.clone(),
             platform_requested: !request.platforms.is_empty(),

@@ -10,6 +10,7 @@ mod layers;
 mod rootfs;
 mod roots;
 pub(crate) mod size;
+mod squash;
 mod state;
 pub(crate) mod tar;
 mod unpack;

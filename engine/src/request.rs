@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use executor::{HostAddress, Limits};
 use oci::{Platform, Reference};
+pub use parser::lower::Unset;
 
 /// One build.
 #[derive(Debug, Clone)]
@@ -23,6 +24,10 @@ pub struct BuildRequest {
     pub build_args: BTreeMap<String, String>,
     /// `--label`
     pub labels: BTreeMap<String, String>,
+    /// `--unset-env` and the like: what the image does not have, whatever its base and the Dockerfile say.
+    pub unset: Unset,
+    /// `--squash`: what the build adds to its base becomes one layer.
+    pub squash: bool,
     /// `--platform`; empty means the host's.
     pub platforms: Vec<Platform>,
     /// `--no-cache`, `--no-cache-filter`

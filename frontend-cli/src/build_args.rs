@@ -15,6 +15,7 @@ mod secret;
 mod ssh;
 mod tag;
 mod times;
+mod unset;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -82,6 +83,8 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         target: args.target.clone().filter(|target| !target.is_empty()),
         build_args: arguments.all,
         labels: labels(&args.labels)?,
+        unset: unset::resolve(&args)?,
+        squash: args.squash,
         platforms: platforms(&args.platform, environment)?,
         no_cache: no_cache(&args),
         pull: pull(args.pull.as_deref())?,

@@ -28,6 +28,7 @@ mod run;
 mod signal;
 mod sources;
 mod stage;
+mod unset;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -37,7 +38,7 @@ use oci::{History, ImageConfig, Platform};
 pub use epoch::epoch_source;
 pub use options::{
     BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, NoCache, Options,
-    RequestedImage,
+    RequestedImage, Unset,
 };
 pub use outline::{Argument, Mounted, Outline};
 
@@ -256,12 +257,13 @@ impl<'d> Lowering<'d> {
     }
 
     fn finish(mut self, dockerfile: &Dockerfile, target: StageId) -> Lowered {
-        let notes = self.notes(dockerfile);
+        let mut notes = self.notes(dockerfile);
         let outline = self.outline(target, self.stages[target].state.tree);
         let (history, base_history) = self.history_of(target);
         let state = std::mem::take(&mut self.stages[target].state);
         let mut config = std::rc::Rc::unwrap_or_clone(state.image);
         config.history = history;
+        notes.extend(self.options.unset.apply(&mut config.config));
         let labels = &mut config.config.labels;
         labels.extend(self.options.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
         set_platform(&mut config, self.options);

@@ -28,6 +28,8 @@ pub(super) enum FlattenError {
     Layer(#[from] LayerError),
     #[error("failed to open a layer")]
     Open(#[from] std::io::Error),
+    #[error(transparent)]
+    Mount(#[from] executor::OverlayError),
 }
 
 /// How many of a stack's layers are flattened into one, so that it can be mounted.

@@ -1,6 +1,7 @@
 //! Root file systems over layers, as this machine can have them.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use crate::error::BuildError;
 use crate::layer::flatten::{FlattenError, flatten_lowest, flattened_of};
 use crate::machine::Machine;
 use crate::tree::{self, TreeError, View};
+
+const PUT_TOGETHER: &str = "failed to put layers together";
 
 /// A stack of layers, ready to be mounted; one directory with all files where overlayfs does not work.
 #[derive(Clone)]
@@ -74,14 +77,43 @@ impl Rootfs {
     }
 
     fn changes(&self, written: &NewLayer) -> Result<NewLayer, FlattenError> {
+        let lower = self.lowers.first().map(File::open).transpose()?;
+        self.difference(lower.map(OwnedFd::from), File::open(written.fs())?.into())
+    }
+
+    /// What this tree has and lacks beside `base`, as a layer over that.
+    pub(crate) fn changes_over(&self, base: &Self) -> Result<NewLayer, BuildError> {
+        self.differing(base).map_err(|e| BuildError::system(PUT_TOGETHER).because(e))
+    }
+
+    fn differing(&self, base: &Self) -> Result<NewLayer, FlattenError> {
+        match self.open()? {
+            Some(whole) => self.difference(base.open()?, whole),
+            None => Ok(self.store.new_layer()?),
+        }
+    }
+
+    /// The tree, open; nothing if it is empty.
+    fn open(&self) -> Result<Option<OwnedFd>, FlattenError> {
+        match &self.lowers[..] {
+            [] => Ok(None),
+            several => Ok(Some(executor::open_overlay(self.machine.host(), several)?)),
+        }
+    }
+
+    /// What changed from one tree to another.
+    fn difference(
+        &self,
+        lower: Option<OwnedFd>,
+        merged: OwnedFd,
+    ) -> Result<NewLayer, FlattenError> {
         let layer = self.store.new_layer()?;
         let mut sink = DirectorySink::new(
             File::open(layer.fs())?.into(),
             self.machine.directory_options(Lower::none()),
         )?;
-        let merged = File::open(written.fs())?;
-        match self.lowers.first() {
-            Some(lower) => cache::layer::diff_trees(File::open(lower)?.into(), &merged, &mut sink)?,
+        match lower {
+            Some(lower) => cache::layer::diff_trees(lower, &merged, &mut sink)?,
             None => {
                 let options = DiffOptions { flavor: Flavor::Plain, lower: None, all_xattrs: true };
                 cache::layer::diff(&merged, &options, &mut sink)?
@@ -105,5 +137,5 @@ fn mountable(
         Snapshotter::Overlay(_) => flattened_of(directories.len()),
     };
     flatten_lowest(machine, store, ids, directories, count)
-        .map_err(|e| BuildError::system("failed to put layers together").because(e))
+        .map_err(|e| BuildError::system(PUT_TOGETHER).because(e))
 }

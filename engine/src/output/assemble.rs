@@ -56,6 +56,18 @@ pub(crate) fn assemble(store: &Store, parts: Parts<'_>) -> Result<AssembledImage
     Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch })
 }
 
+/// The history of what a build adds where `layers` become one, as Docker's `--squash` has it: each entry
+/// without a layer, and at the end one with it.
+pub(crate) fn squashed(mut own: Vec<History>, layers: usize) -> Vec<History> {
+    own.iter_mut().for_each(|entry| entry.empty_layer = true);
+    if layers > 0 {
+        let s = if layers == 1 { "" } else { "s" };
+        let comment = format!("merge of {layers} layer{s}");
+        own.push(History { comment, ..History::default() });
+    }
+    own
+}
+
 /// A base image may have less history than layers; engines want one entry a layer.
 fn complete_history(history: &mut Vec<History>, layers: usize) {
     let described = history.iter().filter(|h| !h.empty_layer).count();

@@ -109,6 +109,8 @@ impl World {
             target: None,
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            unset: Default::default(),
+            squash: false,
             platforms: Vec::new(),
             no_cache: NoCache::Never,
             pull: PullPolicy::Missing,

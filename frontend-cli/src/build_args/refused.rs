@@ -22,7 +22,6 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
         ("--cache-from", !refused.cache_from.is_empty(), "the store's own cache is always used"),
         ("--cache-to", !refused.cache_to.is_empty(), "the store keeps every step for later builds"),
         ("--policy", !refused.policy.is_empty(), "pin images by digest in the Dockerfile"),
-        ("--squash", refused.squash, "copy the result into a last stage `FROM scratch`"),
         ("--security-opt", !refused.security_opt.is_empty(), "see `--allow security.insecure`"),
     ];
     for (flag, is_given, hint) in given {

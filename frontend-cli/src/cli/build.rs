@@ -81,6 +81,21 @@ pub struct BuildArgs {
     /// Label of the image
     #[arg(long = "label", value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
     pub labels: Vec<String>,
+    /// Leave a variable out of the image's config, wherever it is from; steps still have it
+    #[arg(long = "unset-env", alias = "unsetenv", value_name = "NAME", help_heading = RESULT)]
+    pub unset_env: Vec<String>,
+    /// Leave a label out that the base or the Dockerfile sets
+    #[arg(long = "unset-label", alias = "unsetlabel", value_name = "NAME", help_heading = RESULT)]
+    pub unset_labels: Vec<String>,
+    /// Leave a volume out that the base or the Dockerfile declares
+    #[arg(long = "unset-volume", value_name = "PATH", help_heading = RESULT)]
+    pub unset_volumes: Vec<String>,
+    /// Leave an exposed port out; tcp without a protocol
+    #[arg(long = "unset-expose", value_name = "PORT[/PROTOCOL]", help_heading = RESULT)]
+    pub unset_ports: Vec<String>,
+    /// Make one layer of all that the build adds to its base
+    #[arg(long, help_heading = RESULT)]
+    pub squash: bool,
     /// Annotation of the image's manifest
     #[arg(long = "annotation", value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
     pub annotations: Vec<String>,
@@ -223,9 +238,6 @@ pub struct RefusedArgs {
     /// Source policy
     #[arg(long, hide = true, value_name = "POLICY")]
     pub policy: Vec<String>,
-    /// Merge the new layers into one
-    #[arg(long, hide = true)]
-    pub squash: bool,
     /// Security options
     #[arg(long = "security-opt", hide = true, value_name = "OPTION")]
     pub security_opt: Vec<String>,

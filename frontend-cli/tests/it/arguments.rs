@@ -47,6 +47,8 @@ const HONOURED: &str = "
     --iidfile id .
     --metadata-file meta.json .
     --label a=b --label c --label d=e=f .
+    --unset-env A --unsetenv B --unset-label c --unset-volume /d --unset-expose 80 --unset-expose 53/UDP .
+    --squash .
     --annotation k=v --annotation manifest:m=v .
     --no-cache .
     --no-cache-filter build,test --no-cache-filter x .
@@ -136,6 +138,8 @@ const REFUSED: &str = "
     --secret id=x,type=vault .
     --secret id=x,src=a,env=b .
     --secret plain .
+    --unset-expose 80-90 .
+    --unset-env '' .
     --ssh id=x,raw=true .
     --ssh default=/nosuch/file .
     --ssh a=Cargo.toml --ssh a=Cargo.toml .
@@ -214,7 +218,6 @@ const REFUSED: &str = "
     --cache-to type=inline .
     --policy filename=x .
     --resource cpus=1 .
-    --squash .
     --security-opt seccomp=unconfined .
     --isolation hyperv .
     -m much .
@@ -399,6 +402,10 @@ fn what_was_typed_becomes_what_is_meant() {
             metadata_file: Some("meta.json",),
         --label a=b --label c --label d=e=f .
             labels: { "a": "b", "c": "", "d": "e=f",},
+        --unset-env A --unsetenv B --unset-label c --unset-volume /d --unset-expose 80 --unset-expose 53/UDP .
+            unset: Unset { variables: [ "A", "B",], labels: [ "c",], volumes: [ "/d",], ports: [ "80/tcp", "53/udp",],},
+        --squash .
+            squash: true,
         --annotation k=v --annotation manifest:m=v .
             annotations: { "k": "v", "m": "v",},},
         --no-cache .
@@ -574,6 +581,11 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--secret id=x,src=a,env=b`: both `src` and `env` are given
         --secret plain .
             error: `plain` in `plain` is not of the form key=value
+        --unset-expose 80-90 .
+            error: `--unset-expose 80-90`: want PORT or PORT/PROTOCOL
+              hint: a port is written 80, 80/tcp, 53/udp or 9899/sctp
+        --unset-env '' .
+            error: `--unset-env`: the name is empty
         --ssh id=x,raw=true .
             error: `--ssh id=x,raw=true`: `raw=true` is not supported
               hint: what is lent is an agent; other sockets are not forwarded
@@ -774,9 +786,6 @@ fn what_cannot_be_is_refused_by_name() {
         --resource cpus=1 .
             error: `--resource cpus=1`: unknown resource `cpus`
               hint: resources are memory, memory-swap, cpu-shares, cpu-period, cpu-quota, cpuset-cpus, cpuset-mems
-        --squash .
-            error: `--squash` is not supported
-              hint: copy the result into a last stage `FROM scratch`
         --security-opt seccomp=unconfined .
             error: `--security-opt` is not supported
               hint: see `--allow security.insecure`

@@ -24,6 +24,7 @@ mod outcome;
 mod outputs;
 mod platforms;
 mod process_one;
+mod result;
 mod rootless;
 mod runc;
 mod secrets;

@@ -19,6 +19,8 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// `--label`: these win over the Dockerfile's.
     pub labels: BTreeMap<String, String>,
+    /// What the image does not have, whatever its base and the Dockerfile say.
+    pub unset: Unset,
     /// Platform that the build runs on.
     pub build_platform: Platform,
     /// Platform that the image is for.
@@ -66,6 +68,7 @@ impl Default for Options {
             target: None,
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
+            unset: Unset::default(),
             build_platform: Platform::host(),
             target_platform: Platform::host(),
             platform_requested: false,
@@ -86,6 +89,19 @@ impl Default for Options {
             syntax_warnings: Vec::new(),
         }
     }
+}
+
+/// What is taken out of an image's config. Steps still have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unset {
+    /// Names of variables.
+    pub variables: Vec<String>,
+    /// Names of labels. Those in [`Options::labels`] stay.
+    pub labels: Vec<String>,
+    /// Paths of volumes.
+    pub volumes: Vec<String>,
+    /// Ports, each `number/protocol`.
+    pub ports: Vec<String>,
 }
 
 /// Where the main context comes from.
