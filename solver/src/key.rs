@@ -58,23 +58,37 @@ pub fn content_key(op: &Op, inputs: &[ContentInput]) -> CacheKey {
     CacheKey(encoder.finish())
 }
 
-/// The op as it is in a content key: without the paths and patterns that choose what it copies from inputs whose content is known:
-/// that says all of it, names at the destination too.
+/// The op as it is in a content key: without the paths and patterns that choose what it copies or mounts from inputs whose content is
+/// known: that says all of it, names at the destination too.
 pub fn without_sources<'a>(op: &'a Op, inputs: &[ContentInput]) -> Cow<'a, Op> {
-    let Op::File(file) = op else { return Cow::Borrowed(op) };
-    let mut file = file.clone();
-    for action in &mut file.actions {
-        if let (FileActionKind::Copy(copy), Some(FileInput::Input(input))) =
-            (&mut action.kind, action.secondary)
-            && matches!(inputs.get(input), Some(ContentInput::Content(_)))
-        {
-            copy.src.clear();
-            copy.include_patterns.clear();
-            copy.exclude_patterns.clear();
-            (copy.allow_wildcard, copy.follow_symlink) = (false, false);
+    let is_known = |input: usize| matches!(inputs.get(input), Some(ContentInput::Content(_)));
+    match op {
+        Op::File(file) => {
+            let mut file = file.clone();
+            for action in &mut file.actions {
+                if let (FileActionKind::Copy(copy), Some(FileInput::Input(input))) =
+                    (&mut action.kind, action.secondary)
+                    && is_known(input)
+                {
+                    copy.src.clear();
+                    copy.include_patterns.clear();
+                    copy.exclude_patterns.clear();
+                    (copy.allow_wildcard, copy.follow_symlink) = (false, false);
+                }
+            }
+            Cow::Owned(Op::File(file))
         }
+        Op::Exec(exec) if exec.mounts.iter().any(|mount| mount.input.is_some_and(is_known)) => {
+            let mut exec = exec.clone();
+            for mount in &mut exec.mounts {
+                if mount.input.is_some_and(is_known) {
+                    mount.selector.clear();
+                }
+            }
+            Cow::Owned(Op::Exec(exec))
+        }
+        _ => Cow::Borrowed(op),
     }
-    Cow::Owned(Op::File(file))
 }
 
 /// For each of an op's inputs: does the op only read files from it, so that their content says all?

@@ -130,8 +130,7 @@ fn extra_hosts(op: &ExecOp) -> Result<Vec<(String, HostAddress)>, BuildError> {
 pub(crate) fn bind_digest(op: &ExecOp, input: usize, view: &View) -> Result<Digest, TreeError> {
     let mut encoder = Encoder::new("binds");
     for mount in op.mounts.iter().filter(|m| m.input == Some(input)) {
-        let digest = tree::bind_digest(view, &mount.selector)?;
-        encoder.text(&mount.selector).text(digest.as_str());
+        encoder.text(tree::bind_digest(view, &mount.selector)?.as_str());
     }
     Ok(encoder.finish())
 }

@@ -15,6 +15,7 @@ mod failures;
 mod http;
 mod inputs;
 mod interrupts;
+mod keys;
 mod left_out;
 mod leftovers;
 mod limits;

@@ -21,9 +21,17 @@ pub(crate) struct Step {
     /// When it began and when it ended, as sorts by time.
     pub(crate) times: (String, String),
     pub(crate) log: String,
+    /// Its first line in the Dockerfile.
+    pub(crate) line: Option<u64>,
 }
 
 impl Step {
+    /// Whether it did something: naming an image and putting layers on others is nothing.
+    pub(crate) fn ran(&self) -> bool {
+        let names_only = ["] FROM ", "] LINK "].iter().any(|word| self.name.contains(word));
+        self.end != "cached" && !self.end.is_empty() && !names_only
+    }
+
     /// `build 2/5`; nothing for steps that are not the user's.
     pub(crate) fn number(&self) -> Option<String> {
         let (number, _) = self.name.strip_prefix('[')?.split_once(']')?;
@@ -70,11 +78,8 @@ impl Outcome {
 
     /// The steps of the Dockerfile that ran, by number, without those that only name an image.
     pub(crate) fn ran(&self) -> Vec<String> {
-        let mut ran: Vec<String> = (self.steps().iter())
-            .filter(|step| step.end != "cached" && !step.end.is_empty())
-            .filter(|step| !step.name.contains("] FROM "))
-            .filter_map(Step::number)
-            .collect();
+        let mut ran: Vec<String> =
+            (self.steps().iter()).filter(|step| step.ran()).filter_map(Step::number).collect();
         ran.sort();
         ran
     }
@@ -94,7 +99,10 @@ fn tell(steps: &mut Vec<Step>, event: &Value) {
     let step = &mut steps[index];
     let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
     match event["type"].as_str().expect("each event has a type") {
-        "step-added" => step.name = text("name"),
+        "step-added" => {
+            step.name = text("name");
+            step.line = event["lines"][0].as_u64();
+        }
         "step-started" => step.times.0 = text("time"),
         "log" => step.log += &text("text"),
         kind => {
