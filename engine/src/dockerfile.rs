@@ -42,8 +42,8 @@ pub(crate) struct PlatformPlan {
 pub(crate) enum Scope {
     /// What the target needs.
     Target,
-    /// All of the file.
-    AllStages,
+    /// What is looked over: the target, or all of the file where none is named. With advice.
+    Checks,
 }
 
 impl Session {
@@ -80,7 +80,8 @@ impl Session {
         let mut plans = Vec::new();
         for platform in platforms {
             let options = Options {
-                all_stages: scope == Scope::AllStages,
+                all_stages: scope == Scope::Checks && self.request.target.is_none(),
+                advice: scope == Scope::Checks,
                 ..self.options(&platform, parsed.diagnostics.clone())
             };
             let lowered = self.lower_for(&parsed.dockerfile, &options).await?;
@@ -92,7 +93,7 @@ impl Session {
         Ok((definition, plans))
     }
 
-    async fn lower_for(
+    pub(crate) async fn lower_for(
         &mut self,
         dockerfile: &parser::Dockerfile,
         options: &Options,
@@ -168,7 +169,11 @@ impl Session {
         self.resolved.insert(request, image);
     }
 
-    fn options(&self, platform: &Platform, syntax_warnings: Vec<parser::Diagnostic>) -> Options {
+    pub(crate) fn options(
+        &self,
+        platform: &Platform,
+        syntax_warnings: Vec<parser::Diagnostic>,
+    ) -> Options {
         let request = &self.request;
         let grants = request.entitlements.iter().map(|e| match e {
             Entitlement::NetworkHost => "network.host".to_owned(),

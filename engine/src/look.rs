@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use oci::Platform;
 use parser::Diagnostic;
+use parser::fix::Fixed;
 use parser::lower::Outline;
 use tokio_util::sync::CancellationToken;
 
@@ -30,17 +32,16 @@ impl Workspace {
         Ok(Plan::new(definition, targets, warnings, &session.resolved))
     }
 
-    /// Looks the Dockerfile over: the warnings about what the target needs, or about all stages
-    /// where no target is named.
+    /// Looks the Dockerfile over: warnings and notes about what the target needs, or about all
+    /// stages where no target is named.
     pub async fn check(
         &self,
         request: BuildRequest,
         client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
     ) -> Result<Vec<Diagnostic>, BuildError> {
-        let scope = if request.target.is_some() { Scope::Target } else { Scope::AllStages };
         let mut session = self.looking(request, client, progress).await?;
-        let (_, plans) = session.lower(scope).await?;
+        let (_, plans) = session.lower(Scope::Checks).await?;
         session.tell_notes(&plans);
         Ok(warnings_of(&plans))
     }
@@ -67,6 +68,28 @@ impl Workspace {
     ) -> Result<parser::Dockerfile, BuildError> {
         let session = self.looking(request, client, progress).await?;
         Ok(session.parse()?.dockerfile)
+    }
+
+    /// The Dockerfile with its warnings mended as far as nothing changes in what it builds; of
+    /// several platforms, for the first.
+    pub async fn fix(
+        &self,
+        request: BuildRequest,
+        client: Arc<dyn Client>,
+        progress: Arc<dyn Progress>,
+    ) -> Result<Fixed, BuildError> {
+        let mut session = self.looking(request, client, progress).await?;
+        // Everything that is wrong is told here, and all images are known afterwards.
+        session.request.target = None;
+        session.lower(Scope::Checks).await?;
+        let known = session.resolved.iter();
+        let known = known.map(|(request, image)| (request.clone(), image.base_image())).collect();
+        let platform = session.request.platforms.first().cloned().unwrap_or_else(Platform::host);
+        let options = session.options(&platform, Vec::new());
+        parser::fix::fix(&session.input.text, &options, &known).ok_or_else(|| {
+            BuildError::refused("the Dockerfile cannot be rewritten: one of its stages has errors")
+                .with_hint("`--target STAGE --check` says which")
+        })
     }
 
     async fn looking(

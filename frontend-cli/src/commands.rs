@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod completions;
 mod du;
+mod fix;
 mod fsck;
 mod history;
 mod image;

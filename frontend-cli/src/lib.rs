@@ -12,6 +12,7 @@ pub mod client;
 pub mod commands;
 mod destination;
 pub mod diagnostics;
+pub mod diff;
 mod docker_commands;
 mod docker_config;
 pub mod docker_units;

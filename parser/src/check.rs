@@ -1,7 +1,14 @@
 //! Checks: what is worth a warning in a Dockerfile that builds.
 //!
-//! The rules, their names and texts are BuildKit's. [`Checks`] says which are on; it is read from
-//! the `# check=` directive or from the build argument `BUILDKIT_DOCKERFILE_CHECK`.
+//! The rules, their names and texts are BuildKit's; those of [`advice`] are ours and give notes.
+//! [`Checks`] says which are on; it is read from the `# check=` directive or from the build
+//! argument `BUILDKIT_DOCKERFILE_CHECK`.
+
+pub(crate) mod advice;
+mod package_lists;
+mod rules;
+mod script;
+mod secret;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,142 +17,7 @@ use crate::instruction::{Dockerfile, Instruction, Kind, Stage};
 use crate::quote::quote;
 use crate::span::{Lines, Span};
 
-/// One rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rule {
-    /// Name, as in `# check=skip=NAME`.
-    pub name: &'static str,
-    /// What it asks for.
-    pub description: &'static str,
-    /// Last part of the address of its documentation, empty where there is none.
-    page: &'static str,
-    /// Off unless asked for.
-    pub experimental: bool,
-}
-
-impl Rule {
-    /// Address of its documentation, empty where there is none.
-    pub fn url(&self) -> String {
-        match self.page {
-            "" => String::new(),
-            page => format!("https://docs.docker.com/go/dockerfile/rule/{page}/"),
-        }
-    }
-}
-
-const fn rule(name: &'static str, page: &'static str, description: &'static str) -> Rule {
-    Rule { name, description, page, experimental: false }
-}
-
-/// Every rule, by name.
-pub const RULES: &[Rule] = &[
-    rule(
-        "ConsistentInstructionCasing",
-        "consistent-instruction-casing",
-        "All commands within the Dockerfile should use the same casing (either upper or lower)",
-    ),
-    rule(
-        "CopyIgnoredFile",
-        "copy-ignored-file",
-        "Attempting to Copy file that is excluded by .dockerignore",
-    ),
-    rule("DuplicateStageName", "duplicate-stage-name", "Stage names should be unique"),
-    rule(
-        "ExposeInvalidFormat",
-        "expose-invalid-format",
-        "IP address and host-port mapping should not be used in EXPOSE instruction. This will \
-         become an error in a future release",
-    ),
-    rule(
-        "ExposeProtoCasing",
-        "expose-proto-casing",
-        "Protocol in EXPOSE instruction should be lowercase",
-    ),
-    rule(
-        "FromAsCasing",
-        "from-as-casing",
-        "The 'as' keyword should match the case of the 'from' keyword",
-    ),
-    rule(
-        "FromPlatformFlagConstDisallowed",
-        "from-platform-flag-const-disallowed",
-        "FROM --platform flag should not use a constant value",
-    ),
-    rule(
-        "InvalidBaseImagePlatform",
-        "",
-        "Base image platform does not match expected target platform",
-    ),
-    rule(
-        "InvalidDefaultArgInFrom",
-        "invalid-default-arg-in-from",
-        "Default value for global ARG results in an empty or invalid base image name",
-    ),
-    Rule {
-        name: "InvalidDefinitionDescription",
-        description: "Comment for build stage or argument should follow the format: `# <arg/stage \
-                      name> <description>`. If this is not intended to be a description comment, \
-                      add an empty line or comment between the instruction and the comment.",
-        page: "invalid-definition-description",
-        experimental: true,
-    },
-    rule(
-        "JSONArgsRecommended",
-        "json-args-recommended",
-        "JSON arguments recommended for ENTRYPOINT/CMD to prevent unintended behavior related to \
-         OS signals",
-    ),
-    rule(
-        "LegacyKeyValueFormat",
-        "legacy-key-value-format",
-        "Legacy key/value format with whitespace separator should not be used",
-    ),
-    rule(
-        "MaintainerDeprecated",
-        "maintainer-deprecated",
-        "The MAINTAINER instruction is deprecated, use a label instead to define an image author",
-    ),
-    rule(
-        "MultipleInstructionsDisallowed",
-        "multiple-instructions-disallowed",
-        "Multiple instructions of the same type should not be used in the same stage",
-    ),
-    rule(
-        "NoEmptyContinuation",
-        "no-empty-continuation",
-        "Empty continuation lines will become errors in a future release",
-    ),
-    rule(
-        "RedundantTargetPlatform",
-        "redundant-target-platform",
-        "Setting platform to predefined $TARGETPLATFORM in FROM is redundant as this is the \
-         default behavior",
-    ),
-    rule(
-        "ReservedStageName",
-        "reserved-stage-name",
-        "Reserved words should not be used as stage names",
-    ),
-    rule(
-        "SecretsUsedInArgOrEnv",
-        "secrets-used-in-arg-or-env",
-        "Sensitive data should not be used in the ARG or ENV commands",
-    ),
-    rule("StageNameCasing", "stage-name-casing", "Stage names should be lowercase"),
-    rule("UndefinedArgInFrom", "undefined-arg-in-from", "FROM command must use declared ARGs"),
-    rule("UndefinedVar", "undefined-var", "Variables should be defined before their use"),
-    rule(
-        "WorkdirRelativePath",
-        "workdir-relative-path",
-        "Relative workdir without an absolute workdir declared within the build can have \
-         unexpected results if the base image changes",
-    ),
-];
-
-/// The rule called `name`.
-pub fn find_rule(name: &str) -> Option<&'static Rule> {
-    RULES.binary_search_by_key(&name, |rule| rule.name).ok().map(|at| &RULES[at])
-}
+pub use rules::{RULES, Rule, find_rule};
 
 /// Which rules are on, and whether a violation is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -301,6 +173,21 @@ impl Reporter {
         }
     }
 
+    /// Advice, and how to follow it.
+    pub(crate) fn advise(
+        &mut self,
+        rule: &'static str,
+        place: Place<'_>,
+        message: String,
+        hint: &str,
+    ) {
+        if self.checks.is_on(rule, place.skipped) {
+            let note = Diagnostic::warning(rule, message, place.span, place.lines);
+            let note = Diagnostic { severity: Severity::Note, ..note };
+            self.warnings.push(note.with_hint(hint));
+        }
+    }
+
     /// A warning of the parser, which knows nothing of what is turned off in the file.
     pub(crate) fn adopt(&mut self, warning: &Diagnostic) {
         if warning.severity == Severity::Warning
@@ -312,8 +199,10 @@ impl Reporter {
 
     /// The error that stands for all violations, where the file asks for that.
     pub(crate) fn violation(&self) -> Option<Diagnostic> {
-        let rules: BTreeSet<&str> = self.warnings.iter().filter_map(|w| w.rule).collect();
-        let first = self.warnings.iter().filter(|w| w.rule.is_some()).min_by_key(|w| w.lines.start);
+        let of_rules = |w: &&Diagnostic| w.severity == Severity::Warning && w.rule.is_some();
+        let warnings = || self.warnings.iter().filter(of_rules);
+        let rules: BTreeSet<&str> = warnings().filter_map(|w| w.rule).collect();
+        let first = warnings().min_by_key(|w| w.lines.start);
         let first = first.filter(|_| self.checks.error)?;
         let rules: Vec<&str> = rules.into_iter().collect();
         let message = format!("lint violation found for rules: {}", rules.join(", "));
@@ -450,15 +339,55 @@ fn check_keyword_casing(dockerfile: &Dockerfile, reporter: &mut Reporter) {
                 .chain(rest.map(|i| (i.keyword.as_str(), Place::instruction(i).unfiltered())))
         })
     };
-    let lower = keywords().filter(|(word, _)| is_lower(word)).count();
-    let upper = keywords().filter(|(word, _)| !is_lower(word) && is_upper(word)).count();
-    let (majority, fits): (_, fn(&str) -> bool) =
-        if lower > upper { ("lowercase", is_lower) } else { ("uppercase", is_upper) };
-    for (word, place) in keywords().filter(|(word, _)| !fits(word)) {
+    let casing = keyword_casing(dockerfile);
+    for (word, place) in keywords().filter(|(word, _)| casing.of(word) != *word) {
+        let majority = match casing {
+            Casing::Lower => "lowercase",
+            Casing::Upper => "uppercase",
+        };
         let message =
             format!("Command '{word}' should match the case of the command majority ({majority})");
         reporter.report("ConsistentInstructionCasing", place, message);
     }
+}
+
+/// How words are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Casing {
+    /// In small letters.
+    Lower,
+    /// In capitals.
+    Upper,
+}
+
+impl Casing {
+    /// How `word` is written; capitals where it is mixed.
+    pub(crate) fn like(word: &str) -> Self {
+        if is_lower(word) { Self::Lower } else { Self::Upper }
+    }
+
+    /// `word`, written so.
+    pub(crate) fn of(self, word: &str) -> String {
+        match self {
+            Self::Lower => word.to_lowercase(),
+            Self::Upper => word.to_uppercase(),
+        }
+    }
+}
+
+/// How most instructions are written; those that mix both count for neither.
+pub(crate) fn keyword_casing(dockerfile: &Dockerfile) -> Casing {
+    let stages = dockerfile.stages.iter();
+    let words = stages.flat_map(|stage| {
+        let rest = stage.instructions.iter().map(|instruction| instruction.keyword.as_str());
+        std::iter::once(stage.keyword.as_str()).chain(rest)
+    });
+    let (mut lower, mut upper) = (0, 0);
+    for word in words {
+        lower += usize::from(is_lower(word));
+        upper += usize::from(!is_lower(word) && is_upper(word));
+    }
+    if lower > upper { Casing::Lower } else { Casing::Upper }
 }
 
 /// Whether a variable called `name` seems to hold a secret.

@@ -18,6 +18,7 @@ mod parse;
 
 pub mod check;
 pub mod diagnostic;
+pub mod fix;
 pub mod ignore;
 pub mod instruction;
 pub mod lower;

@@ -6,6 +6,7 @@
 //! needs ask for images and become vertices. The results follow BuildKit: config, history, names
 //! of steps, messages.
 
+mod advice;
 mod arguments;
 mod base;
 mod config;
@@ -253,6 +254,7 @@ impl<'d> Lowering<'d> {
         self.link_stages()?;
         let Some(wanted) = self.resolve_stages(target)? else { return Ok(None) };
         self.dispatch_stages(&wanted)?;
+        self.advise(dockerfile, target);
         self.reporter.violation().map_or(Ok(Some(target)), Err)
     }
 

@@ -14,6 +14,11 @@ pub enum Action {
     Build,
     /// Something about it is told.
     Call(Call),
+    /// Its Dockerfile is mended.
+    Fix {
+        /// In its file, rather than only shown.
+        write: bool,
+    },
     /// Its instruction graph is printed.
     Print(GraphFormat),
 }
@@ -57,29 +62,40 @@ pub enum Format {
 
 pub(super) fn resolve(args: &BuildArgs) -> Result<Action, UsageError> {
     let print = args.print.as_deref().map(graph_format).transpose()?;
-    let call = match (checks(args.check.as_deref())?, call(args.call.as_deref())?) {
-        (true, None) => {
-            Some(Call { method: Method::Check, format: Format::Text, ignore_status: false })
+    let check = check(args.check.as_deref(), args.write)?;
+    let call = call(args.call.as_deref())?.map(Action::Call);
+    match (print, check, call) {
+        (None, None, None) => Ok(Action::Build),
+        (Some(format), None, None) => Ok(Action::Print(format)),
+        (None, Some(Action::Call(_)), Some(call)) => Ok(call),
+        (None, Some(action), None) | (None, None, Some(action)) => Ok(action),
+        (None, Some(_), Some(_)) => {
+            Err(UsageError::new("`--check=fix` and `--call` do not go together"))
         }
-        (_, call) => call,
-    };
-    match (print, call) {
-        (None, None) => Ok(Action::Build),
-        (None, Some(call)) => Ok(Action::Call(call)),
-        (Some(format), None) => Ok(Action::Print(format)),
-        (Some(_), Some(_)) => Err(UsageError::new("`--print` and `--check` do not go together")),
+        (Some(_), ..) => Err(UsageError::new("`--print` and `--check` do not go together")),
     }
 }
 
-fn checks(value: Option<&str>) -> Result<bool, UsageError> {
-    match value.map(boolean) {
-        None => Ok(false),
-        Some(Some(on)) => Ok(on),
-        Some(None) => {
-            let value = value.unwrap_or_default();
-            Err(UsageError::new(format!("`--check={value}` is not supported")))
-        }
+/// What `--check` asks for, if anything.
+fn check(value: Option<&str>, write: bool) -> Result<Option<Action>, UsageError> {
+    let check = Call { method: Method::Check, format: Format::Text, ignore_status: false };
+    let action = match value {
+        Some("fix") => return Ok(Some(Action::Fix { write })),
+        None => None,
+        Some(value) => match boolean(value) {
+            Some(on) => on.then_some(Action::Call(check)),
+            None => {
+                return Err(UsageError::new(format!("`--check={value}` is not supported"))
+                    .with_hint(
+                        "`--check` tells what is doubtful, `--check=fix` mends what it can",
+                    ));
+            }
+        },
+    };
+    if write {
+        return Err(UsageError::new("`--write` goes with `--check=fix` alone"));
     }
+    Ok(action)
 }
 
 fn graph_format(text: &str) -> Result<GraphFormat, UsageError> {

@@ -165,10 +165,16 @@ pub struct BuildArgs {
     /// Print the image id alone
     #[arg(long, short = 'q', help_heading = DISPLAY)]
     pub quiet: bool,
-    /// Check the Dockerfile, build nothing
-    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true,
+    /// Check the Dockerfile, build nothing; `--check=fix` shows how its warnings can be mended
+    ///
+    /// Mended is what changes nothing in what is built: casing, old forms, empty lines, command lines
+    /// that need no shell, `MAINTAINER`.
+    #[arg(long, value_name = "fix", num_args = 0..=1, require_equals = true,
         default_missing_value = "true", help_heading = DISPLAY)]
     pub check: Option<String>,
+    /// With --check=fix: write the mended Dockerfile
+    #[arg(long, help_heading = DISPLAY)]
+    pub write: bool,
     /// Tell something instead of building: `check`, `outline`, `targets`, `subrequests.describe`
     ///
     /// `check` is --check; `outline` lists the arguments, secrets and agents that the target takes,

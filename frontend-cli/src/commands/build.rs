@@ -5,7 +5,7 @@ use std::sync::Arc;
 use engine::{BuildError, Client, EngineOptions, Event, Outcome, Reserve, Workspace};
 use tokio_util::sync::CancellationToken;
 
-use super::call;
+use super::{call, fix};
 use crate::build_args::{Action, Build};
 use crate::exit::Exit;
 use crate::progress::{Display, Findings, Mode};
@@ -46,6 +46,14 @@ pub(super) async fn run(
             let findings = display.finish();
             tell_warnings(&findings, hides_tree);
             call::tell(&call, told?, &findings)
+        }
+        Action::Fix { write } => {
+            let file = write.then(|| fix::file(&build.request)).transpose()?;
+            let fixed =
+                until(&cancel, workspace.fix(build.request, client, display.progress())).await;
+            let findings = display.finish();
+            tell_warnings(&findings, hides_tree);
+            fix::tell(&fixed?, &findings, file.as_deref())
         }
         Action::Print(format) => {
             let plan =

@@ -71,6 +71,8 @@ const HONOURED: &str = "
     --progress none .
     -q .
     --check .
+    --check=fix .
+    --check=fix --write .
     --call check,ignorestatus .
     --call lint,format=json,ignorestatus=false .
     --call format=sarif,check .
@@ -169,6 +171,8 @@ const REFUSED: &str = "
     --call check,outline .
     --call build,format=json .
     --check=some .
+    --check=fix --call outline .
+    --check --write .
     --opt requestid=lint .
     --print outline .
     --print dag --check .
@@ -452,6 +456,12 @@ fn what_was_typed_becomes_what_is_meant() {
             progress: Quiet,
         --check .
             action: Call(Call { method: Check, format: Text, ignore_status: false,},),
+        --check=fix .
+            action: Fix {
+            write: false,},
+        --check=fix --write .
+            action: Fix {
+            write: true,},
         --call check,ignorestatus .
             action: Call(Call { method: Check, format: Text, ignore_status: true,},),
         --call lint,format=json,ignorestatus=false .
@@ -661,6 +671,11 @@ fn what_cannot_be_is_refused_by_name() {
               hint: a format and a status are of what is told instead of building
         --check=some .
             error: `--check=some` is not supported
+              hint: `--check` tells what is doubtful, `--check=fix` mends what it can
+        --check=fix --call outline .
+            error: `--check=fix` and `--call` do not go together
+        --check --write .
+            error: `--write` goes with `--check=fix` alone
         --opt requestid=lint .
             error: `--opt requestid=lint` is not supported
         --print outline .

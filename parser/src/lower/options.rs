@@ -57,6 +57,8 @@ pub struct Options {
     pub multi_platform: bool,
     /// Every stage is lowered, not just those that the target needs (checks without a build).
     pub all_stages: bool,
+    /// Notes are given, too, on what builds well and could be better.
+    pub advice: bool,
     /// Warnings of the parser; those that are not turned off come out with the others.
     pub syntax_warnings: Vec<Diagnostic>,
 }
@@ -86,6 +88,7 @@ impl Default for Options {
             entitlements: BTreeSet::new(),
             multi_platform: false,
             all_stages: false,
+            advice: false,
             syntax_warnings: Vec::new(),
         }
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::conformance::{self, Differences};
 
 /// Some image: the checks do not depend on which.
-fn image(request: &ImageRequest) -> BaseImage {
+pub(crate) fn image(request: &ImageRequest) -> BaseImage {
     let config = ImageConfig::parse(
         br#"{"architecture": "amd64", "os": "linux",
              "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["sh"]},

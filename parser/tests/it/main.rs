@@ -2,10 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "a test that is skipped says so")]
 
+mod advice;
 mod builds;
 mod conformance;
 mod corpus;
 mod diagnostics;
+mod fix;
 mod ignore;
 mod lint;
 mod lower;

@@ -261,3 +261,85 @@ fn privileged_targets_and_methods_are_listed() {
         json!({ "name": "result.statuscode", "description": "" })
     );
 }
+
+#[test]
+fn privileged_a_dockerfile_is_mended() {
+    let Some(world) = World::new() else { return };
+    let old = "# syntax=docker/dockerfile:1\nFROM scratch as Base\nENV a b c\nWORKDIR x\n\n\n\nCMD run -x\n";
+    let new = "# syntax=docker/dockerfile:1\nFROM scratch AS base\nENV a=\"b c\"\nWORKDIR x\n\n\n\n\
+               CMD [\"run\", \"-x\"]\n";
+    world.write("context/dockerfile", old);
+    let shown = world.run(&["--check=fix", "context"], "");
+    assert_eq!(shown.status.code(), Some(1), "{}", stderr(&shown));
+    let difference = expect![[r#"
+        --- dockerfile
+        +++ dockerfile
+        @@ -1,8 +1,8 @@
+         # syntax=docker/dockerfile:1
+        -FROM scratch as Base
+        +FROM scratch AS base
+        -ENV a b c
+        +ENV a="b c"
+         WORKDIR x
+         
+         
+         
+        -CMD run -x
+        +CMD ["run", "-x"]
+    "#]];
+    difference.assert_eq(&stdout(&shown));
+    assert_eq!(world.read("context/dockerfile"), old, "it is only shown");
+    assert!(stderr(&shown).ends_with(
+        "can mend FromAsCasing (1), JSONArgsRecommended (1), LegacyKeyValueFormat (1), \
+         StageNameCasing (1) with `--write`; 1 warning is left\n"
+    ));
+
+    let written = world.run(&["--check=fix", "--write", "context"], "");
+    // A warning is left that nothing mends.
+    assert_eq!(written.status.code(), Some(1), "{}", stderr(&written));
+    assert!(stderr(&written).contains("WorkdirRelativePath"), "{}", stderr(&written));
+    difference.assert_eq(&stdout(&written));
+    assert_eq!(world.read("context/dockerfile"), new);
+    let again = world.run(&["--check=fix", "--write", "context"], "");
+    assert_eq!((stdout(&again).as_str(), again.status.code()), ("", Some(1)));
+
+    let clean = world.run(&["--check=fix", "-"], "FROM scratch\n");
+    assert_eq!(stderr(&clean), "nothing to mend, no warnings are left\n");
+    assert_eq!((stdout(&clean).as_str(), clean.status.code()), ("", Some(0)));
+    let piped = world.run(&["--check=fix", "--write", "-"], old);
+    assert_eq!(piped.status.code(), Some(2), "{}", stderr(&piped));
+    let archive = super::tar(&world.path("context"));
+    let archived = world.run(&["--check=fix", "--write", "-f", "dockerfile", "-"], &archive);
+    assert_eq!(archived.status.code(), Some(2), "{}", stderr(&archived));
+}
+
+#[test]
+fn privileged_notes_are_told_and_fail_nothing() {
+    let Some(world) = World::new() else { return };
+    let noted = "FROM scratch\nENV a=ghp_16C7e42F292c6912E7710c838347Ae178B4a\n";
+    let text = expect![[r#"
+        Check complete, no warnings found.
+
+        NOTE: SecretInLiteral
+        ENV a seems to hold a secret: a token for GitHub
+        hint: mount it where it is needed: `RUN --mount=type=secret,id=NAME`, and build with `--secret id=NAME,src=FILE`
+        Dockerfile:2
+        --------------------
+           1 |     FROM scratch
+           2 | >>> ENV a=ghp_16C7e42F292c6912E7710c838347Ae178B4a
+        --------------------
+    "#]];
+    check_text(&world, &["--check", "-"], noted, 0, &text);
+    let report = world.run(&["--call", "check,format=json", "-"], noted);
+    let report: Value = serde_json::from_str(&stdout(&report)).expect("JSON");
+    assert_eq!(report["warnings"], json!([]), "BuildKit's readers see what BuildKit tells");
+    assert_eq!(rules(&report["notes"], "ruleName"), ["SecretInLiteral"]);
+    let log = world.run(&["--call", "check,format=sarif", "-"], noted);
+    let log: Value = serde_json::from_str(&stdout(&log)).expect("JSON");
+    check_sarif(&log);
+    assert_eq!(log["runs"][0]["results"][0]["level"], "note");
+    let commands = world.run(&["--call", "check,format=github", "-"], noted);
+    assert!(stdout(&commands).starts_with("::notice file=Dockerfile,line=2,"), "{commands:?}");
+    let built = world.run(&["--progress=plain", "-"], noted);
+    assert!(built.status.success() && !stderr(&built).contains("SecretInLiteral"), "{built:?}");
+}
