@@ -154,13 +154,17 @@ impl<'a> Builder<'a> {
     }
 
     fn attach_system(&mut self, mounted: BorrowedFd<'_>, name: &str) -> Result<(), Failure> {
-        let place = Places::find_system(self.root.as_fd(), name).map_err(|error| match error {
+        let place = self.find_system(name)?;
+        attach(mounted, &place, "").map_err(Failure::mount(&format!("/{name}")))
+    }
+
+    fn find_system(&self, name: &str) -> Result<OwnedFd, Failure> {
+        Places::find_system(self.root.as_fd(), name).map_err(|error| match error {
             Errno::LOOP | Errno::NOTDIR => {
                 Failure::new(Step::NotADirectory, format!("/{name}"), error)
             }
             other => Failure::mount(&format!("/{name}"))(other),
-        })?;
-        attach(mounted, &place, "").map_err(Failure::mount(&format!("/{name}")))
+        })
     }
 
     /// `/sys`, and in it the control groups if the machine has only the unified ones.
@@ -169,8 +173,10 @@ impl<'a> Builder<'a> {
         let sysfs = match file_system("sysfs", &[], &[], PLAIN | read_only) {
             Ok(sysfs) => sysfs,
             // It belongs to the owner of the network namespace, which is not us when rootless on the
-            // host's network.
-            Err(Errno::PERM) if self.job.identities != JobIdentities::Host => return Ok(()),
+            // host's network. Its place is in the layer all the same.
+            Err(Errno::PERM) if self.job.identities != JobIdentities::Host => {
+                return self.find_system("sys").map(drop);
+            }
             Err(error) => return Err(Failure::mount("/sys")(error)),
         };
         self.attach_system(sysfs.as_fd(), "sys")?;

@@ -87,6 +87,26 @@ fn privileged_an_ordinary_user_builds_and_runs_every_example() {
     drop(user);
 }
 
+/// Without root `sysfs` cannot be mounted there; what is mounted on is in the layer, and the layer is the
+/// same whoever builds.
+#[test]
+fn privileged_a_step_on_the_hosts_network_leaves_the_places_that_it_leaves_with_root() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("every test is an ordinary user's here");
+    }
+    let user = User::new();
+    {
+        let builder = Builder::for_user(&user.home, user.id);
+        let step = "FROM scratch\nCOPY busybox /\nRUN --network=host [\"/busybox\", \"true\"]\n";
+        builder.build(step, &["--allow", "network.host", "-o", "out"]).success();
+        for place in ["dev", "proc", "sys"] {
+            assert!(builder.path("out").join(place).is_dir(), "/{place}");
+        }
+        builder.assert_nothing_left();
+    }
+    drop(user);
+}
+
 /// An owner whom the user's range does not have is told by name and number, and where to look.
 #[test]
 fn privileged_an_owner_outside_of_the_users_range_is_named() {
