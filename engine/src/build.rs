@@ -20,10 +20,11 @@ use crate::output::export::Export;
 use crate::output::redate::{NewTimes, Redate};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
+use crate::remote::Fetch;
 use crate::request::{BuildRequest, Epoch, Output, Rewrite};
 use crate::solve::{Job, unique_id};
 use crate::source::image::Images;
-use crate::source::input;
+use crate::source::input::{self, Place};
 use crate::workspace::Workspace;
 
 /// What a build gives.
@@ -68,16 +69,31 @@ impl Workspace {
     /// What was read for a request.
     pub(crate) async fn session(
         &self,
-        request: BuildRequest,
+        mut request: BuildRequest,
         client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
         cancel: &CancellationToken,
     ) -> Result<Session, BuildError> {
+        let steps = Arc::new(Steps::new(progress));
+        let http = self.http_files(&client, request.offline, request.step_disk);
+        let fetch = Fetch {
+            workspace: self,
+            request: &request,
+            client: &client,
+            http: &http,
+            steps: &steps,
+            cancel,
+        };
+        let remote = fetch.context().await?;
+        if let Some(dockerfile) = fetch.dockerfile().await? {
+            request.dockerfile = dockerfile;
+        }
         let (store, stop) = (self.store.clone(), cancel.clone());
         let (single_id, asker) = (self.machine.host().single_id(), client.clone());
         let read = blocking(move || {
             let temporary = store.temporary_directory();
-            let input = input::read(&request, asker.as_ref(), &temporary, &stop, single_id)?;
+            let place = Place { temporary: &temporary, stop: &stop, single_id };
+            let input = input::read(&request, remote.as_ref(), asker.as_ref(), &place)?;
             Ok((input, request))
         });
         let (input, request) = read.await?;
@@ -88,10 +104,8 @@ impl Workspace {
             request.offline,
             input.layouts.clone(),
         );
-        let steps = Arc::new(Steps::new(progress));
         let (name, text) = (input.name.clone(), input.text.as_str().into());
         steps.event(Event::Dockerfile { name, text });
-        let http = self.http_files(&client, request.offline, request.step_disk);
         Ok(Session {
             request,
             client,

@@ -78,12 +78,17 @@ impl Session {
         };
         let mut definition = Definition::default();
         let mut plans = Vec::new();
+        let mut source_time = None;
         for platform in platforms {
-            let options = Options {
+            let mut options = Options {
                 all_stages: scope == Scope::Checks && self.request.target.is_none(),
                 advice: scope == Scope::Checks,
                 ..self.options(&platform, parsed.diagnostics.clone())
             };
+            if source_time.is_none() {
+                source_time = Some(self.source_time(&parsed.dockerfile, &options).await?);
+            }
+            options.source_time = source_time.unwrap_or_default();
             let lowered = self.lower_for(&parsed.dockerfile, &options).await?;
             let moved = definition.absorb(&lowered.definition).expect("a definition stays one");
             let target =

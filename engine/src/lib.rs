@@ -27,6 +27,7 @@ mod new_file;
 mod output;
 mod plan;
 mod progress;
+mod remote;
 pub mod run;
 mod solve;
 mod source;

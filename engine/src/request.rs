@@ -15,8 +15,12 @@ pub struct BuildRequest {
     pub dockerfile: DockerfileSource,
     /// The main context.
     pub context: ContextSource,
+    /// `--ignorefile`: what of the main context is not there; `None` for the ignore files that belong to
+    /// the Dockerfile or the context.
+    pub ignore_file: Option<PathBuf>,
     /// `--build-context`: name to specification as written (`dir`, `docker-image://…`,
-    /// `oci-layout://…`, `target:…` is a bake matter and refused).
+    /// `oci-layout://…`, the address of a git repository or of a file; `target:…` is a bake matter and
+    /// refused).
     pub named_contexts: BTreeMap<String, String>,
     /// `--target`
     pub target: Option<String>,
@@ -74,6 +78,8 @@ pub enum DockerfileSource {
     /// the archive. `None`: `Dockerfile` in the context (or `dockerfile`, if
     /// only that exists).
     File(Option<PathBuf>),
+    /// What is at this URL. No `NAME.dockerignore` belongs to it.
+    Url(String),
     /// The text itself (standard input). No `NAME.dockerignore` belongs to it.
     Text {
         /// What to call it in messages.
@@ -90,6 +96,9 @@ pub enum ContextSource {
     Directory(PathBuf),
     /// A tar archive (plain or compressed), unpacked to a temporary directory.
     Archive(TarSource),
+    /// The files of a git repository, of an archive at a URL, or the Dockerfile there: whatever its address
+    /// says to [`parser::lower::remote`].
+    Remote(String),
     /// No files at all (Dockerfile on standard input).
     Empty,
 }

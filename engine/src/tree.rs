@@ -286,6 +286,15 @@ impl View {
         self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)
     }
 
+    /// Opens the regular file at `path`, which must lead through no link.
+    pub fn open_regular(&self, path: &[u8]) -> io::Result<File> {
+        let file = self.open_file(path)?;
+        match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::other("it is not a regular file")),
+        }
+    }
+
     /// Opens the file at `path` for reading; never waits (a FIFO that took its place is refused
     /// when its kind is looked at).
     fn open_file(&self, path: &[u8]) -> Result<File, Errno> {

@@ -35,7 +35,7 @@ use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::platform;
 use crate::progress::Mode;
-use crate::remote::remote;
+use crate::remote::{remote, url};
 use crate::ssh::Wanted;
 use crate::stdin::StandardInput;
 
@@ -79,6 +79,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     let request = BuildRequest {
         dockerfile,
         context,
+        ignore_file: args.ignore_file.clone(),
         named_contexts: named_contexts(&args.build_contexts)?,
         target: args.target.clone().filter(|target| !target.is_empty()),
         build_args: arguments.all,
@@ -137,11 +138,10 @@ fn inputs(
     args: &BuildArgs,
 ) -> Result<(ContextSource, DockerfileSource, Option<StandardInput>), UsageError> {
     let file = args.file.as_deref().filter(|file| !file.is_empty());
-    if let Some(url) = file.and_then(remote) {
-        return Err(UsageError::new(format!("`--file {url}`: a URL is not supported"))
-            .with_hint("download it, or pipe it in with `--file -`"));
-    }
-    let dockerfile = DockerfileSource::File(file.map(PathBuf::from));
+    let dockerfile = match file.and_then(url) {
+        Some(url) => DockerfileSource::Url(url.to_owned()),
+        None => DockerfileSource::File(file.map(PathBuf::from)),
+    };
     let file_is_stdin = file == Some(OsStr::new("-"));
     if args.context == "-" {
         if file_is_stdin {
@@ -158,13 +158,10 @@ fn inputs(
 }
 
 fn context(text: &OsStr) -> Result<ContextSource, UsageError> {
-    if let Some(url) = remote(text) {
-        return Err(UsageError::new(format!("context `{url}`: a URL is not supported"))
-            .with_hint("clone or download it, and give the directory"));
-    }
     let path = Path::new(text);
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(ContextSource::Directory(path.into())),
+        _ if let Some(address) = remote(text) => Ok(ContextSource::Remote(address.to_owned())),
         Ok(metadata) if metadata.is_file() => {
             Ok(ContextSource::Archive(TarSource::Path(path.into())))
         }
@@ -200,10 +197,6 @@ fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageErr
             .split_once('=')
             .filter(|(name, source)| !name.is_empty() && !source.is_empty())
             .ok_or_else(|| invalid("want NAME=SOURCE"))?;
-        if remote(OsStr::new(source)).is_some() {
-            return Err(invalid("a URL is not supported")
-                .with_hint("clone or download it, and give the directory"));
-        }
         result.insert(name.to_owned(), source.to_owned());
     }
     Ok(result)

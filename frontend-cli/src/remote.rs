@@ -2,9 +2,14 @@
 
 use std::ffi::OsStr;
 
-/// A Git or HTTP address, by the rules Docker tells them from paths.
+/// The address of a git repository or of a file over HTTP, by the rules by which BuildKit tells them from
+/// paths.
 pub(crate) fn remote(text: &OsStr) -> Option<&str> {
-    const PREFIXES: &[&str] =
-        &["http://", "https://", "git://", "ssh://", "git@", "github.com/", "gitlab.com/"];
-    text.to_str().filter(|text| PREFIXES.iter().any(|prefix| text.starts_with(prefix)))
+    text.to_str().filter(|text| parser::lower::remote(text).is_some())
+}
+
+/// An address that a Dockerfile can be at.
+pub(crate) fn url(text: &OsStr) -> Option<&str> {
+    let is_url = |text: &&str| ["http://", "https://"].iter().any(|start| text.starts_with(start));
+    text.to_str().filter(is_url)
 }

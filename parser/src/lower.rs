@@ -36,12 +36,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use llb::{Definition, Input};
 use oci::{History, ImageConfig, Platform};
 
-pub use epoch::epoch_source;
+pub use base::main_context;
+pub use epoch::{Dated, epoch_source};
 pub use options::{
-    BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, NoCache, Options,
-    RequestedImage, Unset,
+    BaseImage, FETCHED, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, NoCache, Options,
+    RequestedImage, SourceTime, Unset,
 };
 pub use outline::{Argument, Mounted, Outline};
+pub use remote::{Remote, remote};
 
 use crate::check::{self, Checks, Place, Reporter};
 use crate::diagnostic::Diagnostic;

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use cache::LogWriter;
 use llb::{Definition, VertexId};
+use oci::Digest;
 
 use crate::error::BuildError;
 use crate::progress::event::{Event, Progress, StepId, StoppedStep, Stream};
@@ -23,6 +24,8 @@ pub(crate) struct Steps {
     progress: Arc<dyn Progress>,
     next: AtomicU32,
     by_vertex: Mutex<HashMap<VertexId, (StepId, State)>>,
+    /// Steps of all plans, by what they do.
+    by_digest: Mutex<HashMap<Digest, StepId>>,
     /// What was said of results in the making.
     warnings: Mutex<HashMap<VertexId, Vec<String>>>,
 }
@@ -38,16 +41,30 @@ enum State {
 
 impl Steps {
     pub(crate) fn new(progress: Arc<dyn Progress>) -> Self {
-        let (by_vertex, warnings) = (Mutex::default(), Mutex::default());
-        Self { progress, next: AtomicU32::new(1), by_vertex, warnings }
+        let (by_vertex, by_digest, warnings) = Default::default();
+        Self { progress, next: AtomicU32::new(1), by_vertex, by_digest, warnings }
     }
 
-    /// Announces the steps of the plan.
+    /// Announces the steps of the plan, but for those of an earlier one, which has ended.
     pub(crate) fn add_plan(&self, definition: &Definition, targets: &[VertexId]) {
+        self.by_vertex.lock().expect("no panic while held").clear();
         for id in definition.reachable(targets) {
-            let metadata = &definition.vertex(id).metadata;
-            let step = self.add(&metadata.name, &metadata.stage, metadata.lines);
-            self.by_vertex.lock().expect("no panic while held").insert(id, (step, State::Waiting));
+            let vertex = definition.vertex(id);
+            let known = {
+                let by_digest = self.by_digest.lock().expect("no panic while held");
+                by_digest.get(&vertex.digest).copied()
+            };
+            let planned = match known {
+                Some(step) => (step, State::EndedBefore),
+                None => {
+                    let metadata = &vertex.metadata;
+                    let step = self.add(&metadata.name, &metadata.stage, metadata.lines);
+                    let mut by_digest = self.by_digest.lock().expect("no panic while held");
+                    by_digest.insert(vertex.digest.clone(), step);
+                    (step, State::Waiting)
+                }
+            };
+            self.by_vertex.lock().expect("no panic while held").insert(id, planned);
         }
     }
 

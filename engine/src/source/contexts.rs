@@ -24,14 +24,6 @@ pub(crate) enum Directory {
     Unpacked(PathBuf),
 }
 
-impl Directory {
-    pub(crate) fn path(&self) -> &Path {
-        match self {
-            Self::InPlace(path) | Self::Unpacked(path) => path,
-        }
-    }
-}
-
 /// Contexts as one attempt at a build sees them: each file as it was when it was first looked at.
 pub(crate) struct Contexts {
     machine: Arc<Machine>,

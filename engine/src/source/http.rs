@@ -11,6 +11,8 @@ mod remote;
 mod transfer;
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
 use cache::{LayerId, Record, Store};
@@ -26,6 +28,7 @@ use crate::error::BuildError;
 use crate::machine::Machine;
 use crate::progress::event::StepId;
 use crate::progress::steps::Steps;
+use crate::source::open::open_regular;
 
 use cause::Cause;
 use kept::Kept;
@@ -196,6 +199,45 @@ impl HttpFiles {
             fetched.map_err(|cause| cause.told(&remote))?.expect("nothing of it is kept");
         self.keep(&fetched, source, &remote);
         Ok(fetched)
+    }
+
+    /// The same, from the store if that has it.
+    pub(crate) async fn get_any(
+        &self,
+        source: &HttpSource,
+        told: &Told,
+    ) -> Result<Fetched, BuildError> {
+        let Some(key) = pinned_key(source) else {
+            return Ok(self.get(source, told).await?.fetched());
+        };
+        match self.pinned(source).and_then(|record| record.outputs.concat().pop()) {
+            Some(layer) => {
+                let digest = source.checksum.clone().expect("it has a key by that");
+                let name = name::without_answer(source);
+                Ok(Fetched { key, layer, name, modified: None, digest })
+            }
+            None => self.get_pinned(source, told).await,
+        }
+    }
+
+    /// Opens a file that was fetched.
+    pub(crate) fn open(&self, fetched: &Fetched) -> Result<File, BuildError> {
+        let lost = || BuildError::lost(format!("the store has lost `{}`", fetched.name));
+        let directory = self.store.layer(&fetched.layer).and_then(|layer| layer.directory);
+        let path = directory.ok_or_else(lost)?.join(&fetched.name);
+        open_regular(None, &path).map_err(|error| lost().because(error))
+    }
+
+    /// Reads a file of at most `cap` bytes that was fetched.
+    pub(crate) fn read(&self, fetched: &Fetched, cap: u64) -> Result<Vec<u8>, BuildError> {
+        let failed = |why: &str| BuildError::input(format!("`{}` {why}", fetched.name));
+        let mut bytes = Vec::new();
+        let read = self.open(fetched)?.take(cap + 1).read_to_end(&mut bytes);
+        read.map_err(|error| failed("cannot be read").because(error))?;
+        match bytes.len() as u64 > cap {
+            true => Err(failed(&format!("is larger than {} MiB", cap >> 20))),
+            false => Ok(bytes),
+        }
     }
 
     async fn receive(

@@ -6,8 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use parser::ignore;
-use parser::lower::{MainContext, NamedContext};
+use parser::lower::{MAIN_CONTEXT, MainContext, NamedContext};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Client;
@@ -15,10 +14,10 @@ use crate::error::{BoxedError, BuildError};
 use crate::near::{NAMES_MAX, near_path};
 use crate::request::{BuildRequest, ContextSource, DockerfileSource, TarSource};
 use crate::source::contexts::Directory;
-use crate::source::open::open_regular;
-
-/// Largest Dockerfile or ignore file that is read, in bytes.
-const TEXT_MAX: u64 = 16 << 20;
+use crate::source::ignore_file::{ignore_patterns, named_patterns};
+use crate::source::named::{Named, context_name, existing_directory, named_context};
+use crate::source::open::{is_there, read_text};
+use crate::source::remote::RemoteContext;
 
 /// What was read.
 pub(crate) struct Input {
@@ -36,65 +35,142 @@ pub(crate) struct Input {
     pub(crate) layouts: BTreeMap<String, PathBuf>,
 }
 
-/// Reads the request's files. `single_id`: owners are kept aside, see [`crate::source::archive`].
+/// Where archives are unpacked, and how.
+pub(crate) struct Place<'a> {
+    pub(crate) temporary: &'a Path,
+    pub(crate) stop: &'a CancellationToken,
+    /// Owners are kept aside, see [`crate::source::archive`].
+    pub(crate) single_id: bool,
+}
+
+/// Reads the request's files; of its main context, what was fetched before.
 pub(crate) fn read(
     request: &BuildRequest,
+    remote: Option<&RemoteContext>,
     client: &dyn Client,
-    temporary: &Path,
-    stop: &CancellationToken,
-    single_id: bool,
+    place: &Place<'_>,
 ) -> Result<Input, BuildError> {
+    check_ignore_file(request)?;
+    if let Some(remote) = remote {
+        return read_remote(request, remote, client);
+    }
     let context = match &request.context {
-        ContextSource::Empty => None,
+        ContextSource::Empty | ContextSource::Remote(_) => None,
         ContextSource::Directory(path) => {
             Some(Directory::InPlace(existing_directory(client, "context", path)?))
         }
         ContextSource::Archive(archive) => {
             let content = client.archive(archive)?;
-            Some(Directory::Unpacked(unpack(content, archive, temporary, stop, single_id)?))
+            Some(Directory::Unpacked(unpack(content, archive, place)?))
         }
     };
-    let directory = context.as_ref().map(Directory::path);
-    // What an archive holds is somebody else's: its links do not lead out of it.
-    let jail = directory.filter(|_| matches!(context, Some(Directory::Unpacked(_))));
-    let (name, path, text) = dockerfile(client, &request.dockerfile, directory, jail)?;
-    let mut input = Input {
-        name,
-        text,
-        main_context: MainContext::Empty,
-        named_contexts: BTreeMap::new(),
-        directories: BTreeMap::new(),
-        layouts: BTreeMap::new(),
+    let beneath = match (&context, &request.context) {
+        (None, _) => Beneath::Nothing,
+        (Some(Directory::InPlace(path)), _) => Beneath::Own(path),
+        (Some(Directory::Unpacked(path)), ContextSource::Archive(archive)) => {
+            Beneath::Foreign { root: path, shown: format!("the context {archive}") }
+        }
+        (Some(Directory::Unpacked(_)), _) => unreachable!("only archives are unpacked"),
     };
+    let (name, path, text) = dockerfile(client, &request.dockerfile, &beneath)?;
+    let mut input = Input::new(name, text, MainContext::Empty);
     if let Some(directory) = context {
         let exclude_patterns = match &directory {
             // What is in an archive was chosen when it was made, as for BuildKit.
             Directory::Unpacked(_) => Vec::new(),
-            Directory::InPlace(directory) => ignore_patterns(directory, path.as_deref())?,
+            Directory::InPlace(directory) => match &request.ignore_file {
+                Some(file) => named_patterns(&located(client, file)?)?,
+                None => ignore_patterns(directory, path.as_deref())?,
+            },
         };
         input.main_context = MainContext::Local { exclude_patterns };
-        input.directories.insert(parser::lower::MAIN_CONTEXT.to_owned(), directory);
+        input.directories.insert(MAIN_CONTEXT.to_owned(), directory);
     }
-    for (name, specification) in &request.named_contexts {
-        let context = named_context(client, &mut input, name, specification)?;
-        input.named_contexts.insert(name.clone(), context);
-    }
+    input.add_named(request, client)?;
     Ok(input)
 }
 
-fn existing_directory(client: &dyn Client, what: &str, path: &Path) -> Result<PathBuf, BuildError> {
-    let place = client.directory(path)?;
-    let found = std::fs::canonicalize(place).and_then(|p| Ok((p.metadata()?.is_dir(), p)));
-    match found {
-        Ok((true, path)) => Ok(path),
-        Ok((false, _)) => {
-            Err(BuildError::input(format!("{what} `{}` is not a directory", path.display()))
-                .with_hint("give the directory that holds the files to build from"))
+/// Only what is read in place is filtered.
+fn check_ignore_file(request: &BuildRequest) -> Result<(), BuildError> {
+    match (&request.ignore_file, &request.context) {
+        (None, _) | (_, ContextSource::Directory(_)) => Ok(()),
+        (Some(file), _) => {
+            let message = format!("`--ignorefile {}` needs a directory as context", file.display());
+            Err(BuildError::refused(message)
+                .with_hint("from other contexts `COPY --exclude` leaves files out"))
         }
-        Err(error) => {
-            Err(BuildError::input(format!("failed to open {what} `{}`", path.display()))
-                .because(error))
+    }
+}
+
+/// The same with a main context from another machine. An ignore file in it is a file like others, as for
+/// BuildKit.
+fn read_remote(
+    request: &BuildRequest,
+    remote: &RemoteContext,
+    client: &dyn Client,
+) -> Result<Input, BuildError> {
+    let root = remote.root();
+    let beneath = match &root {
+        Some(root) => {
+            let shown = format!("the context `{}`", remote.shown);
+            Beneath::Foreign { root, shown }
         }
+        None => Beneath::Nothing,
+    };
+    let is_own = |path: &Path| path.is_absolute();
+    let source = match (&remote.dockerfile, &request.dockerfile) {
+        // Whatever it is called: there is nothing else.
+        (Some(only), DockerfileSource::File(path)) if !path.as_deref().is_some_and(is_own) => {
+            DockerfileSource::File(Some(only.clone()))
+        }
+        (_, asked) => asked.clone(),
+    };
+    let (name, _, text) = dockerfile(client, &source, &beneath)?;
+    let name = if remote.dockerfile.is_some() { "Dockerfile".to_owned() } else { name };
+    let mut input = Input::new(name, text, remote.main.clone());
+    input.add_named(request, client)?;
+    Ok(input)
+}
+
+/// The directory that the Dockerfile may be in.
+enum Beneath<'a> {
+    Nothing,
+    /// The client's own.
+    Own(&'a Path),
+    /// Somebody else's: its links do not lead out of it.
+    Foreign {
+        root: &'a Path,
+        shown: String,
+    },
+}
+
+impl Input {
+    fn new(name: String, text: String, main_context: MainContext) -> Self {
+        Self {
+            name,
+            text,
+            main_context,
+            named_contexts: BTreeMap::new(),
+            directories: BTreeMap::new(),
+            layouts: BTreeMap::new(),
+        }
+    }
+
+    fn add_named(&mut self, request: &BuildRequest, client: &dyn Client) -> Result<(), BuildError> {
+        for (name, specification) in &request.named_contexts {
+            let Named { context, place } = named_context(client, name, specification)?;
+            match (&context, place) {
+                (NamedContext::OciLayout { name, .. }, Some(place)) => {
+                    self.layouts.insert(name.clone(), place);
+                }
+                (NamedContext::Local { name, .. }, Some(place)) => {
+                    self.directories.insert(name.clone(), Directory::InPlace(place));
+                }
+                _ => {}
+            }
+            self.named_contexts.insert(context_name(name)?, context);
+        }
+        Ok(())
     }
 }
 
@@ -102,9 +178,7 @@ fn existing_directory(client: &dyn Client, what: &str, path: &Path) -> Result<Pa
 fn unpack(
     content: impl Read + Send,
     archive: &TarSource,
-    temporary: &Path,
-    stop: &CancellationToken,
-    single_id: bool,
+    place: &Place<'_>,
 ) -> Result<PathBuf, BuildError> {
     let failed = |error: BoxedError| {
         BuildError::input(format!("failed to unpack the context {archive}"))
@@ -116,9 +190,9 @@ fn unpack(
         .prefix("context-")
         .disable_cleanup(true)
         .permissions(Permissions::from_mode(0o755))
-        .tempdir_in(temporary)
+        .tempdir_in(place.temporary)
         .map_err(|e| BuildError::system("failed to make a temporary directory").because(e))?;
-    crate::source::archive::extract(content, directory.path(), stop, single_id)
+    crate::source::archive::extract(content, directory.path(), place.stop, place.single_id)
         .map_err(|e| failed(e.into()))?;
     Ok(directory.path().to_owned())
 }
@@ -127,17 +201,24 @@ fn unpack(
 fn dockerfile(
     client: &dyn Client,
     source: &DockerfileSource,
-    context: Option<&Path>,
-    jail: Option<&Path>,
+    beneath: &Beneath<'_>,
 ) -> Result<(String, Option<PathBuf>, String), BuildError> {
+    let (context, jail) = match beneath {
+        Beneath::Nothing => (None, None),
+        Beneath::Own(path) => (Some(*path), None),
+        Beneath::Foreign { root, .. } => (Some(*root), Some(*root)),
+    };
     let (name, path, bytes) = match source {
+        DockerfileSource::Url(url) => unreachable!("`{url}` was fetched before"),
         DockerfileSource::Text { name, text } => (name.clone(), None, text.clone()),
         DockerfileSource::File(Some(path)) => {
             let path = match jail {
-                Some(jail) if path.is_relative() => lower_case_fallback(&jail.join(path)),
-                _ => lower_case_fallback(&located(client, path)?),
+                Some(jail) if path.is_relative() => {
+                    lower_case_fallback(Some(jail), &jail.join(path))
+                }
+                _ => lower_case_fallback(None, &located(client, path)?),
             };
-            if jail.is_none() && !is_there(&path) {
+            if jail.is_none() && !is_there(None, &path) {
                 return Err(no_dockerfile(&path, context));
             }
             let jail = jail.filter(|jail| path.starts_with(jail));
@@ -147,9 +228,9 @@ fn dockerfile(
             let Some(context) = context else {
                 return Err(BuildError::input("no Dockerfile given"));
             };
-            let path = lower_case_fallback(&context.join("Dockerfile"));
-            if !is_there(&path) {
-                return Err(no_default_dockerfile(context));
+            let path = lower_case_fallback(jail, &context.join("Dockerfile"));
+            if !is_there(jail, &path) {
+                return Err(no_default_dockerfile(beneath, context));
             }
             (file_name(&path), Some(path.clone()), read_text(jail, &path)?)
         }
@@ -185,7 +266,7 @@ fn no_dockerfile(path: &Path, context: Option<&Path>) -> BuildError {
 }
 
 /// A context without a `Dockerfile`, and without a `-f`.
-fn no_default_dockerfile(context: &Path) -> BuildError {
+fn no_default_dockerfile(beneath: &Beneath<'_>, context: &Path) -> BuildError {
     let is_one = |name: &String| {
         let name = name.to_lowercase();
         let kinds = ["dockerfile", "containerfile"];
@@ -193,7 +274,15 @@ fn no_default_dockerfile(context: &Path) -> BuildError {
     };
     let entries = std::fs::read_dir(context).into_iter().flatten().flatten();
     let names = entries.take(NAMES_MAX).filter_map(|entry| entry.file_name().into_string().ok());
-    let near = names.filter(is_one).min().map(|name| context.join(name));
+    let near = names.filter(is_one).min();
+    if let Beneath::Foreign { shown, .. } = beneath {
+        let hint = match near {
+            Some(near) => format!("there is `{near}`: name it with `-f`"),
+            None => "name the file in it with `-f FILE`".to_owned(),
+        };
+        return BuildError::input(format!("no Dockerfile in {shown}")).with_hint(hint);
+    }
+    let near = near.map(|name| context.join(name));
     let hint = match near.or_else(|| near_path(&context.join("Dockerfile"))) {
         Some(near) => format!("there is `{}`: name it with `-f`", near.display()),
         None => "name the file with `-f FILE`".to_owned(),
@@ -207,152 +296,9 @@ fn file_name(path: &Path) -> String {
 }
 
 /// `Dockerfile` is also found as `dockerfile`.
-fn lower_case_fallback(path: &Path) -> PathBuf {
+fn lower_case_fallback(jail: Option<&Path>, path: &Path) -> PathBuf {
     let lower = path.with_file_name("dockerfile");
     let is_default = path.file_name().is_some_and(|name| name == "Dockerfile");
-    if is_default && !is_there(path) && is_there(&lower) { lower } else { path.to_owned() }
-}
-
-/// Whether something has this name; where a link leads is found out when it is opened.
-fn is_there(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
-}
-
-/// Patterns of `NAME.dockerignore` beside the Dockerfile, else of `.dockerignore` in the context.
-fn ignore_patterns(context: &Path, dockerfile: Option<&Path>) -> Result<Vec<String>, BuildError> {
-    let beside = dockerfile.map(|path| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".dockerignore");
-        PathBuf::from(name)
-    });
-    let inside = context.join(".dockerignore");
-    for path in beside.into_iter().chain([inside]) {
-        // In a context, no link leads out of it.
-        let jail = path.starts_with(context).then_some(context);
-        let shown = path.strip_prefix(context).unwrap_or(&path);
-        match std::fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_symlink() && is_dead(jail, &path) => {
-                return Err(dead_link(&path, shown));
-            }
-            Ok(_) => return patterns_in(shown, &read_text(jail, &path)?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => {
-                return Err(BuildError::input(format!(
-                    "failed to read `{}`: {error}",
-                    path.display()
-                )));
-            }
-        }
-    }
-    Ok(Vec::new())
-}
-
-fn patterns_in(path: &Path, text: &[u8]) -> Result<Vec<String>, BuildError> {
-    let text = String::from_utf8_lossy(text);
-    match ignore::invalid_line(&text) {
-        None => Ok(ignore::parse_file(&text)),
-        Some((number, error)) => {
-            let line = text.lines().nth(number - 1).unwrap_or_default().trim();
-            Err(BuildError::input(format!("{}:{number}: {error}: `{line}`", path.display()))
-                .with_hint("a bracket is closed, or written `\\[`; `!` has a pattern behind it"))
-        }
-    }
-}
-
-/// Whether the link `path` leads to nothing, resolved as [`read_text`] does.
-fn is_dead(jail: Option<&Path>, path: &Path) -> bool {
-    let below = jail.and_then(|jail| path.strip_prefix(jail).ok());
-    let opened = open_regular(jail, below.unwrap_or(path));
-    opened.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-}
-
-fn dead_link(path: &Path, shown: &Path) -> BuildError {
-    let target = std::fs::read_link(path).unwrap_or_default();
-    BuildError::input(format!(
-        "`{}` is a link to `{}`, which is not in the context",
-        shown.display(),
-        target.display()
-    ))
-    .with_hint("copy the file there, or remove the link: nothing would be excluded")
-}
-
-/// Reads a small file; never waits for a pipe, never reads without end. With a `jail`,
-/// which `path` is below, links are resolved as if it were the root.
-fn read_text(jail: Option<&Path>, path: &Path) -> Result<Vec<u8>, BuildError> {
-    let shown = jail.and_then(|jail| path.strip_prefix(jail).ok()).unwrap_or(path);
-    let failed = |why: BoxedError| {
-        BuildError::input(format!("failed to read `{}`", shown.display())).because(why)
-    };
-    let file = open_regular(jail, if jail.is_some() { shown } else { path })
-        .map_err(|e| failed(e.into()))?;
-    let mut bytes = Vec::new();
-    file.take(TEXT_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(e.into()))?;
-    if bytes.len() as u64 > TEXT_MAX {
-        return Err(failed("it is larger than 16 MiB".into()));
-    }
-    Ok(bytes)
-}
-
-/// What a `--build-context` value means.
-fn named_context(
-    client: &dyn Client,
-    input: &mut Input,
-    name: &str,
-    specification: &str,
-) -> Result<NamedContext, BuildError> {
-    if let Some(reference) = specification.strip_prefix("docker-image://") {
-        return Ok(NamedContext::Image(reference.to_owned()));
-    }
-    if let Some(layout) = specification.strip_prefix("oci-layout://") {
-        let (path, reference) = split_layout(layout);
-        let path = existing_directory(client, "OCI layout", Path::new(path))?;
-        input.layouts.insert(name.to_owned(), path);
-        return Ok(NamedContext::OciLayout {
-            name: name.to_owned(),
-            reference: reference.to_owned(),
-        });
-    }
-    if let Some(target) = specification.strip_prefix("target:") {
-        return Err(BuildError::refused(format!(
-            "build context `{name}`: `target:{target}` names a target of a bake file"
-        )));
-    }
-    if let Some((scheme, _)) = specification.split_once("://") {
-        return Err(BuildError::refused(format!(
-            "build context `{name}`: `{scheme}://` sources are not supported"
-        )));
-    }
-    let directory = existing_directory(client, "build context", Path::new(specification))?;
-    let exclude_patterns = ignore_patterns(&directory, None)?;
-    input.directories.insert(name.to_owned(), Directory::InPlace(directory));
-    Ok(NamedContext::Local { name: name.to_owned(), exclude_patterns })
-}
-
-/// `path`, `path:tag`, `path@sha256:…` to path and the reference in it.
-fn split_layout(layout: &str) -> (&str, &str) {
-    if let Some((path, digest)) = layout.split_once('@') {
-        return (path, digest);
-    }
-    match layout.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, tag),
-        _ => (layout, ""),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn layout_paths_end_where_the_tag_or_digest_starts() {
-        for (text, expected) in [
-            ("dir", ("dir", "")),
-            ("dir:tag", ("dir", "tag")),
-            ("/a:b/dir", ("/a:b/dir", "")),
-            ("/a/dir:1.0", ("/a/dir", "1.0")),
-            ("dir@sha256:00", ("dir", "sha256:00")),
-        ] {
-            assert_eq!(split_layout(text), expected);
-        }
-    }
+    let is_lower = is_default && !is_there(jail, path) && is_there(jail, &lower);
+    if is_lower { lower } else { path.to_owned() }
 }

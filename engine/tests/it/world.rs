@@ -105,6 +105,7 @@ impl World {
                 text: dockerfile.replace("; ", "\n").into_bytes(),
             },
             context: ContextSource::Directory(self.path("context")),
+            ignore_file: None,
             named_contexts: BTreeMap::new(),
             target: None,
             build_args: BTreeMap::new(),

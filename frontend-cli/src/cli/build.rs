@@ -9,14 +9,14 @@ use std::path::PathBuf;
 /// `mybuild build`
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct BuildArgs {
-    /// Directory, tar archive, or `-`
+    /// Directory, tar archive, URL (of a git repository, a tar archive or a Dockerfile), or `-`
     #[arg(value_name = "CONTEXT")]
     pub context: OsString,
 
     /// Name (and optionally tag) of the image
     #[arg(long = "tag", short = 't', value_name = "NAME[:TAG]")]
     pub tags: Vec<String>,
-    /// The Dockerfile; `-` reads it from standard input [default: CONTEXT/Dockerfile]
+    /// The Dockerfile, or its URL; `-` reads it from standard input [default: CONTEXT/Dockerfile]
     #[arg(long, short = 'f', value_name = "PATH")]
     pub file: Option<OsString>,
     /// Build this stage
@@ -31,9 +31,14 @@ pub struct BuildArgs {
     /// Value of an `ARG`; without `=VALUE` that of the environment variable
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]", allow_hyphen_values = true, help_heading = INPUTS)]
     pub build_args: Vec<String>,
+    /// What of the context is not there, in place of `.dockerignore`
+    #[arg(long = "ignorefile", value_name = "FILE", help_heading = INPUTS)]
+    pub ignore_file: Option<PathBuf>,
     /// Another context (or a replacement for an image or stage of that name)
     ///
-    /// SOURCE is a directory, `docker-image://IMAGE` or `oci-layout://PATH[:TAG|@DIGEST]`.
+    /// SOURCE is a directory, `docker-image://IMAGE`, `oci-layout://PATH[:TAG|@DIGEST]`, or the URL of a git
+    /// repository or of a file, which is then called `context`. NAME may be followed by `::PLATFORM`: it is
+    /// for steps of that platform then.
     #[arg(long = "build-context", value_name = "NAME=SOURCE", help_heading = INPUTS)]
     pub build_contexts: Vec<String>,
     /// Secret for `RUN --mount=type=secret`

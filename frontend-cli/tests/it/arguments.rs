@@ -18,6 +18,12 @@ const HONOURED: &str = "
     -f - .
     -
     Cargo.toml
+    https://github.com/a/b.git
+    git@github.com:a/b
+    https://x/context.tar.gz
+    -f https://x/Dockerfile .
+    --build-context c=https://x/y .
+    --ignorefile Cargo.toml .
     --target build .
     --platform linux/amd64,linux/arm64 --platform local .
     --build-arg A=1 --build-arg B= --build-arg FROM_ENV --build-arg NOT_SET --build-arg=A=2 .
@@ -118,10 +124,6 @@ const SO_ANYWAY: &str = "
 const REFUSED: &str = "
     nosuch
     -f - -
-    https://github.com/a/b.git
-    git@github.com:a/b
-    -f https://x/Dockerfile .
-    --build-context c=https://x/y .
     --build-context c .
     -t a/UPPER .
     -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
@@ -340,6 +342,18 @@ fn what_was_typed_becomes_what_is_meant() {
             standard_input: Some(Context,),
         Cargo.toml
             context: Archive( Path( "Cargo.toml",),),
+        https://github.com/a/b.git
+            context: Remote( "https://github.com/a/b.git",),
+        git@github.com:a/b
+            context: Remote( "git@github.com:a/b",),
+        https://x/context.tar.gz
+            context: Remote( "https://x/context.tar.gz",),
+        -f https://x/Dockerfile .
+            dockerfile: Url( "https://x/Dockerfile",),
+        --build-context c=https://x/y .
+            named_contexts: { "c": "https://x/y",},
+        --ignorefile Cargo.toml .
+            ignore_file: Some( "Cargo.toml",),
         --target build .
             target: Some( "build",),
         --platform linux/amd64,linux/arm64 --platform local .
@@ -537,18 +551,6 @@ fn what_cannot_be_is_refused_by_name() {
             error: there is no command and no directory `nosuch`
         -f - -
             error: context and Dockerfile cannot both be standard input
-        https://github.com/a/b.git
-            error: context `https://github.com/a/b.git`: a URL is not supported
-              hint: clone or download it, and give the directory
-        git@github.com:a/b
-            error: context `git@github.com:a/b`: a URL is not supported
-              hint: clone or download it, and give the directory
-        -f https://x/Dockerfile .
-            error: `--file https://x/Dockerfile`: a URL is not supported
-              hint: download it, or pipe it in with `--file -`
-        --build-context c=https://x/y .
-            error: `--build-context c=https://x/y`: a URL is not supported
-              hint: clone or download it, and give the directory
         --build-context c .
             error: `--build-context c`: want NAME=SOURCE
         -t a/UPPER .

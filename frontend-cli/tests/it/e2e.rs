@@ -8,6 +8,7 @@
 mod builder;
 mod callers;
 mod changed;
+mod contexts;
 mod copies;
 mod edited;
 mod escapes;

@@ -1,23 +1,29 @@
 //! What stages start from: images, other contexts, nothing.
 
+use std::collections::BTreeMap;
+
 use llb::{
-    FileAction, FileActionKind, FileInput, FileOp, ImageSource, Input, LocalSource, Op, SourceOp,
+    Definition, FileAction, FileActionKind, FileInput, FileOp, GitTimes, ImageSource, Input,
+    LocalSource, Op, SourceOp,
 };
 use oci::{History, ImageConfig, Platform, Reference, RootFs};
 
 use super::Lowering;
+use super::arguments;
 use super::copy::unpack_action;
 use super::environment::Environment;
 use super::fault::{Fallible, Fault};
-use super::git;
+use super::git::{self, GitContext};
 use super::graph::SCRATCH;
 use super::options::{
-    BaseImage, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, RequestedImage,
+    BaseImage, FETCHED, ImageRequest, MAIN_CONTEXT, MainContext, NamedContext, Options,
+    RequestedImage,
 };
 use super::remote::http_source;
 use super::stage::{Override, Progress, StageId};
-use crate::check::Place;
+use crate::check::{Checks, Place};
 use crate::credentials::without_credentials;
+use crate::diagnostic::Diagnostic;
 use crate::quote::quote;
 
 /// `PATH` of an image that says nothing.
@@ -221,7 +227,7 @@ impl<'d> Lowering<'d> {
                 Ok(Some(Loaded { tree: Some(tree), ..Loaded::default() }))
             }
             NamedContext::Git(url) => {
-                let tree = self.add_git_context(url, false)?;
+                let tree = self.add_git_context(url, GitContext::default())?;
                 Ok(Some(Loaded { tree: Some(tree), ..Loaded::default() }))
             }
             NamedContext::Http(url) => {
@@ -299,18 +305,24 @@ impl<'d> Lowering<'d> {
         self.add_source(SourceOp::Local(source), title)
     }
 
-    fn add_git_context(&mut self, url: &str, keep_git_dir: bool) -> Fallible<Input> {
-        let Some(mut source) = git::parse(url)? else {
-            return Err(Fault::new(format!("invalid git context {url}")));
-        };
-        source.keep_git_dir = source.keep_git_dir.or(Some(keep_git_dir));
+    fn add_git_context(&mut self, url: &str, context: GitContext) -> Fallible<Input> {
         let title = format!("[internal] load git source {}", without_credentials(url));
-        let source = source.into_op();
-        self.add_source(source, title)
+        self.add_source(git::context(url, context)?, title)
+    }
+
+    /// How the main context is checked out. Where a time is asked for, files have that of the commit.
+    pub(super) fn git_context(&self, keep_git_dir: bool) -> GitContext {
+        let argument = self.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
+        let keep = argument.and_then(|value| crate::check::parse_bool(value));
+        let is_dated = self.options.build_args.get(arguments::EPOCH).is_some_and(|v| !v.is_empty());
+        GitContext {
+            keep_git_dir: keep.unwrap_or(keep_git_dir),
+            times: if is_dated { GitTimes::Commit } else { GitTimes::Checkout },
+        }
     }
 
     fn add_http_context(&mut self, url: &str, title: String) -> Fallible<Input> {
-        self.add_source(http_source(url, None, "context"), title)
+        self.add_source(http_source(url, None, FETCHED), title)
     }
 
     /// The files of the main context.
@@ -326,15 +338,14 @@ impl<'d> Lowering<'d> {
                 Some(self.add_local(MAIN_CONTEXT, exclude_patterns, title)?)
             }
             MainContext::Git { url, keep_git_dir } => {
-                let argument = self.build_args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR");
-                let keep = argument.and_then(|value| crate::check::parse_bool(value));
-                Some(self.add_git_context(url, keep.unwrap_or(*keep_git_dir))?)
+                let context = self.git_context(*keep_git_dir);
+                Some(self.add_git_context(url, context)?)
             }
-            MainContext::Http { url } => {
+            MainContext::Http { url, is_archive } => {
                 let url_shown = without_credentials(url);
                 let title = format!("[internal] load remote build context {url_shown}");
                 let archive = self.add_http_context(url, title)?;
-                Some(self.unpack_context(archive)?)
+                Some(if *is_archive { self.unpack_context(archive)? } else { archive })
             }
         };
         self.main_context = Some(tree);
@@ -346,7 +357,7 @@ impl<'d> Lowering<'d> {
             input: FileInput::Scratch,
             secondary: Some(FileInput::Input(0)),
             output: Some(0),
-            kind: FileActionKind::Copy(unpack_action("/context", "/")),
+            kind: FileActionKind::Copy(unpack_action(&format!("/{FETCHED}"), "/")),
         };
         let name = "[internal] copy remote build context".to_owned();
         let metadata = llb::Metadata { name, ..llb::Metadata::default() };
@@ -368,6 +379,14 @@ impl<'d> Lowering<'d> {
             command: String::new(),
         }
     }
+}
+
+/// The main context by itself, for who looks into it before anything is lowered; no vertex of an empty one.
+pub fn main_context(options: &Options) -> Result<(Definition, Option<Input>), Diagnostic> {
+    let images = BTreeMap::new();
+    let mut lowering = Lowering::new(options, &images, '\\', Checks::default());
+    let tree = lowering.main_tree().map_err(|fault| fault.at(Place::default()))?;
+    Ok((lowering.definition, tree))
 }
 
 /// The config of an image with nothing in it.

@@ -4,9 +4,9 @@ use llb::SourceOp;
 
 use super::environment::Environment;
 use super::fault::{Fallible, Fault};
-use super::git;
+use super::git::{self, GitContext};
 use super::graph::SCRATCH;
-use super::options::{MAIN_CONTEXT, MainContext, NamedContext, Options};
+use super::options::{FETCHED, MAIN_CONTEXT, MainContext, NamedContext, Options, SourceTime};
 use super::remote::{self, Written, http_source};
 use super::{Lowering, arguments};
 use crate::check::{Checks, Place};
@@ -16,6 +16,23 @@ use crate::instruction::{Add, Dockerfile, Kind, Stage};
 const NAME: &str = arguments::EPOCH;
 /// The end of the year 9999: no document and no layer has later times, nor any before 1970.
 const LATEST: i64 = 253_402_300_799;
+
+/// What has the time that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dated {
+    /// What this fetches.
+    Source(Box<SourceOp>),
+    /// The client's main context: the newest file in it if it is an archive, none if it is a directory.
+    MainContext,
+    /// Nothing.
+    Never,
+}
+
+impl Dated {
+    fn source(source: SourceOp) -> Self {
+        Self::Source(Box::new(source))
+    }
+}
 
 impl Lowering<'_> {
     /// What was given, else the default in the file.
@@ -58,10 +75,12 @@ impl Lowering<'_> {
             Err(_) => {}
         }
         // A directory has no time of its own.
-        match (self.dated_source(value, dockerfile)?, self.options.source_date_epoch) {
-            (None, _) => Ok(None),
-            (Some(_), Some(seconds)) => Ok(Some(seconds)),
-            (Some(_), None) => {
+        match (self.dated_source(value, dockerfile)?, self.options.source_time) {
+            (Dated::Never, _)
+            | (Dated::MainContext, SourceTime::NotAsked)
+            | (_, SourceTime::Unknown) => Ok(None),
+            (_, SourceTime::At(seconds)) => Ok(Some(seconds.clamp(0, LATEST))),
+            (_, SourceTime::NotAsked) => {
                 let message = format!("the time of `{value}` for {NAME} is not known");
                 Err(Fault::new(message).with_hint("give seconds since 1970 instead"))
             }
@@ -69,26 +88,32 @@ impl Lowering<'_> {
     }
 
     /// What a name means: the main context, a named one, or a stage that fetches one thing.
-    /// `None` for a local directory.
-    fn dated_source(&self, name: &str, dockerfile: &Dockerfile) -> Fallible<Option<SourceOp>> {
+    fn dated_source(&self, name: &str, dockerfile: &Dockerfile) -> Fallible<Dated> {
         if name == MAIN_CONTEXT {
             return match &self.options.main_context {
-                MainContext::Git { url, .. } => git_source(url).map(Some),
-                MainContext::Http { url } => Ok(Some(http_source(url, None, "context"))),
-                MainContext::Local { .. } | MainContext::Empty => Ok(None),
+                MainContext::Git { url, keep_git_dir } => {
+                    git::context(url, self.git_context(*keep_git_dir)).map(Dated::source)
+                }
+                MainContext::Http { url, .. } => Ok(Dated::source(http_source(url, None, FETCHED))),
+                MainContext::Local { .. } => Ok(Dated::MainContext),
+                MainContext::Empty => Ok(Dated::Never),
             };
         }
         match self.find_context(name, None).unwrap_or(None).map(|found| found.context) {
-            Some(NamedContext::Git(url)) => return git_source(url).map(Some),
-            Some(NamedContext::Http(url)) => return Ok(Some(http_source(url, None, "context"))),
-            Some(_) => return Ok(None),
+            Some(NamedContext::Git(url)) => {
+                return git::context(url, GitContext::default()).map(Dated::source);
+            }
+            Some(NamedContext::Http(url)) => {
+                return Ok(Dated::source(http_source(url, None, FETCHED)));
+            }
+            Some(_) => return Ok(Dated::Never),
             None => {}
         }
         let is_meant = |stage: &&Stage| {
             stage.name.as_ref().is_some_and(|text| text.value.eq_ignore_ascii_case(name))
         };
         match dockerfile.stages.iter().find(is_meant) {
-            Some(stage) => self.fetched_by(stage).map(Some),
+            Some(stage) => self.fetched_by(stage).map(Dated::source),
             None => Err(Fault::new(format!("invalid {NAME}: {name}"))),
         }
     }
@@ -164,20 +189,9 @@ fn not_one_add() -> Fault {
     Fault::new(format!("{NAME} stage must contain exactly one remote ADD"))
 }
 
-fn git_source(url: &str) -> Fallible<SourceOp> {
-    match git::parse(url)? {
-        Some(git) => Ok(git.into_op()),
-        None => Err(Fault::new(format!("invalid git context {url}"))),
-    }
-}
-
 /// What must be asked for its time (of the commit, of the last change) before
-/// [`lower()`](super::lower()) can go on with it in [`Options::source_date_epoch`]; `None` if
-/// `SOURCE_DATE_EPOCH` names no such thing.
-pub fn epoch_source(
-    dockerfile: &Dockerfile,
-    options: &Options,
-) -> Result<Option<SourceOp>, Diagnostic> {
+/// [`lower()`](super::lower()) can go on with it in [`Options::source_time`].
+pub fn epoch_source(dockerfile: &Dockerfile, options: &Options) -> Result<Dated, Diagnostic> {
     let images = std::collections::BTreeMap::new();
     let escape = super::escape_of(dockerfile);
     let mut lowering = Lowering::new(options, &images, escape, Checks::default());
@@ -189,6 +203,6 @@ pub fn epoch_source(
         Some(value) if !value.is_empty() && value.parse::<i64>().is_err() => {
             lowering.dated_source(&value, dockerfile).map_err(|fault| fault.at(Place::default()))
         }
-        _ => Ok(None),
+        _ => Ok(Dated::Never),
     }
 }

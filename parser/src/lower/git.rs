@@ -13,13 +13,24 @@ pub(super) struct WrittenGit {
     pub(super) source: GitSource,
     /// What the address says of the `.git` directory.
     pub(super) keep_git_dir: Option<bool>,
+    /// What it says of the times of files.
+    times: Option<GitTimes>,
+}
+
+/// What is said of a context besides its address.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct GitContext {
+    pub(super) keep_git_dir: bool,
+    /// Times of the files, where the address says nothing of them.
+    pub(super) times: GitTimes,
 }
 
 impl WrittenGit {
     /// The source op.
     pub(super) fn into_op(self) -> SourceOp {
         let keep_git_dir = self.keep_git_dir.unwrap_or(false);
-        SourceOp::Git(GitSource { keep_git_dir, ..self.source })
+        let times = self.times.unwrap_or(self.source.times);
+        SourceOp::Git(GitSource { keep_git_dir, times, ..self.source })
     }
 
     fn set_fragment(&mut self, fragment: &str) {
@@ -49,7 +60,7 @@ impl WrittenGit {
                 "submodules" => source.submodules = switch(key, value)?,
                 "fetch-by-commit" => source.fetch_by_commit = switch(key, value)?,
                 "lfs" => source.lfs = switch(key, value)?,
-                "mtime" => source.times = times(value)?,
+                "mtime" => self.times = Some(times(value)?),
                 _ => return Err(Fault::new(format!("unexpected query {}", quote(key)))),
             }
         }
@@ -106,8 +117,7 @@ fn switch(key: &str, value: &str) -> Fallible<bool> {
 /// Reads `https://…/repository.git`, `ssh://…`, `git://…` or `user@host:path`, with `?query` and
 /// `#ref:subdirectory`. `None` if the text is something else.
 pub(super) fn parse(text: &str) -> Fallible<Option<WrittenGit>> {
-    let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
-    let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let remote = text.split(['?', '#']).next().unwrap_or(text);
     let is_git = match scheme_of(text) {
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("ssh") => true,
         Some((scheme, _)) if scheme.eq_ignore_ascii_case("git") => true,
@@ -120,13 +130,34 @@ pub(super) fn parse(text: &str) -> Fallible<Option<WrittenGit>> {
         }
         None => is_scp_style(text),
     };
-    if !is_git {
-        return Ok(None);
-    }
-    let mut git = WrittenGit { source: GitSource::new(remote), keep_git_dir: None };
+    if is_git { parse_git(text).map(Some) } else { Ok(None) }
+}
+
+fn parse_git(text: &str) -> Fallible<WrittenGit> {
+    let (rest, fragment) = text.split_once('#').unwrap_or((text, ""));
+    let (remote, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let mut git = WrittenGit { source: GitSource::new(remote), keep_git_dir: None, times: None };
     git.set_fragment(fragment);
     git.set_query(query)?;
-    Ok(Some(git))
+    Ok(git)
+}
+
+/// The source op of a context. Addresses of contexts may also begin with `github.com/`.
+pub(super) fn context(url: &str, context: GitContext) -> Fallible<SourceOp> {
+    let Some(mut git) = parse_context(url)? else {
+        return Err(Fault::new(format!("invalid git context {url}")));
+    };
+    git.keep_git_dir = Some(context.keep_git_dir || git.keep_git_dir == Some(true));
+    git.source.times = context.times;
+    Ok(git.into_op())
+}
+
+/// Reads the address of a context; `None` if it is none of git.
+pub(super) fn parse_context(url: &str) -> Fallible<Option<WrittenGit>> {
+    match url.strip_prefix("github.com/") {
+        Some(_) => parse_git(&format!("https://{url}")).map(Some),
+        None => parse(url),
+    }
 }
 
 /// The part before `://`, if it is made of letters and digits.

@@ -48,9 +48,8 @@ pub struct Options {
     pub cgroup_parent: String,
     /// Put before the ids of cache mounts (`BUILDKIT_CACHE_MOUNT_NS` wins).
     pub cache_mount_namespace: String,
-    /// Seconds since the epoch, where the caller has resolved `SOURCE_DATE_EPOCH` itself: the
-    /// value is then the name of a context or stage.
-    pub source_date_epoch: Option<i64>,
+    /// The time of the context or stage that `SOURCE_DATE_EPOCH` names.
+    pub source_time: SourceTime,
     /// What steps may ask for: `network.host`, `security.insecure`.
     pub entitlements: BTreeSet<String>,
     /// Several platforms are built at once: names of steps say which.
@@ -84,7 +83,7 @@ impl Default for Options {
             hostname: String::new(),
             cgroup_parent: String::new(),
             cache_mount_namespace: String::new(),
-            source_date_epoch: None,
+            source_time: SourceTime::NotAsked,
             entitlements: BTreeSet::new(),
             multi_platform: false,
             all_stages: false,
@@ -107,6 +106,21 @@ pub struct Unset {
     pub ports: Vec<String>,
 }
 
+/// What a context that is one file over HTTP calls that file.
+pub const FETCHED: &str = "context";
+
+/// When a source was last changed: a commit was made, a file or the newest one in an archive was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SourceTime {
+    /// Nobody has asked yet: see [`epoch_source()`](super::epoch_source()).
+    #[default]
+    NotAsked,
+    /// The source has none.
+    Unknown,
+    /// Then, in seconds since 1970.
+    At(i64),
+}
+
 /// Where the main context comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MainContext {
@@ -122,10 +136,12 @@ pub enum MainContext {
         /// Keep the `.git` directory.
         keep_git_dir: bool,
     },
-    /// An archive fetched over HTTP; it is unpacked.
+    /// A file fetched over HTTP.
     Http {
         /// URL.
         url: String,
+        /// It is unpacked. Otherwise the context has it alone, called [`FETCHED`].
+        is_archive: bool,
     },
     /// An empty tree.
     Empty,

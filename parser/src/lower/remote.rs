@@ -28,8 +28,30 @@ pub(super) fn classify(source: &str) -> Fallible<Written> {
     {
         return Ok(Written::Git(git));
     }
-    let is_http = source.starts_with("http://") || source.starts_with("https://");
-    Ok(if is_http { Written::Http } else { Written::Path })
+    Ok(if is_http(source) { Written::Http } else { Written::Path })
+}
+
+/// What is at the address of a context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remote {
+    /// A git repository.
+    Git,
+    /// A file over HTTP.
+    Http,
+}
+
+/// What is at the address `text` of a context, by the rules by which BuildKit tells addresses from paths;
+/// `None` for a path.
+pub fn remote(text: &str) -> Option<Remote> {
+    match git::parse_context(text) {
+        // A query that is wrong is told when it is used.
+        Ok(Some(_)) | Err(_) => Some(Remote::Git),
+        Ok(None) => is_http(text).then_some(Remote::Http),
+    }
+}
+
+fn is_http(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
 }
 
 /// `--checksum` needs exactly one source, and one that can change unseen.
@@ -156,7 +178,7 @@ pub(super) fn file_name(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{file_name, parse_checksum};
+    use super::{Remote, file_name, parse_checksum, remote};
 
     #[test]
     fn checksums_that_are_none_are_told_apart() {
@@ -172,6 +194,26 @@ mod tests {
         for (text, want) in cases {
             let fault = parse_checksum(text).expect_err(text);
             assert_eq!(fault.at(crate::check::Place::default()).message, want, "{text}");
+        }
+    }
+
+    #[test]
+    fn contexts_are_told_from_paths() {
+        for (text, expected) in [
+            ("https://example.org/a.git#v1", Some(Remote::Git)),
+            ("https://example.org/a.git?what", Some(Remote::Git)),
+            ("github.com/a/b", Some(Remote::Git)),
+            ("git@example.org:a/b", Some(Remote::Git)),
+            ("ssh://git@example.org/a", Some(Remote::Git)),
+            ("https://example.org/a.tar.gz", Some(Remote::Http)),
+            ("http://example.org", Some(Remote::Http)),
+            ("gitlab.com/a/b", None),
+            ("./a", None),
+            ("a:b", None),
+            ("ftp://example.org/a", None),
+            ("", None),
+        ] {
+            assert_eq!(remote(text), expected, "{text}");
         }
     }
 

@@ -7,8 +7,8 @@ use expect_test::{Expect, expect};
 use llb::print;
 use oci::{ImageConfig, Platform};
 use parser::lower::{
-    BaseImage, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome,
-    RequestedImage, asked, epoch_source, lower,
+    BaseImage, Dated, ImageRequest, Lowered, MainContext, NamedContext, NoCache, Options, Outcome,
+    RequestedImage, SourceTime, asked, epoch_source, lower,
 };
 
 use crate::conformance;
@@ -602,7 +602,10 @@ fn the_main_context_may_be_remote_or_nothing() {
         #1 file [internal] copy remote build context <- #0
         #2 file [1/1] COPY a b <- #1
     "#]]
-    .assert_eq(&with(MainContext::Http { url: "https://example.org/a.tar".to_owned() }));
+    .assert_eq(&with(MainContext::Http {
+        url: "https://example.org/a.tar".to_owned(),
+        is_archive: true,
+    }));
     let git = MainContext::Git {
         url: "https://example.org/a.git#v1:dir".to_owned(),
         keep_git_dir: false,
@@ -658,12 +661,15 @@ fn what_dates_a_build_can_be_asked_for() {
     let source = |text: &str| epoch_source(&parser::parse(text).dockerfile, &options());
     let http = text("ADD https://example.org/$V.tar /");
     let found = source(&http).expect("a stage that fetches");
-    let Some(llb::SourceOp::Http(llb::HttpSource { url, filename, .. })) = found else {
+    let Dated::Source(found) = found else { panic!("{found:?}") };
+    let llb::SourceOp::Http(llb::HttpSource { url, filename, .. }) = *found else {
         panic!("{found:?}")
     };
     assert_eq!((url.as_str(), filename.as_str()), ("https://example.org/1.tar", "1.tar"));
-    let resolved = Options { source_date_epoch: Some(7), ..options() };
+    let resolved = Options { source_time: SourceTime::At(7), ..options() };
     assert_eq!(lowered(&http, &resolved).source_date_epoch, Some(7));
+    let without = Options { source_time: SourceTime::Unknown, ..options() };
+    assert_eq!(lowered(&http, &without).source_date_epoch, None);
     assert!(lower_with(&http, &options()).expect_err("not resolved").contains("is not known"));
     let cases = [
         ("", "SOURCE_DATE_EPOCH stage must contain exactly one remote ADD"),
@@ -677,7 +683,7 @@ fn what_dates_a_build_can_be_asked_for() {
     for (add, want) in cases {
         assert_eq!(source(&text(add)).expect_err(add).message, want);
     }
-    assert_eq!(source("ARG SOURCE_DATE_EPOCH=5\nFROM scratch"), Ok(None));
+    assert_eq!(source("ARG SOURCE_DATE_EPOCH=5\nFROM scratch"), Ok(Dated::Never));
 }
 
 #[test]

@@ -63,6 +63,9 @@ impl Cause {
                      `Bearer`), or all of the header as HTTP_AUTH_HEADER_{host}"
                 ))
             }
+            Self::Http(Error::Connect(_)) => {
+                Some("check the address, and whether a proxy is needed (`HTTPS_PROXY`)".to_owned())
+            }
             Self::Mismatch { .. } => {
                 Some("it has changed since, or the checksum is that of another file".to_owned())
             }

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
 
 use oci::Digest;
 
@@ -346,4 +347,26 @@ fn privileged_endless_files_end() {
     builder.build(&dockerfile, &["-o", "out", "--step-disk", "1MB"]).success();
     assert_eq!(builder.read("out/file"), "whole");
     builder.assert_nothing_left();
+}
+
+#[test]
+fn privileged_files_are_fetched_while_other_steps_go_on() {
+    let Some(builder) = Builder::bare() else { return };
+    // Whoever asks first is answered when the other one has asked, too.
+    let both = Arc::new(Barrier::new(2));
+    let web = Web::start(move |seen| {
+        both.wait();
+        Reply::ok(seen.path()).with("ETag", "\"a\"")
+    });
+    let dockerfile = format!(
+        "FROM scratch AS other\nADD {} /two\nFROM scratch\nADD {} /one\nCOPY --from=other two /\n",
+        web.url("/two"),
+        web.url("/one")
+    );
+    let outcome = builder.build(&dockerfile, &["-o", "out"]).success();
+    assert_eq!((builder.read("out/one"), builder.read("out/two")), ("/one".into(), "/two".into()));
+    // It is told how far they are.
+    let transfers = outcome.stderr.lines().filter(|line| line.contains("\"type\":\"transfer\""));
+    let whole = transfers.filter(|line| line.contains("\"done\":true"));
+    assert_eq!(whole.filter(|line| line.contains("\"current\":4,\"total\":4")).count(), 2);
 }

@@ -159,9 +159,9 @@ const OF_BUILD: &[Mistake] = &[
         ["invalid chmod parameter: 'rwx'", "Dockerfile:2:1", "u=rwX,go=rX"],
     ),
     mistake(
-        "ADD https://example.com/x.tar.gz /",
+        "ADD http://127.0.0.1:1/x.tar.gz /",
         ".",
-        ["HTTP sources are not supported", "Dockerfile:2", "download it in a `RUN` step"],
+        ["failed to fetch `http://127.0.0.1:1/x.tar.gz`", "Dockerfile:2", "HTTPS_PROXY"],
     ),
     mistake(
         "ADD https://example.com/x.git /",

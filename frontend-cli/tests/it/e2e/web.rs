@@ -18,7 +18,7 @@ pub(crate) struct Web {
 impl Web {
     /// Answers with what `answer` says.
     pub(crate) fn start(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let server = runtime.block_on(Server::start(answer));
         Self { server, taken: AtomicUsize::new(0), _runtime: runtime }
