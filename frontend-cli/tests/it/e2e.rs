@@ -34,6 +34,7 @@ mod secrets;
 mod sharing;
 mod ssh;
 mod times;
+mod tls;
 mod traces;
 mod warm;
 mod web;
