@@ -9,6 +9,7 @@ use llb::Definition;
 use oci::{Descriptor, Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
+use crate::annotations::{self, AnnotationLevel};
 use crate::blocking::{blocking, until};
 use crate::client::Client;
 use crate::dockerfile::{PlatformPlan, Scope, Session};
@@ -16,7 +17,7 @@ use crate::error::BuildError;
 use crate::layer::Layers;
 use crate::layer::tar::encodings;
 use crate::output::assemble::{self, AssembledImage, Parts};
-use crate::output::export::Export;
+use crate::output::export::{Export, Shape};
 use crate::output::redate::{NewTimes, Redate};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
@@ -126,6 +127,7 @@ impl Workspace {
         let (definition, plans) = until(cancel, session.lower(Scope::Target)).await?;
         session.tell_warnings(&plans);
         session.check_times(&plans)?;
+        session.check_annotations(&plans)?;
         session.tell_notes(&plans);
         let job = session.job(definition, &plans);
         self.carry_out(&job, cancel, async |layers, trees| {
@@ -151,6 +153,7 @@ impl Workspace {
             layers,
             steps: &session.steps,
             images: &images,
+            shape: &session.shape(),
             client: &session.client,
             stop: cancel,
         };
@@ -175,6 +178,8 @@ impl Workspace {
         trees: Vec<Vec<LayerId>>,
         layers: &Arc<Layers>,
     ) -> Result<(Vec<(Platform, AssembledImage)>, Descriptor), BuildError> {
+        let annotated =
+            |level, platform| annotations::at(&session.request.annotations, level, Some(platform));
         let mut images = Vec::new();
         let mut trees = trees.into_iter();
         for plan in plans {
@@ -201,11 +206,15 @@ impl Workspace {
                 base_history: plan.lowered.base_history,
                 layers: assembled,
                 epoch: session.epoch(plan),
-                annotations: &session.request.annotations,
+                annotations: annotated(AnnotationLevel::Manifest, &plan.platform),
+                descriptor_annotations: annotated(
+                    AnnotationLevel::ManifestDescriptor,
+                    &plan.platform,
+                ),
             };
             images.push((plan.platform.clone(), assemble::assemble(&self.store, parts)?));
         }
-        let target = crate::output::export::target(&self.store, &images)?;
+        let target = crate::output::export::target(&self.store, &images, &session.shape())?;
         Ok((images, target))
     }
 }
@@ -215,6 +224,7 @@ impl Session {
         Job {
             definition: Arc::new(definition),
             targets: plans.iter().filter_map(|plan| plan.target).collect(),
+            also: plans.iter().flat_map(|plan| &plan.also).map(|also| also.vertex).collect(),
             directories: self.input.directories.clone(),
             images: self.images.clone(),
             offline: self.request.offline,
@@ -261,6 +271,23 @@ impl Session {
     fn base_layers(&self, plan: &PlatformPlan) -> usize {
         let base = plan.lowered.base.as_ref().map(|request| &self.resolved[request]);
         base.map_or(0, |image| image.config.rootfs.diff_ids.len())
+    }
+
+    /// What is on top of the images.
+    fn shape(&self) -> Shape {
+        if !self.request.is_index() {
+            return Shape::Image;
+        }
+        let at = |level| annotations::at(&self.request.annotations, level, None);
+        Shape::Index {
+            annotations: at(AnnotationLevel::Index),
+            descriptor_annotations: at(AnnotationLevel::IndexDescriptor),
+        }
+    }
+
+    fn check_annotations(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
+        let platforms: Vec<Platform> = plans.iter().map(|plan| plan.platform.clone()).collect();
+        annotations::check(&self.request.annotations, &platforms, self.request.is_index())
     }
 
     /// Who asks for other times has to say which.

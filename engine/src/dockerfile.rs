@@ -35,6 +35,8 @@ pub(crate) struct PlatformPlan {
     pub(crate) lowered: Lowered,
     /// The result in the common definition; `None` for an empty image.
     pub(crate) target: Option<VertexInput>,
+    /// What else is built, in the common definition.
+    pub(crate) also: Vec<VertexInput>,
 }
 
 /// Which stages are lowered.
@@ -91,9 +93,10 @@ impl Session {
             options.source_time = source_time.unwrap_or_default();
             let lowered = self.lower_for(&parsed.dockerfile, &options).await?;
             let moved = definition.absorb(&lowered.definition).expect("a definition stays one");
-            let target =
-                lowered.target.map(|t| VertexInput { vertex: moved[&t.vertex], output: t.output });
-            plans.push(PlatformPlan { platform, lowered, target });
+            let moved = |t: VertexInput| VertexInput { vertex: moved[&t.vertex], output: t.output };
+            let target = lowered.target.map(moved);
+            let also = lowered.also.iter().copied().map(moved).collect();
+            plans.push(PlatformPlan { platform, lowered, target, also });
         }
         Ok((definition, plans))
     }
@@ -186,6 +189,7 @@ impl Session {
         });
         Options {
             target: request.target.clone(),
+            also: request.also.clone(),
             build_args: request.build_args.clone(),
             labels: request.labels.clone(),
             unset: request.unset.clone(),
@@ -218,7 +222,7 @@ impl Session {
             hostname: request.hostname.clone(),
             cgroup_parent: request.cgroup_parent.clone(),
             entitlements: grants.collect(),
-            multi_platform: request.platforms.len() > 1,
+            multi_platform: request.is_index(),
             syntax_warnings,
             ..Options::default()
         }

@@ -5,6 +5,7 @@
 //! [`Progress`], and gives back images; [`Workspace::solve`] takes any definition. What the one who asked keeps
 //! comes through a [`Client`]. The crate knows no argv, no terminal and no wire formats.
 
+pub mod annotations;
 pub mod client;
 pub mod config;
 pub mod error;
@@ -41,6 +42,7 @@ pub mod units;
 mod upkeep;
 mod workspace;
 
+pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{BuiltImage, Outcome};
 pub use cache::{
     Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,

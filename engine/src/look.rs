@@ -27,7 +27,8 @@ impl Workspace {
         let mut session = self.looking(request, client, progress).await?;
         let (definition, plans) = session.lower(Scope::Target).await?;
         session.tell_notes(&plans);
-        let targets = plans.iter().filter_map(|p| p.target.map(|t| t.vertex)).collect();
+        let wanted = plans.iter().flat_map(|plan| plan.target.iter().chain(&plan.also));
+        let targets = wanted.map(|target| target.vertex).collect();
         let warnings = warnings_of(&plans);
         Ok(Plan::new(definition, targets, warnings, &session.resolved))
     }

@@ -97,6 +97,7 @@ impl Fetch<'_> {
         let job = Job {
             definition: Arc::new(definition),
             targets: target.into_iter().collect(),
+            also: Vec::new(),
             directories: BTreeMap::new(),
             images: Arc::new(self.images()),
             offline: self.request.offline,

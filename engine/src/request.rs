@@ -8,6 +8,8 @@ use executor::{HostAddress, Limits};
 use oci::{Platform, Reference};
 pub use parser::lower::Unset;
 
+use crate::annotations::Annotation;
+
 /// One build.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
@@ -24,6 +26,8 @@ pub struct BuildRequest {
     pub named_contexts: BTreeMap<String, String>,
     /// `--target`
     pub target: Option<String>,
+    /// `--also`: stages that have to build, too. Their results go nowhere.
+    pub also: Vec<String>,
     /// `--build-arg`
     pub build_args: BTreeMap<String, String>,
     /// `--label`
@@ -67,8 +71,17 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// Times in what is written out.
     pub times: Times,
-    /// `--annotation key=value` on the manifest.
-    pub annotations: BTreeMap<String, String>,
+    /// `--annotation`; of two for the same, the last counts.
+    pub annotations: Vec<Annotation>,
+    /// Whether the result is an index over images; `None`: where there are several platforms.
+    pub index: Option<bool>,
+}
+
+impl BuildRequest {
+    /// Whether the result is an index over images.
+    pub(crate) fn is_index(&self) -> bool {
+        self.index.unwrap_or(self.platforms.len() > 1)
+    }
 }
 
 /// Where the Dockerfile's text comes from.
@@ -245,13 +258,15 @@ pub enum Output {
     Local {
         /// The directory.
         dest: PathBuf,
-        /// A folder per platform; `None`: when there are several platforms.
+        /// A folder per platform; `None`: when the result is an index.
         platform_split: Option<bool>,
     },
     /// `type=tar`: the root file system as a tar.
     Tar {
         /// Where to.
         dest: Destination,
+        /// A folder per platform; `None`: when the result is an index.
+        platform_split: Option<bool>,
     },
 }
 
@@ -259,7 +274,7 @@ impl Output {
     /// Whether it goes to standard output.
     pub fn is_stdout(&self) -> bool {
         match self {
-            Self::Oci { dest, .. } | Self::Docker { dest, .. } | Self::Tar { dest } => {
+            Self::Oci { dest, .. } | Self::Docker { dest, .. } | Self::Tar { dest, .. } => {
                 matches!(dest, Destination::Stdout)
             }
             Self::Image { .. } | Self::Local { .. } => false,

@@ -78,6 +78,8 @@ pub(crate) struct Job {
     pub(crate) definition: Arc<Definition>,
     /// What is wanted of it.
     pub(crate) targets: Vec<VertexInput>,
+    /// What is built besides; its results go nowhere.
+    pub(crate) also: Vec<VertexId>,
     /// Local contexts that are at hand already, by name.
     pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) images: Arc<Images>,
@@ -101,6 +103,17 @@ pub(crate) struct Job {
     pub(crate) build_id: String,
     /// The time of the sources, in seconds since 1970.
     pub(crate) epoch: Option<i64>,
+}
+
+impl Job {
+    fn target_vertices(&self) -> Vec<VertexId> {
+        self.targets.iter().map(|target| target.vertex).collect()
+    }
+
+    /// Everything that has to be built.
+    fn wanted(&self) -> Vec<VertexId> {
+        [self.target_vertices(), self.also.clone()].concat()
+    }
 }
 
 /// One try.
@@ -143,6 +156,7 @@ impl Workspace {
         Job {
             definition: Arc::new(request.definition),
             targets: request.targets,
+            also: Vec::new(),
             directories: BTreeMap::new(),
             images: Arc::new(Images::new(store, registries, pull, offline, BTreeMap::new())),
             offline,
@@ -183,8 +197,7 @@ impl Workspace {
         cancel: &CancellationToken,
         finish: impl AsyncFn(&Arc<Layers>, Vec<Vec<LayerId>>) -> Result<T, BuildError>,
     ) -> Result<T, BuildError> {
-        let targets: Vec<VertexId> = job.targets.iter().map(|target| target.vertex).collect();
-        job.steps.add_plan(&job.definition, &targets);
+        job.steps.add_plan(&job.definition, &job.wanted());
         self.tell_snapshotter(&job.steps).await?;
         let mut number = 0;
         let outcome = loop {
@@ -231,12 +244,12 @@ impl Workspace {
         attempt: &Attempt,
         cancel: &CancellationToken,
     ) -> Result<Vec<Vec<LayerId>>, BuildError> {
-        let targets: Vec<VertexId> = job.targets.iter().map(|target| target.vertex).collect();
-        let worker = Arc::new(self.worker(job, attempt, &targets));
+        let wanted = job.wanted();
+        let worker = Arc::new(self.worker(job, attempt));
         let slots = Arc::new(slots(job.jobs));
         let definition = job.definition.clone();
         let solved =
-            solver::drive(worker.clone(), definition, &targets, slots, &job.build_id, cancel).await;
+            solver::drive(worker.clone(), definition, &wanted, slots, &job.build_id, cancel).await;
         if solved.is_err() {
             worker.contexts.abandon();
         }
@@ -245,7 +258,7 @@ impl Workspace {
             Some((_, error)) => error,
             None => BuildError::Canceled,
         })?;
-        let by_vertex: BTreeMap<VertexId, Outputs> = targets.into_iter().zip(results).collect();
+        let by_vertex: BTreeMap<VertexId, Outputs> = wanted.into_iter().zip(results).collect();
         let mut layers = Vec::with_capacity(job.targets.len());
         for target in &job.targets {
             let files = &by_vertex[&target.vertex][target.output];
@@ -254,10 +267,10 @@ impl Workspace {
         Ok(layers)
     }
 
-    fn worker(&self, job: &Job, attempt: &Attempt, targets: &[VertexId]) -> BuildWorker {
+    fn worker(&self, job: &Job, attempt: &Attempt) -> BuildWorker {
         BuildWorker {
             definition: job.definition.clone(),
-            shipped: shipped(&job.definition, targets),
+            shipped: shipped(&job.definition, &job.target_vertices()),
             store: self.store.clone(),
             machine: self.machine.clone(),
             layers: attempt.layers.clone(),

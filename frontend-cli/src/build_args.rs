@@ -2,6 +2,7 @@
 //! what to do around it. Looks at the environment and at which files exist, reads nothing.
 
 mod action;
+mod annotation;
 mod arguments;
 pub mod csv;
 pub(crate) mod host;
@@ -36,6 +37,7 @@ use crate::error::UsageError;
 use crate::platform;
 use crate::progress::Mode;
 use crate::remote::{remote, url};
+use crate::spelling::boolean;
 use crate::ssh::Wanted;
 use crate::stdin::StandardInput;
 
@@ -76,12 +78,14 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     let outputs = outputs::resolve(&args, environment)?;
     let arguments = arguments::resolve(&args, environment)?;
     let network = network(args.network.as_deref())?;
+    let mut targets = stages(args.target.as_slice());
     let request = BuildRequest {
         dockerfile,
         context,
         ignore_file: args.ignore_file.clone(),
         named_contexts: named_contexts(&args.build_contexts)?,
-        target: args.target.clone().filter(|target| !target.is_empty()),
+        target: targets.next(),
+        also: targets.chain(stages(&args.also)).collect(),
         build_args: arguments.all,
         labels: labels(&args.labels)?,
         unset: unset::resolve(&args)?,
@@ -111,7 +115,10 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         outputs: outputs.outputs,
         times: outputs.times,
         annotations: outputs.annotations,
+        index: None,
     };
+    let index = index(&request)?;
+    let request = BuildRequest { index, ..request };
     let secrets = each(&args.secrets, |text| secret::parse(text, environment))?;
     Ok(Build {
         request,
@@ -202,6 +209,20 @@ fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageErr
     Ok(result)
 }
 
+/// What BUILDKIT_MULTI_PLATFORM says: whether the result is an index whatever the platforms.
+fn index(request: &BuildRequest) -> Result<Option<bool>, UsageError> {
+    const NAME: &str = "BUILDKIT_MULTI_PLATFORM";
+    let Some(value) = request.build_args.get(NAME).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let invalid = |why: &str| UsageError::new(format!("`--build-arg {NAME}={value}`: {why}"));
+    let index = boolean(value).ok_or_else(|| invalid("want `true` or `false`"))?;
+    if !index && request.platforms.len() > 1 {
+        return Err(invalid("several platforms make an index"));
+    }
+    Ok(Some(index))
+}
+
 /// `NAME=VALUE`; without `=` the value is empty.
 fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
     texts
@@ -228,18 +249,17 @@ pub(crate) fn platforms(
     Ok(result)
 }
 
+/// The names of stages in lists with commas.
+fn stages(texts: &[String]) -> impl Iterator<Item = String> {
+    let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    names.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
 fn no_cache(args: &BuildArgs) -> NoCache {
     if args.no_cache {
         return NoCache::Always;
     }
-    let stages: Vec<String> = args
-        .no_cache_filter
-        .iter()
-        .flat_map(|stages| stages.split(','))
-        .map(str::trim)
-        .filter(|stage| !stage.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let stages: Vec<String> = stages(&args.no_cache_filter).collect();
     if stages.is_empty() { NoCache::Never } else { NoCache::Stages(stages) }
 }
 

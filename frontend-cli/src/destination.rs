@@ -30,13 +30,14 @@ pub(crate) fn check_output(output: &Output) -> Result<(), UsageError> {
         Output::Oci { dest: Destination::Path(path), tar: false, .. }
         | Output::Docker { dest: Destination::Path(path), tar: false, .. }
         | Output::Local { dest: path, .. } => check_directory(path),
-        Output::Oci { dest, .. } | Output::Docker { dest, .. } | Output::Tar { dest } => match dest
-        {
-            Destination::Path(path) => {
-                check_file(&format!("--output dest={}", path.display()), path)
+        Output::Oci { dest, .. } | Output::Docker { dest, .. } | Output::Tar { dest, .. } => {
+            match dest {
+                Destination::Path(path) => {
+                    check_file(&format!("--output dest={}", path.display()), path)
+                }
+                Destination::Stdout => Ok(()),
             }
-            Destination::Stdout => Ok(()),
-        },
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use anyhow::Context as _;
-use engine::Outcome;
+use engine::{BuiltImage, Outcome};
 use oci::Digest;
 use serde_json::{Value, json};
 
@@ -39,12 +39,14 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The image id: that of the config, or, of several platforms, of the index.
+/// The image id: that of the config, or that of the index.
 pub fn image_id(outcome: &Outcome) -> &Digest {
-    match outcome.images.as_slice() {
-        [image] => &image.config,
-        _ => &outcome.target.digest,
-    }
+    only_image(outcome).map_or(&outcome.target.digest, |image| &image.config)
+}
+
+/// The image, where there is no index over it.
+fn only_image(outcome: &Outcome) -> Option<&BuiltImage> {
+    outcome.images.iter().find(|image| image.manifest.digest == outcome.target.digest)
 }
 
 /// What buildx writes into its metadata file, as far as it concerns us.
@@ -55,7 +57,7 @@ pub fn metadata(outcome: &Outcome) -> Value {
         // Builder, node and build, as buildx has them; the logs are kept under the last.
         "buildx.build.ref": format!("mybuild/mybuild/{}", outcome.build_id),
     });
-    if let [image] = outcome.images.as_slice() {
+    if let Some(image) = only_image(outcome) {
         metadata["containerimage.config.digest"] = json!(image.config);
     }
     if !outcome.names.is_empty() {

@@ -78,11 +78,7 @@ pub const SETTINGS: &[Setting] = &[
         Argument,
         Refused("the store keeps every step for later builds"),
     ),
-    setting(
-        "BUILDKIT_MULTI_PLATFORM",
-        Argument,
-        Refused("an index is written where `--platform` names several"),
-    ),
+    setting("BUILDKIT_MULTI_PLATFORM", Argument, Honoured("an index, even of one platform")),
     setting("BUILDKIT_PROGRESS", Variable, Honoured("`--progress` where that is not given")),
     setting("BUILDKIT_SANDBOX_HOSTNAME", Argument, Honoured("host name of the steps")),
     setting("BUILDKIT_SBOM_SCAN_CONTEXT", Argument, Unused(NO_ATTESTATIONS)),

@@ -73,6 +73,8 @@ pub struct Lowered {
     pub definition: Definition,
     /// The files of the image, `None` for an empty one.
     pub target: Option<Input>,
+    /// The files of the stages that are to be built, too.
+    pub also: Vec<Input>,
     /// The image's config. The history is complete, those of the base first; times and
     /// `rootfs.diff_ids` are for the engine to fill in.
     pub config: ImageConfig,
@@ -187,6 +189,8 @@ struct Lowering<'d> {
     declared_globals: GlobalArguments,
     epoch: Option<i64>,
     stages: Vec<StageState<'d>>,
+    /// Those that are to be built besides the target.
+    also: Vec<StageId>,
     /// Stages by lower-case name; of two equal ones, the last.
     by_name: HashMap<String, StageId>,
     /// `--from` sources that are no stages, by what was written.
@@ -224,6 +228,7 @@ impl<'d> Lowering<'d> {
             declared_globals: GlobalArguments::default(),
             epoch: None,
             stages: Vec::new(),
+            also: Vec::new(),
             by_name: HashMap::new(),
             external: HashMap::new(),
             ignored: None,
@@ -253,8 +258,11 @@ impl<'d> Lowering<'d> {
         self.resolve_epoch(dockerfile)?;
         self.add_stages(dockerfile)?;
         let target = self.find_target(target_name)?;
+        let also = self.options.also.iter().map(|name| self.find_target(Some(name)));
+        self.also = also.collect::<Result<_, _>>()?;
         self.link_stages()?;
-        let Some(wanted) = self.resolve_stages(target)? else { return Ok(None) };
+        let targets: Vec<StageId> = [target].into_iter().chain(self.also.clone()).collect();
+        let Some(wanted) = self.resolve_stages(&targets)? else { return Ok(None) };
         self.dispatch_stages(&wanted)?;
         self.advise(dockerfile, target);
         self.reporter.violation().map_or(Ok(Some(target)), Err)
@@ -264,6 +272,7 @@ impl<'d> Lowering<'d> {
         let mut notes = self.notes(dockerfile);
         let outline = self.outline(target, self.stages[target].state.tree);
         let (history, base_history) = self.history_of(target);
+        let also = self.also.iter().filter_map(|&stage| self.stages[stage].state.tree).collect();
         let state = std::mem::take(&mut self.stages[target].state);
         let mut config = std::rc::Rc::unwrap_or_clone(state.image);
         config.history = history;
@@ -274,6 +283,7 @@ impl<'d> Lowering<'d> {
         Lowered {
             definition: self.definition,
             target: state.tree,
+            also,
             config,
             base: self.stages[target].image.take(),
             base_history,

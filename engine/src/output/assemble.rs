@@ -21,22 +21,27 @@ pub(crate) struct AssembledImage {
     pub(crate) layers: Vec<AssembledLayer>,
     /// The time of the sources, in seconds since 1970.
     pub(crate) epoch: Option<i64>,
+    /// Of its manifest.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// What an image is made of.
-pub(crate) struct Parts<'a> {
+pub(crate) struct Parts {
     pub(crate) config: ImageConfig,
     /// How many entries of the config's history are the base's: they keep their times.
     pub(crate) base_history: usize,
     pub(crate) layers: Vec<AssembledLayer>,
     /// The time of the sources, in seconds since 1970.
     pub(crate) epoch: Option<i64>,
-    pub(crate) annotations: &'a BTreeMap<String, String>,
+    /// Of its manifest.
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Of the manifest's descriptor.
+    pub(crate) descriptor_annotations: BTreeMap<String, String>,
 }
 
 /// Writes config and manifest.
-pub(crate) fn assemble(store: &Store, parts: Parts<'_>) -> Result<AssembledImage, BuildError> {
-    let Parts { mut config, base_history, layers, epoch, annotations } = parts;
+pub(crate) fn assemble(store: &Store, parts: Parts) -> Result<AssembledImage, BuildError> {
+    let Parts { mut config, base_history, layers, epoch, annotations, .. } = parts;
     config.rootfs.diff_ids = layers.iter().map(|l| l.diff_id.clone()).collect();
     let own = config.history.len() - base_history;
     let described = config.history.iter().filter(|h| !h.empty_layer).count();
@@ -52,8 +57,9 @@ pub(crate) fn assemble(store: &Store, parts: Parts<'_>) -> Result<AssembledImage
     let config_bytes = serde_json::to_vec(&config).expect("a config is plain data");
     let config_descriptor = put(store, media_type::CONFIG, &config_bytes)?;
     let descriptors = layers.iter().map(|l| l.descriptor.clone()).collect();
-    let manifest = write_manifest(store, &config_descriptor, descriptors, annotations)?;
-    Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch })
+    let mut manifest = write_manifest(store, &config_descriptor, descriptors, &annotations)?;
+    manifest.annotations = parts.descriptor_annotations;
+    Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch, annotations })
 }
 
 /// The history of what a build adds where `layers` become one, as Docker's `--squash` has it: each entry

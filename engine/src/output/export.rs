@@ -6,6 +6,7 @@ mod forms;
 mod layout;
 mod tar;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cache::Store;
@@ -27,21 +28,38 @@ pub(crate) use forms::Compressing;
 pub(crate) use layout::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
 use layout::{Layout, LayoutKind};
 
+/// What is on top of an image, or of several.
+#[derive(Debug, Clone)]
+pub(crate) enum Shape {
+    /// Its manifest.
+    Image,
+    /// An index over all.
+    Index {
+        /// Its annotations.
+        annotations: BTreeMap<String, String>,
+        /// Those of its descriptor.
+        descriptor_annotations: BTreeMap<String, String>,
+    },
+}
+
 /// What names stand for: the one image's manifest, or an index over all.
 pub(crate) fn target(
     store: &Store,
     images: &[(Platform, AssembledImage)],
+    shape: &Shape,
 ) -> Result<Descriptor, BuildError> {
-    if let [(_, image)] = images {
-        return Ok(image.manifest.clone());
-    }
+    let Shape::Index { annotations, descriptor_annotations } = shape else {
+        return Ok(images[0].1.manifest.clone());
+    };
     let described = |image: &AssembledImage| Descriptor {
         platform: Some(image.config.platform()),
         ..image.manifest.clone()
     };
     let manifests = images.iter().map(|(_, image)| described(image)).collect();
-    let index = Index { manifests, ..Index::default() };
-    put(store, media_type::INDEX, &serde_json::to_vec(&index).expect("an index is plain data"))
+    let index = Index { manifests, annotations: annotations.clone(), ..Index::default() };
+    let bytes = serde_json::to_vec(&index).expect("an index is plain data");
+    let descriptor = put(store, media_type::INDEX, &bytes)?;
+    Ok(Descriptor { annotations: descriptor_annotations.clone(), ..descriptor })
 }
 
 /// What exporters share.
@@ -51,6 +69,7 @@ pub(crate) struct Export<'a> {
     pub(crate) layers: &'a Arc<Layers>,
     pub(crate) steps: &'a Arc<Steps>,
     pub(crate) images: &'a [(Platform, AssembledImage)],
+    pub(crate) shape: &'a Shape,
     pub(crate) client: &'a Arc<dyn Client>,
     /// Ends it early.
     pub(crate) stop: &'a CancellationToken,
@@ -79,7 +98,9 @@ pub(crate) async fn run(
             Output::Local { dest, platform_split } => {
                 files::to_directory(export, dest, *platform_split).await?;
             }
-            Output::Tar { dest } => files::to_tar(export, dest).await?,
+            Output::Tar { dest, platform_split } => {
+                files::to_tar(export, dest, *platform_split).await?;
+            }
         }
     }
     let mut tagged = Vec::new();
@@ -110,8 +131,7 @@ async fn layout(
     let step = export.steps.internal(label);
     let (store, steps, id) = (export.store.clone(), export.steps.clone(), step.step);
     let images = export.images.to_vec();
-    let (tags, dest, annotations) =
-        (request.tags.clone(), dest.clone(), request.annotations.clone());
+    let (tags, dest, shape) = (request.tags.clone(), dest.clone(), export.shape.clone());
     let (layers, stop) = (export.layers.clone(), export.stop.clone());
     let client = export.client.clone();
     let written = blocking(move || {
@@ -119,9 +139,9 @@ async fn layout(
             Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
         let images = images
             .into_iter()
-            .map(|(platform, image)| Ok((platform, compressing.image(image, &annotations)?)))
+            .map(|(platform, image)| Ok((platform, compressing.image(image)?)))
             .collect::<Result<Vec<_>, BuildError>>()?;
-        let top = self::target(&store, &images)?;
+        let top = self::target(&store, &images, &shape)?;
         let layout =
             Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
         let written = layout.write(client.as_ref(), &dest, tar);

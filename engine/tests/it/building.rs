@@ -288,7 +288,7 @@ async fn several_outputs_carry_the_files() {
         let (tar, dest) = (world.path("out.tar"), world.path("out"));
         let outputs = vec![
             Output::Local { dest: dest.clone(), platform_split: None },
-            Output::Tar { dest: Destination::Path(tar.clone()) },
+            Output::Tar { dest: Destination::Path(tar.clone()), platform_split: None },
         ];
         world.build(BuildRequest { outputs, ..world.request(dockerfile) }).await.unwrap();
         let mut names = names_in(&dest);

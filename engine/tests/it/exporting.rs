@@ -271,7 +271,10 @@ async fn a_destination_is_replaced_whole_and_a_link_leads_to_it() {
     fs::create_dir(world.path("real")).unwrap();
     fs::write(world.path("real/out.tar"), "old").unwrap();
     std::os::unix::fs::symlink("real/out.tar", world.path("link.tar")).unwrap();
-    let tar = |name: &str| Output::Tar { dest: Destination::Path(world.path(name)) };
+    let tar = |name: &str| Output::Tar {
+        dest: Destination::Path(world.path(name)),
+        platform_split: None,
+    };
     let request = world.request("FROM scratch; COPY a /");
     world.build(BuildRequest { outputs: vec![tar("link.tar")], ..request.clone() }).await.unwrap();
     assert!(world.path("link.tar").is_symlink());

@@ -108,6 +108,7 @@ impl World {
             ignore_file: None,
             named_contexts: BTreeMap::new(),
             target: None,
+            also: Vec::new(),
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             unset: Default::default(),
@@ -129,7 +130,8 @@ impl World {
             tags: Vec::new(),
             outputs: Vec::new(),
             times: Times::default(),
-            annotations: BTreeMap::new(),
+            annotations: Vec::new(),
+            index: None,
         }
     }
 

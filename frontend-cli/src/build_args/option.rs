@@ -3,7 +3,6 @@
 use super::csv;
 use crate::cli::BuildArgs;
 use crate::error::UsageError;
-use crate::spelling::boolean;
 
 /// Adds what `NAME=VALUE` says to `args`, as if the flag had been typed.
 pub fn apply(text: &str, args: &mut BuildArgs) -> Result<(), UsageError> {
@@ -57,8 +56,7 @@ fn apply_plain(name: &str, value: String, args: &mut BuildArgs) -> Result<(), Us
                 _ => return Err(refused(&format!("{name}={value}"))),
             };
         }
-        // What BuildKit's flag says is already so: one platform makes no index.
-        "multi-platform" if boolean(&value) == Some(false) => {}
+        "multi-platform" => args.build_args.push(format!("BUILDKIT_MULTI_PLATFORM={value}")),
         _ => return Err(refused(name)),
     }
     Ok(())

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use engine::Annotation;
 use engine::request::{Compression, CompressionAlgorithm, Destination, Output, Rewrite, Times};
 use oci::Reference;
 
 use super::tag::tag;
-use super::{csv, times};
+use super::{annotation, csv, times};
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::spelling::boolean;
@@ -19,8 +20,8 @@ pub(super) struct Parsed {
     pub(super) output: Output,
     /// `name=`, for outputs that carry the image's names.
     pub(super) names: Vec<Reference>,
-    /// `annotation.KEY=`, `annotation-manifest.KEY=`
-    pub(super) annotations: BTreeMap<String, String>,
+    /// `annotation.KEY=`, `annotation-index.KEY=`, …
+    pub(super) annotations: Vec<Annotation>,
     /// `source-date-epoch=`, `rewrite-timestamp=`
     pub(super) times: Times,
 }
@@ -30,19 +31,16 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Parsed, Usa
     let fields = csv::fields(text)?;
     let output = match fields.as_slice() {
         [one] if one == text && !one.starts_with("type=") => Some(match one.as_str() {
-            "-" => Output::Tar { dest: Destination::Stdout },
+            "-" => Output::Tar { dest: Destination::Stdout, platform_split: None },
             "" => return Err(UsageError::new("`--output` is empty")),
             dest => Output::Local { dest: dest.into(), platform_split: None },
         }),
         _ => None,
     };
     let parsed = match output {
-        Some(output) => Parsed {
-            output,
-            names: Vec::new(),
-            annotations: BTreeMap::new(),
-            times: Times::default(),
-        },
+        Some(output) => {
+            Parsed { output, names: Vec::new(), annotations: Vec::new(), times: Times::default() }
+        }
         None => Attributes::read(text)?.into_output()?,
     };
     if environment.stdout_is_terminal && writes_stdout(&parsed.output) {
@@ -60,7 +58,7 @@ pub(super) fn writes_stdout(output: &Output) -> bool {
         output,
         Output::Oci { dest: Destination::Stdout, .. }
             | Output::Docker { dest: Destination::Stdout, .. }
-            | Output::Tar { dest: Destination::Stdout }
+            | Output::Tar { dest: Destination::Stdout, .. }
     )
 }
 
@@ -90,7 +88,7 @@ impl<'a> Attributes<'a> {
     }
 
     fn into_output(mut self) -> Result<Parsed, UsageError> {
-        let annotations = self.take_annotations();
+        let annotations = self.take_annotations()?;
         let mut times = self.epoch()?;
         let mut names = Vec::new();
         let output = match self.kind.as_str() {
@@ -120,7 +118,11 @@ impl<'a> Attributes<'a> {
                 }
             }
             "local" => self.local()?,
-            "tar" => Output::Tar { dest: self.dest().unwrap_or(Destination::Stdout) },
+            "tar" => {
+                let platform_split = self.flag("platform-split")?;
+                let dest = self.dest().unwrap_or(Destination::Stdout);
+                Output::Tar { dest, platform_split }
+            }
             "registry" => return Err(self.refused("type=registry", PUSH_HINT)),
             "cacheonly" => {
                 return Err(
@@ -276,15 +278,15 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    fn take_annotations(&mut self) -> BTreeMap<String, String> {
-        let keys: Vec<String> =
-            self.rest.keys().filter(|key| annotation_name(key).is_some()).cloned().collect();
-        keys.into_iter()
-            .filter_map(|key| {
-                let name = annotation_name(&key)?.to_owned();
-                Some((name, self.rest.remove(&key)?))
-            })
-            .collect()
+    fn take_annotations(&mut self) -> Result<Vec<Annotation>, UsageError> {
+        let mut annotations = Vec::new();
+        for (name, value) in std::mem::take(&mut self.rest) {
+            match annotation::attribute(self.text, &name, &value) {
+                Some(annotation) => annotations.push(annotation?),
+                None => drop(self.rest.insert(name, value)),
+            }
+        }
+        Ok(annotations)
     }
 
     fn unknown(&self, key: &str, value: &str) -> UsageError {
@@ -309,18 +311,13 @@ impl<'a> Attributes<'a> {
 
 const PUSH_HINT: &str = "build with `type=oci,dest=FILE` and push that with another tool";
 
-/// The name of the annotation that an attribute sets on the manifest.
-fn annotation_name(key: &str) -> Option<&str> {
-    key.strip_prefix("annotation.").or_else(|| key.strip_prefix("annotation-manifest."))
-}
-
 /// The annotations with their keys' case kept.
 fn annotations_as_written(text: &str) -> Result<Vec<(String, String)>, UsageError> {
     Ok(csv::fields(text)?
         .into_iter()
         .filter_map(|field| {
             let (key, value) = field.split_once('=')?;
-            annotation_name(key.trim())?;
+            annotation::split_attribute(key.trim())?;
             Some((key.trim().to_owned(), value.to_owned()))
         })
         .collect())

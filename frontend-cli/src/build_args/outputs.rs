@@ -1,13 +1,11 @@
 //! All outputs of a build, and the names and annotations of its image.
 
-use std::collections::BTreeMap;
-
+use engine::Annotation;
 use engine::request::{Output, Times};
 use oci::Reference;
-use parser::suggest::{Case, did_you_mean};
 
 use super::tag::tag;
-use super::{output, times};
+use super::{annotation, output, times};
 use crate::cli::BuildArgs;
 use crate::environment::Environment;
 use crate::error::UsageError;
@@ -17,7 +15,7 @@ use crate::error::UsageError;
 pub(super) struct Outputs {
     pub(super) outputs: Vec<Output>,
     pub(super) tags: Vec<Reference>,
-    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) annotations: Vec<Annotation>,
     pub(super) times: Times,
 }
 
@@ -58,37 +56,7 @@ pub(super) fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Out
         result.outputs.push(Output::Image { names: Vec::new() });
     }
     for text in &args.annotations {
-        let (key, value) = annotation(text)?;
-        result.annotations.insert(key, value);
+        result.annotations.extend(annotation::parse(text)?);
     }
     Ok(result)
-}
-
-/// What an annotation can be put on.
-const LEVELS: [&str; 4] = ["manifest", "index", "manifest-descriptor", "index-descriptor"];
-
-/// `[LEVEL[PLATFORM],…:]KEY=VALUE`; the manifest is the one level there is.
-fn annotation(text: &str) -> Result<(String, String), UsageError> {
-    let invalid = |what: &str| UsageError::new(format!("`--annotation {text}`: {what}"));
-    let (key, value) = text.split_once('=').ok_or_else(|| invalid("want KEY=VALUE"))?;
-    let is_level = |level: &str| {
-        let name = level.split_once('[').map_or(level, |(name, _)| name);
-        LEVELS.contains(&name)
-    };
-    let key = match key.split_once(':') {
-        Some(("manifest", key)) => key,
-        Some((levels, _)) if levels.split(',').all(is_level) => {
-            return Err(invalid("only the level `manifest` is supported, without a platform"));
-        }
-        Some((levels, _)) => {
-            let meant = did_you_mean(levels, LEVELS, Case::Sensitive);
-            return Err(invalid(&format!("unknown level `{levels}`{meant}"))
-                .with_hint("a key with a colon is written `manifest:KEY=VALUE`"));
-        }
-        None => key,
-    };
-    if key.is_empty() {
-        return Err(invalid("the key is empty"));
-    }
-    Ok((key.to_owned(), value.to_owned()))
 }

@@ -19,9 +19,12 @@ pub struct BuildArgs {
     /// The Dockerfile, or its URL; `-` reads it from standard input [default: CONTEXT/Dockerfile]
     #[arg(long, short = 'f', value_name = "PATH")]
     pub file: Option<OsString>,
-    /// Build this stage
-    #[arg(long, value_name = "STAGE")]
+    /// Build this stage; of several the first is the result, and the others are built like --also
+    #[arg(long, value_name = "STAGE,…")]
     pub target: Option<String>,
+    /// Build these stages, too (tests, checks): they have to succeed, their results go nowhere
+    #[arg(long, value_name = "STAGE,…")]
+    pub also: Vec<String>,
     /// Build for these platforms (`linux/amd64,linux/arm64`)
     ///
     /// `local` is the machine's own. Without the flag $DOCKER_DEFAULT_PLATFORM counts.
@@ -101,8 +104,11 @@ pub struct BuildArgs {
     /// Make one layer of all that the build adds to its base
     #[arg(long, help_heading = RESULT)]
     pub squash: bool,
-    /// Annotation of the image's manifest
-    #[arg(long = "annotation", value_name = "NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
+    /// Annotation of the image's manifest, or of what LEVEL names
+    ///
+    /// LEVEL is `manifest`, `index`, `manifest-descriptor` or `index-descriptor`, or several with commas; those
+    /// of a manifest may name a platform: `manifest[linux/arm64]:NAME=VALUE`.
+    #[arg(long = "annotation", value_name = "[LEVEL:]NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
     pub annotations: Vec<String>,
 
     /// Do not use cached results

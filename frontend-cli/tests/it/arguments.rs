@@ -25,6 +25,7 @@ const HONOURED: &str = "
     --build-context c=https://x/y .
     --ignorefile Cargo.toml .
     --target build .
+    --target app,test --also lint,docs --also more .
     --platform linux/amd64,linux/arm64 --platform local .
     --build-arg A=1 --build-arg B= --build-arg FROM_ENV --build-arg NOT_SET --build-arg=A=2 .
     --build-arg A=-x --build-arg SOURCE_DATE_EPOCH=context .
@@ -45,6 +46,7 @@ const HONOURED: &str = "
     --output type=docker --tag app .
     -o type=local,dest=out,platform-split=false .
     -o type=tar,dest=a.tar .
+    -o type=tar,dest=a.tar,platform-split=true .
     --output 'type=image,\"name=a,b:2\",push=false,annotation.Key=v' .
     -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
     -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
@@ -56,6 +58,8 @@ const HONOURED: &str = "
     --unset-env A --unsetenv B --unset-label c --unset-volume /d --unset-expose 80 --unset-expose 53/UDP .
     --squash .
     --annotation k=v --annotation manifest:m=v .
+    --annotation index,manifest[linux/arm64]:k=a:b=c --annotation index-descriptor:d=1 .
+    -o type=oci,dest=a.tar,annotation-index.Key=v,annotation[linux/arm64].k=1,annotation-manifest-descriptor[linux/amd64].k=2 .
     --no-cache .
     --no-cache-filter build,test --no-cache-filter x .
     --network none .
@@ -94,6 +98,8 @@ const HONOURED: &str = "
     --opt no-cache=s1,s2 --opt add-hosts=a=1.2.3.4,b=::1 --opt shm-size=134217728 .
     --opt ulimit=nofile=1:2,nproc=3 --opt force-network-mode=none --opt hostname=h .
     --opt image-resolve-mode=pull .
+    --opt multi-platform=true .
+    --build-arg BUILDKIT_MULTI_PLATFORM=0 .
     --opt memory=1g --opt memswap=2g --opt cpushares=3 --opt cpuperiod=1000 --opt cpuquota=4 .
     --opt cpusetcpus=1 --opt cpusetmems=0 .
     --rm --force-rm --compress .
@@ -116,7 +122,7 @@ const SO_ANYWAY: &str = "
     --call build .
     --check=false .
     --progress auto .
-    --opt attest:provenance=disabled=true --opt multi-platform=false .
+    --opt attest:provenance=disabled=true .
     --load .
 ";
 
@@ -132,10 +138,14 @@ const REFUSED: &str = "
     --build-arg BUILDKIT_INLINE_CACHE=1 .
     --build-arg =v .
     --label =v .
-    --annotation index:k=v .
-    --annotation manifest[linux/amd64]:k=v .
     --annotation k .
     --annotation manifst:k=v .
+    --annotation index[linux/amd64]:k=v .
+    --annotation manifest[]:k=v .
+    --annotation manifest[amd64/linux]:k=v .
+    -o type=oci,dest=x,annotation-indx.k=v .
+    --build-arg BUILDKIT_MULTI_PLATFORM=some .
+    --opt multi-platform=false --platform linux/amd64,linux/arm64 .
     --secret src=x .
     --secret id=x,src=/nosuch/file .
     --secret id=x,what=1 .
@@ -206,7 +216,7 @@ const REFUSED: &str = "
     -o type=local,dest=- .
     -o type=local,dest=x,mode=delete .
     -o type=local,dest=x,annotation.k=v .
-    -o type=tar,dest=x,platform-split=true .
+    -o type=tar,dest=x,platform-split=maybe .
     -o 'type=oci,\"dest=x' .
     -o type=oci,name=a,dest=x -t b .
     -o type=oci,dest=x,annotation.k=v -o out .
@@ -356,6 +366,9 @@ fn what_was_typed_becomes_what_is_meant() {
             ignore_file: Some( "Cargo.toml",),
         --target build .
             target: Some( "build",),
+        --target app,test --also lint,docs --also more .
+            target: Some( "app",),
+            also: [ "test", "lint", "docs", "more",],
         --platform linux/amd64,linux/arm64 --platform local .
             platforms: [ Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",}, Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",}, Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},],
         --build-arg A=1 --build-arg B= --build-arg FROM_ENV --build-arg NOT_SET --build-arg=A=2 .
@@ -382,7 +395,7 @@ fn what_was_typed_becomes_what_is_meant() {
         -o out .
             outputs: [ Local { dest: "out", platform_split: None,},],
         -o - .
-            outputs: [ Tar { dest: Stdout,},],
+            outputs: [ Tar { dest: Stdout, platform_split: None,},],
         -o type=oci,dest=a.tar .
             outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
         -o type=oci .
@@ -397,17 +410,19 @@ fn what_was_typed_becomes_what_is_meant() {
         -o type=local,dest=out,platform-split=false .
             outputs: [ Local { dest: "out", platform_split: Some( false,),},],
         -o type=tar,dest=a.tar .
-            outputs: [ Tar { dest: Path( "a.tar",),},],
+            outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,},],
+        -o type=tar,dest=a.tar,platform-split=true .
+            outputs: [ Tar { dest: Path( "a.tar",), platform_split: Some( true,),},],
         --output 'type=image,"name=a,b:2",push=false,annotation.Key=v' .
             outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "latest",), digest: None,}, Reference { domain: "docker.io", path: "library/b", tag: Some( "2",), digest: None,},],},],
-            annotations: { "Key": "v",},},
+            annotations: [ Annotation { level: Manifest, platform: None, key: "Key", value: "v",},],
         -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
             tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
             outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
             times: Times { epoch: OfBuild, rewrite: None,},
-            annotations: { "k": "v",},},
+            annotations: [ Annotation { level: Manifest, platform: None, key: "k", value: "v",},],
         -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
-            outputs: [ Tar { dest: Path( "a.tar",),}, Image { names: [],},],
+            outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,}, Image { names: [],},],
             times: Times { epoch: Given( 5,), rewrite: All,},
         -o type=local,dest=out,source-date-epoch= .
             outputs: [ Local { dest: "out", platform_split: None,},],
@@ -425,7 +440,12 @@ fn what_was_typed_becomes_what_is_meant() {
         --squash .
             squash: true,
         --annotation k=v --annotation manifest:m=v .
-            annotations: { "k": "v", "m": "v",},},
+            annotations: [ Annotation { level: Manifest, platform: None, key: "k", value: "v",}, Annotation { level: Manifest, platform: None, key: "m", value: "v",},],
+        --annotation index,manifest[linux/arm64]:k=a:b=c --annotation index-descriptor:d=1 .
+            annotations: [ Annotation { level: Index, platform: None, key: "k", value: "a:b=c",}, Annotation { level: Manifest, platform: Some( Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "a:b=c",}, Annotation { level: IndexDescriptor, platform: None, key: "d", value: "1",},],
+        -o type=oci,dest=a.tar,annotation-index.Key=v,annotation[linux/arm64].k=1,annotation-manifest-descriptor[linux/amd64].k=2 .
+            outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            annotations: [ Annotation { level: Index, platform: None, key: "Key", value: "v",}, Annotation { level: ManifestDescriptor, platform: Some( Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "2",}, Annotation { level: Manifest, platform: Some( Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "1",},],
         --no-cache .
             no_cache: Always,
         --no-cache-filter build,test --no-cache-filter x .
@@ -516,6 +536,12 @@ fn what_was_typed_becomes_what_is_meant() {
             hostname: "h",
         --opt image-resolve-mode=pull .
             pull: Always,
+        --opt multi-platform=true .
+            build_args: { "BUILDKIT_MULTI_PLATFORM": "true",},
+            index: Some( true,),},
+        --build-arg BUILDKIT_MULTI_PLATFORM=0 .
+            build_args: { "BUILDKIT_MULTI_PLATFORM": "0",},
+            index: Some( false,),},
         --opt memory=1g --opt memswap=2g --opt cpushares=3 --opt cpuperiod=1000 --opt cpuquota=4 .
             limits: Limits { pids: None, memory: Some( 1073741824,), memory_and_swap: Some( 2147483648,), cpu_quota: Some( 4,), cpu_period: Some( 1000,), cpu_shares: Some( 3,), cpuset_cpus: None, cpuset_mems: None,},
         --opt cpusetcpus=1 --opt cpusetmems=0 .
@@ -572,15 +598,26 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--build-arg =v`: the name is empty
         --label =v .
             error: `--label =v`: the name is empty
-        --annotation index:k=v .
-            error: `--annotation index:k=v`: only the level `manifest` is supported, without a platform
-        --annotation manifest[linux/amd64]:k=v .
-            error: `--annotation manifest[linux/amd64]:k=v`: only the level `manifest` is supported, without a platform
         --annotation k .
             error: `--annotation k`: want KEY=VALUE
         --annotation manifst:k=v .
             error: `--annotation manifst:k=v`: unknown level `manifst` (did you mean manifest?)
               hint: a key with a colon is written `manifest:KEY=VALUE`
+        --annotation index[linux/amd64]:k=v .
+            error: `--annotation index[linux/amd64]:k=v`: `index` is of all platforms
+              hint: leave the platform out, or put it on `manifest` or `manifest-descriptor`
+        --annotation manifest[]:k=v .
+            error: `--annotation manifest[]:k=v`: `manifest[]`: want a level and a platform in brackets
+        --annotation manifest[amd64/linux]:k=v .
+            error: `--annotation manifest[amd64/linux]:k=v`: `amd64/linux` has an unknown system `amd64`
+              hint: there are aix, android, darwin, dragonfly, freebsd, illumos, ios, js, linux, netbsd, openbsd, plan9, solaris, wasi, wasip1, windows
+        -o type=oci,dest=x,annotation-indx.k=v .
+            error: `--output type=oci,dest=x,annotation-indx.k=v`: unknown level `indx` (did you mean index?)
+              hint: a key with a colon is written `manifest:KEY=VALUE`
+        --build-arg BUILDKIT_MULTI_PLATFORM=some .
+            error: `--build-arg BUILDKIT_MULTI_PLATFORM=some`: want `true` or `false`
+        --opt multi-platform=false --platform linux/amd64,linux/arm64 .
+            error: `--build-arg BUILDKIT_MULTI_PLATFORM=false`: several platforms make an index
         --secret src=x .
             error: `--secret src=x`: `id` is missing
         --secret id=x,src=/nosuch/file .
@@ -755,8 +792,8 @@ fn what_cannot_be_is_refused_by_name() {
               hint: `mode=copy` is the one
         -o type=local,dest=x,annotation.k=v .
             error: `--output type=local,dest=x,annotation.k=v`: files carry no annotations
-        -o type=tar,dest=x,platform-split=true .
-            error: `--output type=tar,dest=x,platform-split=true`: `platform-split=true` is not supported
+        -o type=tar,dest=x,platform-split=maybe .
+            error: `--output type=tar,dest=x,platform-split=maybe`: `platform-split=maybe`: want `true` or `false`
         -o 'type=oci,"dest=x' .
             error: `type=oci,"dest=x`: a quote is not closed
         -o type=oci,name=a,dest=x -t b .

@@ -33,6 +33,7 @@ mod runc;
 mod secrets;
 mod sharing;
 mod ssh;
+mod targets;
 mod times;
 mod tls;
 mod traces;

@@ -246,10 +246,10 @@ impl<'d> Lowering<'d> {
         Ok(())
     }
 
-    /// Which stages the target needs, itself included; all if all are asked for.
-    fn reachable(&self, target: StageId) -> Vec<bool> {
+    /// Which stages the targets need, themselves included; all if all are asked for.
+    fn reachable(&self, targets: &[StageId]) -> Vec<bool> {
         let mut wanted = vec![self.options.all_stages; self.stages.len()];
-        let mut stack = vec![target];
+        let mut stack = targets.to_vec();
         let mut seen = vec![false; self.stages.len()];
         while let Some(id) = stack.pop() {
             if std::mem::replace(&mut seen[id], true) {
@@ -266,10 +266,10 @@ impl<'d> Lowering<'d> {
     /// which may need more stages. Gives the stages needed, `None` if images are missing.
     pub(super) fn resolve_stages(
         &mut self,
-        target: StageId,
+        targets: &[StageId],
     ) -> Result<Option<Vec<bool>>, Diagnostic> {
         loop {
-            let wanted = self.reachable(target);
+            let wanted = self.reachable(targets);
             for (id, &wanted) in wanted.iter().enumerate() {
                 let place = self.stages[id].origin.place();
                 self.resolve_base(id, wanted).map_err(|fault| fault.at(place))?;

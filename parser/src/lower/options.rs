@@ -15,6 +15,8 @@ pub const MAIN_CONTEXT: &str = "context";
 pub struct Options {
     /// Stage to build; `None` for the last.
     pub target: Option<String>,
+    /// Stages that are built as well, although the target may not need them.
+    pub also: Vec<String>,
     /// `--build-arg`.
     pub build_args: BTreeMap<String, String>,
     /// `--label`: these win over the Dockerfile's.
@@ -67,6 +69,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             target: None,
+            also: Vec::new(),
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             unset: Unset::default(),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use oci::Platform;
 use tokio_util::sync::CancellationToken;
 
-use super::Export;
 use super::error::ExportError;
 use super::layout::place;
 use super::tar::{self, TarPart};
+use super::{Export, Shape};
 use crate::blocking::blocking;
 use crate::client::Target;
 use crate::error::{BuildError, Fault};
@@ -20,7 +20,7 @@ use crate::request::Destination;
 use crate::stop::Stoppable;
 use crate::tree::View;
 
-/// Writes each image's files to `dest`, into a folder a platform if asked, or if there are several.
+/// Writes each image's files to `dest`, into a folder a platform if asked, or if there is an index.
 /// Files belong to the caller. Where there is a time of the sources, all of them have it.
 pub(crate) async fn to_directory(
     export: &Export<'_>,
@@ -36,7 +36,7 @@ async fn write_directories(
     dest: &Path,
     platform_split: Option<bool>,
 ) -> Result<(), BuildError> {
-    let split = platform_split.unwrap_or(export.images.len() > 1);
+    let split = platform_split.unwrap_or(matches!(export.shape, Shape::Index { .. }));
     let dest = export.client.output_directory(dest)?;
     for (platform, image) in export.images {
         let target = if split { dest.join(folder(platform)) } else { dest.clone() };
@@ -49,15 +49,22 @@ async fn write_directories(
     Ok(())
 }
 
-/// Writes the images' files as one tar, with times as [`to_directory`]; into a folder a platform, if
-/// there are several.
-pub(crate) async fn to_tar(export: &Export<'_>, dest: &Destination) -> Result<(), BuildError> {
+/// Writes the images' files as one tar, with times and folders as [`to_directory`].
+pub(crate) async fn to_tar(
+    export: &Export<'_>,
+    dest: &Destination,
+    platform_split: Option<bool>,
+) -> Result<(), BuildError> {
     let step = export.steps.internal("exporting to tar");
-    step.ended(write_parts(export, dest).await)
+    step.ended(write_parts(export, dest, platform_split).await)
 }
 
-async fn write_parts(export: &Export<'_>, dest: &Destination) -> Result<(), BuildError> {
-    let is_split = export.images.len() > 1;
+async fn write_parts(
+    export: &Export<'_>,
+    dest: &Destination,
+    platform_split: Option<bool>,
+) -> Result<(), BuildError> {
+    let is_split = platform_split.unwrap_or(matches!(export.shape, Shape::Index { .. }));
     let mut parts = Vec::with_capacity(export.images.len());
     for (platform, image) in export.images {
         let folder = is_split.then(|| folder(platform));

@@ -1,7 +1,5 @@
 //! Layers in the compression that an output asks for.
 
-use std::collections::BTreeMap;
-
 use cache::layer::compress::{self, Compression as Encoding};
 use cache::{DamagedBlob, Store};
 use oci::{Descriptor, DiffId, media_type};
@@ -32,11 +30,7 @@ impl Compressing<'_> {
     /// The image with its layers compressed as asked, under a manifest of its own. What was
     /// compressed before is not compressed again. Layers of base images stay as they were pulled
     /// unless forced.
-    pub(crate) fn image(
-        &self,
-        mut image: AssembledImage,
-        annotations: &BTreeMap<String, String>,
-    ) -> Result<AssembledImage, BuildError> {
+    pub(crate) fn image(&self, mut image: AssembledImage) -> Result<AssembledImage, BuildError> {
         for layer in &mut image.layers {
             let pulled = layer.descriptor.media_type != media_type::LAYER;
             if !pulled || self.compression.force {
@@ -44,8 +38,9 @@ impl Compressing<'_> {
             }
         }
         let descriptors = image.layers.iter().map(|l| l.descriptor.clone()).collect();
-        image.manifest =
-            write_manifest(self.store, &image.config_descriptor, descriptors, annotations)?;
+        let manifest =
+            write_manifest(self.store, &image.config_descriptor, descriptors, &image.annotations)?;
+        image.manifest = Descriptor { annotations: image.manifest.annotations, ..manifest };
         Ok(image)
     }
 

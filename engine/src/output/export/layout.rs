@@ -169,7 +169,9 @@ impl Layout<'_> {
     /// made.
     fn described(&self) -> Descriptor {
         let mut top = self.top.clone();
-        if let [(_, image)] = self.images {
+        if let [(_, image)] = self.images
+            && image.manifest.digest == top.digest
+        {
             top.platform = Some(image.config.platform());
         }
         let created = self.images.first().and_then(|(_, image)| image.config.created.clone());

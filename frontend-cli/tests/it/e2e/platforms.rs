@@ -96,6 +96,124 @@ fn privileged_what_is_known_needs_no_emulator() {
     assert!(failed.words().contains(expected), "{}", failed.words());
 }
 
+/// Files alone: no step runs, so no emulator is needed.
+const FILES: &str = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n";
+
+fn files() -> Option<Builder> {
+    let builder = Builder::bare()?;
+    for architecture in ["amd64", "arm64", "s390x"] {
+        builder.write(&format!("context/{architecture}"), architecture);
+    }
+    Some(builder)
+}
+
+#[test]
+fn privileged_annotations_are_put_where_they_are_asked_for() {
+    let Some(builder) = files() else { return };
+    let annotations = [
+        "all=1",
+        "manifest[linux/arm64]:all=arm",
+        "manifest[linux/arm64],index:both=2",
+        "index-descriptor:top=3",
+        "manifest-descriptor[linux/amd64]:entry=4",
+    ];
+    let annotations: Vec<&str> = annotations.iter().flat_map(|a| ["--annotation", a]).collect();
+    let output = ["-o", "type=oci,dest=out,tar=false", "--metadata-file", "meta"];
+    let words = [&PLATFORMS[..], &annotations, &output].concat();
+    builder.build(FILES, &words).success();
+    let json = |path: &str| -> Value { serde_json::from_str(&builder.read(path)).expect("JSON") };
+    let blob = |descriptor: &Value| {
+        let digest = descriptor["digest"].as_str().expect("a digest").replace(':', "/");
+        json(&format!("out/blobs/{digest}"))
+    };
+    let top = &json("out/index.json")["manifests"][0];
+    assert_eq!(top["annotations"]["top"], "3", "{top}");
+    assert_eq!(json("meta")["containerimage.descriptor"]["annotations"]["top"], "3");
+    let index = blob(top);
+    assert_eq!(index["annotations"], serde_json::json!({"both": "2"}));
+    let [amd64, arm64] = [0, 1].map(|number| &index["manifests"][number]);
+    assert_eq!(
+        (&amd64["annotations"]["entry"], &arm64["annotations"]),
+        (&"4".into(), &Value::Null)
+    );
+    assert_eq!(blob(amd64)["annotations"], serde_json::json!({"all": "1"}));
+    assert_eq!(blob(arm64)["annotations"], serde_json::json!({"all": "arm", "both": "2"}));
+    for (annotation, expected) in [
+        ("index:k=v", "index annotations not supported for single platform export"),
+        ("manifest[linux/s390x]:k=v", "annotation `k`: nothing is built for linux/s390x"),
+    ] {
+        let words = ["--platform", "linux/amd64", "--annotation", annotation];
+        let failed = builder.build(FILES, &words).fails_with(1);
+        assert!(failed.words().contains(expected), "{}", failed.words());
+    }
+}
+
+#[test]
+fn privileged_one_platform_may_have_an_index() {
+    let Some(builder) = files() else { return };
+    let index = ["--build-arg", "BUILDKIT_MULTI_PLATFORM=1", "--platform", "linux/arm64"];
+    let outputs = [
+        "-o",
+        "type=oci,dest=one.tar",
+        "-o",
+        "out",
+        "-o",
+        "type=tar,dest=files.tar",
+        "-o",
+        "type=tar,dest=flat.tar,platform-split=false",
+        "--load",
+    ];
+    let files = ["-t", "one", "--iidfile", "id", "--metadata-file", "meta"];
+    let built = builder.build(FILES, &[&index[..], &outputs, &files].concat()).success();
+    assert!(!built.stderr.contains("BUILDKIT_MULTI_PLATFORM"), "{}", built.stderr);
+    assert!(built.steps().iter().any(|step| step.name.starts_with("[linux/arm64 1/1]")));
+    assert_eq!(platforms_of_index(&builder, "one.tar"), ["linux/arm64"]);
+    assert_eq!(builder.read("out/linux_arm64/arch"), "arm64");
+    let listed = |tar: &str| {
+        let mut command = Command::new("tar");
+        let output = command.args(["-tf", tar]).current_dir(builder.path("."));
+        String::from_utf8(output.output().expect("tar runs").stdout).expect("UTF-8")
+    };
+    assert_eq!(listed("files.tar"), "linux_arm64/\nlinux_arm64/arch\n");
+    assert_eq!(listed("flat.tar"), "arch\n");
+    // Its id is that of the index, in which the image is found.
+    let meta: Value = serde_json::from_str(&builder.read("meta")).expect("JSON");
+    assert_eq!(meta["containerimage.digest"], builder.read("id"));
+    assert_eq!(meta["containerimage.config.digest"], Value::Null);
+    let of_image = builder.run(&["inspect", "-f", "{{.Architecture}}", "one"]).success();
+    assert_eq!(of_image.text(), "arm64\n");
+    let alone = builder.build(FILES, &["--platform", "linux/arm64", "-o", "flat"]).success();
+    assert!(alone.steps().iter().any(|step| step.name.starts_with("[1/1]")));
+    assert_eq!(builder.read("flat/arch"), "arm64");
+}
+
+#[test]
+fn privileged_commands_on_images_know_indexes() {
+    let Some(builder) = files() else { return };
+    let platforms = "linux/amd64,linux/arm64,linux/s390x";
+    builder.build(FILES, &["--platform", platforms, "-t", "many:1", "-t", "many:2"]).success();
+    let listed = ["images", "--format", "{{.Tag}} {{.Platforms}}", "many"];
+    let expected = "1 linux/amd64,linux/arm64,linux/s390x\n2 linux/amd64,linux/arm64,linux/s390x\n";
+    assert_eq!(builder.run(&listed).success().text(), expected);
+    let id = builder.run(&["images", "-q", "--no-trunc", "many:1"]).success().text();
+    builder.run(&["save", "-o", "many.tar", "many:1"]).success();
+    assert_eq!(platforms_of_index(&builder, "many.tar").len(), 3);
+    let history = builder.run(&["history", "--no-trunc", "many:1"]).success().text();
+    assert!(history.contains("COPY amd64 /arch"), "of the machine's own: {history}");
+    builder.run(&["rmi", "many:1", "many:2"]).success();
+    assert_eq!(builder.run(&["images", "-q"]).success().text(), "");
+    builder.run(&["load", "-i", "many.tar"]).success();
+    assert_eq!(builder.run(&["images", "-q", "--no-trunc", "many:1"]).success().text(), id);
+    // Every platform's image can be built on.
+    for architecture in ["amd64", "arm64", "s390x"] {
+        let platform = format!("linux/{architecture}");
+        builder
+            .build("FROM many:1\nWORKDIR /x\n", &["--platform", &platform, "-o", "on"])
+            .success();
+        assert_eq!(builder.read("on/arch"), architecture);
+    }
+}
+
 fn find(builder: &Builder, at: &str, name: &str) -> String {
     let mut command = Command::new("find");
     let output = command.args([at, "-name", name]).current_dir(builder.path("."));
