@@ -1,6 +1,7 @@
 //! Cache mounts: directories that steps keep between builds (`RUN --mount=type=cache`). They are
 //! no part of any key.
 
+use std::collections::BTreeSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -94,6 +95,35 @@ impl Store {
             self.inner.removals.now(&temporary);
         }
         Ok(CacheMount { path, _lock: lock })
+    }
+}
+
+impl Store {
+    /// Empties the cache mounts `ids`, whatever they were first filled from; waits for those who have
+    /// them. `cancelled` is asked meanwhile. Says whether it came to its end.
+    pub fn empty_cache_mounts(
+        &self,
+        ids: &BTreeSet<String>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<bool, StoreError> {
+        for Slot { path, lock, .. } in slots(self.root())? {
+            let named = std::fs::read_to_string(path.with_file_name("id"));
+            let named = named.map_err(|error| StoreError::io("read the id of", &path, error))?;
+            if !ids.contains(named.lines().next().unwrap_or_default()) {
+                continue;
+            }
+            let held = FileLock::acquire(&lock, Mode::Exclusive, cancelled);
+            let held = held.map_err(|error| StoreError::io("lock", &path, error))?;
+            let Some(_held) = held.map(FileLock::kept) else { return Ok(false) };
+            let gone = self.temporary();
+            match std::fs::rename(&path, &gone) {
+                Ok(()) => self.inner.removals.start(gone),
+                // Somebody else has pruned it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::io("empty", &path, error)),
+            }
+        }
+        Ok(true)
     }
 }
 

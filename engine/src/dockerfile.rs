@@ -203,6 +203,7 @@ impl Session {
                 NoCache::Always => lower::NoCache::Always,
                 NoCache::Stages(stages) => lower::NoCache::Stages(stages.clone()),
             },
+            keep_cache_mounts: request.keep_cache_mounts,
             network: match request.network {
                 NetworkMode::Default => llb::NetworkMode::Default,
                 NetworkMode::None => llb::NetworkMode::None,

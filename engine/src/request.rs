@@ -40,6 +40,8 @@ pub struct BuildRequest {
     pub platforms: Vec<Platform>,
     /// `--no-cache`, `--no-cache-filter`
     pub no_cache: NoCache,
+    /// `--keep-cache-mounts`: what runs again for that keeps what its cache mounts hold.
+    pub keep_cache_mounts: bool,
     /// `--pull`
     pub pull: PullPolicy,
     /// `--offline`: nothing is asked of the network, whatever the source. Steps keep theirs.

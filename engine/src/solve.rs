@@ -2,20 +2,20 @@
 //!
 //! [`Workspace::solve`] is for those who write definitions themselves; a Dockerfile's way here is `build`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache::LayerId;
 use cache::layer::compress::Compression as Encoding;
-use llb::{Definition, Input as VertexInput, VertexId};
+use llb::{Definition, Input as VertexInput, MountKind, Op, VertexId};
 use oci::{Descriptor, DiffId};
 use parser::lower::ImageRequest;
 use solver::Slots;
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking::until;
+use crate::blocking::{blocking, until};
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::layer::{AssembledLayer, Layers};
@@ -110,6 +110,21 @@ impl Job {
         self.targets.iter().map(|target| target.vertex).collect()
     }
 
+    /// Ids of the cache mounts that steps find empty.
+    fn emptied_cache_mounts(&self) -> BTreeSet<String> {
+        let mut ids = BTreeSet::new();
+        for vertex in self.definition.reachable(&self.wanted()) {
+            let llb::Vertex { op, metadata, .. } = self.definition.vertex(vertex);
+            let Op::Exec(exec) = op else { continue };
+            let mounts = exec.mounts.iter().filter(|_| metadata.empties_cache_mounts);
+            ids.extend(mounts.filter_map(|mount| match &mount.kind {
+                MountKind::Cache { id, .. } => Some(id.clone()),
+                _ => None,
+            }));
+        }
+        ids
+    }
+
     /// Everything that has to be built.
     fn wanted(&self) -> Vec<VertexId> {
         [self.target_vertices(), self.also.clone()].concat()
@@ -199,6 +214,7 @@ impl Workspace {
     ) -> Result<T, BuildError> {
         job.steps.add_plan(&job.definition, &job.wanted());
         self.tell_snapshotter(&job.steps).await?;
+        self.empty_cache_mounts(job, cancel).await?;
         let mut number = 0;
         let outcome = loop {
             number += 1;
@@ -229,6 +245,28 @@ impl Workspace {
             self.make_room_again();
         }
         flushed.unwrap_or(Err(BuildError::Canceled)).and(outcome)
+    }
+
+    /// Takes away what the cache mounts of steps hold that are to run as if nothing were known.
+    async fn empty_cache_mounts(
+        &self,
+        job: &Job,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
+        let ids = job.emptied_cache_mounts();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let step = job.steps.internal("emptying cache mounts");
+        let (store, token) = (self.store.clone(), cancel.clone());
+        let emptied = blocking(move || {
+            let emptied = store.empty_cache_mounts(&ids, &|| token.is_cancelled());
+            emptied.map_err(|e| BuildError::system("failed to empty cache mounts").because(e))
+        });
+        match step.ended(emptied.await)? {
+            true => Ok(()),
+            false => Err(BuildError::Canceled),
+        }
     }
 
     fn attempt(&self, job: &Job, cancel: &CancellationToken, number: usize) -> Attempt {

@@ -91,6 +91,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         unset: unset::resolve(&args)?,
         squash: args.squash,
         platforms: platforms(&args.platform, environment)?,
+        keep_cache_mounts: keep_cache_mounts(&args)?,
         no_cache: no_cache(&args),
         pull: pull(args.pull.as_deref())?,
         offline: offline(&args)?,
@@ -253,6 +254,14 @@ pub(crate) fn platforms(
 fn stages(texts: &[String]) -> impl Iterator<Item = String> {
     let names = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
     names.filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn keep_cache_mounts(args: &BuildArgs) -> Result<bool, UsageError> {
+    if args.keep_cache_mounts && no_cache(args) == NoCache::Never {
+        return Err(UsageError::new("`--keep-cache-mounts` does nothing alone")
+            .with_hint("it goes with `--no-cache` and `--no-cache-filter`"));
+    }
+    Ok(args.keep_cache_mounts)
 }
 
 fn no_cache(args: &BuildArgs) -> NoCache {

@@ -42,6 +42,10 @@ pub struct Metadata {
     pub lines: Option<(u32, u32)>,
     /// Runs even if a result is known.
     pub ignore_cache: bool,
+    /// Runs even if a result is known that is as old, in seconds, or older.
+    pub max_age: Option<u64>,
+    /// The folders of its cache mounts are emptied before the build.
+    pub empties_cache_mounts: bool,
     /// What its programs may be built for (`arm64`), as images name it; none where that is not known.
     pub architectures: BTreeSet<String>,
     /// The command as the user wrote it, for error messages (`/bin/sh -c make`).
@@ -126,6 +130,8 @@ impl Definition {
         if let Some(&known) = self.by_digest.get(&digest) {
             let first = &mut self.graph[known.0].metadata;
             first.ignore_cache |= metadata.ignore_cache;
+            first.max_age = first.max_age.into_iter().chain(metadata.max_age).min();
+            first.empties_cache_mounts |= metadata.empties_cache_mounts;
             first.architectures.extend(metadata.architectures);
             return Ok(known);
         }

@@ -39,7 +39,11 @@ pub fn text(definition: &Definition, targets: &[VertexId], label: Label<'_>) -> 
         let from =
             if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(" ")) };
         let label = label(id).map(|label| format!(" key={label}")).unwrap_or_default();
-        let again = if vertex.metadata.ignore_cache { " no-cache" } else { "" };
+        let again = match (vertex.metadata.ignore_cache, vertex.metadata.max_age) {
+            (true, _) => " no-cache".to_owned(),
+            (false, Some(seconds)) => format!(" ttl={seconds}s"),
+            (false, None) => String::new(),
+        };
         text.push_str(&format!(
             "#{line} {digest} {} {}{from}{again}{label}\n",
             kind(&vertex.op),
@@ -119,6 +123,9 @@ pub fn json(definition: &Definition, targets: &[VertexId], label: Label<'_>) -> 
             }
             if metadata.ignore_cache {
                 object["ignore_cache"] = json!(true);
+            }
+            if let Some(seconds) = metadata.max_age {
+                object["max_age"] = json!(seconds);
             }
             if let Some(label) = label(id) {
                 object["key"] = json!(label);

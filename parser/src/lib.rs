@@ -39,6 +39,7 @@ mod line;
 pub mod mount;
 mod path;
 pub mod pattern;
+mod pragma;
 pub mod quote;
 pub mod suggest;
 pub mod tree;

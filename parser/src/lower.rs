@@ -24,6 +24,7 @@ mod name;
 mod notes;
 mod options;
 mod outline;
+mod pragmas;
 mod remote;
 mod run;
 mod signal;
@@ -50,6 +51,7 @@ use crate::diagnostic::Diagnostic;
 use crate::expand::Expander;
 use crate::ignore::Patterns;
 use crate::instruction::Dockerfile;
+use crate::pragma::Pragma;
 use crate::span::{Lines, Span};
 use crate::suggest::{Case, nearest};
 use environment::Environment;
@@ -204,6 +206,8 @@ struct Lowering<'d> {
     needed: BTreeMap<ImageRequest, StageId>,
     /// Names of the `ARG`s that images bring as `ONBUILD`.
     trigger_arguments: BTreeSet<String>,
+    /// What the comment above the instruction at hand asks for.
+    pragma: Option<Pragma>,
     /// Bytes of variables and arguments in processes and history so far.
     carried: usize,
 }
@@ -236,6 +240,7 @@ impl<'d> Lowering<'d> {
             contexts_used: BTreeSet::new(),
             needed: BTreeMap::new(),
             trigger_arguments: BTreeSet::new(),
+            pragma: None,
             carried: 0,
         }
     }
@@ -248,6 +253,7 @@ impl<'d> Lowering<'d> {
         };
         self.options.syntax_warnings.iter().for_each(|warning| self.reporter.adopt(warning));
         check::check_file(dockerfile, &mut self.reporter);
+        pragmas::check(dockerfile)?;
         let last_name = last.name.as_ref().map_or("", |name| &name.value);
         let target_name = self.options.target.as_deref().filter(|name| !name.is_empty());
         let predefined = arguments::predefined(self.options, target_name.unwrap_or(last_name));

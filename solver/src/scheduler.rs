@@ -391,7 +391,10 @@ impl Scheduler {
 
     /// The vertex's key is certain, and there is no result under it that may be used.
     fn keep_under(&mut self, vertex: VertexId, key: CacheKey) {
-        let salt = if self.is_forced(vertex) { self.fresh_salt.clone() } else { String::new() };
+        // One that is made again once it is too old may come out otherwise, too.
+        let may_differ = self.definition.vertex(vertex).metadata.max_age.is_some();
+        let is_salted = self.is_forced(vertex) || may_differ;
+        let salt = if is_salted { self.fresh_salt.clone() } else { String::new() };
         let definition = self.definition_key_of(vertex);
         self.node(vertex).state = State::Keyed;
         self.settle(vertex, key, definition, salt);

@@ -39,6 +39,26 @@ fn a_shared_mount_is_one_directory_for_all() {
 }
 
 #[test]
+fn mounts_are_emptied_by_their_ids_and_not_under_their_users() {
+    let root = root();
+    let store = open(root.path());
+    let named = |id: &str| store.cache_mount(id, Sharing::Shared, &nothing, &|| false);
+    let has_file = |id: &str| named(id).unwrap().unwrap().path().join("file").exists();
+    // The second is the first, filled from something; the third only begins like it.
+    let ids = ["id", "id\nseed", "id2"];
+    for id in ids {
+        std::fs::write(named(id).unwrap().unwrap().path().join("file"), "").unwrap();
+    }
+    let wanted = ["id".to_owned()].into();
+    let user = take(&store, Sharing::Shared);
+    assert!(!store.empty_cache_mounts(&wanted, &|| true).unwrap(), "somebody has it");
+    assert!(user.path().join("file").exists());
+    drop(user);
+    assert!(store.empty_cache_mounts(&wanted, &|| false).unwrap());
+    assert_eq!(ids.map(has_file), [false, false, true]);
+}
+
+#[test]
 fn a_private_mount_is_another_directory_while_it_is_in_use() {
     let root = root();
     let store = open(root.path());

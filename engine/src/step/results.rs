@@ -1,7 +1,7 @@
 //! Results that are known already, and those that are kept.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use cache::Record;
 use llb::{Op, VertexId};
@@ -21,6 +21,14 @@ impl BuildWorker {
     pub(super) fn record(&self, key: &CacheKey) -> Option<Record> {
         let by_alias = || self.store.record(&self.store.alias(&key.0)?);
         self.store.record(&key.0).or_else(by_alias)
+    }
+
+    /// Whether a result has come to the age at which it is made again.
+    pub(super) fn is_too_old(&self, vertex: VertexId, record: &Record) -> bool {
+        let Some(max_age) = self.definition.vertex(vertex).metadata.max_age else { return false };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        // One from the future was made just now by a clock that is wrong.
+        since.as_secs().saturating_sub(record.created.max(0).unsigned_abs()) >= max_age
     }
 
     pub(super) fn use_record(&self, vertex: VertexId, record: Record) -> Found<Outputs> {

@@ -76,7 +76,8 @@ impl Worker for BuildWorker {
         key: &CacheKey,
         alias: Option<&CacheKey>,
     ) -> Result<Option<Found<Outputs>>, BuildError> {
-        let Some(record) = self.record(key) else { return Ok(None) };
+        let record = self.record(key).filter(|record| !self.is_too_old(vertex, record));
+        let Some(record) = record else { return Ok(None) };
         if let Some(alias) = alias {
             self.store.put_alias(&alias.0, &record.key);
         }

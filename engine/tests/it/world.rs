@@ -115,6 +115,7 @@ impl World {
             squash: false,
             platforms: Vec::new(),
             no_cache: NoCache::Never,
+            keep_cache_mounts: false,
             pull: PullPolicy::Missing,
             offline: false,
             network: NetworkMode::Default,

@@ -111,12 +111,15 @@ pub struct BuildArgs {
     #[arg(long = "annotation", value_name = "[LEVEL:]NAME=VALUE", allow_hyphen_values = true, help_heading = RESULT)]
     pub annotations: Vec<String>,
 
-    /// Do not use cached results
+    /// Do not use cached results, and empty the cache mounts of the steps
     #[arg(long = "no-cache", help_heading = CACHE)]
     pub no_cache: bool,
     /// Do not use cached results of these stages
     #[arg(long = "no-cache-filter", value_name = "STAGE,…", help_heading = CACHE)]
     pub no_cache_filter: Vec<String>,
+    /// With --no-cache and --no-cache-filter: cache mounts keep what they hold
+    #[arg(long = "keep-cache-mounts", help_heading = CACHE)]
+    pub keep_cache_mounts: bool,
 
     /// Network of the steps: `default`, `none` or `host`
     #[arg(long, value_name = "MODE", help_heading = STEPS)]

@@ -61,6 +61,7 @@ const HONOURED: &str = "
     --annotation index,manifest[linux/arm64]:k=a:b=c --annotation index-descriptor:d=1 .
     -o type=oci,dest=a.tar,annotation-index.Key=v,annotation[linux/arm64].k=1,annotation-manifest-descriptor[linux/amd64].k=2 .
     --no-cache .
+    --no-cache --keep-cache-mounts .
     --no-cache-filter build,test --no-cache-filter x .
     --network none .
     --network=host .
@@ -99,6 +100,7 @@ const HONOURED: &str = "
     --opt ulimit=nofile=1:2,nproc=3 --opt force-network-mode=none --opt hostname=h .
     --opt image-resolve-mode=pull .
     --opt multi-platform=true .
+    --opt build-arg:FROM_ENV --opt build-arg:NOT_SET .
     --build-arg BUILDKIT_MULTI_PLATFORM=0 .
     --opt memory=1g --opt memswap=2g --opt cpushares=3 --opt cpuperiod=1000 --opt cpuquota=4 .
     --opt cpusetcpus=1 --opt cpusetmems=0 .
@@ -122,7 +124,7 @@ const SO_ANYWAY: &str = "
     --call build .
     --check=false .
     --progress auto .
-    --opt attest:provenance=disabled=true .
+    --opt attest:provenance=disabled=true --opt frontend.caps=moby.buildkit.frontend.contexts,x+forward .
     --load .
 ";
 
@@ -174,6 +176,7 @@ const REFUSED: &str = "
     --jobs many .
     --pull=sometimes .
     --offline --pull .
+    --keep-cache-mounts .
     --progress fancy .
     --progress tty .
     -q --progress plain .
@@ -223,6 +226,10 @@ const REFUSED: &str = "
     -o - -o type=oci .
     --opt source=docker/dockerfile:1 .
     --opt attest:sbom= .
+    --opt context=https://x/y.git .
+    --opt sharedkey:localdir:context=x .
+    --opt frontend.caps=moby.buildkit.frontend.inputs .
+    --opt tarlet=x .
     --opt image-resolve-mode=what .
     --provenance .
     --provenance=mode=max .
@@ -448,6 +455,9 @@ fn what_was_typed_becomes_what_is_meant() {
             annotations: [ Annotation { level: Index, platform: None, key: "Key", value: "v",}, Annotation { level: ManifestDescriptor, platform: Some( Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "2",}, Annotation { level: Manifest, platform: Some( Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "1",},],
         --no-cache .
             no_cache: Always,
+        --no-cache --keep-cache-mounts .
+            no_cache: Always,
+            keep_cache_mounts: true,
         --no-cache-filter build,test --no-cache-filter x .
             no_cache: Stages( [ "build", "test", "x",],),
         --network none .
@@ -539,6 +549,8 @@ fn what_was_typed_becomes_what_is_meant() {
         --opt multi-platform=true .
             build_args: { "BUILDKIT_MULTI_PLATFORM": "true",},
             index: Some( true,),},
+        --opt build-arg:FROM_ENV --opt build-arg:NOT_SET .
+            build_args: { "FROM_ENV": "secret",},
         --build-arg BUILDKIT_MULTI_PLATFORM=0 .
             build_args: { "BUILDKIT_MULTI_PLATFORM": "0",},
             index: Some( false,),},
@@ -685,6 +697,9 @@ fn what_cannot_be_is_refused_by_name() {
         --offline --pull .
             error: `--offline` and `--pull=always` do not go together
               hint: `--pull=newer` takes the store's image where there is no network
+        --keep-cache-mounts .
+            error: `--keep-cache-mounts` does nothing alone
+              hint: it goes with `--no-cache` and `--no-cache-filter`
         --progress fancy .
             error: `--progress=fancy`: unknown kind
               hint: kinds are auto, tty, plain, json, rawjson, quiet and none
@@ -806,8 +821,21 @@ fn what_cannot_be_is_refused_by_name() {
             error: only one output can be standard output
         --opt source=docker/dockerfile:1 .
             error: `--opt source` is not supported
+              hint: there is one frontend, and no image of it
         --opt attest:sbom= .
             error: `--opt attest:sbom` is not supported
+              hint: attestations are not made
+        --opt context=https://x/y.git .
+            error: `--opt context` is not supported
+              hint: give it as the last word: `mybuild build CONTEXT`
+        --opt sharedkey:localdir:context=x .
+            error: `--opt sharedkey:localdir:context` is not supported
+              hint: directories are read in place: there is no copy that a key could name
+        --opt frontend.caps=moby.buildkit.frontend.inputs .
+            error: unsupported frontend capability moby.buildkit.frontend.inputs
+        --opt tarlet=x .
+            error: `--opt tarlet` is not supported
+              hint: it is not one of BuildKit's frontend options
         --opt image-resolve-mode=what .
             error: `--opt image-resolve-mode=what` is not supported
         --provenance .

@@ -5,6 +5,7 @@
 //! `rootless` on a Debian that `scripts/debian-base` makes. What is not available here is reported,
 //! and the test that needs it is skipped.
 
+mod again;
 mod builder;
 mod callers;
 mod changed;

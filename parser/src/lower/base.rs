@@ -24,6 +24,7 @@ use super::stage::{Override, Progress, StageId};
 use crate::check::{Checks, Place};
 use crate::credentials::without_credentials;
 use crate::diagnostic::Diagnostic;
+use crate::pragma::Pragma;
 use crate::quote::quote;
 
 /// `PATH` of an image that says nothing.
@@ -374,7 +375,12 @@ impl<'d> Lowering<'d> {
             stage: stage.label.clone(),
             span: Some((place.span.start, place.span.end)),
             lines: Some((place.lines.start, place.lines.end)),
-            ignore_cache: stage.ignore_cache,
+            ignore_cache: stage.ignore_cache || self.pragma == Some(Pragma::Always),
+            max_age: match self.pragma {
+                Some(Pragma::Ttl(seconds)) => Some(seconds),
+                Some(Pragma::Always) | None => None,
+            },
+            empties_cache_mounts: stage.ignore_cache && !self.options.keep_cache_mounts,
             architectures: stage.platform.iter().map(|p| p.architecture.clone()).collect(),
             command: String::new(),
         }

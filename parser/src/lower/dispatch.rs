@@ -14,6 +14,7 @@ use crate::diagnostic::Diagnostic;
 use crate::ignore::Patterns;
 use crate::instruction::{Arg, Kind};
 use crate::path;
+use crate::pragma;
 use crate::quote::quote;
 use crate::suggest::{Case, did_you_mean};
 
@@ -96,6 +97,7 @@ impl<'d> Lowering<'d> {
     fn dispatch(&mut self, id: StageId, command: &Command<'d>) -> Fallible {
         let instruction = &*command.instruction;
         let place = Place::instruction(instruction);
+        self.pragma = pragma::of(&instruction.comments).map_err(Fault::new)?;
         match &instruction.kind {
             Kind::Add(add) => self.add(id, instruction, add),
             Kind::Copy(copy) => self.copy(id, instruction, copy, command.sources.first()),

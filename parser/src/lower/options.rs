@@ -36,6 +36,8 @@ pub struct Options {
     pub named_contexts: BTreeMap<String, NamedContext>,
     /// Which steps run although their result is known.
     pub no_cache: NoCache,
+    /// Cache mounts of steps that run although their result is known keep their files.
+    pub keep_cache_mounts: bool,
     /// Network of steps that do not choose one.
     pub network: llb::NetworkMode,
     /// `--add-host`: name and address.
@@ -79,6 +81,7 @@ impl Default for Options {
             main_context: MainContext::Local { exclude_patterns: Vec::new() },
             named_contexts: BTreeMap::new(),
             no_cache: NoCache::Never,
+            keep_cache_mounts: false,
             network: llb::NetworkMode::Default,
             extra_hosts: Vec::new(),
             shm_size: 0,
