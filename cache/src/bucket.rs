@@ -18,6 +18,7 @@ use oci::Digest;
 /// ├── leases-v1/SESSION     locked for as long as the process has the store open
 /// ├── logs-v1/BUILD/STEP    full logs of steps
 /// ├── mounts-v1/HASH/SLOT   cache mounts
+/// ├── git-v1/HASH/0         what was fetched of git repositories
 /// ├── index-v1/HASH         stat indexes of build contexts
 /// ├── records-v1.db         SQLite: everything that is a small fact
 /// └── ballast-v2/           bytes and inodes for those who make room when there is none left
@@ -41,13 +42,15 @@ pub enum Bucket {
     Logs,
     /// `mounts-v1`.
     Mounts,
+    /// `git-v1`.
+    Mirrors,
     /// `index-v1`.
     StatIndexes,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Blobs,
         Self::Layers,
         Self::Temporary,
@@ -55,6 +58,7 @@ impl Bucket {
         Self::Leases,
         Self::Logs,
         Self::Mounts,
+        Self::Mirrors,
         Self::StatIndexes,
     ];
 
@@ -68,6 +72,7 @@ impl Bucket {
             Self::Leases => "leases-v1",
             Self::Logs => "logs-v1",
             Self::Mounts => "mounts-v1",
+            Self::Mirrors => "git-v1",
             Self::StatIndexes => "index-v1",
         }
     }

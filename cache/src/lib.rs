@@ -1,4 +1,4 @@
-//! The store on disk: blobs, layers, step records, memos, images, cache mounts, logs.
+//! The store on disk: blobs, layers, step records, memos, images, cache mounts, git mirrors, logs.
 //!
 //! [`Store::open`] starts a session. What is put in is visible to the session at once and to
 //! other processes after a commit ([`Store::flush`], or the background's); [`commit`] says in
@@ -31,7 +31,9 @@ pub mod snapshot;
 
 pub mod claim;
 pub mod log;
+pub mod mirror;
 pub mod mount;
+mod slot;
 pub mod snapshotter;
 pub mod stat_index;
 
@@ -84,6 +86,7 @@ pub use image::Image;
 pub use layer_id::LayerId;
 pub use log::LogWriter;
 pub use memo::Memo;
+pub use mirror::Mirror;
 pub use mount::{CacheMount, Sharing};
 pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
 pub use record::{Record, RememberedReference};

@@ -1,6 +1,6 @@
 //! Prune: which rows go. When their data goes is the trash's.
 //!
-//! A layer, a record and a cache mount each know when they were last used. What is chosen goes
+//! A layer, a record, a cache mount and a mirror each know when they were last used. What is chosen goes
 //! together with everything that then leads nowhere. Named images are never touched, nor is what a
 //! living session says that it holds.
 
@@ -11,10 +11,11 @@ mod selection;
 mod sweep;
 mod units;
 
+use crate::bucket::Bucket;
 use crate::disk::size_of;
 use crate::error::StoreError;
 use crate::lease::{self, Holds};
-use crate::mount::Slot;
+use crate::slot::Slot;
 use crate::store::Store;
 use crate::usage::Sizes;
 use crate::{collect, image, leftovers, reserve, trash};
@@ -39,6 +40,8 @@ pub struct Pruned {
     pub blobs: u64,
     /// Cache mounts removed.
     pub mounts: u64,
+    /// Git repositories removed.
+    pub mirrors: u64,
     /// What was chosen, apart from what then led nowhere.
     pub items: Vec<CacheItem>,
 }
@@ -70,9 +73,12 @@ impl Store {
             result => result?,
         };
         for slot in chosen {
-            if let Some(bytes) = remove_mount(self, &slot) {
+            if let Some(bytes) = remove_slot(self, &slot) {
                 pruned.freed += bytes;
-                pruned.mounts += 1;
+                match slot.bucket {
+                    Bucket::Mirrors => pruned.mirrors += 1,
+                    _ => pruned.mounts += 1,
+                }
             }
         }
         pruned.freed += sweep::sweep(self, filter.facts_before())?;
@@ -84,7 +90,7 @@ impl Store {
         Ok(())
     }
 
-    /// Moves the rows of what is chosen into the trash. Gives the cache mounts chosen.
+    /// Moves the rows of what is chosen into the trash. Gives the cache mounts and mirrors chosen.
     fn discard(
         &self,
         filter: &PruneFilter,
@@ -104,14 +110,14 @@ impl Store {
             let selection = Selection::make(root, write, images, &choice)?;
             pruned.items.clone_from(&selection.items);
             if selection.is_empty() {
-                return Ok::<_, StoreError>((None, selection.mounts));
+                return Ok::<_, StoreError>((None, selection.slots));
             }
             let epoch = trash::open_epoch(write)?;
             selection.discard(write, epoch)?;
             pruned.steps = selection.steps();
             pruned.layers = selection.layers();
             pruned.blobs = selection.blobs();
-            Ok((Some(epoch), selection.mounts))
+            Ok((Some(epoch), selection.slots))
         })?;
         drop(index);
         if let Some(epoch) = epoch {
@@ -146,8 +152,8 @@ impl Store {
     }
 }
 
-/// Removes a cache mount that nobody uses, and says how many bytes it had.
-fn remove_mount(store: &Store, slot: &Slot) -> Option<u64> {
+/// Removes a cache mount or mirror that nobody uses, and says how many bytes it had.
+fn remove_slot(store: &Store, slot: &Slot) -> Option<u64> {
     let lock = crate::lock::FileLock::try_acquire(&slot.lock, crate::lock::Mode::Exclusive);
     let _lock = lock.ok().flatten()?;
     let temporary = store.temporary();

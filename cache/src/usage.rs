@@ -15,8 +15,8 @@ use crate::error::StoreError;
 use crate::layer_id::LayerId;
 use crate::layer_row::{self, LayerRow};
 use crate::lock::{FileLock, Mode};
-use crate::mount::{self, Slot};
 use crate::room::Room;
+use crate::slot::{self, Slot};
 use crate::store::Store;
 use crate::{collect, image, reserve};
 
@@ -33,6 +33,8 @@ pub struct DiskUsage {
     pub layers: u64,
     /// Cache mounts.
     pub mounts: u64,
+    /// What was fetched of git repositories.
+    pub mirrors: u64,
     /// Full logs of steps.
     pub logs: u64,
     /// Records, stat indexes, locks, leases.
@@ -45,6 +47,8 @@ pub struct DiskUsage {
     pub image_count: u64,
     /// Number of cache mounts.
     pub mount_count: u64,
+    /// Number of git repositories.
+    pub mirror_count: u64,
     /// Number of step records.
     pub steps: u64,
     /// Number of layers.
@@ -56,7 +60,7 @@ pub struct DiskUsage {
 pub(crate) struct Sizes {
     /// By name of the directory.
     trees: HashMap<String, u64>,
-    mounts: Vec<(Slot, u64)>,
+    slots: Vec<(Slot, u64)>,
     waiting: u64,
 }
 
@@ -84,14 +88,20 @@ impl Sizes {
         self.trees.values().sum()
     }
 
-    /// The cache mounts, each with its size.
-    pub(crate) fn mounts(&self) -> &[(Slot, u64)] {
-        &self.mounts
+    /// Cache mounts and mirrors, each with its size.
+    pub(crate) fn slots(&self) -> &[(Slot, u64)] {
+        &self.slots
     }
 
-    /// Of all cache mounts.
-    pub(crate) fn all_mounts(&self) -> u64 {
-        self.mounts.iter().map(|(_, bytes)| bytes).sum()
+    /// Of all of these.
+    pub(crate) fn all_slots(&self) -> u64 {
+        self.slots.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// How many there are in a bucket, and how large they are.
+    fn slots_in(&self, bucket: Bucket) -> (u64, u64) {
+        let slots = self.slots.iter().filter(|(slot, _)| slot.bucket == bucket);
+        slots.fold((0, 0), |(count, sum), (_, bytes)| (count + 1, sum + bytes))
     }
 
     /// Of everything in the trash.
@@ -121,7 +131,6 @@ impl Store {
         let mut usage = DiskUsage {
             image_count: images.iter().map(|image| &image.digest).collect::<HashSet<_>>().len()
                 as u64,
-            mount_count: sizes.mounts().len() as u64,
             ..DiskUsage::default()
         };
         let blobs = self.root().join("blobs");
@@ -137,7 +146,8 @@ impl Store {
         });
         let size = |bucket: Bucket| size_of(&self.bucket(bucket));
         usage.layers = sizes.trees();
-        usage.mounts = sizes.all_mounts();
+        (usage.mount_count, usage.mounts) = sizes.slots_in(Bucket::Mounts);
+        (usage.mirror_count, usage.mirrors) = sizes.slots_in(Bucket::Mirrors);
         usage.logs = size(Bucket::Logs);
         usage.temporary = size(Bucket::Temporary) + self.unknown_trees(&sizes)?;
         let database = ["", "-wal", "-shm"].map(|suffix| format!("{RECORDS}{suffix}"));
@@ -149,6 +159,7 @@ impl Store {
             + usage.blobs
             + usage.layers
             + usage.mounts
+            + usage.mirrors
             + usage.logs
             + usage.records
             + usage.temporary
@@ -189,12 +200,12 @@ impl Store {
         let news = measured.iter().filter_map(|(_, news)| news.clone()).collect();
         sizes.trees = measured.into_iter().map(|(size, ..)| size).collect();
         self.remember_sizes(news);
-        let mounts = mount::slots(self.root())?;
-        let measured = mounts.into_par_iter().map(|slot| {
-            let bytes = self.mount_size(&slot, unknown);
+        let slots = slot::slots(self.root())?;
+        let measured = slots.into_par_iter().map(|slot| {
+            let bytes = self.slot_size(&slot, unknown);
             (slot, bytes)
         });
-        sizes.mounts = measured.collect();
+        sizes.slots = measured.collect();
         let thrown = self.inner.database.scan(Kind::Trash, &[])?;
         sizes.waiting = thrown.iter().map(|(key, row)| collect::known_size(key, row)).sum();
         Ok(sizes)
@@ -214,8 +225,8 @@ impl Store {
         });
     }
 
-    /// A cache mount's size, which is known if nobody has used it since it was measured.
-    fn mount_size(&self, slot: &Slot, unknown: Unknown) -> u64 {
+    /// A cache mount's or mirror's size, which is known if nobody has used it since it was measured.
+    fn slot_size(&self, slot: &Slot, unknown: Unknown) -> u64 {
         let name = format!("size of {}", slot.path.display());
         let known = self.setting(&name);
         let known = known.as_ref().and_then(|known| {
@@ -230,21 +241,21 @@ impl Store {
                 rayon::spawn(move || {
                     let bytes = size_of(&slot.path);
                     if let Some(inner) = weak.upgrade() {
-                        Self { inner }.put_mount_size(&slot, &name, bytes);
+                        Self { inner }.put_slot_size(&slot, &name, bytes);
                     }
                 });
                 known.map_or(0, |(_, bytes)| bytes)
             }
             (_, Unknown::Measured) => {
                 let bytes = size_of(&slot.path);
-                self.put_mount_size(slot, &name, bytes);
+                self.put_slot_size(slot, &name, bytes);
                 bytes
             }
         }
     }
 
-    /// Remembers how large a cache mount was found to be, unless somebody uses it or has used it since.
-    fn put_mount_size(&self, slot: &Slot, name: &str, bytes: u64) {
+    /// Remembers how large one was found to be, unless somebody uses it or has used it since.
+    fn put_slot_size(&self, slot: &Slot, name: &str, bytes: u64) {
         let lock = FileLock::try_acquire(&slot.lock, Mode::Exclusive);
         let lock = lock.ok().flatten().map(FileLock::kept);
         if lock.is_some() && slot.last_used() == slot.used {

@@ -24,6 +24,7 @@ use crate::progress::steps::Steps;
 use crate::remote::Fetch;
 use crate::request::{BuildRequest, Epoch, Output, Rewrite};
 use crate::solve::{Job, unique_id};
+use crate::source::git::Repositories;
 use crate::source::image::Images;
 use crate::source::input::{self, Place};
 use crate::workspace::Workspace;
@@ -77,11 +78,13 @@ impl Workspace {
     ) -> Result<Session, BuildError> {
         let steps = Arc::new(Steps::new(progress));
         let http = self.http_files(&client, request.offline, request.step_disk);
+        let git = Arc::new(Repositories::new(self.store.clone(), client.clone(), request.offline));
         let fetch = Fetch {
             workspace: self,
             request: &request,
             client: &client,
             http: &http,
+            git: &git,
             steps: &steps,
             cancel,
         };
@@ -113,6 +116,7 @@ impl Workspace {
             input,
             images: Arc::new(images),
             http,
+            git,
             steps,
             resolved: HashMap::new(),
             build_id: unique_id(),
@@ -227,7 +231,7 @@ impl Session {
             also: plans.iter().flat_map(|plan| &plan.also).map(|also| also.vertex).collect(),
             directories: self.input.directories.clone(),
             images: self.images.clone(),
-            offline: self.request.offline,
+            git: self.git.clone(),
             http: self.http.clone(),
             resolved: self.resolved.clone(),
             steps: self.steps.clone(),

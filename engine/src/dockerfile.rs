@@ -13,6 +13,7 @@ use crate::error::{BuildError, StepFailure};
 use crate::progress::event::Event;
 use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, Entitlement, NetworkMode, NoCache};
+use crate::source::git::Repositories;
 use crate::source::http::HttpFiles;
 use crate::source::image::{Images, ResolvedImage};
 use crate::source::input::Input;
@@ -24,6 +25,7 @@ pub(crate) struct Session {
     pub(crate) input: Input,
     pub(crate) images: Arc<Images>,
     pub(crate) http: Arc<HttpFiles>,
+    pub(crate) git: Arc<Repositories>,
     pub(crate) steps: Arc<Steps>,
     pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
     pub(crate) build_id: String,

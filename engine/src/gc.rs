@@ -204,10 +204,12 @@ pub fn filter(text: &str) -> Result<Match, String> {
                 "exec.cachemount" => Property::Mount,
                 "regular" => Property::Regular,
                 "internal" => Property::Internal,
-                "frontend" | "source.local" | "source.git.checkout" => Property::Never,
+                "source.git.checkout" => Property::Mirror,
+                "frontend" | "source.local" => Property::Never,
                 _ => {
                     return Err(format!(
-                        "`{text}`: there are regular, internal and exec.cachemount"
+                        "`{text}`: there are regular, internal, exec.cachemount and \
+                         source.git.checkout"
                     ));
                 }
             },
@@ -216,8 +218,8 @@ pub fn filter(text: &str) -> Result<Match, String> {
         "shared" => (yes()?, Property::Shared),
         "private" => (!yes()?, Property::Shared),
         "inuse" => (yes()?, Property::InUse),
-        "immutable" => (!yes()?, Property::Mount),
-        "mutable" => (yes()?, Property::Mount),
+        "immutable" => (!yes()?, Property::Mutable),
+        "mutable" => (yes()?, Property::Mutable),
         _ => {
             return Err(format!(
                 "`{text}`: there are until=, id=, type=, description~=, shared, private, inuse, \
@@ -246,7 +248,8 @@ mod tests {
             ("type!=exec.cachemount", fits(false, Property::Mount)),
             ("type=regular", fits(true, Property::Regular)),
             ("type=internal", fits(true, Property::Internal)),
-            ("immutable", fits(false, Property::Mount)),
+            ("immutable", fits(false, Property::Mutable)),
+            ("type==source.git.checkout", fits(true, Property::Mirror)),
             ("type=source.local", fits(true, Property::Never)),
             ("type=x", None),
             ("id=abc", fits(true, Property::Id("abc".to_owned()))),
@@ -255,7 +258,7 @@ mod tests {
             ("shared", fits(true, Property::Shared)),
             ("private", fits(false, Property::Shared)),
             ("inuse=false", fits(false, Property::InUse)),
-            ("mutable=1", fits(true, Property::Mount)),
+            ("mutable=1", fits(true, Property::Mutable)),
             ("nosuch=1", None),
         ] {
             assert_eq!(filter(text).ok(), expected, "{text}");

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use llb::{HttpSource, SourceOp};
+use llb::{GitSource, HttpSource, SourceOp};
 use parser::credentials::without_credentials;
 use parser::lower::{self, Dated, FETCHED, MAIN_CONTEXT, MainContext, Options, SourceTime};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
 use crate::solve::{Job, unique_id};
 use crate::source::contexts::Directory;
+use crate::source::git::Repositories;
 use crate::source::http::{HttpFiles, Told};
 use crate::source::image::Images;
 use crate::source::newest::{newest_file, newest_member};
@@ -33,6 +34,7 @@ pub(crate) struct Fetch<'a> {
     pub(crate) request: &'a BuildRequest,
     pub(crate) client: &'a Arc<dyn Client>,
     pub(crate) http: &'a Arc<HttpFiles>,
+    pub(crate) git: &'a Arc<Repositories>,
     pub(crate) steps: &'a Arc<Steps>,
     pub(crate) cancel: &'a CancellationToken,
 }
@@ -100,8 +102,8 @@ impl Fetch<'_> {
             also: Vec::new(),
             directories: BTreeMap::new(),
             images: Arc::new(self.images()),
-            offline: self.request.offline,
             http: self.http.clone(),
+            git: self.git.clone(),
             resolved: HashMap::new(),
             steps: self.steps.clone(),
             client: self.client.clone(),
@@ -149,10 +151,17 @@ impl Session {
             },
             Dated::Source(source) => match *source {
                 SourceOp::Http(source) => self.time_of_file(&source).await?,
+                SourceOp::Git(source) => Some(self.time_of_commit(&source).await?),
                 _ => return Ok(SourceTime::NotAsked),
             },
         };
         Ok(time.map_or(SourceTime::Unknown, SourceTime::At))
+    }
+
+    async fn time_of_commit(&self, source: &GitSource) -> Result<i64, BuildError> {
+        let shown = without_credentials(&source.remote);
+        let step = self.steps.internal(&format!("[internal] load metadata for {shown}"));
+        step.ended(self.git.time(source).await)
     }
 
     /// `Last-Modified`, or the time of the newest file in an archive.

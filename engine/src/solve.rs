@@ -23,6 +23,7 @@ use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
 use crate::source::contexts::{Contexts, Directory};
+use crate::source::git::Repositories;
 use crate::source::http::HttpFiles;
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::Outputs;
@@ -83,8 +84,7 @@ pub(crate) struct Job {
     /// Local contexts that are at hand already, by name.
     pub(crate) directories: BTreeMap<String, Directory>,
     pub(crate) images: Arc<Images>,
-    /// Sources ask nothing of the network: see [`BuildError::offline`].
-    pub(crate) offline: bool,
+    pub(crate) git: Arc<Repositories>,
     pub(crate) http: Arc<HttpFiles>,
     /// Images that are known already, by what their vertices say.
     pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
@@ -173,8 +173,14 @@ impl Workspace {
             targets: request.targets,
             also: Vec::new(),
             directories: BTreeMap::new(),
-            images: Arc::new(Images::new(store, registries, pull, offline, BTreeMap::new())),
-            offline,
+            images: Arc::new(Images::new(
+                store.clone(),
+                registries,
+                pull,
+                offline,
+                BTreeMap::new(),
+            )),
+            git: Arc::new(Repositories::new(store, client.clone(), offline)),
             http: self.http_files(&client, offline, request.step_disk),
             resolved: HashMap::new(),
             steps: Arc::new(Steps::new(progress)),
@@ -313,7 +319,7 @@ impl Workspace {
             machine: self.machine.clone(),
             layers: attempt.layers.clone(),
             images: job.images.clone(),
-            offline: job.offline,
+            git: job.git.clone(),
             http: job.http.clone(),
             resolved: Mutex::new(job.resolved.clone()),
             copied: Mutex::default(),

@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod contexts;
+pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod ignore_file;
 pub(crate) mod image;

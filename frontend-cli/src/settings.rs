@@ -69,7 +69,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("BUILDKIT_BUILD_NAME", Argument, Unused("there is no history of builds")),
     setting("BUILDKIT_CACHE_MOUNT_NS", Argument, Honoured("goes before the ids of cache mounts")),
     setting("BUILDKIT_COLORS", Variable, Meaningless("colours are fixed; NO_COLOR turns them off")),
-    setting("BUILDKIT_CONTEXT_KEEP_GIT_DIR", Argument, Unused("a context is never a git address")),
+    setting("BUILDKIT_CONTEXT_KEEP_GIT_DIR", Argument, Honoured("keeps `.git` of a git context")),
     setting("BUILDKIT_DOCKERFILE_CHECK", Argument, Honoured("replaces the `# check=` line")),
     setting("BUILDKIT_HISTORY_PROVENANCE_V1", Argument, Unused("there is no history of builds")),
     setting("BUILDKIT_HOST", Variable, NO_DAEMON),

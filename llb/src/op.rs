@@ -19,6 +19,14 @@ pub enum Op {
     Diff,
 }
 
+impl Op {
+    /// Whether it was asked for files with certain modification times: other files with the same content
+    /// are something else then.
+    pub fn has_times_of_its_own(&self) -> bool {
+        matches!(self, Self::Source(SourceOp::Git(git)) if git.times == GitTimes::Commit)
+    }
+}
+
 /// Files from outside the graph.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceOp {

@@ -148,10 +148,12 @@ impl Scheduler {
                     from.dependents.push(vertex);
                 }
             }
-            nodes.insert(
-                vertex,
-                Node::new(content_inputs(&definition.vertex(vertex).op, inputs.len()), inputs),
-            );
+            let mut read = content_inputs(&definition.vertex(vertex).op, inputs.len());
+            for (read, input) in read.iter_mut().zip(&inputs) {
+                // Times are not in a digest of content.
+                *read &= !definition.vertex(input.vertex).op.has_times_of_its_own();
+            }
+            nodes.insert(vertex, Node::new(read, inputs));
         }
         let mut scheduler = Self {
             definition,

@@ -47,6 +47,10 @@ pub enum Property {
     Id(String),
     /// It is a cache mount.
     Mount,
+    /// It is what was fetched of a git repository.
+    Mirror,
+    /// It changes in place: a cache mount or a git repository.
+    Mutable,
     /// It is the layer of a step or of an image, or a layer's tar.
     Regular,
     /// It is a layer that was made beside the steps.
@@ -67,6 +71,8 @@ impl Match {
         let has = match &self.property {
             Property::Id(id) => item.id.starts_with(id),
             Property::Mount => item.kind == ItemKind::Mount,
+            Property::Mirror => item.kind == ItemKind::Mirror,
+            Property::Mutable => matches!(item.kind, ItemKind::Mount | ItemKind::Mirror),
             Property::Regular => matches!(item.kind, ItemKind::Layer | ItemKind::Tar),
             Property::Internal => item.kind == ItemKind::Internal,
             Property::Description(text) => item.description.contains(text),

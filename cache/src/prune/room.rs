@@ -76,13 +76,13 @@ impl Store {
         let before = rule.before();
         let rows = self.inner.database.scan(Kind::Layer, &[])?;
         let is_old = rows.iter().any(|(_, row)| row.used < before)
-            || sizes.mounts().iter().any(|(slot, _)| slot.used < before);
+            || sizes.slots().iter().any(|(slot, _)| slot.used < before);
         if rule.space == Space::default() || !is_old {
             return Ok(is_old && rule.reach != Reach::Garbage);
         }
         let blobs = self.inner.database.scan(Kind::Blob, &[])?;
         let blobs = blobs.iter().filter_map(|(_, row)| crate::blob::size_of_row(row));
-        let used = sizes.trees() + sizes.all_mounts() + blobs.sum::<u64>();
+        let used = sizes.trees() + sizes.all_slots() + blobs.sum::<u64>();
         let room = self.room().map_err(|error| StoreError::io("ask", self.root(), error))?;
         let free = room.bytes.free;
         Ok(rule.space.limit(used, free + sizes.waiting()).is_some_and(|limit| used > limit))
@@ -97,6 +97,7 @@ impl Pruned {
         self.layers += other.layers;
         self.blobs += other.blobs;
         self.mounts += other.mounts;
+        self.mirrors += other.mirrors;
         self.items.extend(other.items);
     }
 }

@@ -16,9 +16,9 @@ use crate::image_blobs;
 use crate::layer_id::LayerId;
 use crate::lease::Holds;
 use crate::memo::Memo;
-use crate::mount::Slot;
 use crate::origin::parse_origin;
 use crate::record::Record;
+use crate::slot::Slot;
 use crate::trash::{self, Epoch};
 use crate::usage::Sizes;
 
@@ -45,7 +45,7 @@ impl Choice<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Selection {
     rows: Vec<(Kind, KeyedRow)>,
-    pub(super) mounts: Vec<Slot>,
+    pub(super) slots: Vec<Slot>,
     /// What was chosen, apart from what then led nowhere.
     pub(super) items: Vec<CacheItem>,
 }
@@ -56,7 +56,7 @@ struct Gone {
     layers: HashSet<LayerId>,
     /// Tars that a layer's tree gives back.
     tars: HashSet<Digest>,
-    mounts: BTreeSet<usize>,
+    slots: BTreeSet<usize>,
     items: Vec<CacheItem>,
 }
 
@@ -70,11 +70,11 @@ impl Selection {
     ) -> rusqlite::Result<Self> {
         let everything = Everything::read(root, write, images)?;
         let gone = everything.choose(choice);
-        let mounts = choice.sizes.mounts();
-        let chosen_mounts = gone.mounts.iter().map(|n| mounts[*n].0.clone()).collect();
+        let slots = choice.sizes.slots();
+        let chosen_slots = gone.slots.iter().map(|n| slots[*n].0.clone()).collect();
         let items = gone.items.clone();
         let mut selection = everything.closure(write, gone, choice)?;
-        (selection.mounts, selection.items) = (chosen_mounts, items);
+        (selection.slots, selection.items) = (chosen_slots, items);
         Ok(selection)
     }
 
@@ -131,7 +131,7 @@ impl Everything<'_> {
             match unit.what {
                 What::Tar(digest) => drop(gone.tars.insert(digest)),
                 What::Layer(id) => drop(gone.layers.insert(id)),
-                What::Mount(number) => drop(gone.mounts.insert(number)),
+                What::Slot(number) => drop(gone.slots.insert(number)),
             }
         }
         gone

@@ -26,8 +26,8 @@ pub(super) enum What {
     Tar(Digest),
     /// A layer: its tree, and its blobs that no image has.
     Layer(LayerId),
-    /// A cache mount, by its number.
-    Mount(usize),
+    /// A cache mount or a mirror, by its number.
+    Slot(usize),
 }
 
 impl Unit {
@@ -39,11 +39,12 @@ impl Unit {
 /// A part of the cache, as users see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheItem {
-    /// The layer's id, or the cache mount's directory.
+    /// The layer's id, or the directory of the cache mount or repository.
     pub id: String,
     /// What it is.
     pub kind: ItemKind,
-    /// The step that made the layer, where it was pulled from, what an internal one is, or the mount's id.
+    /// The step that made the layer, where it was pulled from, what an internal one is, the mount's id,
+    /// or the repository's address.
     pub description: String,
     /// Room it takes on disk, in bytes, without what named images take in any case.
     pub bytes: u64,
@@ -66,6 +67,8 @@ pub enum ItemKind {
     Tar,
     /// A cache mount.
     Mount,
+    /// What was fetched of a git repository.
+    Mirror,
 }
 
 impl ItemKind {
@@ -76,6 +79,7 @@ impl ItemKind {
             Self::Internal => "internal",
             Self::Tar => "tar",
             Self::Mount => "exec.cachemount",
+            Self::Mirror => "source.git.checkout",
         }
     }
 }
@@ -86,18 +90,21 @@ impl Everything<'_> {
         let is_held = |name: &str| held.iter().any(|holds| holds.contains(name));
         let mut units = Vec::new();
         self.layer_units(sizes, &is_held, &mut units);
-        let mounts = sizes.mounts().iter().enumerate();
-        units.extend(mounts.map(|(number, (slot, bytes))| {
+        let slots = sizes.slots().iter().enumerate();
+        units.extend(slots.map(|(number, (slot, bytes))| {
             let item = CacheItem {
                 id: slot.name(),
-                kind: ItemKind::Mount,
+                kind: match slot.bucket {
+                    Bucket::Mirrors => ItemKind::Mirror,
+                    _ => ItemKind::Mount,
+                },
                 description: slot.id(),
                 bytes: *bytes,
                 used: slot.used,
                 is_shared: false,
                 is_in_use: slot.is_in_use(),
             };
-            Unit { what: What::Mount(number), item, depth: 0 }
+            Unit { what: What::Slot(number), item, depth: 0 }
         }));
         units
     }

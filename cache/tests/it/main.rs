@@ -12,6 +12,7 @@ mod full_disk;
 mod images;
 mod loop_device;
 mod memos;
+mod mirrors;
 mod mounts;
 mod power_cut;
 mod prune;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use cache::Record;
-use llb::{Op, VertexId};
+use llb::{Op, SourceOp, VertexId};
 use solver::{CacheKey, Executed, Found};
 use tokio_util::sync::CancellationToken;
 
@@ -64,8 +64,9 @@ impl BuildWorker {
         start: Instant,
     ) {
         let op = &self.definition.vertex(run.vertex).op;
-        // Images are found by their digests; layers laid over each other, by their inputs.
-        if matches!(op, Op::Source(_)) {
+        // Images are found by their digests, files by what servers say of them; layers laid over each other,
+        // by their inputs.
+        if matches!(op, Op::Source(source) if !matches!(source, SourceOp::Git(_))) {
             return;
         }
         let layers = outputs.iter().map(|tree| match tree {

@@ -1,11 +1,11 @@
-//! Sources among the vertices: directories of the client, images, and files fetched over HTTP.
+//! Sources among the vertices: directories of the client, images, commits, and files fetched over HTTP.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use cache::LayerId;
-use llb::{HttpSource, Op, SourceOp, VertexId};
-use solver::Source;
+use llb::{GitSource, HttpSource, Op, SourceOp, VertexId};
+use solver::{Executed, Source};
 
 use crate::error::BuildError;
 use crate::source::http::{Asked, Told, pinned_key};
@@ -38,19 +38,11 @@ impl BuildWorker {
                 Ok(Source { key: Some(image_key(&image)), result })
             }
             SourceOp::Git(git) => {
-                self.check_online(&git.remote)?;
-                Err(BuildError::refused("git sources are not supported")
-                    .with_hint("clone it beforehand, and `COPY` it from the context"))
+                let key = self.git.identify(git).await?.key(git);
+                let result = self.record(&key).map(|record| self.use_record(vertex, record).result);
+                Ok(Source { key: Some(key), result })
             }
             SourceOp::Http(source) => self.identify_http(vertex, source).await,
-        }
-    }
-
-    /// Fails if `url` is to be asked for anything, and the network not to be used.
-    fn check_online(&self, url: &str) -> Result<(), BuildError> {
-        match self.offline {
-            true => Err(BuildError::offline(format!("`{url}` would have to be fetched"))),
-            false => Ok(()),
         }
     }
 
@@ -103,6 +95,19 @@ impl BuildWorker {
         image.config.rootfs.diff_ids.iter().map(|id| self.store.layer_of_diff_id(id)).collect()
     }
 
+    /// The files of a commit.
+    pub(super) async fn fetch_git(
+        &self,
+        run: &Executed<'_, Outputs>,
+        source: &GitSource,
+    ) -> Result<Outputs, BuildError> {
+        let revision = self.git.identify(source).await?;
+        let warn = |message| self.steps.warn_of(run.vertex, message);
+        let layer = self.git.check_out(source, &revision, &run.cancel, &warn).await?;
+        Ok([Files::Layers([layer].into())].into())
+    }
+
+    /// The layers of an image, or a file.
     pub(super) async fn fetch(
         &self,
         vertex: VertexId,

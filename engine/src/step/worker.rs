@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use cache::{LayerId, Store};
-use llb::{Definition, FileInput, Op, VertexId};
+use llb::{Definition, FileInput, Op, SourceOp, VertexId};
 use oci::Digest;
 use parser::lower::ImageRequest;
 use solver::{CacheKey, Executed, Found, Source, Worker};
@@ -20,6 +20,7 @@ use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
 use crate::source::contexts::Contexts;
+use crate::source::git::Repositories;
 use crate::source::http::HttpFiles;
 use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::{Files, Outputs};
@@ -35,8 +36,7 @@ pub(crate) struct BuildWorker {
     pub(crate) machine: Arc<Machine>,
     pub(crate) layers: Arc<Layers>,
     pub(crate) images: Arc<Images>,
-    /// Sources ask nothing of the network: see [`BuildError::offline`].
-    pub(crate) offline: bool,
+    pub(crate) git: Arc<Repositories>,
     pub(crate) http: Arc<HttpFiles>,
     /// Images that lowering has resolved, by what their vertices say.
     pub(crate) resolved: Mutex<HashMap<ImageRequest, Arc<ResolvedImage>>>,
@@ -127,6 +127,7 @@ impl Worker for BuildWorker {
 impl BuildWorker {
     async fn run(&self, run: &Executed<'_, Outputs>) -> Result<Outputs, BuildError> {
         match &self.definition.vertex(run.vertex).op {
+            Op::Source(SourceOp::Git(git)) => until(&run.cancel, self.fetch_git(run, git)).await,
             Op::Source(source) => until(&run.cancel, self.fetch(run.vertex, source)).await,
             Op::Exec(op) => self.exec(run, op).await,
             Op::File(op) => until(&run.cancel, self.file(run, op)).await,

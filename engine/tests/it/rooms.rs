@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("oci", &[]),
     ("llb", &["oci"]),
     ("parser", &["oci", "llb"]),
@@ -12,8 +12,22 @@ const ROOMS: [(&str, &[&str]); 10] = [
     ("cache", &["oci"]),
     ("executor", &[]),
     ("http-client", &[]),
+    ("git-client", &[]),
     ("registry", &["oci", "http-client"]),
-    ("engine", &["oci", "llb", "parser", "solver", "cache", "executor", "http-client", "registry"]),
+    (
+        "engine",
+        &[
+            "oci",
+            "llb",
+            "parser",
+            "solver",
+            "cache",
+            "executor",
+            "http-client",
+            "git-client",
+            "registry",
+        ],
+    ),
     ("frontend-cli", &["engine", "parser", "oci"]),
 ];
 
@@ -71,7 +85,10 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
         only("anyhow", &["frontend-cli"]);
         only("reqwest", &["http-client"]);
         only("rustls", &["http-client"]);
-        only("tokio", &["solver", "http-client", "registry", "engine", "frontend-cli"]);
+        only(
+            "tokio",
+            &["solver", "http-client", "git-client", "registry", "engine", "frontend-cli"],
+        );
         only("clap", &["frontend-cli"]);
         only("rusqlite", &["cache"]);
         only("nom", &["parser"]);

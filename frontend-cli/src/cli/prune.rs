@@ -10,7 +10,7 @@ pub struct PruneArgs {
     #[arg(long, short = 'f')]
     pub force: bool,
     /// `until=24h`, `until=TIME`: what was not used since; `id=`, `type=regular`,
-    /// `type=internal`, `type=exec.cachemount`, `description~=`, `shared`, `private`, `inuse`
+    /// `type=internal`, `type=exec.cachemount`, `type=source.git.checkout`, `description~=`, `shared`, `private`, `inuse`
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
     /// Room that the cache may always have
@@ -77,7 +77,7 @@ pub struct DuArgs {
     #[arg(long, short = 'v')]
     pub verbose: bool,
     /// List what of the cache fits: `until=24h`, `id=`, `type=regular`, `type=internal`,
-    /// `type=exec.cachemount`, `description~=`, `shared`, `private`, `inuse`
+    /// `type=exec.cachemount`, `type=source.git.checkout`, `description~=`, `shared`, `private`, `inuse`
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
     /// `json`: numbers of bytes

@@ -99,12 +99,14 @@ fn rows(usage: &DiskUsage, verbose: bool) -> Vec<String> {
         rows.push(row("layers", Some(usage.layer_count), usage.layers));
         rows.push(row("steps", Some(usage.steps), usage.records));
         rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
+        rows.push(row("git repositories", Some(usage.mirror_count), usage.mirrors));
         rows.push(row("logs", None, usage.logs));
         rows.push(row("temporary", None, usage.temporary));
         rows.push(row("reserve", None, usage.ballast));
     } else {
         rows.push(row("build cache", Some(usage.steps), usage.blobs + usage.layers));
         rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
+        rows.push(row("git repositories", Some(usage.mirror_count), usage.mirrors));
         let rest = usage.records + usage.logs + usage.temporary + usage.ballast;
         rows.push(row("records, logs", None, rest));
     }
@@ -119,6 +121,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "blobs": usage.blobs,
         "layers": usage.layers,
         "mounts": usage.mounts,
+        "mirrors": usage.mirrors,
         "logs": usage.logs,
         "records": usage.records,
         "temporary": usage.temporary,
@@ -127,6 +130,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "layer_count": usage.layer_count,
         "image_count": usage.image_count,
         "mount_count": usage.mount_count,
+        "mirror_count": usage.mirror_count,
     })
 }
 

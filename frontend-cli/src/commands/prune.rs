@@ -120,11 +120,16 @@ pub(super) fn since(filter: &str, time: &str) -> Result<Duration, UsageError> {
 
 pub(super) fn summary(pruned: &Pruned) -> String {
     let mut text = format!(
-        "removed: {}, {}, {}, {}\nTotal reclaimed space: {}\n",
+        "removed: {}, {}, {}, {}{}\nTotal reclaimed space: {}\n",
         counted(pruned.steps, "step"),
         counted(pruned.layers, "layer"),
         counted(pruned.blobs, "blob"),
         counted(pruned.mounts, "cache mount"),
+        match pruned.mirrors {
+            0 => String::new(),
+            1 => ", 1 git repository".to_owned(),
+            count => format!(", {count} git repositories"),
+        },
         size(pruned.freed)
     );
     if pruned.waiting > 0 {

@@ -15,6 +15,12 @@ mod edited;
 mod escapes;
 mod examples;
 mod failures;
+mod git;
+#[path = "../../../git-client/tests/it/origin.rs"]
+mod git_origin;
+#[expect(dead_code, reason = "some answers are for the tests of `git-client` alone")]
+#[path = "../../../git-client/tests/it/server.rs"]
+mod git_server;
 mod http;
 mod inputs;
 mod interrupts;

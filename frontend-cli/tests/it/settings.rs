@@ -90,8 +90,11 @@ fn every_setting_is_honoured_refused_named_or_meaningless() {
             check_metadata(setting, &name, &tells(value, &words));
             assert_eq!(tells("", &["."]), meaning(&["."], &[]), "{name} is empty");
         }
-        // Those that reach the process alone are in no graph.
-        if setting.place != Place::Variable && !name.to_lowercase().ends_with("_proxy") {
+        // Those that reach the process alone are in no graph, and that of git contexts changes no other
+        // (`e2e::git` has it).
+        let is_shown =
+            name != "BUILDKIT_CONTEXT_KEEP_GIT_DIR" && !name.to_lowercase().ends_with("_proxy");
+        if setting.place != Place::Variable && is_shown {
             let argument = format!("--build-arg={name}={value}");
             match setting.stance {
                 Stance::Honoured(_) => {

@@ -22,7 +22,7 @@ RUN --mount=type=cache,target=/cache/deep --mount=type=bind,target=/bound/deep,r
 "#;
 
 /// The same words as `command`, from a shell that has run `script` before.
-fn from_shell(command: &Command, script: &str) -> Command {
+pub(super) fn from_shell(command: &Command, script: &str) -> Command {
     let mut shell = Command::new("/bin/sh");
     shell
         .args(["-c", &format!("{script}; exec \"$@\""), "sh"])

@@ -110,7 +110,8 @@ fn privileged_what_du_shows_is_what_is_there_and_what_prune_frees() {
     let check = || {
         let (usage, found) = (usage(&world), on_disk(&world.path("store")));
         let total = usage["total"].as_u64().expect("a number");
-        let parts = ["images", "blobs", "layers", "mounts", "logs", "records", "temporary"];
+        let parts =
+            ["images", "blobs", "layers", "mounts", "mirrors", "logs", "records", "temporary"];
         let parts = parts.iter().chain(&["ballast"]).map(|part| usage[part].as_u64().expect("one"));
         assert_eq!(total, parts.sum::<u64>());
         // Directories of buckets count for nothing there.
