@@ -19,9 +19,27 @@ pub struct Config {
     /// Programs that run those of other architectures, by the architecture's name in images.
     #[serde(default)]
     pub emulators: BTreeMap<String, PathBuf>,
+    /// Where devices are described.
+    #[serde(default)]
+    pub cdi: CdiConfig,
     /// How much the store may keep.
     #[serde(default)]
     pub gc: GcConfig,
+}
+
+/// `[cdi]`, as in BuildKit's configuration.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+pub struct CdiConfig {
+    /// Directories with descriptions; of two of one name the later directory's counts.
+    pub spec_dirs: Vec<PathBuf>,
+}
+
+impl Default for CdiConfig {
+    /// Those that the specification names.
+    fn default() -> Self {
+        Self { spec_dirs: ["/etc/cdi", "/var/run/cdi"].map(PathBuf::from).to_vec() }
+    }
 }
 
 /// Why the configuration cannot be used.

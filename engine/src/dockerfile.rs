@@ -188,6 +188,8 @@ impl Session {
         let grants = request.entitlements.iter().map(|e| match e {
             Entitlement::NetworkHost => "network.host".to_owned(),
             Entitlement::SecurityInsecure => "security.insecure".to_owned(),
+            Entitlement::Device(None) => "device".to_owned(),
+            Entitlement::Device(Some(name)) => format!("device={name}"),
         });
         Options {
             target: request.target.clone(),

@@ -44,7 +44,7 @@ impl Engine {
                 .because(e)
                 .with_hint("write `arm64 = \"/usr/bin/qemu-aarch64-static\"`")
         })?;
-        let machine = Arc::new(Machine::probe(emulators));
+        let machine = Arc::new(Machine::probe(emulators, config.cdi.spec_dirs.clone()));
         let root = match &options.root {
             Some(root) => root.clone(),
             None => default_root(&machine, options.data_home.as_deref())?,

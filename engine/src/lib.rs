@@ -14,6 +14,7 @@ pub mod request;
 mod agent;
 mod blocking;
 mod build;
+mod cdi;
 mod dockerfile;
 mod document;
 mod engine;

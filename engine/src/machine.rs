@@ -1,6 +1,6 @@
 //! What the machine lets us do, found when it is first needed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
 use cache::layer::{DirectoryOptions, Flavor, Lower};
@@ -13,6 +13,7 @@ use crate::error::BuildError;
 pub(crate) struct Machine {
     host: Host,
     emulators: Emulators,
+    device_specs: Vec<PathBuf>,
     executor: OnceLock<Executor>,
     /// Held while the executor is made: looking at the machine takes milliseconds.
     making: Mutex<()>,
@@ -20,14 +21,20 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    pub(crate) fn probe(emulators: Emulators) -> Self {
+    pub(crate) fn probe(emulators: Emulators, device_specs: Vec<PathBuf>) -> Self {
         Self {
             host: Host::probe(),
             emulators,
+            device_specs,
             executor: OnceLock::new(),
             making: Mutex::default(),
             snapshotter: OnceLock::new(),
         }
+    }
+
+    /// Directories where devices are described.
+    pub(crate) fn device_specs(&self) -> &[PathBuf] {
+        &self.device_specs
     }
 
     pub(crate) fn host(&self) -> &Host {

@@ -186,12 +186,14 @@ pub struct Ulimit {
 }
 
 /// What `--allow` grants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entitlement {
     /// `RUN --network=host`
     NetworkHost,
     /// `RUN --security=insecure`
     SecurityInsecure,
+    /// `RUN --device`: of all devices, or of this one or this class.
+    Device(Option<String>),
 }
 
 /// What outputs say about times. There is one image for all of them.

@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{MemfdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use crate::device::Node;
 use crate::process::{Environment, Role, Tmpfs};
 
 /// Index into the descriptors sent with the job.
@@ -66,6 +67,7 @@ pub(crate) enum JobSource {
         selector: String,
     },
     Tmpfs(Tmpfs),
+    Node(Node),
     File {
         content: Blob,
         mode: u32,

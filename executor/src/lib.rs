@@ -27,6 +27,7 @@ mod capability;
 mod cgroup;
 mod control;
 mod demand;
+mod device;
 mod emulation;
 mod emulator;
 mod error;
@@ -56,6 +57,7 @@ mod userns;
 mod zygote;
 
 pub use architecture::is_native;
+pub use device::{Device, DeviceAccess, DeviceNumber};
 pub use emulator::{Emulators, InvalidEmulator, NoEmulator};
 pub use error::SpawnError;
 pub use helper::NoHelper;
@@ -65,7 +67,7 @@ pub use overlay::{MAX_LAYERS, OverlayError, open_overlay};
 pub use process::{
     BindSource, Environment, Exhausted, ExitStatus, FirstProcess, HostAddress, Limits, Mount,
     MountSource, Network, NetworkUsed, PortForward, Process, Propagation, Protocol, Rlimit, Role,
-    Root, Scratch, Secret, Security, Stdio, Tmpfs,
+    Root, Scratch, Secret, Security, Stdio, Tmpfs, Without,
 };
 pub use running::Running;
 pub use spawn::Executor;

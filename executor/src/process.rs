@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::device::Device;
+
 /// One process to run, with everything it may see.
 ///
 /// [`Process::new`] gives Docker's defaults; the fields say how to differ.
@@ -168,6 +170,8 @@ pub enum MountSource {
         source: OwnedFd,
         /// Whether later mounts beneath it are seen.
         propagation: Propagation,
+        /// What does not work in it.
+        without: Without,
     },
     /// An empty file system in memory.
     Tmpfs(Tmpfs),
@@ -182,6 +186,8 @@ pub enum MountSource {
         /// Its group.
         gid: u32,
     },
+    /// A device of the host.
+    Device(Device),
     /// A listening unix socket of the host; the caller sets its owner and mode.
     Socket(PathBuf),
 }
@@ -196,6 +202,17 @@ pub enum Propagation {
     Slave,
     /// Each sees what the other mounts.
     Shared,
+}
+
+/// What does not work in a [`MountSource::HostTree`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Without {
+    /// Programs do not run as their owner.
+    pub setuid: bool,
+    /// Devices cannot be opened.
+    pub devices: bool,
+    /// Programs cannot be executed.
+    pub programs: bool,
 }
 
 /// An empty file system in memory, by the options of the kernel's `tmpfs`.

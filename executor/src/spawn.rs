@@ -14,6 +14,7 @@ use rustix::mount::MountAttrFlags;
 use self::parcel::Parcel;
 use crate::cgroup::{Devices, Hierarchies, Wanted};
 use crate::control::{MAX_FDS, Order, Report};
+use crate::device::Granted;
 use crate::emulation::{Emulating, Emulation};
 use crate::emulator::Emulators;
 use crate::error::SpawnError;
@@ -149,11 +150,13 @@ impl Executor {
         let emulation = self.emulating.of(&process.architecture, process.security)?;
         process.mounts.extend(interpreter(&emulation));
         let devices = match process.security {
-            Security::Sandbox => Devices::Few,
+            Security::Sandbox => Devices::FewAnd(self.granted(&process.mounts)?),
             Security::Insecure => Devices::All,
         };
         let no_devices = match devices {
-            Devices::Few if !self.hierarchies.guards_devices() => MountAttrFlags::MOUNT_ATTR_NODEV,
+            Devices::FewAnd(_) if !self.hierarchies.guards_devices() => {
+                MountAttrFlags::MOUNT_ATTR_NODEV
+            }
             _ => MountAttrFlags::empty(),
         };
         let root = self.open_root(&process, no_devices)?;
@@ -229,7 +232,7 @@ impl Executor {
         // One that is taken ends this before the process has done anything.
         let ports = forward(&process.ports, &lease)?;
         let parent = process.cgroup_parent.as_deref();
-        let init = self.take_init(Wanted { limits: &process.limits, parent, devices })?;
+        let init = self.take_init(Wanted { limits: &process.limits, parent, devices: &devices })?;
         let started = start(&init, &job, parcel);
         let started = started.map_err(|error| explained(error, emulation, process.architecture));
         let mut along = started?.into_iter();
@@ -260,14 +263,34 @@ impl Executor {
         }
     }
 
+    /// The devices among the mounts.
+    fn granted(&self, mounts: &[Mount]) -> Result<Vec<Granted>, SpawnError> {
+        if self.host.rootless() {
+            return Ok(Vec::new());
+        }
+        let devices = mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Device(device) => Some((device, &mount.target)),
+            _ => None,
+        });
+        let granted = devices.map(|(device, target)| match device.node() {
+            Ok(node) => Ok(Granted { number: node.number, access: device.access }),
+            Err(source) => {
+                let origin = device.host.display().to_string();
+                Err(SpawnError::MountSource { origin, target: target.clone(), source })
+            }
+        });
+        granted.collect()
+    }
+
     /// An init in a control group as it is wanted: the one that all are in, if that does.
     fn take_init(&self, wanted: Wanted<'_>) -> Result<Init, SpawnError> {
         let init = self
             .pool
             .take()
             .map_err(|error| SpawnError::setup("start the sandbox's first process", error))?;
-        let is_free = wanted.devices == Devices::All && self.hierarchies.guards_devices();
-        if *wanted.limits != Limits::default() || wanted.parent.is_some() || is_free {
+        let is_usual = *wanted.devices == Devices::FewAnd(Vec::new());
+        let is_other = !is_usual && self.hierarchies.guards_devices();
+        if *wanted.limits != Limits::default() || wanted.parent.is_some() || is_other {
             init.set_group(self.hierarchies.group(init.pid(), wanted)?);
         }
         Ok(init)

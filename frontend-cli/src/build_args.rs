@@ -312,16 +312,22 @@ pub(crate) fn hostname(text: &str) -> Result<String, UsageError> {
     }
 }
 
+fn not_allowed(text: &str) -> UsageError {
+    UsageError::new(format!("`--allow {text}` is not supported"))
+        .with_hint("entitlements are network.host, security.insecure, device and device=NAME")
+}
+
 fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
     let mut result = Vec::new();
     for text in &args.allow {
         result.push(match text.as_str() {
             "network.host" => Entitlement::NetworkHost,
             "security.insecure" => Entitlement::SecurityInsecure,
-            other => {
-                return Err(UsageError::new(format!("`--allow {other}` is not supported"))
-                    .with_hint("entitlements are network.host and security.insecure"));
-            }
+            "device" => Entitlement::Device(None),
+            other => match other.strip_prefix("device=").filter(|name| !name.is_empty()) {
+                Some(name) if !name.contains(',') => Entitlement::Device(Some(name.to_owned())),
+                _ => return Err(not_allowed(other)),
+            },
         });
     }
     // Who gives all steps the host's network has granted it.

@@ -14,7 +14,7 @@ pub mod print;
 
 pub use definition::{Definition, GraphError, Input, Metadata, Vertex, VertexId};
 pub use op::{
-    CacheSharing, CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource,
+    CacheSharing, CopyOp, Device, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource,
     GitTimes, HttpSource, ImageSource, LocalSource, MkdirOp, MkfileOp, Mount, MountKind,
     NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode, SourceOp, SymlinkOp,
     Timestamp,

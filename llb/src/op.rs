@@ -172,6 +172,17 @@ pub struct ExecOp {
     pub cgroup_parent: String,
     /// Exit codes that count as success (0 when empty).
     pub valid_exit_codes: Vec<i32>,
+    /// Devices of the machine, by their names in CDI.
+    pub devices: Vec<Device>,
+}
+
+/// A device that a process asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// `vendor.com/class=name`; without a name the first of the class, with `*` all of it.
+    pub name: String,
+    /// The process runs without it where there is none.
+    pub optional: bool,
 }
 
 /// A mount of a process.

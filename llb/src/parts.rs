@@ -72,6 +72,7 @@ impl Parts {
             ulimits,
             cgroup_parent: _,
             valid_exit_codes,
+            devices,
         } = exec;
         self.add("command", |e| encode_texts(e, args));
         for variable in env {
@@ -104,6 +105,9 @@ impl Parts {
         }
         for limit in ulimits {
             self.add(format!("ulimit {}", limit.name), |e| encode::encode_limit(e, limit));
+        }
+        for device in devices {
+            self.add(format!("device {}", device.name), |e| encode::encode_device(e, device));
         }
         self.add_unless(valid_exit_codes.is_empty(), "exit codes", |e| {
             e.list(valid_exit_codes, |e, code| {

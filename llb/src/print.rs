@@ -244,6 +244,11 @@ fn exec(exec: &ExecOp) -> Value {
         let limits = exec.ulimits.iter();
         object["ulimits"] = limits.map(|l| json!([l.name, l.soft, l.hard])).collect();
     }
+    if !exec.devices.is_empty() {
+        let devices = exec.devices.iter();
+        object["devices"] =
+            devices.map(|d| json!({ "name": d.name, "optional": d.optional })).collect();
+    }
     object
 }
 

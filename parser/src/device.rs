@@ -57,6 +57,13 @@ pub fn parse(value: &str) -> Result<Device, DeviceError> {
     Ok(device)
 }
 
+/// Whether who may have the device `known` may have `name`: a class, alone or with `*`, stands for all its
+/// devices.
+pub fn covers(known: &str, name: &str) -> bool {
+    let class = known.strip_suffix("=*").unwrap_or(known);
+    known == name || (!class.contains('=') && name.split('=').next() == Some(class))
+}
+
 fn read_field(device: &mut Device, field: &str) -> Result<(), DeviceError> {
     let (key, value) = match field.split_once('=') {
         Some((key, value)) => (key.to_lowercase(), Some(value)),

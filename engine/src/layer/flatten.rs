@@ -117,7 +117,7 @@ mod tests {
     fn stacks_are_flattened_from_below_and_once() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path(), cache::Options::default()).unwrap();
-        let machine = Machine::probe(executor::Emulators::default());
+        let machine = Machine::probe(executor::Emulators::default(), Vec::new());
         let (ids, directories) = layers(&store, 700);
         let most = MAX_LAYERS - SPARE;
         let flattened = |ids: &[LayerId], directories: &[PathBuf]| {
@@ -204,7 +204,7 @@ mod tests {
     fn what_a_later_layer_takes_away_is_not_in_the_flattened_one() {
         let root = tempfile::tempdir().unwrap();
         let store = Store::open(root.path(), cache::Options::default()).unwrap();
-        let machine = Machine::probe(executor::Emulators::default());
+        let machine = Machine::probe(executor::Emulators::default(), Vec::new());
         machine.snapshotter(&store).unwrap();
         let file = |path: &str| entry(path, EntryKind::File { size: path.len() as u64 });
         let directory = |path: &str| entry(path, EntryKind::Directory);

@@ -8,7 +8,7 @@ use cache::layer::{Lower, Time};
 use cache::{NewLayer, Store};
 use executor::{
     BindSource, Environment, FirstProcess, Limits, Mount, MountSource, Network, Process, Rlimit,
-    Role, Root, Stdio,
+    Role, Root, Stdio, Without,
 };
 use llb::{FileAction, FileActionKind, FileInput, FileOp, MkdirOp};
 use oci::ContainerConfig;
@@ -162,7 +162,7 @@ fn mounts(
     let mut mounts = Vec::new();
     for bind in &request.binds {
         let (source, propagation) = (open_bind(bind)?, bind.propagation);
-        let source = MountSource::HostTree { source, propagation };
+        let source = MountSource::HostTree { source, propagation, without: Without::default() };
         mounts.push(Mount { target: bind.target.clone(), source, readonly: bind.readonly });
     }
     for tmpfs in &request.tmpfs {

@@ -131,6 +131,7 @@ mod tests {
             ulimits: Vec::new(),
             cgroup_parent: String::new(),
             valid_exit_codes: Vec::new(),
+            devices: Vec::new(),
         })
     }
 

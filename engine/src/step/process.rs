@@ -9,6 +9,7 @@ use llb::{ExecOp, NetworkMode, SecurityMode};
 use oci::Digest;
 
 use crate::agent::AgentSocket;
+use crate::cdi;
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::layer::Rootfs;
@@ -50,7 +51,7 @@ pub(crate) fn prepare(
     }
     let Mounts { root, readonly_root, mounts, outputs, scratch, cache_mounts, agents } =
         mounting.finish()?;
-    let process = Process {
+    let mut process = Process {
         mounts,
         readonly_root,
         env: Environment(environment(op, surroundings.client.as_ref())?),
@@ -58,6 +59,7 @@ pub(crate) fn prepare(
         limits: surroundings.limits.clone(),
         ..process(op, root)
     };
+    cdi::edits(surroundings.machine.device_specs(), &op.devices)?.apply(&mut process);
     Ok(Prepared { process, outputs, scratch, cache_mounts, agents })
 }
 
@@ -230,6 +232,7 @@ mod tests {
             ulimits: Vec::new(),
             cgroup_parent: String::new(),
             valid_exit_codes: Vec::new(),
+            devices: Vec::new(),
         }
     }
 

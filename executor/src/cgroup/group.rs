@@ -11,6 +11,7 @@ use super::devices::Guard;
 use super::hierarchy::{self, Hierarchy, Version, remove_orphans};
 use super::name;
 use super::setting::{DEFAULT_PIDS, Setting};
+use crate::device::Granted;
 use crate::error::SpawnError;
 use crate::process::Exhausted;
 
@@ -33,7 +34,8 @@ pub(super) enum Member {
 pub(super) struct Part<'a> {
     pub(super) settings: &'a [&'a Setting],
     pub(super) parent: Option<&'a str>,
-    pub(super) guard: Option<&'a Guard>,
+    /// What guards devices, and which may be used besides the few.
+    pub(super) guard: Option<(&'a Guard, &'a [Granted])>,
 }
 
 impl Group {
@@ -57,8 +59,8 @@ impl Group {
         self.members.push((hierarchy.clone(), path.clone()));
         hierarchy.fill_in(&base, &path).map_err(failed)?;
         part.settings.iter().try_for_each(|setting| write(hierarchy, &path, setting))?;
-        if let Some(guard) = part.guard {
-            guard.put_on(&path).map_err(failed)?;
+        if let Some((guard, more)) = part.guard {
+            guard.put_on(&path, more).map_err(failed)?;
         }
         let pid = match (member, hierarchy.version) {
             (Member::Process(pid), _) | (Member::Zygote(pid), Version::One) => pid,

@@ -17,6 +17,7 @@ use group::{Member, Part};
 use hierarchy::{Hierarchy, LIMITING, Version};
 use setting::{Setting, settings};
 
+use crate::device::Granted;
 use crate::error::SpawnError;
 use crate::process::Limits;
 
@@ -36,14 +37,14 @@ pub(crate) struct Wanted<'a> {
     pub(crate) limits: &'a Limits,
     /// A group to be in, counted from the top of each hierarchy.
     pub(crate) parent: Option<&'a str>,
-    pub(crate) devices: Devices,
+    pub(crate) devices: &'a Devices,
 }
 
 /// Which devices may be used by the members of a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Devices {
-    /// Docker's few, where there is something that guards them.
-    Few,
+    /// Docker's few and these, where there is something that guards them.
+    FewAnd(Vec<Granted>),
     All,
 }
 
@@ -94,7 +95,8 @@ impl Hierarchies {
             if settings.is_empty() && guard.is_none() {
                 continue;
             }
-            let part = Part { settings: &settings, parent: None, guard };
+            let part =
+                Part { settings: &settings, parent: None, guard: guard.map(|g| (g, &[][..])) };
             match group.join(hierarchy, Member::Zygote(pid), &part) {
                 // A machine that refuses is one without limits by default.
                 Err(_) if guard.is_none() => {}
@@ -116,7 +118,10 @@ impl Hierarchies {
             if settings.is_empty() && guard.is_none() && wanted.parent.is_none() {
                 continue;
             }
-            let guard = guard.filter(|_| wanted.devices == Devices::Few);
+            let guard = match wanted.devices {
+                Devices::FewAnd(more) => guard.map(|guard| (guard, &more[..])),
+                Devices::All => None,
+            };
             let part = Part { settings: &settings, parent: wanted.parent, guard };
             group.join(hierarchy, Member::Process(pid), &part)?;
         }

@@ -3,8 +3,8 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{
-    CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstat, mkdirat, openat,
-    openat2,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chmodat, chownat, fchmod, fchown,
+    fstat, makedev, mkdirat, mknodat, openat, openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -15,6 +15,7 @@ use rustix::mount::{
 
 use super::place::{Kind, Places};
 use super::{dev, first, masks, network};
+use crate::device::{DeviceNumber, Node};
 use crate::error::{Failure, Step};
 use crate::job::{Job, JobIdentities, JobSecurity, JobSource, Received};
 use crate::process::{FirstProcess, Role, Tmpfs};
@@ -275,6 +276,10 @@ impl<'a> Builder<'a> {
                         .map_err(|error| failed(error.into()))?;
                     self.place(mounted.as_fd(), &mount.target)?;
                 }
+                JobSource::Node(node) => {
+                    let mounted = self.node(node).map_err(|error| failed(error.into()))?;
+                    self.place(mounted.as_fd(), &mount.target)?;
+                }
                 JobSource::File { content, mode, uid, gid } => {
                     self.count += 1;
                     let name = format!("file-{}", self.count);
@@ -288,6 +293,21 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(())
+    }
+
+    /// A device node of the sandbox's own, as a mount attached nowhere.
+    fn node(&mut self, node: &Node) -> rustix::io::Result<OwnedFd> {
+        self.count += 1;
+        let name = format!("node-{}", self.count);
+        let mode = Mode::from_raw_mode(node.mode);
+        let DeviceNumber { is_block, major, minor } = node.number;
+        let kind = if is_block { FileType::BlockDevice } else { FileType::CharacterDevice };
+        mknodat(&self.files, &*name, kind, mode, makedev(major, minor))?;
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        chownat(&self.files, &*name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
+        // The caller's umask has taken bits away.
+        chmodat(&self.files, &*name, mode, AtFlags::empty())?;
+        bind(self.files.as_fd(), &name, false, NO_SUID | NO_EXEC)
     }
 
     /// Makes the tree this process's root and lets go of the old one.

@@ -9,9 +9,10 @@ use rustix::mount::{MountAttrFlags, OpenTreeFlags, open_tree};
 
 use super::Executor;
 use super::parcel::Parcel;
+use crate::device::Device;
 use crate::error::SpawnError;
 use crate::job::{JobMount, JobSource};
-use crate::process::{BindSource, Mount, MountSource, Process, Root};
+use crate::process::{BindSource, Mount, MountSource, Process, Root, Without};
 use crate::sys::{self, Change};
 use crate::{host_tree, overlay};
 
@@ -52,7 +53,8 @@ impl Executor {
                 self.check_owner(&target, options.uid.unwrap_or(0), options.gid.unwrap_or(0))?;
                 JobSource::Tmpfs(options)
             }
-            MountSource::HostTree { source, propagation } => {
+            MountSource::HostTree { source, propagation, without } => {
+                let attributes = attributes | flags_of(without);
                 let mounted = host_tree::clone(source.as_fd(), propagation, attributes);
                 let mounted = mounted.map_err(|error| SpawnError::MountSource {
                     origin: host_tree::name(source.as_fd()),
@@ -72,17 +74,9 @@ impl Executor {
                 })?;
                 JobSource::Detached(parcel.add(mounted))
             }
+            MountSource::Device(device) => self.open_device(&device, &target, parcel)?,
             MountSource::Socket(path) => {
-                let failed = |source| SpawnError::MountSource {
-                    origin: path.display().to_string(),
-                    target: target.clone(),
-                    source,
-                };
-                let mounted = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                    .map_err(io::Error::from)
-                    .and_then(|socket| clone_mount(socket.as_fd(), attributes))
-                    .map_err(failed)?;
-                JobSource::Detached(parcel.add(mounted))
+                JobSource::Detached(parcel.add(clone_path(&path, &target, attributes)?))
             }
             MountSource::Overlay { lowers, scratch, selector } => {
                 let writable = scratch.as_ref().map(|dirs| (&*dirs.upper, &*dirs.work));
@@ -98,12 +92,75 @@ impl Executor {
         Ok(JobMount { target, source, readonly })
     }
 
+    /// Root makes a node of its own, so that changing its mode or owner does not change the host's; in a
+    /// user namespace only the host's can be opened, and it stays as it is.
+    fn open_device(
+        &self,
+        device: &Device,
+        target: &str,
+        parcel: &mut Parcel,
+    ) -> Result<JobSource, SpawnError> {
+        if self.host.rootless() {
+            let is_as_found = device.mode.or(device.uid).or(device.gid).is_none();
+            let is_open = device.access.read && device.access.write;
+            if !(is_as_found && is_open) {
+                let message = "without root a device has its own mode, owner and permissions";
+                return Err(SpawnError::MountSource {
+                    origin: device.host.display().to_string(),
+                    target: target.to_owned(),
+                    source: io::Error::new(io::ErrorKind::Unsupported, message),
+                });
+            }
+            let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC
+                | MountAttrFlags::MOUNT_ATTR_RDONLY;
+            return Ok(JobSource::Detached(parcel.add(clone_path(
+                &device.host,
+                target,
+                attributes,
+            )?)));
+        }
+        let node = device.node().map_err(|source| SpawnError::MountSource {
+            origin: device.host.display().to_string(),
+            target: target.to_owned(),
+            source,
+        })?;
+        Ok(JobSource::Node(node))
+    }
+
     fn check_owner(&self, target: &str, uid: u32, gid: u32) -> Result<(), SpawnError> {
         self.host.check_ids(uid, [gid]).map_err(|error| SpawnError::Mount {
             target: target.to_owned(),
             source: io::Error::other(error),
         })
     }
+}
+
+fn flags_of(without: Without) -> MountAttrFlags {
+    [
+        (without.setuid, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (without.devices, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (without.programs, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+    ]
+    .into_iter()
+    .filter_map(|(is_set, flag)| is_set.then_some(flag))
+    .collect()
+}
+
+/// What is at a path of the host, as a mount attached nowhere.
+fn clone_path(
+    path: &Path,
+    target: &str,
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, SpawnError> {
+    openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .map_err(io::Error::from)
+        .and_then(|found| clone_mount(found.as_fd(), attributes))
+        .map_err(|source| SpawnError::MountSource {
+            origin: path.display().to_string(),
+            target: target.to_owned(),
+            source,
+        })
 }
 
 /// The source of a bind mount, and its name for people.

@@ -96,8 +96,11 @@ fn a_container_may_listen_and_ping(fixture: &Fixture) {
 }
 
 fn host_tree(source: &Path, readonly: bool, propagation: Propagation) -> Mount {
-    let source =
-        MountSource::HostTree { source: fs::File::open(source).unwrap().into(), propagation };
+    let source = MountSource::HostTree {
+        source: fs::File::open(source).unwrap().into(),
+        propagation,
+        without: executor::Without::default(),
+    };
     Mount { target: "/mnt".to_owned(), source, readonly }
 }
 

@@ -127,7 +127,7 @@ pub struct BuildArgs {
     /// Add a name to the steps' /etc/hosts; ADDRESS may be `host-gateway`, the host
     #[arg(long = "add-host", value_name = "HOST=ADDRESS", help_heading = STEPS)]
     pub add_hosts: Vec<String>,
-    /// Grant `network.host` or `security.insecure` to steps that ask for it
+    /// Grant `network.host`, `security.insecure`, `device` or `device=NAME` to steps that ask for it
     #[arg(long = "allow", value_name = "ENTITLEMENT", help_heading = STEPS)]
     pub allow: Vec<String>,
     /// Size of /dev/shm (`64m`)

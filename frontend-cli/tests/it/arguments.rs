@@ -66,7 +66,7 @@ const HONOURED: &str = "
     --network none .
     --network=host .
     --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] --add-host d:host-gateway .
-    --allow network.host --allow security.insecure .
+    --allow network.host --allow security.insecure --allow device --allow device=v.com/c=d .
     --shm-size 64m .
     --shm-size=1.5GiB .
     --ulimit nofile=1024:2048 --ulimit core=-1 --ulimit nproc=10 .
@@ -162,7 +162,7 @@ const REFUSED: &str = "
     --add-host a .
     --network none --add-host a:host-gateway .
     --add-host a:notanip .
-    --allow device .
+    --allow device=a,alias=b .
     --allow buildx.local.delete .
     --network bridge .
     --shm-size big .
@@ -467,8 +467,8 @@ fn what_was_typed_becomes_what_is_meant() {
             entitlements: [ NetworkHost,],
         --add-host a:1.2.3.4 --add-host b=::1 --add-host c:[fe80::1] --add-host d:host-gateway .
             extra_hosts: [ ( "a", Ip( 1.2.3.4,),), ( "b", Ip( ::1,),), ( "c", Ip( fe80::1,),), ( "d", Gateway,),],
-        --allow network.host --allow security.insecure .
-            entitlements: [ NetworkHost, SecurityInsecure,],
+        --allow network.host --allow security.insecure --allow device --allow device=v.com/c=d .
+            entitlements: [ NetworkHost, SecurityInsecure, Device( None,), Device( Some( "v.com/c=d",),),],
         --shm-size 64m .
             shm_size: 67108864,
         --shm-size=1.5GiB .
@@ -662,12 +662,12 @@ fn what_cannot_be_is_refused_by_name() {
         --add-host a:notanip .
             error: `--add-host a:notanip`: `notanip` is not an address
               hint: want an IP address or `host-gateway`
-        --allow device .
-            error: `--allow device` is not supported
-              hint: entitlements are network.host and security.insecure
+        --allow device=a,alias=b .
+            error: `--allow device=a,alias=b` is not supported
+              hint: entitlements are network.host, security.insecure, device and device=NAME
         --allow buildx.local.delete .
             error: `--allow buildx.local.delete` is not supported
-              hint: entitlements are network.host and security.insecure
+              hint: entitlements are network.host, security.insecure, device and device=NAME
         --network bridge .
             error: `--network=bridge` is not supported
               hint: networks are default, none and host

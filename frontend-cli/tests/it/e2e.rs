@@ -11,6 +11,7 @@ mod callers;
 mod changed;
 mod contexts;
 mod copies;
+mod devices;
 mod edited;
 mod escapes;
 mod examples;

@@ -31,6 +31,7 @@ fn digests_of_known_ops_stay_what_they_are() {
         http 75b17d3f8e803d69
         exec 1117d8a5f6d36af3
         full exec ef94d31e3e0ac792
+        devices dac18cac9c9fc41a
         copy c9da7ccb5301d5b0
         mkfile 8f761b7d0400fca8
         mkdir 3583cc6b7870937a
@@ -78,7 +79,7 @@ fn neighbouring_fields_do_not_run_together() {
 #[test]
 fn every_field_of_a_process_counts_but_those_of_the_machine() {
     type Change = fn(&mut ExecOp);
-    let counting: [(&str, Change); 16] = [
+    let counting: [(&str, Change); 17] = [
         ("args", |e| e.args.push(String::new())),
         ("env", |e| e.env.swap(0, 1)),
         ("cwd", |e| e.cwd.push('/')),
@@ -90,6 +91,7 @@ fn every_field_of_a_process_counts_but_those_of_the_machine() {
         ("secret", |e| e.secret_env[0].optional = true),
         ("ulimit", |e| e.ulimits[0].hard = 1),
         ("exit codes", |e| e.valid_exit_codes.clear()),
+        ("devices", |e| e.devices.clear()),
         ("mount", |e| e.mounts[1].selector.clear()),
         ("readonly", |e| e.mounts[1].readonly = false),
         ("output", |e| e.mounts[1].output = Some(1)),

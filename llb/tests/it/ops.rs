@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use llb::{
-    CacheSharing, CopyOp, Definition, ExecOp, FileAction, FileActionKind, FileInput, FileOp,
-    GitSource, GitTimes, HttpSource, ImageSource, Input, LocalSource, Metadata, MkdirOp, MkfileOp,
-    Mount, MountKind, NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv, SecurityMode,
-    SourceOp, SymlinkOp, Timestamp, VertexId,
+    CacheSharing, CopyOp, Definition, Device, ExecOp, FileAction, FileActionKind, FileInput,
+    FileOp, GitSource, GitTimes, HttpSource, ImageSource, Input, LocalSource, Metadata, MkdirOp,
+    MkfileOp, Mount, MountKind, NetworkMode, Op, Owner, OwnerId, Rlimit, RmOp, SecretEnv,
+    SecurityMode, SourceOp, SymlinkOp, Timestamp, VertexId,
 };
 use oci::Platform;
 
@@ -56,6 +56,7 @@ pub(crate) fn exec(command: &str) -> ExecOp {
         ulimits: Vec::new(),
         cgroup_parent: String::new(),
         valid_exit_codes: Vec::new(),
+        devices: Vec::new(),
     }
 }
 
@@ -91,6 +92,7 @@ pub(crate) fn full_exec() -> ExecOp {
         ulimits: vec![Rlimit { name: "nofile".to_owned(), soft: 1, hard: -1 }],
         cgroup_parent: "parent".to_owned(),
         valid_exit_codes: vec![0, 3],
+        devices: vec![Device { name: "v.com/c=d".to_owned(), optional: true }],
     }
 }
 
@@ -165,7 +167,8 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Op)> {
             })),
         ),
         ("exec", Op::Exec(exec("make"))),
-        ("full exec", Op::Exec(full_exec())),
+        ("full exec", Op::Exec(ExecOp { devices: Vec::new(), ..full_exec() })),
+        ("devices", Op::Exec(full_exec())),
         ("copy", file(FileActionKind::Copy(full_copy()))),
         (
             "mkfile",

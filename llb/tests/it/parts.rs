@@ -36,7 +36,7 @@ fn parts_are_the_same_where_the_ops_are_the_same_and_only_there() {
 #[test]
 fn what_changes_in_a_process_has_its_name() {
     type Change = fn(&mut ExecOp);
-    let changes: [(&str, Change); 25] = [
+    let changes: [(&str, Change); 26] = [
         ("", |_| {}),
         ("", |e| e.proxy_env.clear()),
         ("", |e| e.cgroup_parent.clear()),
@@ -56,6 +56,7 @@ fn what_changes_in_a_process_has_its_name() {
         ("secret S", |e| e.secret_env[0].optional = true),
         ("ulimit nofile", |e| e.ulimits[0].hard = 1),
         ("exit codes", |e| e.valid_exit_codes.clear()),
+        ("device v.com/c=d", |e| e.devices.clear()),
         ("mount /m0", |e| e.mounts[1].selector.clear()),
         ("mount /m0", |e| e.mounts[1].output = Some(1)),
         ("mount /m2", |e| e.mounts[3].kind = MountKind::Tmpfs { size: 8 }),

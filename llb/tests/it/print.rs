@@ -204,6 +204,12 @@ fn json_tells_everything_but_secrets() {
             "all"
           ],
           "cwd": "/src",
+          "devices": [
+            {
+              "name": "v.com/c=d",
+              "optional": true
+            }
+          ],
           "env": [
             "A=1",
             "B=2"

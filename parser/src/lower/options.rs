@@ -54,7 +54,7 @@ pub struct Options {
     pub cache_mount_namespace: String,
     /// The time of the context or stage that `SOURCE_DATE_EPOCH` names.
     pub source_time: SourceTime,
-    /// What steps may ask for: `network.host`, `security.insecure`.
+    /// What steps may ask for: `network.host`, `security.insecure`, `device`, `device=NAME`.
     pub entitlements: BTreeSet<String>,
     /// Several platforms are built at once: names of steps say which.
     pub multi_platform: bool,

@@ -15,6 +15,7 @@ use super::mounts::Mounts;
 use super::name::upper_keyword;
 use super::stage::StageId;
 use crate::check::Place;
+use crate::device;
 use crate::expand::Variables;
 use crate::heredoc;
 use crate::instruction::{CommandLine, Instruction, Network, Run, Security};
@@ -37,6 +38,13 @@ struct Process {
     script: Option<Mount>,
 }
 
+/// What a process may do.
+struct Rights {
+    network: NetworkMode,
+    security: SecurityMode,
+    devices: Vec<llb::Device>,
+}
+
 impl Lowering<'_> {
     pub(super) fn run_step(
         &mut self,
@@ -46,9 +54,6 @@ impl Lowering<'_> {
         sources: &[Option<StageId>],
     ) -> Fallible {
         let place = Place::instruction(instruction);
-        if let Some(device) = run.devices.first() {
-            return Err(Fault::new(format!("`RUN --device={}` is not supported", device.value)));
-        }
         let mut inputs: Vec<Input> = self.stages[id].state.tree.into_iter().collect();
         let root = Mount {
             input: (!inputs.is_empty()).then_some(0),
@@ -65,7 +70,7 @@ impl Lowering<'_> {
         let mut mounts = Mounts::new(root, inputs);
         mounts.list.extend(process.script);
         self.add_mounts(id, place, run, sources, &mut mounts)?;
-        let (network, security) = self.check_entitlements(run)?;
+        let rights = self.check_entitlements(run)?;
 
         let text = format!("{}{}", instruction.original.trim(), process.summary);
         let environment = state_environment(self, id);
@@ -76,8 +81,7 @@ impl Lowering<'_> {
         metadata.command = process.arguments.join(" ");
         let created_by = self.created_by(id, &process.arguments);
 
-        let (inputs, exec) =
-            self.exec(id, process.arguments, &environment, mounts, network, security);
+        let (inputs, exec) = self.exec(id, process.arguments, &environment, mounts, rights);
         self.weigh(exec.env.iter().map(String::len).sum::<usize>() + created_by.len())?;
         let vertex = self.definition.add(Op::Exec(exec), &inputs, metadata)?;
         self.stages[id].state.tree = Some(Input { vertex, output: 0 });
@@ -104,9 +108,9 @@ impl Lowering<'_> {
         args: Vec<String>,
         environment: &Environment,
         mounts: Mounts,
-        network: NetworkMode,
-        security: SecurityMode,
+        rights: Rights,
     ) -> (Vec<Input>, ExecOp) {
+        let Rights { network, security, devices } = rights;
         let (state, options) = (&self.stages[id].state, self.options);
         let mut env = environment.to_list();
         if let Some(socket) = mounts.first_socket()
@@ -134,6 +138,7 @@ impl Lowering<'_> {
             ulimits: options.ulimits.clone(),
             cgroup_parent: options.cgroup_parent.clone(),
             valid_exit_codes: Vec::new(),
+            devices,
         };
         (inputs, exec)
     }
@@ -180,8 +185,8 @@ impl Lowering<'_> {
         Ok(Process { arguments, summary, script: Some(script) })
     }
 
-    /// Network and security, if the build may have them.
-    fn check_entitlements(&self, run: &Run) -> Fallible<(NetworkMode, SecurityMode)> {
+    /// What a process asks for beyond the usual, if the build may have it.
+    fn check_entitlements(&self, run: &Run) -> Fallible<Rights> {
         let network = match run.network {
             Network::Default => self.options.network,
             Network::None => NetworkMode::None,
@@ -201,7 +206,23 @@ impl Lowering<'_> {
                     .with_hint(format!("allow it with `--allow {entitlement}`")));
             }
         }
-        Ok((network, security))
+        let devices = run.devices.iter().map(|written| self.device(&written.value));
+        Ok(Rights { network, security, devices: devices.collect::<Fallible<_>>()? })
+    }
+
+    fn device(&self, written: &str) -> Fallible<llb::Device> {
+        let device::Device { name, required } =
+            device::parse(written).map_err(|error| Fault::new(error.to_string()))?;
+        let granted = |entitlement: &String| match entitlement.strip_prefix("device") {
+            Some("") => true,
+            Some(rest) => rest.strip_prefix('=').is_some_and(|known| device::covers(known, &name)),
+            None => false,
+        };
+        if !self.options.entitlements.iter().any(granted) {
+            return Err(Fault::new(format!("device {name} is not allowed"))
+                .with_hint(format!("allow it with `--allow device={name}`")));
+        }
+        Ok(llb::Device { name, optional: !required })
     }
 
     /// The step's name: quotes stay, variables without a value stay, secrets are masked.

@@ -81,6 +81,7 @@ fn op(name: &str, inputs: usize) -> Op {
         ulimits: vec![],
         cgroup_parent: String::new(),
         valid_exit_codes: vec![],
+        devices: vec![],
     })
 }
 
