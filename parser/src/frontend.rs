@@ -18,8 +18,9 @@ pub const ARGUMENT: &str = "BUILDKIT_SYNTAX";
 
 /// BuildKit's name for the program it has built in.
 const BUILT_IN: &str = "dockerfile.v0";
-/// Repositories of that program on Docker Hub; mirrors keep the last two names.
-const REPOSITORIES: [&str; 2] = ["docker/dockerfile", "docker/dockerfile-upstream"];
+/// The repository of that program on Docker Hub, beside which there are others of its kind
+/// (`docker/dockerfile-upstream`); mirrors keep the last two names.
+const REPOSITORY: &str = "docker/dockerfile";
 /// The newest syntax there is. Versions of it only add to it.
 const NEWEST: u32 = 1;
 
@@ -53,11 +54,7 @@ fn check_name(name: &str) -> Result<(), String> {
     }
     let reference = Reference::parse_normalized(name)
         .map_err(|error| format!("failed to parse frontend name {}: {error}", quote(name)))?;
-    let path = reference.path();
-    let is_ours = REPOSITORIES.iter().any(|ours| {
-        path.strip_suffix(ours).is_some_and(|above| above.is_empty() || above.ends_with('/'))
-    });
-    if !is_ours {
+    if !is_ours(reference.path()) {
         return Err(format!(
             "frontend {} is not supported: only Dockerfiles (docker/dockerfile:1) can be built",
             quote(name)
@@ -70,6 +67,13 @@ fn check_name(name: &str) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+fn is_ours(path: &str) -> bool {
+    let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let owner = above.rsplit('/').next().unwrap_or_default();
+    let named = format!("{owner}/{name}");
+    named.strip_prefix(REPOSITORY).is_some_and(|kind| kind.is_empty() || kind.starts_with('-'))
 }
 
 /// The first number of a version: 1 for `1.7-labs`, nothing for `labs`.
@@ -96,6 +100,8 @@ mod tests {
             "docker/dockerfile:experimental",
             "docker/dockerfile:1.0-experimental",
             "docker/dockerfile-upstream:master",
+            "docker/dockerfile-labs",
+            &format!("registry.example.com/hub/docker/dockerfile-upstream:1-labs@{DIGEST}"),
             "docker.io/docker/dockerfile:1",
             "index.docker.io/docker/dockerfile:1",
             "mirror.gcr.io/docker/dockerfile:1.9-labs",
@@ -107,6 +113,8 @@ mod tests {
         let foreign = [
             ("ghcr.io/org/frontend:1", "is not supported: only Dockerfiles"),
             ("dockerfile", "is not supported: only Dockerfiles"),
+            ("docker/dockerfiles", "is not supported: only Dockerfiles"),
+            ("docker/dockerfile/x", "is not supported: only Dockerfiles"),
             ("evil/mydocker/dockerfile", "is not supported: only Dockerfiles"),
             ("docker/dockerfile:2", "is not supported: the newest known syntax"),
             ("docker/dockerfile:20-labs", "is not supported: the newest known syntax"),

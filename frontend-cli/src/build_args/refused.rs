@@ -1,5 +1,7 @@
 //! Flags that Docker's tools have and this one has not: named, with a way out.
 
+use std::path::Path;
+
 use super::csv;
 use crate::cli::BuildArgs;
 use crate::error::UsageError;
@@ -29,6 +31,7 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
             return Err(not_supported(flag).with_hint(*hint));
         }
     }
+    refuse_template(args)?;
     only_off("--provenance", args.provenance.as_deref())?;
     only_off("--sbom", args.sbom.as_deref())?;
     args.attests.iter().try_for_each(|attest| only_disabled(attest))?;
@@ -36,6 +39,19 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
         None | Some("default" | "") => Ok(()),
         Some(other) => Err(not_supported(&format!("--isolation={other}"))),
     }
+}
+
+/// `Containerfile.in` is text for the C preprocessor, which only buildah runs: read as it is, its
+/// `#include` and `#define` are comments, and what they stand for is missing.
+fn refuse_template(args: &BuildArgs) -> Result<(), UsageError> {
+    let file = args.file.as_deref().map(Path::new);
+    let Some(file) = file.filter(|file| file.extension().is_some_and(|end| end == "in")) else {
+        return Ok(());
+    };
+    let file = file.display();
+    let what = format!("`--file {file}`: `.in` is for the C preprocessor, which is not run here");
+    Err(UsageError::new(what)
+        .with_hint(format!("run it: `cpp -E -P {file} | mybuild -f - CONTEXT`")))
 }
 
 /// Warnings for flags that change nothing by nature.

@@ -132,6 +132,7 @@ const SO_ANYWAY: &str = "
 const REFUSED: &str = "
     nosuch
     -f - -
+    -f web/Containerfile.in .
     --build-context c .
     -t a/UPPER .
     -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
@@ -589,6 +590,9 @@ fn what_cannot_be_is_refused_by_name() {
             error: there is no command and no directory `nosuch`
         -f - -
             error: context and Dockerfile cannot both be standard input
+        -f web/Containerfile.in .
+            error: `--file web/Containerfile.in`: `.in` is for the C preprocessor, which is not run here
+              hint: run it: `cpp -E -P web/Containerfile.in | mybuild -f - CONTEXT`
         --build-context c .
             error: `--build-context c`: want NAME=SOURCE
         -t a/UPPER .

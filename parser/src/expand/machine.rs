@@ -356,6 +356,34 @@ impl<'v> Machine<'v> {
     }
 
     fn replace(&mut self, every: bool, pattern: &str, text: &str, value: &str) -> Step {
+        match pattern.chars().next() {
+            Some(anchor @ ('#' | '%')) if !every => {
+                self.replace_end(anchor, &pattern[1..], text, value)
+            }
+            _ => self.replace_within(every, pattern, text, value),
+        }
+    }
+
+    /// `${v/#p/text}` and `${v/%p/text}`: what stands at the beginning, or at the end, and as much of
+    /// it as the pattern fits. BuildKit takes the character for one of the pattern; shells and buildah
+    /// do not, and neither does whoever writes it.
+    fn replace_end(&mut self, anchor: char, pattern: &str, text: &str, value: &str) -> Step {
+        let pattern = self.pattern(pattern, Greed::Longest, value)?;
+        let rest = match anchor {
+            '#' => pattern.trim_prefix(value),
+            _ => pattern.trim_suffix(value),
+        };
+        let fits = rest.len() < value.len() || pattern.find(value, 0).is_some_and(|f| f.is_empty());
+        let (before, after) = match (fits, anchor) {
+            (false, _) => (value, ""),
+            (true, '#') => (text, rest),
+            (true, _) => (rest, text),
+        };
+        self.push_value(before)?;
+        self.push_value(after)
+    }
+
+    fn replace_within(&mut self, every: bool, pattern: &str, text: &str, value: &str) -> Step {
         let pattern = self.pattern(pattern, Greed::Longest, value)?;
         let (mut copied, mut from) = (0, 0);
         while let Some(found) = pattern.find(value, from) {

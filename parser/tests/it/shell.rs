@@ -161,6 +161,33 @@ fn each_way_to_expand_keeps_what_it_says() {
 }
 
 #[test]
+fn a_pattern_may_belong_to_one_end() {
+    let variables = map(&serde_json::json!({"P": "foo/bar/foo", "E": "", "H": "a#b%c"}));
+    let cases = [
+        ("${P/#foo/x}", "x/bar/foo"),
+        ("${P/%foo/x}", "foo/bar/x"),
+        ("${P/#bar/x}", "foo/bar/foo"),
+        ("${P/%bar/x}", "foo/bar/foo"),
+        // As much as fits.
+        ("${P/#*\\//x}", "xfoo"),
+        ("${P/%f*/x}", "x"),
+        ("${P/#/x-}", "x-foo/bar/foo"),
+        ("${P/%/-x}", "foo/bar/foo-x"),
+        ("${E/#*/x}", "x"),
+        ("${E/%a/x}", ""),
+        ("${P/#foo/}", "/bar/foo"),
+        // Escaped, and where all are replaced, they are what they are.
+        ("${H/\\#/x}", "axb%c"),
+        ("${H//#/x}", "axb%c"),
+        ("${H//%/x}", "a#bxc"),
+    ];
+    for (word, wanted) in cases {
+        let found = Expander::new('\\').word(word, &variables).map(|e| e.text);
+        assert_eq!(found.as_deref(), Ok(wanted), "{word}");
+    }
+}
+
+#[test]
 fn errors_have_buildkits_words() {
     let cases = [
         ("${A", r#"failed to process "${A": unsupported modifier (�) in substitution"#),
