@@ -239,7 +239,14 @@ impl Session {
                 self.steps.warn(format!("Duplicate platform result requested \"{platform}\""));
             }
         }
-        warnings_of(plans).into_iter().for_each(|warning| self.steps.event(Event::Lint(warning)));
+        for (number, (plan, warnings)) in plans.iter().zip(new_warnings(plans)).enumerate() {
+            for warning in warnings {
+                match number {
+                    0 => self.steps.event(Event::Lint(warning)),
+                    _ => self.steps.warn(of_platform(&plan.platform, &warning)),
+                }
+            }
+        }
     }
 
     pub(crate) fn tell_notes(&self, plans: &[PlatformPlan]) {
@@ -256,17 +263,31 @@ impl Session {
     }
 }
 
-/// The warnings about all platforms. What each of them has is told once; what one has twice, twice.
+/// The checks' warnings are those about the first platform, as BuildKit's are; what is to be said of
+/// another one besides says which that is.
+fn of_platform(platform: &Platform, warning: &parser::Diagnostic) -> String {
+    let rule = warning.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
+    format!("{platform}: {rule}{} (line {})", warning.message, warning.lines.start)
+}
+
+/// The warnings about all platforms.
 pub(crate) fn warnings_of(plans: &[PlatformPlan]) -> Vec<parser::Diagnostic> {
+    new_warnings(plans).into_iter().flatten().collect()
+}
+
+/// For each platform the warnings that those before it have not. What one has twice, it has twice.
+fn new_warnings(plans: &[PlatformPlan]) -> Vec<Vec<parser::Diagnostic>> {
     let mut all: Vec<parser::Diagnostic> = Vec::new();
+    let mut new = Vec::new();
     for plan in plans {
         let mut known = all.clone();
-        for warning in &plan.lowered.warnings {
-            match known.iter().position(|known| known == warning) {
-                Some(at) => drop(known.swap_remove(at)),
-                None => all.push(warning.clone()),
-            }
-        }
+        let mut is_new = |warning: &&parser::Diagnostic| {
+            let at = known.iter().position(|known| known == *warning);
+            at.map(|at| known.swap_remove(at)).is_none()
+        };
+        let own = plan.lowered.warnings.iter().filter(&mut is_new).cloned().collect::<Vec<_>>();
+        all.extend(own.iter().cloned());
+        new.push(own);
     }
-    all
+    new
 }

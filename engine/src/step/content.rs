@@ -87,10 +87,8 @@ impl BuildWorker {
         error: FileOpError,
     ) -> Result<T, BuildError> {
         let definition = self.definition.clone();
-        let told = blocking(move || {
-            let (step, from) = (&definition.vertex(vertex).op, definition.vertex(input));
-            Err(missing::read_error(error, step, from, &view))
-        });
+        let told =
+            blocking(move || Err(missing::read_error(error, &definition, (vertex, input), &view)));
         told.await
     }
 }

@@ -1,15 +1,21 @@
 //! A step names a file that is not in the tree it reads: where it was looked for, why it is not
 //! there, and what may be meant.
 
-use llb::{FileActionKind, Op, SourceOp, Vertex};
+use llb::{Definition, FileActionKind, FileInput, Op, SourceOp, Vertex, VertexId};
 use rustix::io::Errno;
 
 use crate::error::BuildError;
 use crate::file_op::FileOpError;
-use crate::tree::{Missing, TreeError, View, path};
+use crate::tree::{Missing, TreeError, View, glob, path};
 
-/// The error of `step`, which could not read what it names from the tree `view` that `from` gives.
-pub(crate) fn read_error(error: FileOpError, step: &Op, from: &Vertex, view: &View) -> BuildError {
+/// The error of a step, which could not read what it names from the tree `view` that its input gives.
+pub(crate) fn read_error(
+    error: FileOpError,
+    definition: &Definition,
+    (vertex, input): (VertexId, VertexId),
+    view: &View,
+) -> BuildError {
+    let (step, from) = (&definition.vertex(vertex).op, definition.vertex(input));
     let FileOpError::Tree(tree_error) = &error else { return BuildError::from(error) };
     let path = match tree_error {
         TreeError::NotFound { path } => path,
@@ -17,8 +23,55 @@ pub(crate) fn read_error(error: FileOpError, step: &Op, from: &Vertex, view: &Vi
         _ => return BuildError::from(error),
     };
     let written = written(step, path);
-    BuildError::input(format!("{error} in {}", place(from)))
+    let others = others(definition, (vertex, input), view);
+    BuildError::input(format!("{error} in {}{others}", place(from)))
         .with_hint_if(hint(&view.missing(path.as_bytes()), written.filter(|_| view.is_context())))
+}
+
+/// What other steps name that is not in the same tree, either: all can be mended at once.
+fn others(definition: &Definition, (vertex, input): (VertexId, VertexId), view: &View) -> String {
+    const MOST: usize = 5;
+    let others = definition.dependents(input).into_iter().filter(|other| *other != vertex);
+    let missing = others.flat_map(|other| {
+        let (line, _) = definition.vertex(other).metadata.lines.unwrap_or_default();
+        let sources = sources(definition, other, input);
+        let missing = sources.filter(|source| is_missing(view, source));
+        missing.map(move |source| format!("; line {line}: {}: not found", quoted(&source.src)))
+    });
+    missing.take(MOST).collect()
+}
+
+/// What a step copies from `input`.
+fn sources(
+    definition: &Definition,
+    vertex: VertexId,
+    input: VertexId,
+) -> impl Iterator<Item = &llb::CopyOp> {
+    let inputs = definition.inputs(vertex);
+    let actions = match &definition.vertex(vertex).op {
+        Op::File(op) => op.actions.as_slice(),
+        _ => &[],
+    };
+    actions.iter().filter_map(move |action| match (&action.kind, action.secondary) {
+        (FileActionKind::Copy(copy), Some(FileInput::Input(number)))
+            if inputs[number].vertex == input =>
+        {
+            Some(copy)
+        }
+        _ => None,
+    })
+}
+
+/// Whether a source is a path alone, and nothing has it. Patterns are looked at when it is their turn.
+fn is_missing(view: &View, copy: &llb::CopyOp) -> bool {
+    let has_patterns = !copy.include_patterns.is_empty() || !copy.exclude_patterns.is_empty();
+    let source = copy.src.as_bytes();
+    let is_plain = !(has_patterns || copy.parents || glob::has_wildcard(source));
+    is_plain && view.resolve(source, copy.follow_symlink).is_ok_and(|found| found.kind.is_none())
+}
+
+fn quoted(source: &str) -> String {
+    parser::quote::quote(&path::show(&path::clean(source.as_bytes())))
 }
 
 fn place(from: &Vertex) -> String {

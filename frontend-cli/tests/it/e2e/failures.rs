@@ -38,3 +38,25 @@ fn privileged_what_nobody_needs_is_not_touched() {
     assert_eq!(outcome.ran(), ["wanted 2/2"]);
     assert_eq!(outcome.log(), "wanted\n");
 }
+
+#[test]
+fn privileged_what_is_missing_is_told_at_once() {
+    let Some(builder) = Builder::new() else { return };
+    builder.write("context/file", "");
+    let dockerfile = "FROM scratch AS other\nCOPY file /\nFROM scratch\nCOPY one /\nCOPY file two three /x/\n\
+                      COPY t* /\nCOPY --from=other four /\n";
+    let failed = builder.build(dockerfile, &[]).fails_with(1);
+    let said = "\"/one\": not found in the build context; line 5: \"/two\": not found; \
+                line 5: \"/three\": not found\n";
+    assert!(failed.stderr.contains(said), "{}", failed.stderr);
+}
+
+#[test]
+fn privileged_a_warning_is_told_as_often_as_the_file_has_it() {
+    let Some(builder) = Builder::new() else { return };
+    let words = ["--platform=linux/amd64,linux/arm64"];
+    let built = builder.build("FROM scratch\nENV a=$c b=$c\n", &words).success();
+    // Once for each variable, not once for each platform.
+    let said = "Usage of undefined variable '$c'";
+    assert_eq!(built.stderr.matches(said).count(), 2, "{}", built.stderr);
+}
