@@ -3,6 +3,7 @@
 mod arguments;
 mod binary;
 mod building;
+mod conformance;
 mod crash_circumstances;
 mod crash_kill;
 mod crash_order;
