@@ -17,8 +17,8 @@ use crate::{diagnostics, diff, ui};
 /// The Dockerfile's file, as far as the request says; its name may turn out to be `dockerfile`.
 pub(super) fn file(request: &BuildRequest) -> Result<PathBuf, UsageError> {
     match (&request.dockerfile, &request.context) {
-        // In an archive a relative path leads to a file of the archive.
-        (DockerfileSource::File(_), ContextSource::Archive(_)) => {}
+        // With an archive or an address a relative path leads to a file in there.
+        (DockerfileSource::File(_), ContextSource::Archive(_) | ContextSource::Remote(_)) => {}
         (DockerfileSource::File(Some(path)), _) => return Ok(path.clone()),
         (DockerfileSource::File(None), ContextSource::Directory(context)) => {
             return Ok(context.join("Dockerfile"));
