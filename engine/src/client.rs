@@ -21,6 +21,10 @@ pub trait Client: Send + Sync {
     /// client has none of this name. The engine asks it for its keys and for signatures, nothing else.
     fn ssh_agent(&self, id: &str) -> Result<Option<UnixStream>, ClientError>;
 
+    /// The keys of SSH hosts that the client knows, in the form of OpenSSH's `known_hosts`; empty if it knows
+    /// none. `git` connects to no other host.
+    fn known_hosts(&self) -> Result<Vec<u8>, ClientError>;
+
     /// What proves to registries who the client is.
     fn credentials(&self) -> Credentials;
 

@@ -1,7 +1,7 @@
 //! The command line as the engine's client: its files, variables and secrets.
 
 use std::fs::File;
-use std::io::{Read, Seek as _};
+use std::io::{self, Read, Seek as _};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -23,9 +23,17 @@ pub struct CommandLine {
     pub agents: Vec<Agent>,
     /// The archive that has come on standard input, if that was read.
     pub standard_input: Option<Arc<File>>,
+    /// Files with the keys of SSH hosts, if they are there.
+    pub known_hosts: Vec<PathBuf>,
     /// For registries.
     pub credentials: Credentials,
 }
+
+/// The largest file with keys of hosts, in bytes.
+const KNOWN_HOSTS_MAX: u64 = 16 << 20;
+
+/// The files of the machine.
+const KNOWN_HOSTS: [&str; 2] = ["/etc/ssh/ssh_known_hosts", "/etc/ssh/ssh_known_hosts2"];
 
 impl CommandLine {
     /// With the user's files of credentials: `$REGISTRY_AUTH_FILE`, `$DOCKER_CONFIG/config.json` (or that in
@@ -39,7 +47,11 @@ impl CommandLine {
             runtime.map(|directory| directory.join("containers/auth.json")),
         ];
         let credentials = Credentials::from_files(files.into_iter().flatten().collect());
-        Self { credentials, ..Self::default() }
+        let ssh = environment.path("HOME").map(|home| home.join(".ssh"));
+        let own =
+            ssh.into_iter().flat_map(|ssh| ["known_hosts", "known_hosts2"].map(|n| ssh.join(n)));
+        let known_hosts = own.chain(KNOWN_HOSTS.map(PathBuf::from)).collect();
+        Self { credentials, known_hosts, ..Self::default() }
     }
 }
 
@@ -71,6 +83,24 @@ impl Client for CommandLine {
 
     fn ssh_agent(&self, id: &str) -> Result<Option<UnixStream>, ClientError> {
         self.agents.iter().find(|agent| agent.id() == id).map(Agent::connect).transpose()
+    }
+
+    fn known_hosts(&self) -> Result<Vec<u8>, ClientError> {
+        let mut hosts = Vec::new();
+        for path in &self.known_hosts {
+            let failed = || format!("failed to read `{}`", path.display());
+            match File::open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(ClientError::io(failed(), error)),
+                Ok(file) => {
+                    file.take(KNOWN_HOSTS_MAX)
+                        .read_to_end(&mut hosts)
+                        .map_err(|error| ClientError::io(failed(), error))?;
+                    hosts.push(b'\n');
+                }
+            }
+        }
+        Ok(hosts)
     }
 
     fn credentials(&self) -> Credentials {

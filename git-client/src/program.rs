@@ -111,6 +111,9 @@ impl Git {
 
     /// Runs the program to its end, and gives what it has written.
     pub(crate) async fn run(&self, call: Call<'_>) -> Result<Vec<u8>, GitError> {
+        if call.access.is_some_and(|access| access.ssh.is_some()) {
+            find("ssh").ok_or(GitError::NotInstalled("ssh"))?;
+        }
         let mut command = tokio::process::Command::new(&self.program);
         command.args(&call.arguments).env_clear().envs(self.environment(&call));
         command.current_dir(call.work_tree.unwrap_or(Path::new("/")));

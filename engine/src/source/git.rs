@@ -3,6 +3,7 @@
 mod access;
 mod failure;
 mod mirror;
+mod ssh;
 mod tree;
 
 use std::collections::HashMap;

@@ -164,6 +164,10 @@ mod tests {
             })
         }
 
+        fn known_hosts(&self) -> Result<Vec<u8>, ClientError> {
+            unreachable!("no test of processes asks for it")
+        }
+
         fn ssh_agent(&self, id: &str) -> Result<Option<UnixStream>, ClientError> {
             unreachable!("asked for {id}")
         }

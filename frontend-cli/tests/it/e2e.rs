@@ -22,6 +22,7 @@ mod git_origin;
 #[expect(dead_code, reason = "some answers are for the tests of `git-client` alone")]
 #[path = "../../../git-client/tests/it/server.rs"]
 mod git_server;
+mod git_ssh;
 mod http;
 mod inputs;
 mod interrupts;

@@ -10,6 +10,7 @@ use http_client::{Authorization, Connections, Deadline, Limits, Method, Request,
 
 use super::Repositories;
 use super::failure::failed;
+use super::ssh::Lent;
 use crate::blocking::blocking;
 use crate::client::{Client, SECRET_MAX};
 use crate::error::BuildError;
@@ -38,6 +39,10 @@ impl Repositories {
         work: impl Fn(Remote, Access) -> F,
     ) -> Result<T, BuildError> {
         let now = self.moved.now(remote).unwrap_or_else(|| remote.clone());
+        if now.ssh_host().is_some() {
+            let lent = self.lend().await?;
+            return work(now.clone(), lent.access()).await.map_err(|e| failed(Some(&now), e));
+        }
         let access = self.access(&now, main).await?;
         let error = match work(now.clone(), access.clone()).await {
             Ok(done) => return Ok(done),
@@ -51,6 +56,11 @@ impl Repositories {
         let mut all = self.moved.0.lock().expect("no panic while held");
         all.insert(remote.address().to_owned(), moved);
         Ok(done)
+    }
+
+    async fn lend(&self) -> Result<Lent, BuildError> {
+        let (client, place) = (self.client.clone(), self.store.temporary_directory());
+        blocking(move || Lent::open(&client, &place)).await
     }
 
     async fn access(&self, remote: &Remote, main: &Remote) -> Result<Access, BuildError> {

@@ -10,14 +10,14 @@ use super::builder::Builder;
 use super::skip;
 
 /// Where Debian has it.
-const SSHD: &str = "/usr/sbin/sshd";
+pub(super) const SSHD: &str = "/usr/sbin/sshd";
 
 /// Logs in, and writes what it is told there to `/told`.
 const LOGIN: &str = "RUN --mount=type=ssh ssh -F none -o StrictHostKeyChecking=no \
                      -o UserKnownHostsFile=/dev/null -o BatchMode=yes -p $PORT root@127.0.0.1 >/told\n";
 
 /// A process of this test, killed when it is dropped.
-struct Daemon(Child);
+pub(super) struct Daemon(Child);
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -58,7 +58,7 @@ fn libraries(program: &str) -> Vec<String> {
 }
 
 /// Makes a key; its public half may log in.
-fn make_key(builder: &Builder, name: &str, words: &[&str]) {
+pub(super) fn make_key(builder: &Builder, name: &str, words: &[&str]) {
     let made = Command::new("ssh-keygen")
         .args(["-q", "-N", "", "-C", name, "-f"])
         .arg(builder.path(name))
@@ -73,6 +73,11 @@ fn make_key(builder: &Builder, name: &str, words: &[&str]) {
 
 /// An `sshd` that greets whoever has one of the keys, and its port.
 fn server(builder: &Builder) -> (Daemon, String) {
+    server_with(builder, "ForceCommand echo welcome\n")
+}
+
+/// One that lets whoever has one of the keys in, and its port.
+pub(super) fn server_with(builder: &Builder, settings: &str) -> (Daemon, String) {
     make_key(builder, "host", &["-t", "ed25519"]);
     fs::create_dir_all("/run/sshd").expect("root may");
     let free = TcpListener::bind("127.0.0.1:0").expect("loopback");
@@ -83,7 +88,7 @@ fn server(builder: &Builder) -> (Daemon, String) {
     let config = format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {directory}/host\nPidFile none\nUsePAM no\n\
          StrictModes no\nAuthorizedKeysFile {directory}/allowed\nPermitRootLogin yes\n\
-         PasswordAuthentication no\nForceCommand echo welcome\n"
+         PasswordAuthentication no\n{settings}"
     );
     builder.write("sshd.conf", config);
     let mut command = Command::new(SSHD);
@@ -99,7 +104,7 @@ fn server(builder: &Builder) -> (Daemon, String) {
 }
 
 /// An `ssh-agent` with a key, at `agent.sock`.
-fn agent(builder: &Builder, key: &str) -> Daemon {
+pub(super) fn agent(builder: &Builder, key: &str) -> Daemon {
     let socket = builder.path("agent.sock");
     let mut command = Command::new("ssh-agent");
     command.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null());
