@@ -42,14 +42,19 @@ impl Builder {
     /// steps cannot run.
     pub(crate) fn new() -> Option<Self> {
         let builder = Self::bare()?;
-        builder.copy_busybox("base/busybox");
-        builder.write(
+        builder.make_busybox();
+        Some(builder)
+    }
+
+    /// Builds an image `busybox`.
+    pub(crate) fn make_busybox(&self) {
+        self.copy_busybox("base/busybox");
+        self.write(
             "base/Dockerfile",
             "FROM scratch\nCOPY busybox /bin/\nRUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
              RUN mkdir -m 1777 /tmp\n",
         );
-        builder.run(&["build", "-t", "busybox", "base"]).success();
-        Some(builder)
+        self.run(&["build", "-t", "busybox", "base"]).success();
     }
 
     /// With an empty store of its own.

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::builder::{Builder, debian_directory};
 use super::examples::EXAMPLES;
 use super::skip;
+use super::ssh;
 
 /// What the names of such users begin with; the test's process and a number follow.
 const PREFIX: &str = "mybuild-e2e-";
@@ -153,4 +154,43 @@ fn privileged_an_owner_outside_of_the_users_range_is_named() {
         assert_eq!(outcome.code, Some(1), "{lines}: {}", outcome.stderr);
         assert!(outcome.stderr.contains(wanted), "{lines}: {}", outcome.stderr);
     }
+}
+
+/// What is lent is lent in a user namespace, too, and to another user there.
+#[test]
+fn privileged_an_ordinary_user_lends_keys_to_steps() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("only root can become another user");
+    }
+    if !ssh::is_installed() {
+        return;
+    }
+    let user = User::new();
+    {
+        let builder = Builder::for_user(&user.home, user.id);
+        builder.make_busybox();
+        ssh::make_client(&builder);
+        ssh::make_key(&builder, "key", &["-t", "ed25519"]);
+        // From now on it is the user's.
+        builder.write("key", builder.read("key"));
+        let dockerfile = "FROM client
+RUN echo them:x:7:7::/:/bin/sh >>/etc/passwd
+USER 7
+RUN --mount=type=ssh,uid=7,gid=7,mode=0640 (stat -c '%F %a %u %g' $SSH_AUTH_SOCK; ssh-add -l; \\
+    ssh-add -D) >/tmp/told 2>&1; true
+";
+        builder.build(dockerfile, &["--ssh", "default=key", "--squash", "-o", "out"]).success();
+        let told = builder.read("out/tmp/told");
+        assert!(told.starts_with("socket 640 7 7\n"), "{told}");
+        assert!(
+            told.contains(" key (ED25519)\n") && told.contains("Failed to remove all"),
+            "{told}"
+        );
+        let outside = "FROM client\nRUN --mount=type=ssh,uid=9999999 true\n";
+        let failed = builder.build(outside, &["--ssh", "default=key"]).fails_with(1);
+        let words = failed.words();
+        assert!(words.contains("this user has no user id 9999999"), "{words}");
+        builder.assert_nothing_left();
+    }
+    drop(user);
 }

@@ -1,7 +1,8 @@
 //! `RUN --mount=type=ssh` against OpenSSH's own programs: `ssh-agent`, and `sshd` on loopback.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -27,24 +28,38 @@ impl Drop for Daemon {
 }
 
 /// A builder whose image `client` has OpenSSH's `ssh` and `ssh-add`.
-pub(super) fn client() -> Option<Builder> {
-    if !Path::new(SSHD).exists() {
-        skip("OpenSSH's client and server are not installed");
+fn client() -> Option<Builder> {
+    if !is_installed() {
         return None;
     }
     let builder = Builder::new()?;
+    make_client(&builder);
+    Some(builder)
+}
+
+/// Whether OpenSSH is; a word where it is not.
+pub(super) fn is_installed() -> bool {
+    let is_installed = Path::new(SSHD).exists();
+    if !is_installed {
+        skip("OpenSSH's client and server are not installed");
+    }
+    is_installed
+}
+
+/// Builds an image `client` on `busybox`.
+pub(super) fn make_client(builder: &Builder) {
     for program in ["/usr/bin/ssh", "/usr/bin/ssh-add"] {
         for file in [vec![program.to_owned()], libraries(program)].concat() {
-            let copy = builder.path(&format!("client/root{file}"));
-            fs::create_dir_all(copy.parent().expect("in a directory")).expect("room");
-            fs::copy(&file, &copy).expect("room");
+            let copy = format!("client/root{file}");
+            builder.write(&copy, fs::read(&file).expect("installed"));
+            let mode = Permissions::from_mode(0o755);
+            fs::set_permissions(builder.path(&copy), mode).expect("an own file");
         }
     }
     let passwd = "root:x:0:0:root:/root:/bin/sh\n";
     builder.write("client/root/etc/passwd", passwd);
     builder.write("client/Dockerfile", "FROM busybox\nCOPY root /\n");
     builder.run(&["build", "-t", "client", "client"]).success();
-    Some(builder)
 }
 
 /// What a program is linked with.
