@@ -159,6 +159,15 @@ impl Builder {
         fs::set_permissions(self.path(name), mode).expect("an own file");
     }
 
+    /// A copy of a program of the machine's outside of `/tmp`, which images have, too.
+    pub(crate) fn kept_program(&self, name: &str, of: &str) -> PathBuf {
+        let directory = Path::new(KEPT).join(format!("programs-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("a directory");
+        let path = directory.join(name);
+        fs::copy(of, &path).expect("a program");
+        path
+    }
+
     /// Copies a directory of `testdata`.
     pub(crate) fn copy_testdata(&self, name: &str) {
         let status = Command::new("cp")

@@ -96,6 +96,50 @@ fn privileged_what_is_known_needs_no_emulator() {
     assert!(failed.words().contains(expected), "{}", failed.words());
 }
 
+/// A machine that has registered `$EMULATOR` itself, and has none installed where we look: a user
+/// namespace with a table of interpreters. 77 where there is no such table.
+const MACHINE: &str = r#"
+set -e
+mount --bind /dev/null "$(command -v qemu-aarch64-static)"
+mount -t binfmt_misc none /proc/sys/fs/binfmt_misc || exit 77
+rule=':arm64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+rule="$rule"':\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+printf '%s:%s:%s' "$rule" "$EMULATOR" "$FLAGS" >/proc/sys/fs/binfmt_misc/register
+"$@" build -q --platform linux/arm64 -t base -f Base.Dockerfile context
+exec "$@" build --platform linux/arm64 -o "out$FLAGS" -f Two.Dockerfile context
+"#;
+
+#[test]
+fn privileged_an_emulator_that_the_machine_has_registered_is_used() {
+    let Some(builder) = builder() else { return };
+    const INSTALLED: &str = "/usr/bin/qemu-aarch64-static";
+    if !std::path::Path::new(INSTALLED).exists() {
+        skip("there is no emulator to register");
+        return;
+    }
+    builder.write("Base.Dockerfile", BASE);
+    builder.write("Two.Dockerfile", TWO.replace("--platform=$BUILDPLATFORM ", ""));
+    let emulator = builder.kept_program("emulator", INSTALLED);
+    for flags in ["", "F"] {
+        let mut command = Command::new("unshare");
+        command.args(["-Urm", "sh", "-c", MACHINE, "sh"]).arg(builder.program());
+        command.env("MYBUILD_ROOT", builder.path(&format!("store{flags}")));
+        command.env("MYBUILD_CONFIG", builder.path("empty.toml"));
+        command.env("EMULATOR", &emulator).env("FLAGS", flags);
+        let output = command.current_dir(builder.path(".")).output().expect("unshare runs");
+        if output.status.code() == Some(77) {
+            skip("a user namespace has no table of interpreters here");
+            break;
+        }
+        assert!(output.status.success(), "{flags}: {}", String::from_utf8_lossy(&output.stderr));
+        let out = format!("out{flags}");
+        assert_eq!(builder.read(&format!("{out}/machine")), "aarch64\naarch64\n0\n");
+        assert_eq!(find(&builder, &out, "emulator"), "", "where it is looked for nothing stays");
+    }
+    let directory = emulator.parent().expect("it has one");
+    std::fs::remove_dir_all(directory).expect("it was made");
+}
+
 /// Files alone: no step runs, so no emulator is needed.
 const FILES: &str = "FROM scratch\nARG TARGETARCH\nCOPY $TARGETARCH /arch\n";
 
