@@ -1,8 +1,8 @@
 //! Whole builds by the real program, with steps that run: what comes out, what runs again, what is
 //! left behind.
 //!
-//! They need namespaces. Small ones build on a busybox of this machine, those in `examples` and
-//! `rootless` on a Debian that `scripts/debian-base` makes. What is not available here is reported,
+//! They need namespaces. Small ones build on a busybox of this machine, those in `examples`, `shapes`
+//! and `rootless` on a Debian that `scripts/debian-base` makes. What is not available here is reported,
 //! and the test that needs it is skipped.
 
 mod again;
@@ -14,6 +14,7 @@ mod copies;
 mod devices;
 mod edited;
 mod escapes;
+mod example;
 mod examples;
 mod failures;
 mod git;
@@ -40,6 +41,7 @@ mod result;
 mod rootless;
 mod runc;
 mod secrets;
+mod shapes;
 mod sharing;
 mod ssh;
 mod targets;

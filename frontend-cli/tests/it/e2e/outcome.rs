@@ -36,7 +36,7 @@ impl Step {
     pub(crate) fn number(&self) -> Option<String> {
         let (number, _) = self.name.strip_prefix('[')?.split_once(']')?;
         let words: Vec<&str> = number.split_whitespace().collect();
-        (number != "internal").then(|| words.join(" "))
+        (!matches!(words[0], "internal" | "context")).then(|| words.join(" "))
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::builder::{Builder, debian_directory};
-use super::examples::EXAMPLES;
+use super::examples::{EXAMPLES, check_with};
 use super::skip;
 use super::ssh;
 
@@ -81,7 +81,7 @@ fn privileged_an_ordinary_user_builds_and_runs_every_example() {
         }
         builder.run(&["build", "-t", "debian:12", "debian"]).success();
         for example in &EXAMPLES {
-            example.check(&builder);
+            check_with(&builder, example);
         }
         builder.assert_nothing_left();
     }

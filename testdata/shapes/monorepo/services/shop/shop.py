@@ -1,0 +1,8 @@
+"""Adds up what is in the basket."""
+
+from pathlib import Path
+
+from money import total
+
+basket = Path("assets/basket.txt").read_text().split()
+print(f"{len(basket)} things for {total(basket)}")

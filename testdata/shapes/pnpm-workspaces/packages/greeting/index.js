@@ -1,0 +1,1 @@
+exports.greet = (name) => `Good evening, ${name}!`;

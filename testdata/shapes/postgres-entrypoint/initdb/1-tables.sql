@@ -1,0 +1,1 @@
+CREATE TABLE harbour (name text PRIMARY KEY, depth numeric NOT NULL);

@@ -1,0 +1,5 @@
+//! What is said before the numbers.
+
+pub fn before(count: usize) -> String {
+    format!("{count} numbers in order:")
+}
