@@ -23,7 +23,7 @@ use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
 use crate::remote::Fetch;
 use crate::request::{BuildRequest, Epoch, Output, Rewrite};
-use crate::solve::{Job, unique_id};
+use crate::solve::{Job, Purpose, unique_id};
 use crate::source::git::Repositories;
 use crate::source::image::Images;
 use crate::source::input::{self, Place};
@@ -228,6 +228,7 @@ impl Session {
         Job {
             definition: Arc::new(definition),
             targets: plans.iter().filter_map(|plan| plan.target).collect(),
+            purpose: Purpose::Image,
             also: plans.iter().flat_map(|plan| &plan.also).map(|also| also.vertex).collect(),
             directories: self.input.directories.clone(),
             images: self.images.clone(),

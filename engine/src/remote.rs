@@ -17,7 +17,7 @@ use crate::error::BuildError;
 use crate::file_op;
 use crate::progress::steps::Steps;
 use crate::request::{BuildRequest, ContextSource, DockerfileSource};
-use crate::solve::{Job, unique_id};
+use crate::solve::{Job, Purpose, unique_id};
 use crate::source::contexts::Directory;
 use crate::source::git::Repositories;
 use crate::source::http::{HttpFiles, Told};
@@ -99,6 +99,7 @@ impl Fetch<'_> {
         let job = Job {
             definition: Arc::new(definition),
             targets: target.into_iter().collect(),
+            purpose: Purpose::Reading,
             also: Vec::new(),
             directories: BTreeMap::new(),
             images: Arc::new(self.images()),

@@ -2,7 +2,7 @@
 //!
 //! [`Workspace::solve`] is for those who write definitions themselves; a Dockerfile's way here is `build`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -74,11 +74,21 @@ pub struct SolvedLayer {
     pub blob: Descriptor,
 }
 
+/// What becomes of the targets of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Images are made of their layers.
+    Image,
+    /// Their files are read.
+    Reading,
+}
+
 /// A definition, and everything that solving it takes besides the store.
 pub(crate) struct Job {
     pub(crate) definition: Arc<Definition>,
     /// What is wanted of it.
     pub(crate) targets: Vec<VertexInput>,
+    pub(crate) purpose: Purpose,
     /// What is built besides; its results go nowhere.
     pub(crate) also: Vec<VertexId>,
     /// Local contexts that are at hand already, by name.
@@ -171,6 +181,7 @@ impl Workspace {
         Job {
             definition: Arc::new(request.definition),
             targets: request.targets,
+            purpose: Purpose::Image,
             also: Vec::new(),
             directories: BTreeMap::new(),
             images: Arc::new(Images::new(
@@ -314,7 +325,14 @@ impl Workspace {
     fn worker(&self, job: &Job, attempt: &Attempt) -> BuildWorker {
         BuildWorker {
             definition: job.definition.clone(),
-            shipped: shipped(&job.definition, &job.target_vertices()),
+            shipped: match job.purpose {
+                Purpose::Image => shipped(&job.definition, &job.target_vertices()),
+                Purpose::Reading => HashSet::new(),
+            },
+            read: match job.purpose {
+                Purpose::Image => HashSet::new(),
+                Purpose::Reading => job.target_vertices().into_iter().collect(),
+            },
             store: self.store.clone(),
             machine: self.machine.clone(),
             layers: attempt.layers.clone(),

@@ -49,7 +49,7 @@ impl BuildWorker {
             views.push(self.view(tree).await?);
         }
         // Nobody mounts the result: its content goes straight into a tar.
-        let mounted = !self.definition.dependents(run.vertex).is_empty();
+        let mounted = self.is_mounted(run.vertex);
         let previous = if mounted { self.previous(run.vertex) } else { Vec::new() };
         let time = self.epoch.map_or_else(Time::now, |seconds| Time { seconds, nanoseconds: 0 });
         let mut made = Vec::new();

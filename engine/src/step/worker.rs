@@ -32,6 +32,8 @@ pub(crate) struct BuildWorker {
     pub(crate) definition: Arc<Definition>,
     /// Vertices whose layers are part of an image: see [`shipped`].
     pub(crate) shipped: HashSet<VertexId>,
+    /// Vertices whose files somebody reads when the build is over.
+    pub(crate) read: HashSet<VertexId>,
     pub(crate) store: Store,
     pub(crate) machine: Arc<Machine>,
     pub(crate) layers: Arc<Layers>,
@@ -169,6 +171,11 @@ impl BuildWorker {
         if !networks.is_empty() {
             self.sandbox.prepare(networks.contains(&true));
         }
+    }
+
+    /// Whether the files of a vertex are wanted as a tree, by steps or by who reads them in the end.
+    pub(super) fn is_mounted(&self, vertex: VertexId) -> bool {
+        self.read.contains(&vertex) || !self.definition.dependents(vertex).is_empty()
     }
 
     pub(crate) fn input_trees(&self, run: &Executed<'_, Outputs>) -> Vec<Files> {

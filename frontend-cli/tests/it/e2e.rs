@@ -18,6 +18,7 @@ mod example;
 mod examples;
 mod failures;
 mod git;
+mod git_contexts;
 #[path = "../../../git-client/tests/it/origin.rs"]
 mod git_origin;
 #[expect(dead_code, reason = "some answers are for the tests of `git-client` alone")]
