@@ -86,7 +86,7 @@ impl FileLock {
     }
 }
 
-/// Opens a lock's file, making it if there is none. What stands there and is no file gives way.
+/// Opens a lock's file, making it if there is none. Anything there that is not a file is replaced.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);

@@ -1,4 +1,4 @@
-//! What can be told of a build without building it.
+//! What can be said about a build without building it.
 
 use std::sync::Arc;
 

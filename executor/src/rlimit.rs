@@ -45,7 +45,7 @@ pub(crate) fn set_usual() -> Result<(), (&'static str, Errno)> {
     Ok(())
 }
 
-/// The usual limit of that name beneath what may be had at most; `None` is unlimited.
+/// The usual limit of that name beneath the most that is allowed; `None` is unlimited.
 fn usual(name: &str, most: Option<u64>) -> Rlimit {
     let at_most = |wanted: u64| Some(most.map_or(wanted, |most| most.min(wanted)));
     let (current, maximum) = match name {

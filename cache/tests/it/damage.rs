@@ -439,7 +439,7 @@ fn a_tree_is_stamped_while_it_is_read() {
     let store = open(root.path());
     let layer = store.new_layer().unwrap();
     let fs = layer.fs();
-    // More than one batch, deeper than directories stay open, and what is no file.
+    // More than one batch, deeper than directories stay open, and what is not a file.
     let deep: PathBuf = (0..100).map(|n| format!("d{n}")).collect();
     std::fs::create_dir_all(fs.join(&deep)).unwrap();
     for n in 0..500 {

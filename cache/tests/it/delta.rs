@@ -191,11 +191,11 @@ fn a_tree_made_anew_lies_over_nothing() {
     let info = store.layer(&delta).unwrap();
     assert_eq!((info.directory, info.over), (None, None));
     let tree = store.new_layer().unwrap();
-    std::fs::write(tree.fs().join("anew"), "").unwrap();
+    std::fs::write(tree.fs().join("again"), "").unwrap();
     store.set_directory(&delta, tree);
     let is_anew = |store: &Store| {
         let info = store.layer(&delta).unwrap();
-        info.over.is_none() && info.directory.unwrap().join("anew").exists()
+        info.over.is_none() && info.directory.unwrap().join("again").exists()
     };
     assert!(is_anew(&store));
     drop(store);

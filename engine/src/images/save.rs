@@ -105,7 +105,7 @@ fn choose(
         }
         _ => found.target.clone(),
     };
-    // A digest is no name that `docker load` could give an image.
+    // A digest is not a name that `docker load` could give an image.
     let name = match &found.by {
         By::Name(name) => name.parse::<Reference>().ok().filter(|name| name.digest().is_none()),
         _ => None,

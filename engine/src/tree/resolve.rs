@@ -94,7 +94,7 @@ impl View {
     pub fn lstat(&self, path: &[u8]) -> Result<Option<(Stat, Vec<u8>)>, TreeError> {
         let fd = match self.open(path, OFlags::PATH) {
             Ok(fd) => fd,
-            // A name below a file or a link is no name of this tree.
+            // A name below a file or a link is not a name in this tree.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(TreeError::file("lstat", path, errno)),
         };

@@ -331,7 +331,7 @@ impl Scan<'_> {
             Err(errno) => return Err(TreeError::file("lstat", path, errno)),
         };
         let is_directory = stat.kind == Kind::Directory;
-        // A device 0:0 deletes names in a layer; it is no file that one could hold.
+        // A device 0:0 deletes names in a layer; it is not a file that one could hold.
         let is_left_out = self.view.leaves_out(&stat) || verdict.hidden && !is_directory;
         if is_left_out {
             return Ok(None);

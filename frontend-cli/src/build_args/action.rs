@@ -23,7 +23,7 @@ pub enum Action {
     Print(GraphFormat),
 }
 
-/// What is told of a build, and how.
+/// What is asked about a build, and how it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
     /// What.

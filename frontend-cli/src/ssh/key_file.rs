@@ -198,7 +198,7 @@ sAAAAgTz9SApgW9Qfg0Ad9gOR37jniyxXKGNK0wfCDd4d9sIkAAAAEdGVzdAECAwQ=
 ";
 
     fn problem(text: &str) -> Problem {
-        parse(text.as_bytes()).expect_err("it is no key")
+        parse(text.as_bytes()).expect_err("it is not a key")
     }
 
     #[test]

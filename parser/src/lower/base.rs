@@ -80,7 +80,7 @@ impl<'d> Lowering<'d> {
         self.resolve_to_image(id, &reference, platform, asked.is_some())
     }
 
-    /// What a stage starts from is known; what is no stage is thereby finished.
+    /// What a stage starts from is known; what is not a stage is finished with that.
     fn resolved(&mut self, id: StageId) {
         let stage = &mut self.stages[id];
         stage.progress =

@@ -186,7 +186,7 @@ fn parse_query(query: &str) -> Vec<(String, String)> {
     decoded.collect()
 }
 
-/// Replaces `%XX`; what is no valid escape or no text stays as it is.
+/// Replaces `%XX`; what is not a valid escape, or not text, stays as it is.
 pub(super) fn decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

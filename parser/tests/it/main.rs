@@ -12,6 +12,7 @@ mod ignore;
 mod lint;
 mod lower;
 mod outline;
+mod page;
 mod properties;
 mod shell;
 mod syntax;

@@ -74,7 +74,7 @@ fn implied_directories_are_those_below() {
             a/f 644
         "#]],
     );
-    // A link below is no directory.
+    // A link below is not a directory.
     check(
         &["dir b mode=711\nlink a to=b", "file a/f"],
         expect![[r#"

@@ -1,4 +1,4 @@
-//! `--check` and `--call`: what is told of a build without building it.
+//! `--check` and `--call`: what is said about a build without building it.
 
 use expect_test::{Expect, expect};
 use serde_json::{Value, json};
