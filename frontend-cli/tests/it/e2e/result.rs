@@ -118,7 +118,7 @@ RUN chmod 700 /kept
     assert!(own[..5].iter().all(|entry| entry["empty_layer"] == true), "{own:?}");
     assert_eq!(own[5]["comment"], "merge of 4 layers");
     assert_eq!(own[5].get("empty_layer"), None);
-    // The same layers give the same one, whatever the store remembers.
+    // The same layers give the same one.
     assert_eq!(squash("again", &[]).ran(), [""; 0]);
     assert_eq!(layers("again"), layers("squashed"));
     builder
