@@ -115,3 +115,96 @@ fn warnings_are_those_of_buildkit() {
     }
     differences.finish();
 }
+
+/// The rules that no recorded case has, with the words of BuildKit's own tests.
+#[test]
+fn rules_beyond_the_recorded_cases_say_what_buildkit_says() {
+    let cases: [(&str, &[(&str, &str, u64)]); 5] = [
+        (
+            "FROM x:1\nCMD a b\nENTRYPOINT a b\nHEALTHCHECK CMD a b\nRUN a b\n",
+            &[
+                (
+                    "JSONArgsRecommended",
+                    "JSON arguments recommended for CMD to prevent unintended behavior related to \
+                     OS signals",
+                    2,
+                ),
+                (
+                    "JSONArgsRecommended",
+                    "JSON arguments recommended for ENTRYPOINT to prevent unintended behavior \
+                     related to OS signals",
+                    3,
+                ),
+            ],
+        ),
+        (
+            "FROM x:1 AS a\nWORKDIR app\nWORKDIR b\nFROM a\nWORKDIR /c\nWORKDIR d\nFROM a\nWORKDIR e\n",
+            &[(
+                "WorkdirRelativePath",
+                "Relative workdir \"app\" can have unexpected results if the base image changes",
+                2,
+            )],
+        ),
+        (
+            "FROM --platform=linux/arm64 x:1 AS for-arm64\n",
+            &[(
+                "InvalidBaseImagePlatform",
+                "Base image x:1 was pulled with platform \"linux/amd64\", expected \"linux/arm64\" \
+                 for current build",
+                1,
+            )],
+        ),
+        (
+            "FROM x:1\nEXPOSE 80 127.0.0.1:80:80 \\\n 80:8080\n",
+            &[
+                (
+                    "ExposeInvalidFormat",
+                    "EXPOSE instruction should not define an IP address or host-port mapping, \
+                     found '127.0.0.1:80:80'",
+                    2,
+                ),
+                (
+                    "ExposeInvalidFormat",
+                    "EXPOSE instruction should not define an IP address or host-port mapping, \
+                     found '80:8080'",
+                    2,
+                ),
+            ],
+        ),
+        (
+            "# check=experimental=InvalidDefinitionDescription\n# bar this is the bar\nARG foo=bar\n\
+             # BasE this is the BasE image\nFROM scratch AS base\n# definitely a bad comment\n\
+             ARG version=latest\n# definitely a bad comment\nARG foo=baz bar=qux baz=quux\n\
+             # baz this is the baz\nARG foo=baz bar=qux baz=quux\n#\nARG bit=bat\n\
+             # comment for something other than ARG or FROM\nCOPY Dockerfile .\n",
+            &[
+                (
+                    "InvalidDefinitionDescription",
+                    "Comment for ARG should follow the format: `# foo <description>`",
+                    3,
+                ),
+                (
+                    "InvalidDefinitionDescription",
+                    "Comment for FROM should follow the format: `# base <description>`",
+                    5,
+                ),
+                (
+                    "InvalidDefinitionDescription",
+                    "Comment for ARG should follow the format: `# version <description>`",
+                    7,
+                ),
+                (
+                    "InvalidDefinitionDescription",
+                    "Comment for ARG should follow the format: `# <arg_key> <description>`",
+                    9,
+                ),
+            ],
+        ),
+    ];
+    for (dockerfile, wanted) in cases {
+        let case = serde_json::json!({ "dockerfile": dockerfile, "attrs": {} });
+        let found = warnings(&diagnose(&case, true));
+        let found: Vec<_> = found.iter().map(|(r, m, l)| (r.as_str(), m.as_str(), *l)).collect();
+        assert_eq!(found, wanted, "{dockerfile}");
+    }
+}
