@@ -19,9 +19,12 @@ pub(super) fn failed(remote: Option<&Remote>, error: GitError) -> BuildError {
 
 fn hint(remote: Option<&Remote>, error: &GitError) -> Option<String> {
     match error {
-        GitError::NotInstalled(program) => Some(format!(
-            "install it: `apt-get install {program}`, or what your system has for that"
-        )),
+        GitError::NotInstalled(program) => {
+            let package = if *program == "ssh" { "openssh-client" } else { program };
+            Some(format!(
+                "install it: `apt-get install {package}`, or what your system has for that"
+            ))
+        }
         error if error.is_unknown_host() => {
             let (host, port) = remote?.ssh_host()?;
             let port = port.map_or_else(String::new, |port| format!("-p {port} "));
@@ -38,5 +41,60 @@ fn hint(remote: Option<&Remote>, error: &GitError) -> Option<String> {
             None => "lend a key that it knows: `--ssh default`".to_owned(),
         }),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_done_is_told() {
+        let said = |said: &str| GitError::Failed { said: said.to_owned() };
+        for (address, error, message, hint) in [
+            (
+                "https://example.org/a.git",
+                GitError::NotInstalled("git"),
+                "failed to fetch `https://example.org/a.git`: `git` is not installed",
+                "`apt-get install git`",
+            ),
+            (
+                "https://e.org/a",
+                GitError::NotInstalled("git-lfs"),
+                "`git-lfs` is not",
+                "install git-lfs`",
+            ),
+            (
+                "git@e.org:a",
+                GitError::NotInstalled("ssh"),
+                "`ssh` is not",
+                "install openssh-client`",
+            ),
+            (
+                "https://me:secret@example.org:8443/a.git",
+                said("could not read Username for 'https://example.org:8443'"),
+                "failed to fetch `https://example.org:8443/a.git`: could not read",
+                "id=GIT_AUTH_TOKEN.example.org:8443,",
+            ),
+            (
+                "git@example.org:a",
+                said("git@example.org: Permission denied (publickey)."),
+                "denied",
+                "--ssh default",
+            ),
+            (
+                "ssh://git@example.org:22/a",
+                said("Host key verification failed."),
+                "failed",
+                "ssh-keyscan -p 22 example.org >>",
+            ),
+        ] {
+            let remote = Remote::parse(address).unwrap();
+            let error = failed(Some(&remote), error);
+            let fault = error.fault().expect("an error with words");
+            assert!(fault.text().contains(message), "{}", fault.text());
+            assert!(fault.hint().is_some_and(|found| found.contains(hint)), "{:?}", fault.hint());
+            assert!(!fault.text().contains("secret"));
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::callers::from_shell;
 use super::git_origin::{Origin, git};
 use super::git_server::{Reply, Seen, Server};
 use super::outcome::Outcome;
+use super::skip;
 
 /// A builder, and a repository with a branch, a tag and a directory.
 fn world() -> Option<(Builder, Origin, [String; 2])> {
@@ -502,18 +504,59 @@ fn privileged_what_was_kept_and_is_damaged_is_fetched_again() {
     }
 }
 
+/// The content of a file that Git LFS keeps, and its name there.
+const LARGE: &str = "a large file, in a manner of speaking\n";
+
 #[test]
-fn privileged_git_is_named_where_it_is_missing() {
-    let Some((builder, _origin, _)) = world() else { return };
-    let server = Server::open(&builder.path("served"));
-    let url = server.url("app.git");
-    let lfs = add(&builder, &format!("{url}?lfs"), &[]);
-    if !["/usr/bin/git-lfs", "/usr/local/bin/git-lfs"]
-        .iter()
-        .any(|p| fs::exists(p).unwrap_or(false))
-    {
-        let words = lfs.fails_with(1).words();
-        assert!(words.contains("`git-lfs` is not installed"), "{words}");
-        assert!(words.contains("apt-get install git-lfs"), "{words}");
+fn privileged_large_files_come_from_where_they_are_kept() {
+    let Some((builder, origin, _)) = world() else { return };
+    if !Path::new("/usr/bin/git-lfs").exists() {
+        return skip("git-lfs is not installed");
     }
+    let oid = oci::Digest::of(LARGE.as_bytes()).hex().to_owned();
+    let pointer = format!(
+        "version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {}\n",
+        LARGE.len()
+    );
+    origin.write(".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n");
+    origin.write("large.bin", &pointer);
+    origin.commit();
+    let server = Server::new(&builder.path("served"), move |seen| {
+        let refused = guarded(seen);
+        if !matches!(refused, Reply::Backend) {
+            return refused;
+        }
+        let json = ("Content-Type", "application/vnd.git-lfs+json".to_owned());
+        let host = seen.header("host").unwrap_or_default();
+        match seen.target.split('?').next() {
+            Some("/app.git/info/lfs/objects/batch") => {
+                let size = LARGE.len();
+                let body = format!(
+                    r#"{{"transfer":"basic","objects":[{{"oid":"{oid}","size":{size},"authenticated":true,"actions":{{"download":{{"href":"http://{host}/large/{oid}"}}}}}}]}}"#
+                );
+                Reply::Is(200, vec![json], body.into_bytes())
+            }
+            Some(path) if path == format!("/large/{oid}") => {
+                Reply::Is(200, Vec::new(), LARGE.as_bytes().to_vec())
+            }
+            _ => Reply::Backend,
+        }
+    });
+    builder.write("secret/token", TOKEN);
+    let token = ["--secret", "id=GIT_AUTH_TOKEN,src=secret/token"];
+    let url = server.url("app.git");
+    add(&builder, &url, &token).success();
+    assert_eq!(builder.read("out/large.bin"), pointer);
+    add(&builder, &format!("{url}?lfs"), &token).success();
+    assert_eq!(builder.read("out/large.bin"), LARGE);
+    assert_eq!(add(&builder, &format!("{url}?lfs"), &token).success().ran(), [""; 0]);
+    // One that is not there is an error, not a pointer.
+    let lost = oci::Digest::of(b"lost").hex().to_owned();
+    origin.write(
+        "large.bin",
+        format!("version https://git-lfs.github.com/spec/v1\noid sha256:{lost}\nsize 9\n"),
+    );
+    origin.commit();
+    let words = add(&builder, &format!("{url}?lfs"), &token).fails_with(1).words();
+    assert!(words.contains("failed to fetch") && !words.contains(TOKEN), "{words}");
 }
