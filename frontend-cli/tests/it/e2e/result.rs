@@ -128,3 +128,24 @@ RUN chmod 700 /kept
     builder.build("FROM base\nENV A=1\n", &["--squash", "-t", "same"]).success();
     assert_eq!(layers("same"), layers("base"));
 }
+
+/// With the times of the sources the one layer is the same in any store.
+#[test]
+fn privileged_a_squashed_layer_is_the_same_in_another_store() {
+    let manifest = || {
+        let builder = Builder::bare()?;
+        let dockerfile = "FROM scratch
+COPY busybox /bin/
+RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]
+RUN mkdir /d && touch /d/a /d/b && ln /d/a /d/c
+RUN rm /d/b && chmod 700 /d
+";
+        let output = "type=oci,dest=layout,tar=false,rewrite-timestamp=all";
+        let words = ["--squash", "--build-arg", "SOURCE_DATE_EPOCH=1000", "-o", output];
+        builder.build(dockerfile, &words).success();
+        let index: Value = serde_json::from_str(&builder.read("layout/index.json")).expect("JSON");
+        Some(index["manifests"][0]["digest"].clone())
+    };
+    let Some(first) = manifest() else { return };
+    assert_eq!(Some(first), manifest());
+}
