@@ -393,6 +393,8 @@ fn odd_instructions_do_no_harm() {
     }
 }
 
+const NO_VARIABLES: &str = "'from' doesn't support variable expansion, define alias stage instead";
+
 #[test]
 fn whole_files_parse_as_in_buildkit() {
     let Some(cases) = cases("dockerfile_corpus.json") else { return };
@@ -400,8 +402,13 @@ fn whole_files_parse_as_in_buildkit() {
     for case in &cases {
         let id = case["id"].as_str().unwrap();
         let parsed = parse(text(case));
-        if let Some(error) = case.get("parse_error").or(case.get("instruction_error")) {
-            differences.compare(id, &first_error(case, &parsed), error);
+        let error = case.get("parse_error").or(case.get("instruction_error"));
+        if let Some(error) = error.and_then(Value::as_str) {
+            let found = first_error(case, &parsed);
+            let found = found.as_str().unwrap_or_default();
+            // What BuildKit refuses only to ask for an alias means something here.
+            let wanted = if error.ends_with(NO_VARIABLES) { "" } else { error };
+            differences.compare(id, &found, &wanted);
         } else {
             compare_stages(&mut differences, id, case, &parsed);
         }
