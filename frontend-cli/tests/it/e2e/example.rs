@@ -12,7 +12,8 @@ use super::builder::{Builder, wait_for};
 use super::{runc, skip};
 
 /// A directory of `testdata`, and what a change to one of its files does.
-pub(crate) struct Example {
+#[derive(Clone, Copy)]
+pub(crate) struct Example<'a> {
     /// The directory, which the image is called after.
     pub(crate) name: &'static str,
     /// The directory of `testdata` that it is in.
@@ -20,7 +21,7 @@ pub(crate) struct Example {
     /// Images that it starts from: `golang:1` is the stage `golang` of `bases`, beside it.
     pub(crate) bases: &'static [&'static str],
     /// Further flags of the build.
-    pub(crate) flags: &'static [&'static str],
+    pub(crate) flags: &'a [&'a str],
     /// What the image is told to run, instead of what it runs by itself.
     pub(crate) run: &'static [&'static str],
     /// The file, what is replaced in it, and what replaces it; `NEW` is something new each time.
@@ -47,7 +48,7 @@ pub(crate) struct Checked {
     pub(crate) says: String,
 }
 
-impl Example {
+impl Example<'_> {
     /// In `testdata` itself, on `debian:12`, and run as it is.
     pub(crate) const PLAIN: Self = Self {
         name: "",

@@ -6,7 +6,7 @@ use super::builder::Builder;
 use super::example::Example;
 use super::outcome::Outcome;
 
-pub(crate) const EXAMPLES: [Example; 4] = [
+pub(crate) const EXAMPLES: [Example<'static>; 4] = [
     Example {
         name: "c-program",
         edit: ("greeting/greeting.c", "Hello, %s!", "Hello from NEW, %s!"),
@@ -38,7 +38,7 @@ pub(crate) const EXAMPLES: [Example; 4] = [
 ];
 
 /// Checks it with this builder, and what came of it with another engine.
-pub(crate) fn check_with(builder: &Builder, example: &Example) {
+pub(crate) fn check_with(builder: &Builder, example: &Example<'_>) {
     let checked = example.check(builder);
     example.check_other_engine(builder, &checked.says);
 }

@@ -2,9 +2,13 @@
 //!
 //! Those that take long are run by `scripts/shapes`, and so is everything else, with a line for each.
 
+use std::path::Path;
+
 use super::builder::Builder;
 use super::example::Example;
+use super::git_origin::Origin;
 use super::skip;
+use super::ssh::{SSHD, agent, make_key, server_with};
 
 /// Set by `scripts/shapes`: everything, however long it takes.
 const EVERYTHING: &str = "MYBUILD_SHAPES";
@@ -13,9 +17,9 @@ const EVERYTHING: &str = "MYBUILD_SHAPES";
 const PHP: &str = "php-fpm --daemonize && SCRIPT_FILENAME=/app/public/index.php \
                    REQUEST_METHOD=GET cgi-fcgi -bind -connect 127.0.0.1:9000 | tail -n 1";
 
-const PLAIN: Example = Example { inside: "shapes", ..Example::PLAIN };
+const PLAIN: Example<'static> = Example { inside: "shapes", ..Example::PLAIN };
 
-const SHAPES: [Example; 19] = [
+const SHAPES: [Example<'static>; 21] = [
     Example {
         name: "python-pip",
         bases: &["python:3.11-slim"],
@@ -71,7 +75,7 @@ const SHAPES: [Example; 19] = [
         run: &["sh", "-c", PHP],
         edit: ("src/Weather.php", "It rains", "It NEWs"),
         // The loader is made again and is the same.
-        runs_again: &["loader 3/4", "loader 4/4", "stage-1 5/6"],
+        runs_again: &["loader 4/5", "loader 5/5", "stage-1 5/6", "stage-1 6/6"],
         changed: Some("It NEWs in Bergen.\n"),
         ..PLAIN
     },
@@ -149,9 +153,25 @@ const SHAPES: [Example; 19] = [
             "--build-context=assets=monorepo/assets",
             "--build-context=runtime=docker-image://python:3.11-slim",
         ],
-        edit: ("assets/basket.txt", "12.70", "12.70 8.00"),
+        edit: ("assets/basket.txt", "Groceries", "NEW"),
         runs_again: &["stage-0 3/6", "stage-0 4/6", "stage-0 5/6"],
-        changed: Some("4 things for 21.00\n"),
+        changed: Some("NEW: 3 things for 13.00\n"),
+        ..PLAIN
+    },
+    Example {
+        name: "tested-stage",
+        bases: &["gcc:12"],
+        flags: &["--also=test"],
+        edit: ("tests/negative.txt", "-5,0,5", "-5,0,5 NEW"),
+        runs_again: &["test 1/2", "test 2/2"],
+        ..PLAIN
+    },
+    Example {
+        name: "private-git",
+        bases: &["git:2"],
+        edit: ("say.sh", "Today's", "NEW"),
+        runs_again: &["stage-1 3/3"],
+        changed: Some("NEW words: anchor buoy keel.\n"),
         ..PLAIN
     },
     Example {
@@ -159,7 +179,7 @@ const SHAPES: [Example; 19] = [
         bases: &["postgres:15"],
         run: &["query", "SELECT * FROM harbour WHERE depth > 10 ORDER BY name"],
         edit: ("initdb/2-rows.sql", "Bergen", "A NEW"),
-        runs_again: &["stage-0 3/4", "stage-0 4/4"],
+        runs_again: &["3/4", "4/4"],
         changed: Some("A NEW|11.5\nTromsø|10.25\n"),
         ..PLAIN
     },
@@ -198,13 +218,21 @@ fn check_long(name: &str) {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "`scripts/shapes` shows it")]
 fn check(name: &str) {
     let Some(builder) = Builder::debian() else { return };
-    let shape = SHAPES.iter().find(|shape| shape.name == name).expect("it is listed");
-    let checked = shape.check(&builder);
+    check_with(&builder, find(name));
+}
+
+fn find(name: &str) -> Example<'static> {
+    SHAPES.into_iter().find(|shape| shape.name == name).expect("it is listed")
+}
+
+#[expect(clippy::print_stderr, reason = "`scripts/shapes` shows it")]
+fn check_with(builder: &Builder, shape: Example<'_>) {
+    let checked = shape.check(builder);
     let [first, again, changed] =
         [checked.first, checked.again, checked.changed].map(|time| time.as_secs_f64());
+    let name = shape.name;
     eprintln!("{name}: built in {first:.1} s, again in {again:.1} s, changed in {changed:.1} s");
 }
 
@@ -301,6 +329,34 @@ fn privileged_gradle() {
 #[test]
 fn privileged_dotnet_like() {
     check_long("dotnet-like");
+}
+
+#[test]
+fn privileged_tested_stage() {
+    check("tested-stage");
+}
+
+#[test]
+fn privileged_private_git() {
+    if !Path::new(SSHD).exists() {
+        return skip("OpenSSH's client and server are not installed");
+    }
+    let Some(builder) = Builder::debian() else { return };
+    let (_server, port) = server_with(&builder, "");
+    make_key(&builder, "key", &["-t", "ed25519"]);
+    let _agent = agent(&builder, "key");
+    let origin = Origin::new(&builder.path("served"), "words");
+    origin.write("words.txt", "keel\nanchor\nbuoy\n");
+    origin.commit();
+    let directory = builder.path("served/words.git");
+    let flags = [
+        format!("--ssh=default={}", builder.path("agent.sock").display()),
+        "--add-host=git.example=host-gateway".to_owned(),
+        format!("--build-arg=REPOSITORY=ssh://root@git.example:{port}{}", directory.display()),
+        format!("--build-arg=HOST_KEY=[git.example]:{port} {}", builder.read("host.pub").trim()),
+    ];
+    let flags = flags.each_ref().map(String::as_str);
+    check_with(&builder, Example { flags: &flags, ..find("private-git") });
 }
 
 /// Nothing in the directory is forgotten, and nothing of it is said twice.

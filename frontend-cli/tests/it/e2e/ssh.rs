@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -125,7 +126,8 @@ pub(super) fn agent(builder: &Builder, key: &str) -> Daemon {
     command.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null());
     let daemon = Daemon(command.spawn().expect("ssh-agent starts"));
     let start = Instant::now();
-    while !socket.exists() {
+    // It is there before anybody listens.
+    while UnixStream::connect(&socket).is_err() {
         assert!(start.elapsed() < Duration::from_secs(30));
         std::thread::sleep(Duration::from_millis(5));
     }

@@ -4,5 +4,5 @@ from pathlib import Path
 
 from money import total
 
-basket = Path("assets/basket.txt").read_text().split()
-print(f"{len(basket)} things for {total(basket)}")
+name, *basket = Path("assets/basket.txt").read_text().split()
+print(f"{name}: {len(basket)} things for {total(basket)}")
