@@ -116,10 +116,13 @@ fn warnings_are_those_of_buildkit() {
     differences.finish();
 }
 
+/// Rule, text and line of a warning.
+type Told = (&'static str, &'static str, u64);
+
 /// The rules that no recorded case has, with the words of BuildKit's own tests.
 #[test]
 fn rules_beyond_the_recorded_cases_say_what_buildkit_says() {
-    let cases: [(&str, &[(&str, &str, u64)]); 5] = [
+    let cases: [(&str, &[Told]); 5] = [
         (
             "FROM x:1\nCMD a b\nENTRYPOINT a b\nHEALTHCHECK CMD a b\nRUN a b\n",
             &[
