@@ -80,6 +80,8 @@ pub enum Damage {
     Index,
     /// A tagged image lacks a blob.
     ImageIncomplete,
+    /// What was fetched of a git repository is not what it should be.
+    Mirror,
 }
 
 /// One thing that is wrong.
@@ -108,6 +110,7 @@ impl Damage {
             Self::Layout => "layout",
             Self::Index => "index",
             Self::ImageIncomplete => "image-incomplete",
+            Self::Mirror => "git-repository",
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::images::{self, ListedImage, Removed};
 use crate::layer::{Bases, Layers};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
+use crate::source::git::check_mirrors;
 use crate::stored::read_variants;
 use crate::workspace::Workspace;
 
@@ -68,9 +69,10 @@ impl Workspace {
         .await
     }
 
-    /// Looks for damage in the store; `full` reads every byte of every blob and of every layer's tree
-    /// that has a digest. With `repair` what is damaged is removed, so that it is made again.
+    /// Looks for damage in the store; `full` reads every byte of every blob, of every layer's tree
+    /// that has a digest, and of what was fetched of git repositories. With `repair` what is damaged is removed, so that it is made again.
     pub async fn fsck(&self, full: bool, repair: bool) -> Result<Vec<Problem>, BuildError> {
+        let mirrors = if full { check_mirrors(&self.store, repair).await? } else { Vec::new() };
         let (store, machine) = (self.store.clone(), self.machine.clone());
         let steps = Arc::new(Steps::new(Arc::new(Silence)));
         let layers =
@@ -80,6 +82,7 @@ impl Workspace {
             let holds = |id: &LayerId, diff_id: &DiffId| layers.check_tree(id, diff_id, &bases);
             let depth = if full { Depth::Full(&holds) } else { Depth::Quick };
             let found = store.fsck(&FsckOptions { depth, repair });
+            let found = found.map(|found| found.into_iter().chain(mirrors).collect());
             found.map_err(|e| BuildError::system("failed to check the store").because(e))
         })
         .await

@@ -1,6 +1,7 @@
 //! Git repositories of others, as a build takes them: which commit it is, and its files as a layer.
 
 mod access;
+mod check;
 mod failure;
 mod mirror;
 mod ssh;
@@ -19,6 +20,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use self::access::Moved;
+pub(crate) use self::check::check_mirrors;
 use self::failure::failed;
 use self::tree::Tree;
 use crate::blocking::blocking;

@@ -496,6 +496,8 @@ fn privileged_what_was_kept_and_is_damaged_is_fetched_again() {
     add(&builder, &format!("{url}#{first}"), &[]).success();
     for what in ["pack", "head", "objects"] {
         damage(what);
+        let found = builder.run(&["fsck", "--full"]).fails_with(1);
+        assert!(found.text().contains(&format!("git-repository: {url}")), "{}", found.text());
         builder.run(&["prune", "--all", "--force", "--filter", "type=regular"]).success();
         for (commit, content) in [(&first, "one"), (&second, "two")] {
             add(&builder, &format!("{url}#{commit}"), &[]).success();
