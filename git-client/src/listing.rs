@@ -64,6 +64,8 @@ fn default_branch(listing: &str) -> Option<Found> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -108,5 +110,20 @@ mod tests {
         assert_eq!(choose(&lie, ""), found(A, None, None));
         assert_eq!(choose("", ""), None);
         assert_eq!(choose("zz\tHEAD\n", ""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_server_lists_gives_a_commit_or_nothing(
+            text in "([a-f0-9]{38,42}|ref: |refs/(heads|tags)/|HEAD|v1|\\^\\{\\}|\t|\n|\\PC){0,40}",
+            wanted in "(refs/)?(heads/|tags/)?[a-z0-9-]{0,4}",
+        ) {
+            if let Some(found) = choose(&text, &wanted) {
+                prop_assert!(text.contains(found.commit.as_str()));
+                let is_name = |name: &String| crate::reference::is_name(name);
+                let asked = crate::reference::is_name(&wanted);
+                prop_assert!(!asked || found.reference.as_ref().is_none_or(is_name));
+            }
+        }
     }
 }

@@ -123,6 +123,8 @@ fn is_inside(path: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -158,5 +160,19 @@ mod tests {
         assert_eq!(sections["c"].update.as_deref(), Some("none"));
         assert_eq!(sections["e"].path.as_deref(), Some(""));
         assert_eq!(sections.len(), 3);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_list_says_no_path_leads_out(
+            list in "(submodule\\.|\\.path|\\.url|a|\\.\\.|/|\\.git|\n|\\x00|\\PC){0,30}",
+        ) {
+            for (name, section) in sections(&list) {
+                for path in section.path.iter().chain([&name]).filter(|path| is_inside(path)) {
+                    let mut parts = std::path::Path::new(path).components();
+                    prop_assert!(parts.all(|part| matches!(part, std::path::Component::Normal(_))));
+                }
+            }
+        }
     }
 }
