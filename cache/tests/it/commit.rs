@@ -9,6 +9,7 @@ use cache::{CommitStep, Options, Store};
 use oci::{Descriptor, Digest, media_type};
 
 use crate::child;
+use crate::room::age;
 use crate::store::{layer, open, record, root};
 
 const STEPS: [CommitStep; 6] = [
@@ -105,6 +106,32 @@ fn a_build_that_changes_nothing_commits_nothing() {
     store.flush().unwrap();
     drop(store);
     assert_eq!(*steps.lock().unwrap(), []);
+}
+
+/// When a row was last used, in seconds since 1970.
+fn used(root: &Path, key: &str) -> i64 {
+    let database = rusqlite::Connection::open(root.join("records-v1.db")).unwrap();
+    let used = "SELECT used FROM entry WHERE instr(key, CAST(?1 AS BLOB)) > 0";
+    database.query_row(used, [key], |row| row.get(0)).unwrap()
+}
+
+/// Uses are noted by the hour: what was noted half an hour ago is not noted again.
+#[test]
+fn a_use_is_noted_when_the_last_one_is_an_hour_ago() {
+    let root = root();
+    let key = Digest::of(b"step");
+    for (seconds, is_noted) in [(1800, false), (7200, true)] {
+        fill(&open(root.path()));
+        age(root.path(), seconds);
+        let before = used(root.path(), key.as_str());
+        let store = open(root.path());
+        store.record(&key).unwrap();
+        // Something else has to be written for it to be written, too.
+        store.put_alias(&Digest::of(&seconds.to_be_bytes()), &key);
+        store.flush().unwrap();
+        drop(store);
+        assert_eq!(used(root.path(), key.as_str()) > before, is_noted, "after {seconds} s");
+    }
 }
 
 #[test]

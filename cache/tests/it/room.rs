@@ -42,7 +42,7 @@ fn on_disk(directory: &Path) -> u64 {
 }
 
 /// Makes everything in the store so many seconds older.
-fn age(root: &Path, seconds: i64) {
+pub(crate) fn age(root: &Path, seconds: i64) {
     let database = rusqlite::Connection::open(root.join("records-v1.db")).unwrap();
     database.execute("UPDATE entry SET used = used - ?1", [seconds]).unwrap();
 }
