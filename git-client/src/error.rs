@@ -124,4 +124,17 @@ impl GitError {
     pub fn is_unknown_host(&self) -> bool {
         matches!(self, Self::Failed { said } if said.contains("Host key verification failed"))
     }
+
+    /// Whether the server could not be reached.
+    pub fn is_unreachable(&self) -> bool {
+        const SAID: [&str; 6] = [
+            "Could not resolve host",
+            "Failed to connect",
+            "unable to connect",
+            "unable to look up",
+            "Connection refused",
+            "timed out",
+        ];
+        matches!(self, Self::Failed { said } if SAID.iter().any(|words| said.contains(words)))
+    }
 }

@@ -43,7 +43,7 @@ const SETTINGS: [(&str, &str); 18] = [
     ("fetch.unpackLimit", "1"),
     ("fetch.fsckObjects", "true"),
     // A power cut must not leave a reference that says nothing.
-    ("core.fsync", "default,reference"),
+    ("core.fsync", "committed"),
     ("http.lowSpeedLimit", "1"),
     ("safe.directory", "*"),
 ];

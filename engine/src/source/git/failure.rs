@@ -40,6 +40,13 @@ fn hint(remote: Option<&Remote>, error: &GitError) -> Option<String> {
             ),
             None => "lend a key that it knows: `--ssh default`".to_owned(),
         }),
+        error if error.is_unreachable() => {
+            let through = match remote?.web_host() {
+                Some(_) => "; a proxy is what HTTPS_PROXY names",
+                None => "",
+            };
+            Some(format!("check the address and the network{through}"))
+        }
         _ => None,
     }
 }
@@ -81,6 +88,18 @@ mod tests {
                 said("git@example.org: Permission denied (publickey)."),
                 "denied",
                 "--ssh default",
+            ),
+            (
+                "https://example.org/a.git",
+                said("unable to access 'https://example.org/a.git/': Could not resolve host"),
+                "resolve host",
+                "HTTPS_PROXY",
+            ),
+            (
+                "git://example.org/a",
+                said("unable to connect to example.org"),
+                "connect",
+                "check the address and the network",
             ),
             (
                 "ssh://git@example.org:22/a",

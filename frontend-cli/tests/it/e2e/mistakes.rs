@@ -164,9 +164,13 @@ const OF_BUILD: &[Mistake] = &[
         ["failed to fetch `http://127.0.0.1:1/x.tar.gz`", "Dockerfile:2", "HTTPS_PROXY"],
     ),
     mistake(
-        "ADD https://example.com/x.git /",
+        "ADD http://127.0.0.1:1/x.git /",
         ".",
-        ["git sources are not supported", "Dockerfile:2", "clone it beforehand"],
+        [
+            "failed to fetch `http://127.0.0.1:1/x.git`: unable to access",
+            "Dockerfile:2",
+            "HTTPS_PROXY",
+        ],
     ),
     // Stages and images.
     mistake(

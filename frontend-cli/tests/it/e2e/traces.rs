@@ -63,7 +63,8 @@ impl Builder {
     /// Fails the test if anything of this builder's runs is left on the machine.
     pub(crate) fn assert_nothing_left(&self) {
         self.assert_no_process_or_mount_left();
-        assert_eq!(self.control_groups(), Vec::<PathBuf>::new(), "a control group is left");
+        let groups = self.control_groups();
+        assert!(groups.is_empty(), "left by one of {:?}: {groups:?}", self.pids());
         for directory in [self.path("tmp"), self.store().join("tmp-v1")] {
             let left: Vec<_> = fs::read_dir(&directory).expect("a directory").flatten().collect();
             assert!(left.is_empty(), "left: {left:?}");
