@@ -256,8 +256,8 @@ mod tests {
             ("?lfs=1", |git| git.source.lfs = true),
             ("?keep-git-dir", |git| git.keep_git_dir = Some(true)),
             ("?keep-git-dir=false", |git| git.keep_git_dir = Some(false)),
-            ("?mtime=commit", |git| git.source.times = GitTimes::Commit),
-            ("?mtime=checkout", |_| ()),
+            ("?mtime=commit", |git| git.times = Some(GitTimes::Commit)),
+            ("?mtime=checkout", |git| git.times = Some(GitTimes::Checkout)),
             ("?ref=a%2Fb", |git| git.source.reference = "a/b".to_owned()),
         ];
         for (query, change) in cases {
