@@ -10,6 +10,7 @@ use std::path::Path;
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use anstyle::{AnsiColor, Style};
 use engine::{BuildError, StepFailure, StoppedStep};
+use parser::credentials::{masked_credentials, without_credentials};
 use parser::{Diagnostic, Severity};
 use unicode_width::UnicodeWidthChar as _;
 
@@ -70,7 +71,7 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
         Severity::Warning => Level::WARNING,
         Severity::Note => Level::NOTE,
     };
-    let title = harmless(&diagnostic.message);
+    let title = harmless(&without_credentials(&diagnostic.message));
     let mut title = level.primary_title(title);
     if let Some(rule) = diagnostic.rule {
         title = title.id(rule);
@@ -81,6 +82,7 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
         _ => {
             let span = clipped(text, span_in(text, diagnostic), columns.max(COLUMNS_MIN) - MARGINS);
             let place = AnnotationKind::Primary.span(span);
+            let text = masked_credentials(text);
             [title.element(Snippet::source(text).path(harmless(name)).annotation(place))]
         }
     };
@@ -95,7 +97,7 @@ pub fn dockerfile(diagnostic: &Diagnostic, name: &str, text: &str, columns: usiz
 /// A finding in one line: `StageNameCasing: stage name … (line 3)`.
 pub fn dockerfile_brief(diagnostic: &Diagnostic) -> String {
     let rule = diagnostic.rule.map(|rule| format!("{rule}: ")).unwrap_or_default();
-    let message = harmless(&diagnostic.message);
+    let message = harmless(&without_credentials(&diagnostic.message));
     let hint = diagnostic.hint.as_deref().map(|hint| format!(": {}", harmless(hint)));
     let (line, hint) = (diagnostic.lines.start, hint.unwrap_or_default());
     warning(&format!("{rule}{message} (line {line}){hint}"))
@@ -200,6 +202,7 @@ const EXCERPT_MAX: u32 = 20;
 /// The excerpt that BuildKit's users know.
 pub fn excerpt(name: &str, text: &str, first: u32, last: u32) -> String {
     const RULE: &str = "--------------------";
+    let text = masked_credentials(text);
     let mut out = format!("{}:{first}\n{RULE}\n", harmless(name));
     let end = last.min(first.saturating_add(EXCERPT_MAX));
     let shown = first.saturating_sub(AROUND).max(1)..=end.saturating_add(AROUND);
@@ -216,7 +219,7 @@ pub fn excerpt(name: &str, text: &str, first: u32, last: u32) -> String {
     out
 }
 
-/// Text whose lines are kept and whose control bytes are not.
+/// Text whose lines are kept, and whose control bytes and passwords in addresses are not.
 pub(crate) fn lines_of(text: &str) -> String {
-    text.trim_end().split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+    without_credentials(text.trim_end()).split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }

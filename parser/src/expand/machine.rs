@@ -360,6 +360,10 @@ impl<'v> Machine<'v> {
             Some(anchor @ ('#' | '%')) if !every => {
                 self.replace_end(anchor, &pattern[1..], text, value)
             }
+            // Escaped, they are what they are.
+            Some('\\') if pattern[1..].starts_with(['#', '%']) => {
+                self.replace_within(every, &pattern[1..], text, value)
+            }
             _ => self.replace_within(every, pattern, text, value),
         }
     }

@@ -60,3 +60,23 @@ fn privileged_a_warning_is_told_as_often_as_the_file_has_it() {
     let said = "Usage of undefined variable '$c'";
     assert_eq!(built.stderr.matches(said).count(), 2, "{}", built.stderr);
 }
+
+/// Nobody answers at port 1: what is shown is the step, its lines and why it failed.
+#[test]
+fn privileged_a_password_in_an_address_is_not_shown() {
+    let Some(builder) = Builder::new() else { return };
+    let here = "me:pa55word@127.0.0.1:1";
+    for progress in ["plain", "json", "rawjson"] {
+        for added in ["http://HERE/x", "http://HERE/x.git?foo=bar", "ssh://HERE/x.git"] {
+            let dockerfile = format!("FROM scratch\nADD {} /\n", added.replace("HERE", here));
+            let outcome = builder.build(&dockerfile, &["--progress", progress]).fails_with(1);
+            assert!(!outcome.stderr.contains("pa55word"), "{added}: {}", outcome.stderr);
+        }
+        for context in ["git://HERE/x.git", "ssh://HERE/x.git", "http://HERE/x.tar"] {
+            let context = context.replace("HERE", here);
+            let outcome = builder.run(&["build", "--progress", progress, &context]).fails_with(1);
+            assert!(!outcome.stderr.contains("pa55word"), "{context}: {}", outcome.stderr);
+        }
+    }
+    builder.assert_nothing_left();
+}
