@@ -6,6 +6,8 @@ use crate::suggest::{Case, did_you_mean};
 
 /// What such comments begin with.
 const NAME: &str = "mybuild:";
+/// Where they belong.
+pub(crate) const HINT: &str = "put it above a `RUN`, `COPY` or `ADD`";
 /// What they may say.
 const WORDS: [&str; 2] = ["always", "ttl"];
 
@@ -18,11 +20,16 @@ pub(crate) enum Pragma {
     Ttl(u64),
 }
 
+/// What a comment, with or without its `#`, says to us, if it is for us.
+pub(crate) fn text(comment: &str) -> Option<&str> {
+    let said = comment.trim_start_matches(|c: char| c == '#' || c.is_whitespace());
+    said.strip_prefix(NAME).map(str::trim)
+}
+
 /// What the comments above an instruction ask for, if anything; the error is for the user.
 pub(crate) fn of(comments: &[String]) -> Result<Option<Pragma>, String> {
     let mut found = None;
-    for text in comments.iter().filter_map(|comment| comment.strip_prefix(NAME)) {
-        let text = text.trim();
+    for text in comments.iter().filter_map(|comment| text(comment)) {
         let pragma = parse(text).map_err(|why| format!("`# {NAME} {text}`: {why}"))?;
         if found.replace(pragma).is_some() {
             return Err(format!("`# {NAME} {text}`: there is another one above"));
@@ -60,6 +67,7 @@ mod tests {
             (&["about this step", "check=skip=all"], "None"),
             (&["mybuild: always"], "Some(Always)"),
             (&["mybuild:always", "more"], "Some(Always)"),
+            (&["# mybuild: always"], "Some(Always)"),
             (&["mybuild: ttl=6h"], "Some(Ttl(21600))"),
             (&["mybuild: ttl = 1m30s"], "Some(Ttl(90))"),
             (
@@ -81,6 +89,35 @@ mod tests {
             let comments: Vec<String> = comments.iter().map(|c| (*c).to_owned()).collect();
             let told = of(&comments).map_or_else(|why| why, |pragma| format!("{pragma:?}"));
             assert_eq!(told, expected, "{comments:?}");
+        }
+    }
+
+    /// The lines and words of the errors of a file.
+    fn told(dockerfile: &str) -> Vec<String> {
+        let (_, diagnostics) = crate::tree::parse(dockerfile);
+        let line = |d: &crate::Diagnostic| format!("{}: {}", d.lines.start, d.message);
+        diagnostics.iter().map(line).collect()
+    }
+
+    #[test]
+    fn a_pragma_that_no_instruction_takes_is_told() {
+        let at_end = "a `# mybuild:` comment at the end of the file does nothing";
+        let inside = "a `# mybuild:` comment inside an instruction does nothing";
+        let cut_off = "a `# mybuild:` comment above an empty comment does nothing";
+        for (dockerfile, expected) in [
+            ("FROM a\n# mybuild: always\nRUN b", None),
+            ("FROM a\n  # mybuild: always\n# why\n\nRUN b", None),
+            ("FROM a\nRUN <<E\n# mybuild: always\nE", None),
+            ("FROM a\nRUN b\n# my own\n#\n", None),
+            ("FROM a\nRUN b\n# mybuild: alwayz", Some((3, at_end))),
+            ("FROM a\nRUN b\n#mybuild: always\n# more\n\n", Some((3, at_end))),
+            ("FROM a\nRUN b \\\n  # mybuild: always\n  c", Some((3, inside))),
+            ("FROM a\nRUN b \\\n# mybuild: always", Some((3, inside))),
+            ("FROM a\n# mybuild: always\n#\nRUN b", Some((2, cut_off))),
+            ("FROM a\n# mybuild: always\n# why\n#\nRUN b", Some((2, cut_off))),
+        ] {
+            let expected = expected.map(|(line, message)| format!("{line}: {message}"));
+            assert_eq!(told(dockerfile), Vec::from_iter(expected), "{dockerfile:?}");
         }
     }
 }

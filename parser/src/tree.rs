@@ -11,6 +11,7 @@ use crate::directive::Directives;
 use crate::heredoc::{self, Marker};
 use crate::instruction::{Directive, Heredoc};
 use crate::line::{Logical, MAX_LINE, Physical, Reader, strip_continuation};
+use crate::pragma;
 use crate::span::{Lines, Span};
 use crate::words;
 
@@ -68,6 +69,7 @@ pub(crate) fn parse(text: &str) -> (Tree, Vec<Diagnostic>) {
             empty_continuations: Vec::new(),
         },
         comments: Vec::new(),
+        pragma: None,
         words: 0,
         diagnostics: Vec::new(),
     };
@@ -86,6 +88,8 @@ struct TreeParser<'s> {
     directives: Directives,
     tree: Tree,
     comments: Vec<String>,
+    /// The last of the comments that is for us, until an instruction takes them.
+    pragma: Option<(Span, u32)>,
     /// Words and flags so far.
     words: usize,
     diagnostics: Vec<Diagnostic>,
@@ -113,6 +117,7 @@ impl TreeParser<'_> {
             let message = "file with no instructions";
             self.error(message, Span::default(), Lines { start: 1, end: 1 });
         }
+        self.no_pragma("at the end of the file");
     }
 
     /// A line where an instruction may begin.
@@ -129,7 +134,7 @@ impl TreeParser<'_> {
             return;
         }
         if line.is_comment() {
-            self.comment(line.text);
+            self.comment(&line);
             return;
         }
         if start.is_empty() {
@@ -138,6 +143,7 @@ impl TreeParser<'_> {
         let logical = self.logical(start, offset, line.number);
         self.instruction(&logical);
         self.comments.clear();
+        self.pragma = None;
     }
 
     /// Whether the line is a directive, good or bad.
@@ -166,13 +172,26 @@ impl TreeParser<'_> {
     }
 
     /// An empty comment cuts off the ones above.
-    fn comment(&mut self, line: &str) {
+    fn comment(&mut self, line: &Physical<'_>) {
         // The first byte goes, be it the `#` or a blank in front of it.
-        let comment = line.strip_prefix(|_| true).unwrap_or_default().trim();
+        let comment = line.text.strip_prefix(|_| true).unwrap_or_default().trim();
         if comment.is_empty() {
+            self.no_pragma("above an empty comment");
             self.comments.clear();
-        } else {
-            self.comments.push(comment.to_owned());
+            return;
+        }
+        if pragma::text(comment).is_some() {
+            self.pragma = Some((line.span(), line.number));
+        }
+        self.comments.push(comment.to_owned());
+    }
+
+    /// Tells of a comment that is for us and `place`, where no instruction takes it.
+    fn no_pragma(&mut self, place: &str) {
+        if let Some((span, number)) = self.pragma.take() {
+            let message = format!("a `# mybuild:` comment {place} does nothing");
+            let error = Diagnostic::error(message, span, Lines { start: number, end: number });
+            self.diagnostics.push(error.with_hint(pragma::HINT));
         }
     }
 
@@ -186,6 +205,10 @@ impl TreeParser<'_> {
             && let Some(line) = self.reader.next()
         {
             if line.is_comment() {
+                if pragma::text(line.text).is_some() {
+                    self.pragma = Some((line.span(), line.number));
+                    self.no_pragma("inside an instruction");
+                }
                 continue;
             }
             let content = line.content();

@@ -33,7 +33,7 @@ fn no_pragma(comments: &[String], keyword: &str) -> Fallible {
         None => Ok(()),
         Some(_) => {
             let message = format!("a `# mybuild:` comment above `{keyword}` does nothing");
-            Err(Fault::new(message).with_hint("put it above a `RUN`, `COPY` or `ADD`"))
+            Err(Fault::new(message).with_hint(pragma::HINT))
         }
     }
 }
