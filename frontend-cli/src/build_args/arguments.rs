@@ -36,7 +36,6 @@ pub(super) fn resolve(
     if let Some(value) = environment.text(EPOCH).filter(|value| !value.is_empty()) {
         all.entry(EPOCH.to_owned()).or_insert_with(|| value.to_owned());
     }
-    check_epoch(&all, environment)?;
     Ok(Arguments { all, warnings })
 }
 
@@ -75,19 +74,4 @@ fn proxies_of(environment: &Environment) -> BTreeMap<String, String> {
 fn add_proxies(all: &mut BTreeMap<String, String>, proxies: BTreeMap<String, String>) {
     let given: Vec<String> = all.keys().map(|name| name.to_ascii_uppercase()).collect();
     all.extend(proxies.into_iter().filter(|(name, _)| !given.contains(&name.to_ascii_uppercase())));
-}
-
-/// A variable of the environment says what time it is, or nothing. Names of what has one (`context`)
-/// are for `--build-arg`.
-fn check_epoch(
-    arguments: &BTreeMap<String, String>,
-    environment: &Environment,
-) -> Result<(), UsageError> {
-    let Some(value) = arguments.get(EPOCH).filter(|value| !value.is_empty()) else { return Ok(()) };
-    if value.parse::<i64>().is_err() && environment.text(EPOCH) == Some(value) {
-        return Err(UsageError::new(format!(
-            "the environment variable {EPOCH} is `{value}`, which is not a number of seconds"
-        )));
-    }
-    Ok(())
 }

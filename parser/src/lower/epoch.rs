@@ -114,7 +114,10 @@ impl Lowering<'_> {
         };
         match dockerfile.stages.iter().find(is_meant) {
             Some(stage) => self.fetched_by(stage).map(Dated::source),
-            None => Err(Fault::new(format!("invalid {NAME}: {name}"))),
+            None => Err(Fault::new(format!("invalid {NAME}: {name}")).with_hint(
+                "give seconds since 1970, or `context`, or the name of a build context or a stage \
+                 (it is an argument, or a variable of the environment)",
+            )),
         }
     }
 

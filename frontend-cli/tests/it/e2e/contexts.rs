@@ -304,6 +304,11 @@ fn privileged_a_source_dates_what_is_built() {
     let url = |path: &str| web.url(path);
     assert_eq!(built(&[&dated[..], &[&url("/dated")]].concat()), of_server);
     assert_eq!(built(&[&dated[..], &[&url("/archive")]].concat()), of_archive);
+    let by_environment = |words: &[&str], name: &str| {
+        let mut command = builder.command(&[&["build", "-t", "dated"], words].concat());
+        builder.run_command(command.env("SOURCE_DATE_EPOCH", name))
+    };
+    assert_eq!(created(by_environment(&[&url("/dated")], "context")), of_server);
     let mut piped = builder.command(&["build", "-t", "dated", dated[0], dated[1], "-"]);
     builder.write("archive.tar.gz", archive);
     let input = std::fs::File::open(builder.path("archive.tar.gz")).expect("a file");
@@ -319,6 +324,14 @@ fn privileged_a_source_dates_what_is_built() {
     };
     assert_eq!(named("/dated"), of_server);
     assert_eq!(named("/archive"), of_archive);
+    builder.write("here/Dockerfile", "FROM scratch\nCOPY Dockerfile /\n");
+    let context = format!("src={}", url("/dated"));
+    let words = ["--build-context", &context, "here"];
+    assert_eq!(created(by_environment(&words, "src")), of_server);
+    let unknown = by_environment(&words, "yesterday").fails_with(1).words();
+    for said in ["invalid SOURCE_DATE_EPOCH: yesterday", "seconds since 1970", "environment"] {
+        assert!(unknown.contains(said), "{unknown}");
+    }
     let fetched = |add: &str| {
         let dockerfile = format!(
             "ARG SOURCE_DATE_EPOCH=src\nFROM scratch AS src\nADD {add} /x\n\
