@@ -6,6 +6,7 @@ use oci::Reference;
 
 use super::Lowering;
 use super::arguments;
+use super::graph::SCRATCH;
 use super::options::NoCache;
 use crate::instruction::{Arg, Dockerfile, Heredoc, Instruction, Kind};
 use crate::suggest::{Case, did_you_mean};
@@ -40,10 +41,15 @@ impl Lowering<'_> {
         let mut asked: BTreeSet<String> = names.flatten().map(|name| familiar(&name)).collect();
         // Its time may be all that is wanted of it.
         asked.extend(self.options.build_args.get(arguments::EPOCH).cloned());
+        // Nothing stands in for it.
+        asked.remove(SCRATCH);
         let contexts = self.options.named_contexts.keys();
         let name_of = |context: &str| context.split("::").next().unwrap_or(context).to_owned();
         let unused = contexts.map(|context| name_of(context)).filter(|name| !asked.contains(name));
         let tell = |name: String| {
+            if name.eq_ignore_ascii_case(SCRATCH) {
+                return format!("build context `{name}` is not used: `{SCRATCH}` is always empty");
+            }
             let meant = did_you_mean(&name, asked.iter().map(String::as_str), Case::Sensitive);
             format!("build context `{name}` is not used: nothing has that name{meant}")
         };

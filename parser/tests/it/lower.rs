@@ -854,6 +854,10 @@ fn what_was_asked_for_and_does_nothing_is_noted() {
         notes("FROM busybox AS lib\nFROM busybox", &contexts(&["lbi::linux/amd64"])),
         ["build context `lbi` is not used: nothing has that name (did you mean lib?)"]
     );
+    assert_eq!(
+        notes("FROM scratch\nCOPY --from=scratch a b", &contexts(&["scratch"])),
+        ["build context `scratch` is not used: `scratch` is always empty"]
+    );
 
     let uncached = |options: &mut Options| {
         options.no_cache = NoCache::Stages(vec!["LIB".into(), "lbi".into()]);
