@@ -57,9 +57,9 @@ fn refuse_template(args: &BuildArgs) -> Result<(), UsageError> {
 /// Warnings for flags that change nothing by nature.
 pub(super) fn without_effect(args: &BuildArgs) -> Vec<String> {
     [
-        ("--rm", args.rm, "steps leave no containers behind"),
-        ("--force-rm", args.force_rm, "steps leave no containers behind"),
-        ("--compress", args.compress, "the context is read in place"),
+        ("--rm", args.rm.is_some(), "steps leave no containers behind"),
+        ("--force-rm", args.force_rm.is_some(), "steps leave no containers behind"),
+        ("--compress", args.compress.is_some(), "the context is read in place"),
     ]
     .into_iter()
     .filter(|(_, given, _)| *given)

@@ -6,6 +6,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::spelling::boolean;
+
 /// `mybuild build`
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct BuildArgs {
@@ -217,14 +219,14 @@ pub struct BuildArgs {
 
     // Accepted with a warning: they change nothing by nature.
     /// Remove intermediate containers: there are none
-    #[arg(long, hide = true)]
-    pub rm: bool,
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    pub rm: Option<bool>,
     /// Always remove intermediate containers: there are none
-    #[arg(long = "force-rm", hide = true)]
-    pub force_rm: bool,
+    #[arg(long = "force-rm", hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    pub force_rm: Option<bool>,
     /// Compress the context on its way to the daemon: there is none
-    #[arg(long, hide = true)]
-    pub compress: bool,
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    pub compress: Option<bool>,
     /// Isolation technology: only `default`
     #[arg(long, hide = true, value_name = "TECHNOLOGY")]
     pub isolation: Option<String>,
@@ -232,6 +234,11 @@ pub struct BuildArgs {
     /// Flags that are known and refused.
     #[command(flatten)]
     pub refused: RefusedArgs,
+}
+
+/// A switch whose being off is told, too.
+fn switch(text: &str) -> Result<bool, String> {
+    boolean(text).ok_or_else(|| "want `true` or `false`".to_owned())
 }
 
 const INPUTS: &str = "Inputs";

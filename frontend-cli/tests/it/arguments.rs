@@ -105,6 +105,7 @@ const HONOURED: &str = "
     --opt memory=1g --opt memswap=2g --opt cpushares=3 --opt cpuperiod=1000 --opt cpuquota=4 .
     --opt cpusetcpus=1 --opt cpusetmems=0 .
     --rm --force-rm --compress .
+    --rm=false --force-rm=0 --compress=F .
 ";
 
 /// What is understood and changes nothing, because it asks for what is so anyway.
@@ -560,6 +561,11 @@ fn what_was_typed_becomes_what_is_meant() {
         --opt cpusetcpus=1 --opt cpusetmems=0 .
             limits: Limits { pids: None, memory: None, memory_and_swap: None, cpu_quota: None, cpu_period: None, cpu_shares: None, cpuset_cpus: Some( "1",), cpuset_mems: Some( "0",),},
         --rm --force-rm --compress .
+            warnings: [
+            "`--rm` has no effect: steps leave no containers behind",
+            "`--force-rm` has no effect: steps leave no containers behind",
+            "`--compress` has no effect: the context is read in place",],
+        --rm=false --force-rm=0 --compress=F .
             warnings: [
             "`--rm` has no effect: steps leave no containers behind",
             "`--force-rm` has no effect: steps leave no containers behind",
