@@ -72,6 +72,12 @@ fn keeps_git_dir(source: &GitSource) -> bool {
     source.keep_git_dir && source.subdirectory.is_empty()
 }
 
+/// A warning where `.git` is asked for and not kept.
+pub(crate) fn unkept_git_dir(source: &GitSource) -> Option<String> {
+    (source.keep_git_dir && !keeps_git_dir(source))
+        .then(|| format!("`.git` is not kept: only the directory `{}` is", source.subdirectory))
+}
+
 impl Repositories {
     pub(crate) fn new(store: Store, client: Arc<dyn Client>, offline: bool) -> Self {
         Self { store, client, offline, found: Mutex::default(), moved: Moved::default() }
@@ -120,17 +126,13 @@ impl Repositories {
         cell.get_or_try_init(ask).await.cloned()
     }
 
-    /// Makes a layer of the files of a revision. `warn` is told what was asked for and does not apply.
+    /// Makes a layer of the files of a revision.
     pub(crate) async fn check_out(
         &self,
         source: &GitSource,
         revision: &Revision,
         stop: &CancellationToken,
-        warn: &(dyn Fn(String) + Sync),
     ) -> Result<LayerId, BuildError> {
-        if source.keep_git_dir && !source.subdirectory.is_empty() {
-            warn(format!("`.git` is not kept: only the directory `{}` is", source.subdirectory));
-        }
         let Revision { remote, wanted } = revision;
         let layer = self.store.new_layer().map_err(system)?;
         let (fs, work) = (layer.fs(), layer.work());

@@ -8,6 +8,7 @@ use llb::{GitSource, HttpSource, Op, SourceOp, VertexId};
 use solver::{Executed, Source};
 
 use crate::error::BuildError;
+use crate::source::git::unkept_git_dir;
 use crate::source::http::{Asked, Told, pinned_key};
 use crate::source::image::{ResolvedImage, image_key, image_request};
 use crate::step::files::{Files, Outputs};
@@ -38,6 +39,10 @@ impl BuildWorker {
                 Ok(Source { key: Some(image_key(&image)), result })
             }
             SourceOp::Git(git) => {
+                // Not of the result, which builds that ask for no `.git` use, too.
+                if let Some(warning) = unkept_git_dir(git) {
+                    self.steps.warn(warning);
+                }
                 let key = self.git.identify(git).await?.key(git);
                 let result = self.record(&key).map(|record| self.use_record(vertex, record).result);
                 Ok(Source { key: Some(key), result })
@@ -102,8 +107,7 @@ impl BuildWorker {
         source: &GitSource,
     ) -> Result<Outputs, BuildError> {
         let revision = self.git.identify(source).await?;
-        let warn = |message| self.steps.warn_of(run.vertex, message);
-        let layer = self.git.check_out(source, &revision, &run.cancel, &warn).await?;
+        let layer = self.git.check_out(source, &revision, &run.cancel).await?;
         Ok([Files::Layers([layer].into())].into())
     }
 
