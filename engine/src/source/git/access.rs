@@ -9,7 +9,7 @@ use http_client::header::HeaderValue;
 use http_client::{Authorization, Connections, Deadline, Limits, Method, Request, Tls, Url};
 
 use super::Repositories;
-use super::failure::failed;
+use super::failure::{Shown, failed, failed_with};
 use super::ssh::Lent;
 use crate::blocking::blocking;
 use crate::client::{Client, SECRET_MAX};
@@ -43,16 +43,19 @@ impl Repositories {
             let lent = self.lend().await?;
             return work(now.clone(), lent.access()).await.map_err(|e| failed(Some(&now), e));
         }
-        let access = self.access(&now, main).await?;
+        let (access, shown) = self.access(&now, main).await?;
         let error = match work(now.clone(), access.clone()).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
         let authorization = access.authorization(&now).filter(|_| error.is_redirect());
-        let Some(authorization) = authorization else { return Err(failed(Some(&now), error)) };
+        let Some(authorization) = authorization else {
+            return Err(failed_with(&shown, &now, error));
+        };
         let moved = find_moved(&now, authorization).await?;
-        let access = self.access(&moved, main).await?;
-        let done = work(moved.clone(), access).await.map_err(|e| failed(Some(&moved), e))?;
+        let (access, shown) = self.access(&moved, main).await?;
+        let done = work(moved.clone(), access).await;
+        let done = done.map_err(|error| failed_with(&shown, &moved, error))?;
         let mut all = self.moved.0.lock().expect("no panic while held");
         all.insert(remote.address().to_owned(), moved);
         Ok(done)
@@ -63,7 +66,7 @@ impl Repositories {
         blocking(move || Lent::open(&client, &place)).await
     }
 
-    async fn access(&self, remote: &Remote, main: &Remote) -> Result<Access, BuildError> {
+    async fn access(&self, remote: &Remote, main: &Remote) -> Result<(Access, Shown), BuildError> {
         let (client, remote, main) = (self.client.clone(), remote.clone(), main.clone());
         blocking(move || access(&client, &remote, &main)).await
     }
@@ -71,9 +74,14 @@ impl Repositories {
 
 /// What a server on the web may see: the secrets for its host, and the ones without a host if the user has
 /// named a repository there; else the login that stands in the address.
-fn access(client: &Arc<dyn Client>, remote: &Remote, main: &Remote) -> Result<Access, BuildError> {
-    let Some(host) = remote.web_host() else { return Ok(Access::default()) };
+fn access(
+    client: &Arc<dyn Client>,
+    remote: &Remote,
+    main: &Remote,
+) -> Result<(Access, Shown), BuildError> {
     let is_main = remote.web_origin() == main.web_origin();
+    let nothing = (Access::default(), Shown::Nothing { may_see_general: is_main });
+    let Some(host) = remote.web_host() else { return Ok(nothing) };
     let of_host = |name: &str| format!("{name}.{host}");
     let mut names = vec![(of_host(HEADER), Kind::Header), (of_host(TOKEN), Kind::Token)];
     if is_main {
@@ -85,12 +93,14 @@ fn access(client: &Arc<dyn Client>, remote: &Remote, main: &Remote) -> Result<Ac
             Kind::Header => Access::header(remote, &value),
             Kind::Token => Access::login(remote, "x-access-token", value.trim()),
         };
-        return access.map_err(|error| unusable(&name, &error.to_string()));
+        let access = access.map_err(|error| unusable(&name, &error.to_string()))?;
+        return Ok((access, Shown::Secret(name)));
     }
     match remote.login() {
         Some((name, password)) => Access::login(remote, name, password)
+            .map(|access| (access, Shown::Login))
             .map_err(|error| failed(Some(remote), error.into())),
-        None => Ok(Access::default()),
+        None => Ok(nothing),
     }
 }
 

@@ -4,6 +4,46 @@ use git_client::{GitError, Remote};
 
 use crate::error::BuildError;
 
+/// What a server was shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// Nothing: there is no secret for its host, and none for any if it `may_see_general`.
+    Nothing { may_see_general: bool },
+    /// The secret of this name.
+    Secret(String),
+    /// What stands in the address.
+    Login,
+}
+
+/// An error of `git` about `remote`, which was shown something or not.
+pub(super) fn failed_with(shown: &Shown, remote: &Remote, error: GitError) -> BuildError {
+    if !error.is_denied() {
+        return failed(Some(remote), error);
+    }
+    let rejected = match shown {
+        Shown::Nothing { may_see_general } => {
+            let hint = missing(remote, *may_see_general);
+            return BuildError::input(format!("failed to fetch `{remote}`"))
+                .because(error)
+                .with_hint(hint);
+        }
+        Shown::Secret(name) => format!("secret `{name}`"),
+        Shown::Login => "login in the address".to_owned(),
+    };
+    // That `git` cannot ask for another one is no news.
+    BuildError::input(format!("failed to fetch `{remote}`: the server rejected the {rejected}"))
+        .with_hint("check that it is valid, and that it may read the repository")
+}
+
+/// What to give to a server that wants to know who is asking.
+fn missing(remote: &Remote, may_see_general: bool) -> String {
+    let Some(host) = remote.web_host() else {
+        return "lend a key that it knows: `--ssh default`".to_owned();
+    };
+    let general = if may_see_general { " (or `GIT_AUTH_TOKEN` for any host)" } else { "" };
+    format!("give a token for it: `--secret id=GIT_AUTH_TOKEN.{host},env=NAME`{general}")
+}
+
 /// An error of `git` about `remote`.
 pub(super) fn failed(remote: Option<&Remote>, error: GitError) -> BuildError {
     let message = match (remote, &error) {
@@ -33,13 +73,7 @@ fn hint(remote: Option<&Remote>, error: &GitError) -> Option<String> {
                  `ssh-keyscan {port}{host} >> ~/.ssh/known_hosts`"
             ))
         }
-        error if error.is_denied() => Some(match remote?.web_host() {
-            Some(host) => format!(
-                "give a token for it: `--secret id=GIT_AUTH_TOKEN.{host},env=NAME` \
-                 (or `GIT_AUTH_TOKEN` for any host)"
-            ),
-            None => "lend a key that it knows: `--ssh default`".to_owned(),
-        }),
+        error if error.is_denied() => Some(missing(remote?, false)),
         error if error.is_unreachable() => {
             let through = match remote?.web_host() {
                 Some(_) => "; a proxy is what HTTPS_PROXY names",
@@ -54,6 +88,29 @@ fn hint(remote: Option<&Remote>, error: &GitError) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_rejected_is_told() {
+        let remote = Remote::parse("https://example.org:8443/a.git").unwrap();
+        let told = |shown: Shown| {
+            let said = "could not read Username for 'https://example.org:8443': terminal prompts \
+                        disabled";
+            let error = failed_with(&shown, &remote, GitError::Failed { said: said.to_owned() });
+            let fault = error.fault().expect("an error with words");
+            format!("{} ({})", fault.text(), fault.hint().unwrap_or_default())
+        };
+        let of_host = told(Shown::Nothing { may_see_general: false });
+        assert!(of_host.ends_with("GIT_AUTH_TOKEN.example.org:8443,env=NAME`)"), "{of_host}");
+        let general = told(Shown::Nothing { may_see_general: true });
+        assert!(general.ends_with("(or `GIT_AUTH_TOKEN` for any host))"), "{general}");
+        for (shown, rejected) in [
+            (Shown::Secret("GIT_AUTH_TOKEN".to_owned()), "rejected the secret `GIT_AUTH_TOKEN` ("),
+            (Shown::Login, "rejected the login in the address ("),
+        ] {
+            let told = told(shown);
+            assert!(told.contains(rejected) && !told.contains("prompts"), "{told}");
+        }
+    }
 
     #[test]
     fn what_can_be_done_is_told() {

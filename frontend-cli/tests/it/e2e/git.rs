@@ -288,7 +288,14 @@ fn privileged_a_secret_goes_to_its_server_and_nowhere_else() {
     builder.write("secret/other", "of another server");
     let words = add(&builder, &url, &[]).fails_with(1).words();
     let named = format!("--secret id=GIT_AUTH_TOKEN.{}", server.host());
-    assert!(words.contains(&named), "{words}");
+    assert!(words.contains(&named) && words.contains("`GIT_AUTH_TOKEN` for any"), "{words}");
+    builder.write("secret/wrong", "of nobody");
+    for id in ["GIT_AUTH_TOKEN".to_owned(), format!("GIT_AUTH_TOKEN.{}", server.host())] {
+        let secret = format!("id={id},src=secret/wrong");
+        let words = add(&builder, &url, &["--secret", &secret]).fails_with(1).words();
+        assert!(words.contains(&format!("the server rejected the secret `{id}`")), "{words}");
+        assert!(!words.contains("prompts") && !words.contains("Username"), "{words}");
+    }
 
     let token = format!("id=GIT_AUTH_TOKEN.{},src=secret/token", server.host());
     let of_other = format!("id=GIT_AUTH_TOKEN.{},src=secret/other", other.host());
