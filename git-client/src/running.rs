@@ -154,7 +154,10 @@ impl<R: AsyncRead + Unpin> Stream<R> {
 fn said(words: &[u8]) -> String {
     let text = String::from_utf8_lossy(words);
     let lines = text.lines().map(|line| line.rsplit('\r').next().unwrap_or_default().trim_end());
-    let lines: Vec<&str> = lines.filter(|line| is_news(line)).collect();
+    let (warnings, lines): (Vec<&str>, Vec<&str>) =
+        lines.filter(|line| is_news(line)).partition(|line| line.starts_with("warning: "));
+    // Where something is wrong, what is only odd is of no use.
+    let lines = if lines.is_empty() { warnings } else { lines };
     let shown = lines[lines.len().saturating_sub(LINES_SHOWN)..].iter().map(|line| {
         let plain = ["fatal: ", "error: "].iter().find_map(|prefix| line.strip_prefix(prefix));
         plain.unwrap_or(line)
@@ -168,7 +171,8 @@ fn said(words: &[u8]) -> String {
 fn is_news(line: &str) -> bool {
     const ADVICE: [&str; 4] =
         ["hint: ", "From ", "Please make sure you have", "and the repository exists."];
-    let is_progress = line.contains("% (") || line.ends_with(", done.");
+    let is_total = line.trim_start_matches("remote: ").starts_with("Total ");
+    let is_progress = line.contains("% (") || line.ends_with(", done.") || is_total;
     !line.is_empty() && !is_progress && !ADVICE.iter().any(|prefix| line.starts_with(prefix))
 }
 
@@ -186,6 +190,8 @@ mod tests {
                 "remote: hello; no",
             ),
             ("remote: Counting objects: 3, done.\nfatal: no\n", "no"),
+            ("remote: Total 3 (delta 0), reused 0 (delta 0)\nwarning: odd\nfatal: no\n", "no"),
+            ("warning: odd\n", "warning: odd"),
             ("error: a\nfatal: b\n", "a; b"),
             ("fatal: a\x1b[31m\n", "a[31m"),
         ] {
