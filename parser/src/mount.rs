@@ -39,6 +39,9 @@ const KINDS: [(&str, MountKind); 5] = [
 const SHARINGS: [(&str, Sharing); 3] =
     [("locked", Sharing::Locked), ("private", Sharing::Private), ("shared", Sharing::Shared)];
 
+/// No size reaches it, in bytes (BuildKit counts them in 63 bits).
+const MAX_SIZE: f64 = 9_223_372_036_854_775_808.0;
+
 /// Why the value of `--mount` is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MountError {
@@ -331,7 +334,8 @@ fn parse_size(value: &str) -> Option<u64> {
         "p" | "pb" | "pib" => 5,
         _ => return None,
     };
-    Some((number * 1024f64.powi(power)) as u64)
+    let bytes = number * 1024f64.powi(power);
+    (bytes < MAX_SIZE).then_some(bytes as u64)
 }
 
 #[cfg(test)]
@@ -353,6 +357,10 @@ mod tests {
             ("1mm", None),
             ("1e", None),
             ("1  k", None),
+            ("8191p", Some(8191 << 50)),
+            ("8192p", None),
+            ("999999999999999999999", None),
+            ("1e999", None),
         ];
         for (value, want) in cases {
             assert_eq!(parse_size(value), want, "{value:?}");
