@@ -15,7 +15,6 @@ use rusqlite::{
 
 use crate::bucket::RECORDS;
 use crate::mutex::lock;
-use crate::shared_memory::SharedMemory;
 use file::{connect, move_aside, move_strangers_aside};
 use row::{DELETE, GET, PUT, SCAN, TOUCH, checked, checksum};
 
@@ -34,15 +33,12 @@ pub(crate) struct Database {
     root: PathBuf,
     reader: Mutex<Connection>,
     writer: Mutex<Option<Connection>>,
-    /// Last: it outlives the connections.
-    shared_memory: SharedMemory,
 }
 
 impl Database {
     /// Opens or makes the database. A file that is not a database of ours is moved aside: the
     /// second value is its new place.
     pub(crate) fn open(root: &Path) -> Result<(Self, Option<PathBuf>), DatabaseError> {
-        let shared_memory = SharedMemory::of(root)?;
         let strangers = move_strangers_aside(root)?;
         let (connection, moved) = match connect(root) {
             Ok(connection) => (connection, strangers),
@@ -52,12 +48,10 @@ impl Database {
             }
             Err(error) => return Err(error),
         };
-        shared_memory.reserve()?;
         let database = Self {
             root: root.to_owned(),
             reader: Mutex::new(connection),
             writer: Mutex::default(),
-            shared_memory,
         };
         Ok((database, moved))
     }
@@ -139,7 +133,6 @@ impl Database {
         *writer = None;
         let moved = move_aside(&self.root)?;
         *reader = connect(&self.root)?;
-        self.shared_memory.reserve()?;
         Ok(moved)
     }
 

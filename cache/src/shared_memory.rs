@@ -2,127 +2,111 @@
 //! where a missing block cannot be allocated, the kernel kills the process.
 //!
 //! SQLite writes one byte into each page of 4 KiB to have it allocated. On file systems with
-//! smaller blocks (ext4 below 512 MB) that leaves holes, which are filled here while there is room.
+//! smaller blocks (ext4 below 512 MB) that leaves holes, which are filled here before SQLite touches them.
 
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::ffi::{c_int, c_void};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex, MutexGuard};
+use std::path::Path;
+use std::ptr::{from_mut, null_mut};
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
-
-use crate::bucket::RECORDS;
-use crate::mutex::lock;
+use rusqlite::{Connection, ffi};
+use rustix::fs::statvfs;
+use rustix::io::Errno;
+use rustix::mm::{Advice, madvise};
 
 const PAGE: u64 = 4096;
 /// What SQLite maps at a time; enough for a log of 16 MiB.
-const REGION: u64 = 32 << 10;
+const REGION: usize = 32 << 10;
+/// What a database with a write-ahead log starts with, and where the versions are that say so
+/// (SQLite's "Database File Format", 1.3).
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+const VERSIONS: usize = 18;
+const WITH_LOG: [u8; 2] = [2, 2];
 
-/// Users of each store, by its root's device and inode, and the files opened here for them.
+/// Fills the holes for a database that was opened and not read yet, below `root`. One that has no
+/// write-ahead log has no shared memory either.
 ///
-/// These are closed with the last user only: closing one lets go of all locks that SQLite, in
-/// this process, has on the file (POSIX locks belong to the process, not to the descriptor).
-static USERS: LazyLock<Mutex<HashMap<Inode, Users>>> = LazyLock::new(Mutex::default);
-
-type Inode = (u64, u64);
-
-#[derive(Default)]
-struct Users {
-    count: usize,
-    /// One that was moved aside may have another in its place.
-    files: Vec<(Inode, File)>,
+/// Fails where there is no room, instead of the signal.
+pub(crate) fn reserve(connection: &Connection, root: &Path) -> io::Result<()> {
+    let has_small_blocks = statvfs(root).is_ok_and(|stat| stat.f_frsize < PAGE);
+    if has_small_blocks && Main::of(connection)?.has_log() { map(connection) } else { Ok(()) }
 }
 
-/// Counts as a user; to be taken before SQLite opens the database, and dropped after it has
-/// closed it.
-#[derive(Debug)]
-pub(crate) struct SharedMemory {
-    store: Inode,
-    path: PathBuf,
-    is_needed: bool,
+/// The same for a database that is about to get its log. SQLite lets go of the memory with the log.
+pub(crate) fn reserve_first(connection: &Connection, root: &Path) -> io::Result<()> {
+    let has_small_blocks = statvfs(root).is_ok_and(|stat| stat.f_frsize < PAGE);
+    if has_small_blocks { map(connection) } else { Ok(()) }
 }
 
-impl SharedMemory {
-    /// A new user of the database at `root`.
-    pub(crate) fn of(root: &Path) -> io::Result<Self> {
-        let store = inode(&std::fs::metadata(root)?);
-        users().entry(store).or_default().count += 1;
-        let path = root.join(format!("{RECORDS}-shm"));
-        let is_needed = statvfs(root).is_ok_and(|stat| stat.f_frsize < PAGE);
-        Ok(Self { store, path, is_needed })
+fn map(connection: &Connection) -> io::Result<()> {
+    let region = Main::of(connection)?.map_shared_memory()?;
+    match populate(region) {
+        // Linux before 5.14 cannot: what there is has to do.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        // It stands for the signal.
+        Err(Errno::FAULT) => Err(Errno::NOSPC.into()),
+        Err(error) => Err(error.into()),
     }
+}
 
-    /// Fills the holes; the database must be open.
-    pub(crate) fn reserve(&self) -> io::Result<()> {
-        if !self.is_needed {
-            return Ok(());
-        }
-        let mut users = users();
-        let files = &mut users.entry(self.store).or_default().files;
-        let now = inode(&std::fs::metadata(&self.path)?);
-        let at = match files.iter().position(|(known, _)| *known == now) {
-            Some(at) => at,
-            None => {
-                let file = File::options().read(true).write(true).open(&self.path)?;
-                files.push((inode(&file.metadata()?), file));
-                files.len() - 1
-            }
+#[expect(
+    unsafe_code,
+    reason = "SQLite maps the memory, and the kernel is told of it by its address"
+)]
+fn populate(region: *mut c_void) -> rustix::io::Result<()> {
+    // SAFETY: `region` is a shared mapping of `REGION` bytes that lives as long as the connection, and
+    // this changes none of its bytes.
+    unsafe { madvise(region, REGION, Advice::LinuxPopulateWrite) }
+}
+
+/// The main file of a connection, as SQLite's own layer for files has it.
+struct Main {
+    file: *mut ffi::sqlite3_file,
+    methods: ffi::sqlite3_io_methods,
+}
+
+#[expect(unsafe_code, reason = "SQLite is written in C")]
+impl Main {
+    fn of(connection: &Connection) -> io::Result<Self> {
+        let mut file: *mut ffi::sqlite3_file = null_mut();
+        let out = from_mut(&mut file).cast::<c_void>();
+        // SAFETY: the handle is of an open connection that nobody else uses meanwhile, and this call
+        // writes one pointer.
+        let code = unsafe {
+            let (handle, which) = (connection.handle(), ffi::SQLITE_FCNTL_FILE_POINTER);
+            ffi::sqlite3_file_control(handle, c"main".as_ptr(), which, out)
         };
-        Ok(fallocate(&files[at].1, FallocateFlags::empty(), 0, REGION)?)
+        succeeded(code)?;
+        // SAFETY: the file belongs to the connection and is open, so it has methods.
+        let methods = unsafe { *(*file).pMethods };
+        Ok(Self { file, methods })
+    }
+
+    fn has_log(&self) -> bool {
+        let mut start = [0; VERSIONS + 2];
+        let length = c_int::try_from(start.len()).expect("it is short");
+        let read = self.methods.xRead.expect("every file can be read");
+        // SAFETY: the file is open, and there is room for `length` bytes.
+        let code = unsafe { read(self.file, start.as_mut_ptr().cast(), length, 0) };
+        code == ffi::SQLITE_OK && start.starts_with(MAGIC) && start.ends_with(&WITH_LOG)
+    }
+
+    /// Where the first region is. SQLite finds it there, too, when it opens the log.
+    fn map_shared_memory(&self) -> io::Result<*mut c_void> {
+        let mut region: *mut c_void = null_mut();
+        let size = c_int::try_from(REGION).expect("it is small");
+        let map = self.methods.xShmMap.expect("files on Linux have shared memory");
+        let out = from_mut(&mut region).cast();
+        // SAFETY: the file is open, and this call writes one pointer.
+        succeeded(unsafe { map(self.file, 0, size, 1, out) })?;
+        Ok(region)
     }
 }
 
-fn inode(metadata: &Metadata) -> Inode {
-    (metadata.dev(), metadata.ino())
-}
-
-impl Drop for SharedMemory {
-    fn drop(&mut self) {
-        let mut all = users();
-        if let Some(users) = all.get_mut(&self.store) {
-            users.count -= 1;
-            if users.count == 0 {
-                all.remove(&self.store);
-            }
-        }
-    }
-}
-
-fn users() -> MutexGuard<'static, HashMap<Inode, Users>> {
-    lock(&USERS)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sessions_of_one_process_share_a_descriptor() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join(format!("{RECORDS}-shm"));
-        std::fs::write(&path, [0; 10]).unwrap();
-        let user = || {
-            let mut user = SharedMemory::of(root.path()).unwrap();
-            user.is_needed = true;
-            user
-        };
-        let files = |user: &SharedMemory| users()[&user.store].files.len();
-        let first = user();
-        for _ in 0..3 {
-            let next = user();
-            next.reserve().unwrap();
-            assert_eq!(files(&next), 1);
-        }
-        assert_eq!(std::fs::metadata(&path).unwrap().len(), REGION);
-        // Another file has its name.
-        std::fs::rename(&path, root.path().join("aside")).unwrap();
-        std::fs::write(&path, []).unwrap();
-        first.reserve().unwrap();
-        assert_eq!(files(&first), 2);
-        let store = first.store;
-        drop(first);
-        assert!(!users().contains_key(&store));
+fn succeeded(code: c_int) -> io::Result<()> {
+    match code {
+        ffi::SQLITE_OK => Ok(()),
+        ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_FULL => Err(Errno::NOSPC.into()),
+        code => Err(io::Error::other(ffi::Error::new(code))),
     }
 }

@@ -9,6 +9,7 @@ use rusqlite::{Connection, MAIN_DB, OpenFlags};
 use super::row::GET;
 use crate::bucket::{Bucket, RECORDS};
 use crate::lock::{FileLock, Mode};
+use crate::shared_memory;
 
 /// `mybd`: says whose SQLite file it is.
 const APPLICATION_ID: i32 = 0x6d79_6264;
@@ -41,7 +42,7 @@ pub(super) fn connect(root: &Path) -> Result<Connection, DatabaseError> {
     let _guard = FileLock::wait(&lock_file(root), Mode::Exclusive)?;
     let connection = open_file(root)?;
     if !is_ready(&connection)? {
-        initialise(&connection)?;
+        initialise(&connection, root)?;
     }
     Ok(connection)
 }
@@ -56,6 +57,7 @@ fn open_file(root: &Path) -> Result<Connection, DatabaseError> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(root.join(RECORDS), flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    shared_memory::reserve(&connection, root)?;
     // Closing must not write: a build that changed nothing writes nothing. See `fold_log`.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA cell_size_check = ON;")?;
@@ -87,7 +89,8 @@ fn not_ours() -> rusqlite::Error {
     )
 }
 
-fn initialise(connection: &Connection) -> Result<(), DatabaseError> {
+fn initialise(connection: &Connection, root: &Path) -> Result<(), DatabaseError> {
+    shared_memory::reserve_first(connection, root)?;
     connection.execute_batch(&format!(
         "PRAGMA journal_mode = WAL;
          BEGIN IMMEDIATE;

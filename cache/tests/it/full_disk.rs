@@ -19,8 +19,11 @@ fn privileged_prune_works_without_a_free_block() {
     fill_up(&device.path());
     assert!(std::fs::write(device.path().join("one-more"), [1; 200]).is_err());
 
+    let options = Options { reserve: Reserve::Used, ..Options::default() };
+    let store = Store::open(&root, options).unwrap();
     let pruned =
-        open(&root).prune(&PruneFilter { reach: cache::Reach::All, ..Default::default() }).unwrap();
+        store.prune(&PruneFilter { reach: cache::Reach::All, ..Default::default() }).unwrap();
+    drop(store);
     assert!(pruned.freed >= 20 << 20, "{pruned:?}");
     let store = open(&root);
     assert!(store.record(&Digest::of(b"large")).is_none());
@@ -77,4 +80,34 @@ fn privileged_a_build_on_a_full_disk_fails_clearly_and_loses_nothing() {
     let store = open(&root);
     assert!(store.record(&Digest::of(b"before")).is_some());
     assert_eq!(store.fsck(&Default::default()).unwrap(), []);
+}
+
+/// A page of SQLite's shared memory has four blocks here: with some of them missing, touching it kills.
+#[test]
+fn privileged_a_nearly_full_disk_kills_nobody() {
+    let Some(device) = LoopDevice::create(24) else { return };
+    let root = device.path().join("store");
+    let store = open(&root);
+    let id = layer(&store, "small");
+    store.put_record(&record("small", &[id]));
+    drop(store);
+    let [shared_memory, ballast] = ["records-v1.db-shm", "ballast-v2"].map(|name| root.join(name));
+    std::fs::remove_dir_all(ballast).unwrap();
+    let mut opened = Vec::new();
+    for blocks in [8, 12, 20, 60] {
+        let _ = std::fs::remove_file(&shared_memory);
+        let block = |number: usize| device.path().join(format!("block-{number}"));
+        let _ = std::fs::remove_file(device.path().join("filler"));
+        (0..60).for_each(|number| std::fs::write(block(number), [1; 1024]).unwrap());
+        fill_up(&device.path());
+        (0..blocks).for_each(|number| std::fs::remove_file(block(number)).unwrap());
+        match Store::open(&root, Options::default()) {
+            Ok(_) => opened.push(blocks),
+            Err(OpenError::Io { source, .. }) => {
+                assert_eq!(source.kind(), std::io::ErrorKind::StorageFull, "{blocks} blocks");
+            }
+            Err(error) => panic!("{blocks} blocks: {error:?}"),
+        }
+    }
+    assert!(opened.contains(&60), "{opened:?}");
 }
