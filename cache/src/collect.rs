@@ -10,6 +10,7 @@ use crate::clock::now;
 use crate::database::{Kind, Row, Write};
 use crate::disk::{size_of, sync_directory};
 use crate::error::StoreError;
+use crate::form;
 use crate::layer_id::LayerId;
 use crate::layer_row::{self, LayerRow};
 use crate::lease::{self, Holds, Lease, SessionId};
@@ -65,21 +66,24 @@ pub(crate) fn collect(store: &Inner, lease: &Lease) -> Result<Collected, StoreEr
 pub(crate) fn restore_held(store: &Inner) -> Result<(), StoreError> {
     let waiting = Waiting::of(store, &store.database.scan(Kind::Epoch, &[])?);
     let held = |key: &[u8]| {
-        let (kind, name) = (Kind::from_number(*key.first()?)?, name(key)?);
-        waiting.is_held(name).then_some((kind, name.to_owned()))
+        let kind = Kind::from_number(*key.first()?)?;
+        waiting.is_held(name(key)?).then(|| (kind, key[1..].to_vec()))
     };
     let thrown = store.database.scan(Kind::Trash, &[])?;
-    let held: Vec<(Kind, String)> = thrown.iter().filter_map(|(key, _)| held(key)).collect();
+    let held: Vec<(Kind, Vec<u8>)> = thrown.iter().filter_map(|(key, _)| held(key)).collect();
     if held.is_empty() {
         return Ok(());
     }
     store.database.write(|write| {
-        for (kind, name) in held {
+        for (kind, key) in held {
             match kind {
+                // A directory that was discarded does not come back, only the layer.
                 Kind::Layer => {
-                    layer_row::restore_layer(write, &LayerId::from_key(name.as_bytes()))?
+                    let id = key.split(|byte| *byte == b' ').next().unwrap_or(&key);
+                    layer_row::restore_layer(write, &LayerId::from_key(id))?;
                 }
-                _ => drop(trash::restore(write, kind, name.as_bytes())?),
+                Kind::Form => form::restore_thrown_form(write, &key)?,
+                _ => drop(trash::restore(write, kind, &key)?),
             }
         }
         Ok(())
@@ -145,7 +149,7 @@ fn name(trash_key: &[u8]) -> Option<&str> {
     let (kind, key) = trash_key.split_first()?;
     let key = std::str::from_utf8(key).ok()?;
     match Kind::from_number(*kind)? {
-        Kind::Layer => key.split(' ').next(),
+        Kind::Layer | Kind::Form => key.split(' ').next(),
         _ => Some(key),
     }
 }

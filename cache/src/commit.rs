@@ -32,7 +32,7 @@ use crate::record::Record;
 use crate::store::{Inner, Store};
 use crate::syncer::SyncError;
 use crate::warning::Warning;
-use crate::{image, image_blobs, trash};
+use crate::{form, image, image_blobs, trash};
 
 /// How long finished work may stay uncommitted: alone, and when other processes may wait for it.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -276,17 +276,21 @@ impl Inner {
 fn restore_for(write: &Write<'_>, kind: Kind, key: &[u8], row: &Row) -> rusqlite::Result<()> {
     match kind {
         Kind::Layer => {
-            layer_row::restore_layer(write, &LayerId::from_key(key))?;
-            if let Some(over) = LayerRow::parse(row).as_ref().and_then(LayerRow::over) {
-                layer_row::restore_layer(write, over)?;
+            let id = LayerId::from_key(key);
+            layer_row::restore_layer(write, &id)?;
+            LayerRow::parse(row).map_or(Ok(()), |row| row.restore_needs(write, &id))
+        }
+        Kind::Form => form::restore_form(write, key, row),
+        _ => {
+            trash::restore(write, kind, key)?;
+            match kind {
+                Kind::Record => {
+                    Record::parse(row).map_or(Ok(()), |record| record.restore_needs(write))
+                }
+                Kind::Memo => Memo::parse(row).map_or(Ok(()), |memo| memo.restore_needs(write)),
+                _ => Ok(()),
             }
         }
-        _ => drop(trash::restore(write, kind, key)?),
-    }
-    match kind {
-        Kind::Record => Record::parse(row).map_or(Ok(()), |record| record.restore_needs(write)),
-        Kind::Memo => Memo::parse(row).map_or(Ok(()), |memo| memo.restore_needs(write)),
-        _ => Ok(()),
     }
 }
 

@@ -62,6 +62,8 @@ impl Store {
     }
 
     fn put_form(&self, diff_id: &DiffId, encoder: &str, blob: &Descriptor) {
+        // It may be there already. Without success it may go like any other, and is made again.
+        let _ = self.inner.lease.hold(diff_id.0.as_str());
         let value = serde_json::to_vec(blob).expect("a descriptor is JSON");
         let key = match encoder {
             "" => form_key(diff_id, blob.digest.as_str()),
@@ -88,10 +90,28 @@ pub(crate) fn parse_form(row: &Row) -> Option<Descriptor> {
     serde_json::from_slice(&row.value).ok()
 }
 
+/// Takes all forms of a layer back out of the trash, with their blobs.
+pub(crate) fn restore_forms(write: &Write<'_>, diff_id: &DiffId) -> rusqlite::Result<()> {
+    for (key, _) in write.scan(Kind::Trash, &forms_in_trash(diff_id))? {
+        restore_thrown_form(write, &key[1..])?;
+    }
+    Ok(())
+}
+
 /// Takes a form of a layer back out of the trash, with its blob.
-pub(crate) fn restore_form(write: &Write<'_>, key: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn restore_thrown_form(write: &Write<'_>, key: &[u8]) -> rusqlite::Result<()> {
     let form = trash::restore(write, Kind::Form, key)?;
-    if let Some(descriptor) = form.as_ref().and_then(parse_form) {
+    form.map_or(Ok(()), |form| restore_blob(write, &form))
+}
+
+/// The same for a form that is about to be written.
+pub(crate) fn restore_form(write: &Write<'_>, key: &[u8], row: &Row) -> rusqlite::Result<()> {
+    restore_thrown_form(write, key)?;
+    restore_blob(write, row)
+}
+
+fn restore_blob(write: &Write<'_>, form: &Row) -> rusqlite::Result<()> {
+    if let Some(descriptor) = parse_form(form) {
         trash::restore(write, Kind::Blob, descriptor.digest.as_str().as_bytes())?;
     }
     Ok(())

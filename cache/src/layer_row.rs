@@ -76,6 +76,21 @@ impl LayerRow {
         }
     }
 
+    /// Takes back out of the trash what the row of the layer `id`, which is about to be written, counts on:
+    /// it was there already, since another layer has the same tar.
+    pub(crate) fn restore_needs(&self, write: &Write<'_>, id: &LayerId) -> rusqlite::Result<()> {
+        if let Some(over) = self.over() {
+            restore_layer(write, over)?;
+        }
+        let Some(diff_id) = &self.diff_id else { return Ok(()) };
+        let key = diff_id.0.as_str().as_bytes();
+        if write.get(Kind::DiffId, key)?.is_none() {
+            let value = id.as_str().as_bytes().to_vec();
+            write.put(Kind::DiffId, key, &Row { value, used: now() })?;
+        }
+        form::restore_forms(write, diff_id)
+    }
+
     pub(crate) fn row(&self) -> Row {
         Row { value: serde_json::to_vec(self).expect("a layer's row is JSON"), used: now() }
     }
@@ -144,8 +159,5 @@ pub(crate) fn restore_layer(write: &Write<'_>, layer: &LayerId) -> rusqlite::Res
     }
     let Some(diff_id) = row.diff_id else { return Ok(()) };
     trash::restore(write, Kind::DiffId, diff_id.0.as_str().as_bytes())?;
-    for (key, _) in write.scan(Kind::Trash, &form::forms_in_trash(&diff_id))? {
-        form::restore_form(write, &key[1..])?;
-    }
-    Ok(())
+    form::restore_forms(write, &diff_id)
 }

@@ -49,7 +49,7 @@ impl Store {
             let mut taken = !write.scan(Kind::Form, &prefix)?.is_empty();
             for (key, _) in write.scan(Kind::Trash, &in_trash)? {
                 if may_restore(&self.inner, write, Kind::Form, &key[1..])? {
-                    form::restore_form(write, &key[1..])?;
+                    form::restore_thrown_form(write, &key[1..])?;
                     taken = true;
                 }
             }

@@ -172,13 +172,15 @@ impl Everything<'_> {
             }
         }
         for keyed in write.scan(Kind::DiffId, &[])? {
-            if gone.layers.contains(&LayerId::from_key(&keyed.1.value)) {
+            let layer = LayerId::from_key(&keyed.1.value);
+            if gone.layers.contains(&layer) || !self.ids.contains(&layer) {
                 selection.take(Kind::DiffId, &keyed);
             }
         }
         let mut blobs: HashSet<Digest> = references.iter().flatten().cloned().collect();
         for (keyed, descriptor) in &self.forms {
-            let is_kept = form_diff_id(&keyed.0).is_some_and(|id| diff_ids.contains(&id));
+            let is_kept = form_diff_id(&keyed.0)
+                .is_some_and(|id| diff_ids.contains(&id) || choice.is_held(id.0.as_str()));
             match descriptor.as_ref().filter(|form| is_kept && !gone.tars.contains(&form.digest)) {
                 Some(descriptor) => drop(blobs.insert(descriptor.digest.clone())),
                 None => selection.take(Kind::Form, keyed),

@@ -242,6 +242,39 @@ fn a_blob_thrown_away_and_made_again_stays() {
     assert_eq!(open(root.path()).read_small(&digest, 10).unwrap(), b"content");
 }
 
+/// Two builds do the same step, and only one row says which blob the two layers are.
+#[test]
+fn what_another_build_has_made_too_stays_with_the_layer() {
+    for says_what_it_holds in [false, true] {
+        let root = root();
+        let [first, second] = [open(root.path()), open(root.path())];
+        if says_what_it_holds {
+            assert!(second.use_image(&Digest::of(b"any")));
+        }
+        step(&first, "step");
+        first.flush().unwrap();
+        drop(first);
+        let id = layer(&second, "step");
+        let diff_id = DiffId(Digest::of(b"step"));
+        let (digest, size) = second.put_blob(b"blob of step").unwrap();
+        second.set_diff_id(&id, &diff_id, 1);
+        second.add_blob_form(&diff_id, &Descriptor::new(media_type::LAYER, digest.clone(), size));
+        prune(root.path(), &ALL);
+        second.put_record(&record("step", std::slice::from_ref(&id)));
+        second.flush().unwrap();
+        let third = open(root.path());
+        let found = third.record(&Digest::of(b"step")).unwrap();
+        let blobs = third.layer(&found.outputs[0][0]).unwrap().blobs;
+        assert_eq!(blobs.len(), 1, "{says_what_it_holds}");
+        assert_eq!(third.read_small(&digest, 100).unwrap(), b"blob of step");
+        assert!(third.layer_of_diff_id(&diff_id).is_some(), "{says_what_it_holds}");
+        drop((second, third));
+        // Nor is it kept for longer than the layer.
+        assert_eq!(prune(root.path(), &ALL).blobs, 1, "{says_what_it_holds}");
+        assert!(open(root.path()).layer_of_diff_id(&diff_id).is_none());
+    }
+}
+
 #[test]
 fn builds_go_on_in_a_storm_of_prunes() {
     let root = root();
