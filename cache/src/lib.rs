@@ -66,7 +66,7 @@ mod pending;
 mod removal;
 mod shared_memory;
 mod syncer;
-#[expect(unsafe_code, reason = "the one system call that rustix does not have")]
+#[expect(unsafe_code, reason = "what rustix and rusqlite do not have")]
 mod sys;
 mod unnamed;
 pub mod warning;

@@ -1,7 +1,11 @@
-//! The one system call that no safe library has.
+//! What no safe library has: one system call, and SQLite's own layer for files.
+
+mod database_file;
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
+
+pub(crate) use database_file::DatabaseFile;
 
 /// Asks the kernel to start writing a range of `file` to the disk. Returns at once and promises
 /// nothing; a failure only means that a later sync has more to do.
