@@ -27,6 +27,8 @@ pub(crate) struct Call<'a> {
     pub(crate) protocols: Protocols,
     pub(crate) access: Option<&'a Access>,
     pub(crate) settings: Vec<(String, String)>,
+    /// What else it reads.
+    pub(crate) reads: Option<&'a Path>,
     /// Kept open by everything that is started.
     pub(crate) held: Option<&'a OwnedFd>,
     /// Somebody else is waited for.
@@ -45,6 +47,7 @@ impl<'a> Call<'a> {
             repository: None,
             work_tree: None,
             index: None,
+            reads: None,
             protocols: Protocols::Remote,
             access: None,
             settings: Vec::new(),

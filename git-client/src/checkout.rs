@@ -12,7 +12,7 @@ use crate::error::GitError;
 use crate::program::find;
 use crate::reference::Commit;
 use crate::remote::Remote;
-use crate::repository::Repository;
+use crate::repository::{INDEX, Repository};
 
 /// What of a commit is written, beside its files.
 #[derive(Debug, Clone, Copy)]
@@ -23,7 +23,7 @@ pub struct Options<'a> {
 
 impl Repository {
     /// Writes all files of a commit into the empty directory `target`, as the user and with the umask of
-    /// this process. Directories of submodules are empty. `index` is a path for a file that is only needed meanwhile.
+    /// this process. Directories of submodules are empty.
     ///
     /// # Errors
     /// What `git` says; the directory has any part of the files then.
@@ -31,11 +31,11 @@ impl Repository {
         &self,
         commit: &Commit,
         target: &Path,
-        index: &Path,
         options: Options<'_>,
     ) -> Result<(), GitError> {
+        let index = self.path.join(INDEX);
         let call = self.call(["read-tree", "--reset", "-u", commit.as_str()]);
-        let call = Call { work_tree: Some(target), index: Some(index), ..call };
+        let call = Call { work_tree: Some(target), index: Some(&index), ..call };
         let call = match options.lfs {
             None => call,
             Some((remote, access)) => {
@@ -44,7 +44,7 @@ impl Repository {
             }
         };
         let written = self.git.run(call).await.map(drop);
-        let removed = std::fs::remove_file(index);
+        let removed = std::fs::remove_file(&index);
         written?;
         removed.map_err(|error| GitError::io(format!("remove `{}`", index.display()), error))
     }

@@ -1,5 +1,7 @@
 //! Fetching: as little as the server lets us.
 
+use std::path::Path;
+
 use crate::access::Access;
 use crate::call::Call;
 use crate::error::GitError;
@@ -144,6 +146,6 @@ fn cannot_cut(error: &GitError) -> bool {
 }
 
 /// A run that reads `from`, a repository of ours.
-pub(crate) fn local(call: Call<'_>) -> Call<'_> {
-    Call { protocols: crate::call::Protocols::Local, ..call }
+pub(crate) fn local<'a>(call: Call<'a>, from: &'a Path) -> Call<'a> {
+    Call { protocols: crate::call::Protocols::Local, reads: Some(from), ..call }
 }

@@ -54,7 +54,7 @@ impl Repository {
         ];
         let held = Some(&self.lock);
         let fetch = Call { repository: Some(git_dir), held, ..Call::new(arguments) };
-        self.git.run(local(fetch)).await?;
+        self.git.run(local(fetch, &self.path)).await?;
         std::fs::write(git_dir.join("HEAD"), format!("{}\n", wanted.commit)).map_err(failed)?;
         // Only the index: the files are there.
         let read = Call::new(["read-tree", "--reset", wanted.commit.as_str()]);

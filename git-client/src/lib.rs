@@ -2,7 +2,7 @@
 //!
 //! [`Git`] finds the program and runs it so that neither the machine's configuration nor what is fetched
 //! says what it does: no prompts, hooks, templates or helpers, only the protocols of [`Remote`], an
-//! environment of its own, and an end to whatever it starts. [`Git::look_up`] asks a server what a
+//! environment of its own, a part of the file system, and an end to whatever it starts. [`Git::look_up`] asks a server what a
 //! reference is at, [`Repository`] keeps what was fetched, so that the next fetch moves only what is new,
 //! and [`Repository::check_out`] writes a commit's files.
 //!
@@ -14,6 +14,7 @@
 pub mod access;
 mod call;
 pub mod checkout;
+mod confinement;
 pub mod error;
 mod fetch;
 pub mod git_dir;

@@ -22,6 +22,9 @@ pub struct Repository {
     pub(crate) lock: OwnedFd,
 }
 
+/// What a check-out keeps of its files, as long as it goes on.
+pub(crate) const INDEX: &str = "check-out";
+
 /// Where references to what was fetched are.
 const KEPT: &str = "refs/kept/";
 
@@ -143,7 +146,10 @@ pub(crate) fn write_empty(path: &Path, config: &str) -> io::Result<()> {
 
 /// Removes lock files and half packs: their makers are gone.
 fn clear_leftovers(path: &Path) -> io::Result<()> {
-    for name in ["shallow.lock", "packed-refs.lock", "HEAD.lock", "config.lock"] {
+    let index = [INDEX, "check-out.lock"];
+    for name in
+        ["shallow.lock", "packed-refs.lock", "HEAD.lock", "config.lock"].iter().chain(&index)
+    {
         remove(&path.join(name))?;
     }
     for entry in walkdir::WalkDir::new(path.join("refs")) {

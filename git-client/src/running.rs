@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, ChildStdin, Command};
 
 use crate::call::Call;
+use crate::confinement::Confinement;
 use crate::error::GitError;
 use crate::limits::Limits;
 
@@ -73,7 +74,10 @@ pub(crate) async fn run(
     let guard = Guard::start().map_err(|source| GitError::io("run `/bin/sh`", source))?;
     command.process_group(guard.group.as_raw_nonzero().get());
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let child = command.spawn().map_err(failed)?;
+    let child = Confinement::of(call, command.as_std().get_program())
+        .spawn(command)
+        .await
+        .map_err(failed)?;
     let process = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     // Whatever it starts later has the same limit. One that has ended already needs none.
     let memory = Rlimit { current: Some(call.memory), maximum: Some(call.memory) };

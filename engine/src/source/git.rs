@@ -143,8 +143,7 @@ impl Repositories {
         }
         let git_dir = target.join(".git");
         let place = Place { git_dir: &git_dir, work_tree: &target, worktree_setting: None };
-        let tree =
-            Tree { repositories: self, source, main: remote, index: work.join("index"), stop };
+        let tree = Tree { repositories: self, source, main: remote, stop };
         let time =
             tree.write(remote, wanted, &target, keeps_git_dir(source).then_some(place)).await?;
         if !is_whole {

@@ -71,8 +71,7 @@ impl World {
         to: &str,
     ) -> Result<(), GitError> {
         std::fs::create_dir(self.path(to)).expect("a new directory");
-        let (target, index) = (self.path(to), self.path("index"));
-        repository.check_out(commit, &target, &index, Options { lfs: None }).await
+        repository.check_out(commit, &self.path(to), Options { lfs: None }).await
     }
 }
 

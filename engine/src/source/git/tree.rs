@@ -1,6 +1,6 @@
 //! The files of a commit, with those of its submodules.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -23,8 +23,6 @@ pub(super) struct Tree<'a> {
     pub(super) source: &'a GitSource,
     /// The repository that the user has named.
     pub(super) main: &'a Remote,
-    /// A path for a file that is needed for a moment.
-    pub(super) index: PathBuf,
     pub(super) stop: &'a CancellationToken,
 }
 
@@ -101,7 +99,7 @@ impl Tree<'_> {
             return Ok(in_use);
         }
         let (commit, options) = (&wanted.commit, Options { lfs: None });
-        let written = in_use.repository.check_out(commit, target, &self.index, options).await;
+        let written = in_use.repository.check_out(commit, target, options).await;
         let in_use = match written {
             Ok(()) => return Ok(in_use),
             Err(error) if error.is_damage() => {
@@ -110,7 +108,7 @@ impl Tree<'_> {
             }
             Err(error) => return Err(failed(Some(remote), error)),
         };
-        let written = in_use.repository.check_out(commit, target, &self.index, options).await;
+        let written = in_use.repository.check_out(commit, target, options).await;
         written.map(|()| in_use).map_err(|error| failed(Some(remote), error))
     }
 
@@ -126,7 +124,7 @@ impl Tree<'_> {
         let (repository, commit) = (&in_use.repository, &wanted.commit);
         let check_out = |remote: Remote, access: Access| async move {
             let options = Options { lfs: Some((&remote, &access)) };
-            repository.check_out(commit, target, &self.index, options).await
+            repository.check_out(commit, target, options).await
         };
         self.repositories.ask(remote, self.main, check_out).await
     }

@@ -574,3 +574,26 @@ fn privileged_large_files_come_from_where_they_are_kept() {
     let words = add(&builder, &format!("{url}?lfs"), &token).fails_with(1).words();
     assert!(words.contains("failed to fetch") && !words.contains(TOKEN), "{words}");
 }
+
+/// A program in the place of `git` that has been taken over, as far as the kernel can tell.
+#[test]
+fn privileged_git_touches_no_file_of_the_user() {
+    let Some((builder, _origin, _)) = world() else { return };
+    let server = Server::open(&builder.path("served"));
+    builder.write("home/secret", "a secret");
+    let home = builder.path("home");
+    let script = format!(
+        "#!/bin/sh\ncat {home}/secret 2>/dev/null && exit 9\n(echo x >{home}/new) 2>/dev/null && exit 9\n\
+         exec /usr/bin/git \"$@\"\n",
+        home = home.display()
+    );
+    builder.write("programs/git", script);
+    let mode = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(builder.path("programs/git"), mode).expect("an own file");
+    builder.write("Dockerfile", format!("FROM scratch\nADD {} /\n", server.url("app.git")));
+    let mut command = builder.command(&["build", "-o", "out", "."]);
+    command.env("PATH", format!("{}:/usr/bin:/bin", builder.path("programs").display()));
+    builder.run_command(&mut command).success();
+    assert_eq!(builder.read("out/file"), "two");
+    assert!(!home.join("new").exists());
+}
