@@ -55,17 +55,7 @@ impl FileLock {
         mode: Mode,
         cancelled: &dyn Fn() -> bool,
     ) -> io::Result<Option<Self>> {
-        let mut pause = PAUSE[0];
-        loop {
-            if let Some(lock) = Self::try_acquire(path, mode)? {
-                return Ok(Some(lock));
-            }
-            if cancelled() {
-                return Ok(None);
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(PAUSE[1]);
-        }
+        poll(cancelled, || Self::try_acquire(path, mode))
     }
 
     /// The same lock, whose file stays when it is let go.
@@ -83,6 +73,24 @@ impl FileLock {
     /// The locked file.
     pub(crate) fn file(&self) -> &File {
         &self.file
+    }
+}
+
+/// Tries until there is something, asking `cancelled` at least every 20 ms; `None` when cancelled.
+pub(crate) fn poll<T, E>(
+    cancelled: &dyn Fn() -> bool,
+    mut attempt: impl FnMut() -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let mut pause = PAUSE[0];
+    loop {
+        if let Some(found) = attempt()? {
+            return Ok(Some(found));
+        }
+        if cancelled() {
+            return Ok(None);
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(PAUSE[1]);
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::bucket::Bucket;
 use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
-use crate::slot;
+use crate::slot::{self, Wanted};
 use crate::store::Store;
 
 /// A mirror that nobody else has meanwhile; dropping it lets others have it.
@@ -27,12 +27,10 @@ impl Store {
         prepare: &dyn Fn(&Path) -> io::Result<()>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Option<Mirror>, StoreError> {
-        let path = self.slots_of(Bucket::Mirrors, id)?.join("0");
-        let lock = FileLock::acquire(&path.with_extension("lock"), Mode::Exclusive, cancelled);
-        let lock = lock.map_err(|error| StoreError::io("lock", &path, error))?;
-        let Some(lock) = lock.map(FileLock::kept) else { return Ok(None) };
-        self.enter(&path, &lock, 0o700, prepare)?;
-        Ok(Some(Mirror { path, lock }))
+        let (bucket, lock) = (Bucket::Mirrors, Mode::Exclusive);
+        let wanted = Wanted { bucket, id, number: 0, lock, mode: 0o700 };
+        let found = self.slot(wanted, prepare, cancelled)?;
+        Ok(found.map(|(path, lock)| Mirror { path, lock }))
     }
 
     /// Removes a mirror that turned out to be damaged.

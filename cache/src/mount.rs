@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::bucket::Bucket;
 use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
-use crate::slot::{Slot, slots_in};
+use crate::slot::{Slot, Wanted, slots_in};
 use crate::store::Store;
 
 /// Who may use a cache mount at the same time, in this and other processes.
@@ -41,32 +41,26 @@ impl Store {
         prepare: &dyn Fn(&Path) -> io::Result<()>,
         cancelled: &dyn Fn() -> bool,
     ) -> Result<Option<CacheMount>, StoreError> {
-        let mount = self.slots_of(Bucket::Mounts, id)?;
-        let slots = match sharing {
-            Sharing::Shared | Sharing::Locked => 0..1,
-            Sharing::Private => 0..u32::MAX,
+        let lock = match sharing {
+            Sharing::Shared => Mode::Shared,
+            Sharing::Private | Sharing::Locked => Mode::Exclusive,
         };
-        for slot in slots {
-            let path = mount.join(format!("{slot}"));
-            let lock = mount.join(format!("{slot}.lock"));
-            let lock = match sharing {
-                Sharing::Shared => FileLock::acquire(&lock, Mode::Shared, cancelled),
-                Sharing::Locked => FileLock::acquire(&lock, Mode::Exclusive, cancelled)
-                    .map(|lock| lock.map(FileLock::kept)),
-                Sharing::Private => FileLock::try_acquire(&lock, Mode::Exclusive)
-                    .map(|lock| lock.map(FileLock::kept)),
-            };
-            let lock = lock.map_err(|error| StoreError::io("lock", &path, error))?;
-            match lock {
-                Some(lock) => {
-                    self.enter(&path, &lock, 0o755, prepare)?;
-                    return Ok(Some(CacheMount { path, _lock: lock }));
-                }
-                None if sharing == Sharing::Private => {}
-                None => return Ok(None),
-            }
-        }
-        unreachable!("a process cannot hold 2³² locks")
+        let wanted = Wanted { bucket: Bucket::Mounts, id, number: 0, lock, mode: 0o755 };
+        let found = match sharing {
+            Sharing::Shared | Sharing::Locked => self.slot(wanted, prepare, cancelled)?,
+            Sharing::Private => self.first_free(wanted, prepare)?,
+        };
+        Ok(found.map(|(path, lock)| CacheMount { path, _lock: lock }))
+    }
+
+    fn first_free(
+        &self,
+        wanted: Wanted<'_>,
+        prepare: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> Result<Option<(PathBuf, FileLock)>, StoreError> {
+        let slots = (0..u32::MAX).map(|number| Wanted { number, ..wanted });
+        let mut tries = slots.map(|wanted| self.try_slot(wanted, prepare));
+        tries.find_map(Result::transpose).transpose()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::bucket::Bucket;
 use crate::disk::size_of;
 use crate::error::StoreError;
 use crate::lease::{self, Holds};
-use crate::slot::Slot;
+use crate::slot::{self, Slot};
 use crate::store::Store;
 use crate::usage::Sizes;
 use crate::{collect, image, leftovers, reserve, trash};
@@ -64,6 +64,7 @@ impl Store {
         sizes: &Sizes,
         pruned: &mut Pruned,
     ) -> Result<(), StoreError> {
+        let root = self.root();
         let chosen = match self.discard(filter, sizes, pruned) {
             // Not even the room set aside was enough: garbage goes first, then once more.
             Err(error) if error.is_out_of_space() => {
@@ -81,6 +82,8 @@ impl Store {
                 }
             }
         }
+        let unused = slot::remove_unused(self);
+        unused.map_err(|error| StoreError::io("clear up", root, error))?;
         pruned.freed += sweep::sweep(self, filter.facts_before())?;
         let collected = collect::collect(&self.inner, &self.inner.lease)?;
         pruned.freed += collected.freed;

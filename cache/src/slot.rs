@@ -1,5 +1,8 @@
 //! Slots: directories that outlive builds and change in place, each with a lock beside it. Cache mounts
 //! and git repositories are kept in them.
+//!
+//! All slots for one id are in one directory, with a file that says the id. Who makes a slot holds a lock
+//! that the one who removes what has no slot any more takes alone.
 
 use std::fs::DirBuilder;
 use std::io;
@@ -12,18 +15,52 @@ use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
 use crate::store::Store;
 
+/// Which slot is wanted, and how.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) bucket: Bucket,
+    pub(crate) id: &'a str,
+    pub(crate) number: u32,
+    /// Who may have it at the same time.
+    pub(crate) lock: Mode,
+    /// Permission bits of a new one.
+    pub(crate) mode: u32,
+}
+
 impl Store {
-    /// The directory of the slots for `id`.
-    pub(crate) fn slots_of(&self, bucket: Bucket, id: &str) -> Result<PathBuf, StoreError> {
-        let slots = self.bucket(bucket).join(blake3::hash(id.as_bytes()).to_hex().as_str());
-        let made = make(&slots, id);
-        made.map_err(|error| StoreError::io("create", &slots, error))?;
-        Ok(slots)
+    /// A slot and its lock, unless somebody has it. One that is new is handed to `prepare` before anybody
+    /// sees it.
+    pub(crate) fn try_slot(
+        &self,
+        wanted: Wanted<'_>,
+        prepare: &dyn Fn(&Path) -> io::Result<()>,
+    ) -> Result<Option<(PathBuf, FileLock)>, StoreError> {
+        let id = wanted.id;
+        let slots = self.bucket(wanted.bucket).join(blake3::hash(id.as_bytes()).to_hex().as_str());
+        let guard = guard(self.root());
+        let _guard = FileLock::wait(&guard, Mode::Shared)
+            .map_err(|error| StoreError::io("lock", &guard, error))?;
+        make(&slots, id).map_err(|error| StoreError::io("create", &slots, error))?;
+        let path = slots.join(wanted.number.to_string());
+        let lock = FileLock::try_acquire(&path.with_extension("lock"), wanted.lock);
+        let lock = lock.map_err(|error| StoreError::io("lock", &path, error))?;
+        let Some(lock) = lock.map(FileLock::kept) else { return Ok(None) };
+        self.enter(&path, &lock, wanted.mode, prepare)?;
+        Ok(Some((path, lock)))
     }
 
-    /// Notes that the slot at `path` is used, and makes it if it is new: `prepare` has it before anybody
-    /// sees it.
-    pub(crate) fn enter(
+    /// The same as soon as nobody has it. `cancelled` is asked while waiting; the result is then `None`.
+    pub(crate) fn slot(
+        &self,
+        wanted: Wanted<'_>,
+        prepare: &dyn Fn(&Path) -> io::Result<()>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Option<(PathBuf, FileLock)>, StoreError> {
+        crate::lock::poll(cancelled, || self.try_slot(wanted, prepare))
+    }
+
+    /// Notes that the slot at `path` is used, and makes it if it is new.
+    fn enter(
         &self,
         path: &Path,
         lock: &FileLock,
@@ -53,6 +90,51 @@ impl Store {
     }
 }
 
+/// Where the lock is that whoever makes a slot holds.
+fn guard(root: &Path) -> PathBuf {
+    Bucket::Locks.path(root).join("slots")
+}
+
+/// Removes the directories of ids that have no slot any more, unless somebody is just making one.
+pub(crate) fn remove_unused(store: &Store) -> io::Result<()> {
+    let Some(_guard) = FileLock::try_acquire(&guard(store.root()), Mode::Exclusive)? else {
+        return Ok(());
+    };
+    for bucket in [Bucket::Mounts, Bucket::Mirrors] {
+        for slots in entries(&store.bucket(bucket))? {
+            if is_directory(&slots) && is_unused(&slots)? {
+                let temporary = store.temporary();
+                std::fs::rename(&slots, &temporary)?;
+                store.inner.removals.now(&temporary);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether nothing is there but the id and locks that nobody has. Those go.
+fn is_unused(slots: &Path) -> io::Result<bool> {
+    let entries = entries(slots)?;
+    if entries.iter().any(|path| is_directory(path)) {
+        return Ok(false);
+    }
+    for lock in entries.iter().filter(|path| path.extension().is_some_and(|kind| kind == "lock")) {
+        if FileLock::try_acquire(lock, Mode::Exclusive)?.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// What is in a directory; nothing when it is not there.
+fn entries(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match std::fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| Ok(entry?.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether there is a directory at `path`, rather than a link to one.
 fn is_directory(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|found| found.is_dir())
@@ -63,9 +145,15 @@ fn make(mount: &Path, id: &str) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(mount) {
         Ok(()) => std::fs::write(mount.join("id"), id),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match is_directory(mount) {
-            // Its maker may have been killed before it said what for.
-            true if std::fs::read(mount.join("id"))? == id.as_bytes() => Ok(()),
-            true => std::fs::write(mount.join("id"), id),
+            true => match std::fs::read(mount.join("id")) {
+                Ok(found) if found == id.as_bytes() => Ok(()),
+                // Its maker has not said yet what for, or was killed before.
+                Ok(_) => std::fs::write(mount.join("id"), id),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    std::fs::write(mount.join("id"), id)
+                }
+                Err(error) => Err(error),
+            },
             false => std::fs::remove_file(mount).and_then(|()| make(mount, id)),
         },
         // A store of a program before.

@@ -2,7 +2,8 @@
 
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use cache::{CacheMount, PruneFilter, Sharing, Store};
 
@@ -144,4 +145,52 @@ fn prune_leaves_mounts_that_are_in_use() {
     drop(mount);
     assert_eq!(open(root.path()).prune(&all).unwrap().mounts, 1);
     assert!(!path.exists());
+}
+
+#[test]
+fn nothing_is_left_of_mounts_that_were_pruned_or_emptied() {
+    let root = root();
+    let store = open(root.path());
+    drop((take(&store, Sharing::Shared), take(&store, Sharing::Private)));
+    assert!(store.empty_cache_mounts(&["id".to_owned()].into(), &|| false).unwrap());
+    let user = store.cache_mount("used", Sharing::Shared, &nothing, &|| false).unwrap();
+    let other = open(root.path());
+    let all = PruneFilter { reach: cache::Reach::All, ..PruneFilter::default() };
+    other.prune(&all).unwrap();
+    let ids = || std::fs::read_dir(root.path().join("mounts-v1")).unwrap().count();
+    assert_eq!(ids(), 1);
+    drop(user);
+    assert_eq!(other.prune(&all).unwrap().mounts, 1);
+    assert_eq!(ids(), 0);
+}
+
+#[test]
+fn mounts_are_made_in_a_storm_of_prunes() {
+    let root = root();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let use_mounts = |user: u32| {
+            let (root, is_over) = (root.path(), &is_over);
+            scope.spawn(move || {
+                let store = open(root);
+                let mut kinds =
+                    [Sharing::Shared, Sharing::Private, Sharing::Locked].into_iter().cycle();
+                while !is_over.load(Ordering::Relaxed) {
+                    let mount = take(&store, kinds.next().unwrap());
+                    let file = mount.path().join(format!("{user}"));
+                    std::fs::write(&file, "kept").unwrap();
+                    assert_eq!(std::fs::read_to_string(&file).unwrap(), "kept");
+                    drop(mount);
+                    std::thread::sleep(Duration::from_micros(500));
+                }
+            })
+        };
+        let users = [0, 1].map(use_mounts);
+        let store = open(root.path());
+        let all = PruneFilter { reach: cache::Reach::All, ..PruneFilter::default() };
+        let pruned: u64 = (0..300).map(|_| store.prune(&all).unwrap().mounts).sum();
+        is_over.store(true, Ordering::Relaxed);
+        users.into_iter().for_each(|user| user.join().unwrap());
+        assert!(pruned > 10, "{pruned}");
+    });
 }
