@@ -187,6 +187,7 @@ impl Inner {
                 break;
             }
         }
+        self.lease.names(batch.blobs.iter().map(|(digest, _)| digest));
         let mut directories = BTreeSet::<PathBuf>::new();
         for (digest, blob) in &batch.blobs {
             let path = blob_path(self.root(), digest);

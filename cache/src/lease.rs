@@ -20,6 +20,8 @@ use crate::mutex::lock;
 
 /// The line of a lease that says that it lists everything the session holds.
 const WHOLE: &str = "holds-v1";
+/// What the line of a blob begins with that gets its name.
+const NAMES: &str = "names ";
 /// A longer list is not read: it stands for everything, as an empty one does.
 const LIST_MAX: u64 = 64 << 20;
 
@@ -91,7 +93,7 @@ pub(crate) struct Sessions {
 pub(crate) struct DeadLease {
     session: SessionId,
     path: PathBuf,
-    _file: File,
+    file: File,
 }
 
 impl Lease {
@@ -150,6 +152,15 @@ impl Lease {
         }
     }
 
+    /// Notes that blobs are about to get their names, before their rows are written: killed in between,
+    /// the session leaves what nobody else knows of. Without success that is as old as other programs'
+    /// blobs are before it goes.
+    pub(crate) fn names<'a>(&self, blobs: impl Iterator<Item = &'a oci::Digest>) {
+        let lines: String = blobs.map(|blob| format!("{NAMES}{blob}\n")).collect();
+        let _held = self.held();
+        let _ = (&self.file).write_all(lines.as_bytes());
+    }
+
     /// What this session holds, whether or not it says so.
     pub(crate) fn holds(&self) -> Holds {
         Holds::Only(self.held().names.clone())
@@ -199,6 +210,14 @@ impl DeadLease {
     /// The session that it was of.
     pub(crate) fn session(&self) -> &SessionId {
         &self.session
+    }
+
+    /// The blobs that it has given names, as far as it could say so.
+    pub(crate) fn named(&self) -> io::Result<Vec<oci::Digest>> {
+        let mut list = String::new();
+        (&self.file).take(LIST_MAX).read_to_string(&mut list)?;
+        let named = list.lines().filter_map(|line| line.strip_prefix(NAMES)?.parse().ok());
+        Ok(named.collect())
     }
 
     /// Everything of the session has been cleared: the lease may go.
@@ -253,7 +272,7 @@ pub(crate) fn sessions(root: &Path, own: Option<&SessionId>) -> io::Result<Sessi
             continue;
         }
         match is_dead(&entry.path())? {
-            Some(file) => found.dead.push(DeadLease { session, path: entry.path(), _file: file }),
+            Some(file) => found.dead.push(DeadLease { session, path: entry.path(), file }),
             None => found.alive.push(session),
         }
     }

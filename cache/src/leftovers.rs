@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::bucket::Bucket;
+use crate::bucket::{Bucket, blob_path};
 use crate::database::{Database, Kind, Row};
 use crate::layer_row::LayerRow;
 use crate::lease::{self, DeadLease, SessionId};
@@ -18,6 +19,9 @@ use crate::{claim, disk, reserve};
 /// lease: the next session tries again.
 pub(crate) fn clear_in_background(store: &Inner, dead: Vec<DeadLease>) {
     let Ok(known) = known_directories(&store.database) else { return };
+    for lease in &dead {
+        give_up_blobs(store, lease);
+    }
     let root = store.root().to_owned();
     let left = move |lease: DeadLease| Some((left_by(&root, lease.session(), &known).ok()?, lease));
     let left: Vec<(Vec<PathBuf>, DeadLease)> = dead.into_iter().filter_map(left).collect();
@@ -34,6 +38,17 @@ pub(crate) fn clear_in_background(store: &Inner, dead: Vec<DeadLease>) {
         }
         claim::remove_stale(&root);
     });
+}
+
+/// Makes blobs old that a killed session has named and no row tells of, so that the next prune takes them
+/// unless somebody needs them. What fails here is as old in an hour.
+fn give_up_blobs(store: &Inner, lease: &DeadLease) {
+    for blob in lease.named().unwrap_or_default() {
+        if let Ok(None) = store.database.get(Kind::Blob, blob.as_str().as_bytes()) {
+            let file = std::fs::File::open(blob_path(store.root(), &blob));
+            let _ = file.and_then(|file| file.set_modified(SystemTime::UNIX_EPOCH));
+        }
+    }
 }
 
 /// What a session has left besides the layers of `known` directories.

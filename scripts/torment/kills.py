@@ -30,7 +30,7 @@ EPOCH = "1700000000"
 # How soon what a killed program had started must be gone, in seconds.
 SOON = 10
 # Locks that a store always has.
-LOCKS = ["database", "index"]
+LOCKS = ["database", "index", "slots"]
 
 
 def main():
@@ -208,9 +208,6 @@ class World(stop.World):
         for place in places:
             names = os.listdir(self.path("store") / place)
             names = [name for name in names if not name.startswith("partial-") and name not in LOCKS]
-            if place == "mounts-v1":
-                # A directory that says what it was for may stay.
-                names = [name for name in names if os.listdir(self.path("store") / place / name) != ["id"]]
             if names:
                 yield f"in {place} is left: {names[:5]}"
         end = time.monotonic() + SOON

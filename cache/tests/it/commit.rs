@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use cache::{CommitStep, Options, Store};
+use cache::{CommitStep, Options, PruneFilter, Reach, Store};
 use oci::{Descriptor, Digest, media_type};
 
 use crate::child;
@@ -82,6 +82,31 @@ fn check_after(root: &Path, step: CommitStep) {
     });
     assert_eq!(store.fsck(&Default::default()).unwrap(), [], "{step:?}");
     assert_eq!(store.take_warnings(), [], "{step:?}");
+}
+
+/// A blob is what no other build makes again, as that of a step that says the time.
+#[test]
+fn a_killed_commit_leaves_no_blob_that_prune_does_not_take() {
+    for step in STEPS {
+        let root = root();
+        child::run(
+            "commit::a_killed_commit_has_happened_or_not",
+            root.path(),
+            &format!("{step:?}"),
+        );
+        let blobs = || std::fs::read_dir(root.path().join("blobs/sha256")).unwrap().count();
+        let all = PruneFilter { reach: Reach::All, ..PruneFilter::default() };
+        // What is tagged stays.
+        let is_tagged = matches!(step, CommitStep::IndexNamed | CommitStep::RowsWritten);
+        open(root.path()).prune(&all).unwrap();
+        assert_eq!(blobs(), usize::from(is_tagged), "{step:?}");
+        let store = open(root.path());
+        store.untag("app:1.0").unwrap();
+        store.flush().unwrap();
+        drop(store);
+        open(root.path()).prune(&all).unwrap();
+        assert_eq!(blobs(), 0, "{step:?}");
+    }
 }
 
 #[test]
