@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::builder::{Builder, debian_directory};
 use super::examples::{EXAMPLES, check_with};
+use super::git_origin::Origin;
+use super::git_server::Server;
 use super::skip;
 use super::ssh;
 
@@ -190,6 +192,27 @@ RUN --mount=type=ssh,uid=7,gid=7,mode=0640 (stat -c '%F %a %u %g' $SSH_AUTH_SOCK
         let failed = builder.build(outside, &["--ssh", "default=key"]).fails_with(1);
         let words = failed.words();
         assert!(words.contains("this user has no user id 9999999"), "{words}");
+        builder.assert_nothing_left();
+    }
+    drop(user);
+}
+
+#[test]
+fn privileged_an_ordinary_user_adds_a_commit() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("every test is an ordinary user's here");
+    }
+    let user = User::new();
+    {
+        let builder = Builder::for_user(&user.home, user.id);
+        let origin = Origin::new(&builder.path("served"), "app");
+        origin.write("docs/page", "a page");
+        origin.commit();
+        let server = Server::open(&builder.path("served"));
+        let dockerfile = format!("FROM scratch\nADD {}#:docs /docs\n", server.url("app.git"));
+        builder.build(&dockerfile, &["-o", "out"]).success();
+        assert_eq!(builder.read("out/docs/page"), "a page");
+        assert_eq!(builder.build(&dockerfile, &["-o", "out"]).success().ran(), [""; 0]);
         builder.assert_nothing_left();
     }
     drop(user);
