@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps}
 use crate::access::Access;
 use crate::call::Call;
 use crate::error::GitError;
-use crate::program::find;
+use crate::installed::find;
 use crate::reference::Commit;
 use crate::remote::Remote;
 use crate::repository::{INDEX, Repository};

@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::runtime::Handle;
 
 use crate::call::Call;
-use crate::program::find;
+use crate::installed::find;
 
 /// What the rules below are written for.
 const RULES: ABI = ABI::V6;

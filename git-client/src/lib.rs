@@ -18,6 +18,7 @@ mod confinement;
 pub mod error;
 mod fetch;
 pub mod git_dir;
+mod installed;
 pub mod limits;
 pub mod listing;
 pub mod program;

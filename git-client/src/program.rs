@@ -1,12 +1,12 @@
 //! The program `git`, and the world it is run in.
 
 use std::ffi::OsString;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::access::Access;
 use crate::call::{Call, Protocols};
 use crate::error::GitError;
+use crate::installed::{SYSTEM, find};
 use crate::limits::Limits;
 use crate::listing::{self, Found};
 use crate::reference;
@@ -196,18 +196,4 @@ fn ssh_command(known_hosts: Option<&Path>) -> String {
         "-o ServerAliveInterval=15 -o ServerAliveCountMax=4 -o UpdateHostKeys=no",
     ]
     .join(" ")
-}
-
-/// Where systems keep programs.
-const SYSTEM: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
-
-/// An executable file of this name, in the directories of `PATH` or where systems keep theirs.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let directories = std::env::split_paths(&path).chain(SYSTEM.map(PathBuf::from));
-    let mut programs = directories.filter(|dir| dir.is_absolute()).map(|dir| dir.join(name));
-    programs.find(|file| {
-        let found = std::fs::metadata(file);
-        found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    })
 }
