@@ -46,13 +46,14 @@ impl<'a> Backoff<'a> {
     /// # Errors
     /// The failure itself if there is no further attempt.
     pub async fn wait<E: Failure>(&mut self, failure: E) -> Result<(), E> {
-        match self.next_delay(failure.retry()) {
-            Some(delay) if !self.deadline.is_over_after(delay) => {
-                tokio::time::sleep(delay).await;
-                Ok(())
-            }
-            _ => Err(failure),
-        }
+        let Some(delay) = self.pause(&failure) else { return Err(failure) };
+        tokio::time::sleep(delay).await;
+        Ok(())
+    }
+
+    /// How long to wait before the next attempt; `None` if there is no further attempt.
+    pub(crate) fn pause(&mut self, failure: &impl Failure) -> Option<Duration> {
+        self.next_delay(failure.retry()).filter(|delay| !self.deadline.is_over_after(*delay))
     }
 
     /// The delay before the next attempt; `None` if there is no further attempt.

@@ -45,6 +45,9 @@ pub trait Resource: Send + Sync + 'static {
     /// status is a success.
     fn open(&self, range: Range<u64>)
     -> impl Future<Output = Result<Response, Self::Error>> + Send;
+
+    /// Hears that a range is tried again after this failure.
+    fn goes_on_after(&self, _failure: &Self::Error) {}
 }
 
 /// An item in the channel of a download.
@@ -165,7 +168,9 @@ async fn fetch<R: Resource>(
             Ok(()) => return Ok(at),
             Err(failure) => {
                 backoff.progressed(at - before);
-                backoff.wait(failure).await?;
+                let Some(delay) = backoff.pause(&failure) else { return Err(failure) };
+                resource.goes_on_after(&failure);
+                tokio::time::sleep(delay).await;
             }
         }
     }
@@ -184,7 +189,10 @@ async fn fetch_once<R: Resource>(
     let mut response = pace.of(resource.open(*at..end), |_| 0).await?;
     let mut window = Window::onto(&response, *at..end, resource.size(), output.surplus())?;
     let length = |chunk: &Option<Bytes>| chunk.as_ref().map_or(0, Bytes::len);
-    while let Some(chunk) = pace.of(response.chunk(), length).await? {
+    let cut_short = |error: Error, at| error.within(at, resource.size());
+    while let Some(chunk) =
+        pace.of(response.chunk(), length).await.map_err(|error| cut_short(error, *at))?
+    {
         let wanted = window.cut(chunk)?;
         *at = window.at();
         if !wanted.is_empty() {

@@ -21,6 +21,16 @@ pub enum Error {
     /// The connection broke.
     #[error("the connection broke")]
     Transport(#[source] reqwest::Error),
+    /// The connection broke within content of known size.
+    #[error("the server closed the connection after {received} of {size} bytes")]
+    CutShort {
+        /// Bytes received, with all attempts.
+        received: u64,
+        /// Size of the resource.
+        size: u64,
+        /// How the connection broke.
+        source: reqwest::Error,
+    },
     /// Nothing was received for too long.
     #[error("timed out after {} seconds while waiting for {what}", seconds(*.patience))]
     TimedOut {
@@ -81,10 +91,20 @@ impl From<reqwest::Error> for Error {
     }
 }
 
+impl Error {
+    /// Says how much there was of a resource of `size` bytes when the connection broke.
+    pub(crate) fn within(self, received: u64, size: u64) -> Self {
+        match self {
+            Self::Transport(source) => Self::CutShort { received, size, source },
+            error => error,
+        }
+    }
+}
+
 impl Failure for Error {
     fn retry(&self) -> Retry {
         match self {
-            Self::Transport(_) => Retry::Later(Duration::ZERO),
+            Self::Transport(_) | Self::CutShort { .. } => Retry::Later(Duration::ZERO),
             Self::Connect(_) => Retry::Reconnect,
             // A server that was silent for so long rarely answers the next time, and waiting is expensive.
             Self::TimedOut { .. } | Self::SizeMismatch { .. } => Retry::Once,

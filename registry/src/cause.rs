@@ -137,6 +137,7 @@ fn http_kind(error: &http_client::Error) -> ErrorKind {
     match error {
         Error::Connect(_)
         | Error::Transport(_)
+        | Error::CutShort { .. }
         | Error::TimedOut { .. }
         | Error::TooSlow { .. }
         | Error::Deadline(_) => ErrorKind::Unavailable,

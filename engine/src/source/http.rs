@@ -26,7 +26,7 @@ use tokio::sync::OnceCell;
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::machine::Machine;
-use crate::progress::event::StepId;
+use crate::progress::event::{Event, StepId, Stream};
 use crate::progress::steps::Steps;
 use crate::source::open::open_regular;
 
@@ -78,6 +78,14 @@ pub(crate) struct Fetched {
 pub(crate) struct Told {
     pub(crate) steps: Arc<Steps>,
     pub(crate) step: StepId,
+}
+
+impl Told {
+    /// Says that it is tried again, and why.
+    fn again(&self, cause: &Cause) {
+        let data = format!("{cause}; trying again\n").into_bytes();
+        self.steps.event(Event::Log { step: self.step, stream: Stream::Stderr, data });
+    }
 }
 
 /// What asking for a file has come to.
@@ -177,7 +185,9 @@ impl HttpFiles {
                 return Ok(None);
             }
             match self.receive(source, remote, response, told).await {
-                Err(cause) if cause.may_begin_again() && beginnings < BEGINNINGS => {}
+                Err(cause) if cause.may_begin_again() && beginnings < BEGINNINGS => {
+                    told.again(&cause);
+                }
                 Err(cause) => return Err(cause),
                 Ok(fetched) => return Ok(Some((fetched, validators))),
             }

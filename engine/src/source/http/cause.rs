@@ -21,6 +21,12 @@ pub(super) enum Cause {
     /// An answer of unknown length broke off.
     #[error("the file has come in part only")]
     Broken(#[source] Error),
+    /// The connection broke, and the server cannot send the rest alone.
+    #[error(
+        "the server closed the connection after {received} of {size} bytes, and does not send the \
+         rest alone"
+    )]
+    CutShort { received: u64, size: u64 },
     /// What the server sends now is not what it began to send.
     #[error("the file changed on the server while it was fetched")]
     Changed,
@@ -50,7 +56,7 @@ impl Failure for Cause {
 impl Cause {
     /// Whether it may come whole when all of it is fetched again.
     pub(super) fn may_begin_again(&self) -> bool {
-        matches!(self, Self::Changed | Self::Broken(_))
+        matches!(self, Self::Changed | Self::Broken(_) | Self::CutShort { .. })
     }
 
     pub(super) fn told(self, remote: &Remote) -> BuildError {

@@ -50,7 +50,7 @@ pub(super) async fn receive(
     response: Response,
     body: Body,
 ) -> Result<Received, Cause> {
-    let total = response.content_length();
+    let (total, told) = (response.content_length(), body.told.clone());
     let mut sink = Sink::new(body, total)?;
     let (sender, mut receiver) = mpsc::channel(CHANNEL);
     let thread = tokio::task::spawn_blocking(move || {
@@ -65,7 +65,7 @@ pub(super) async fn receive(
     });
     let sent = match total {
         Some(size) => {
-            let part = Arc::new(Part::new(remote.clone(), response, size));
+            let part = Arc::new(Part::new(remote.clone(), response, size, told));
             download(&part, 0, &sender).await
         }
         None => {
@@ -96,12 +96,13 @@ struct Part {
     first: Mutex<Option<Response>>,
     validators: Validators,
     size: u64,
+    told: Told,
 }
 
 impl Part {
-    fn new(remote: Arc<Remote>, first: Response, size: u64) -> Self {
+    fn new(remote: Arc<Remote>, first: Response, size: u64, told: Told) -> Self {
         let validators = Validators::of(&first);
-        Self { remote, first: Mutex::new(Some(first)), validators, size }
+        Self { remote, first: Mutex::new(Some(first)), validators, size, told }
     }
 }
 
@@ -134,11 +135,20 @@ impl Resource for Part {
             Err(Cause::Status { status: 416, .. }) => return Err(Cause::Changed),
             rest => rest?,
         };
+        if Validators::of(&rest).differs_from(&self.validators) {
+            return Err(Cause::Changed);
+        }
         // A server that sends all of it again has to say that it is still the same.
         let is_part = rest.status() == StatusCode::PARTIAL_CONTENT;
-        let differs = Validators::of(&rest).differs_from(&self.validators);
-        let is_told = is_part || range.start == 0 || !self.validators.is_empty();
-        if is_told && !differs { Ok(rest) } else { Err(Cause::Changed) }
+        if is_part || range.start == 0 || !self.validators.is_empty() {
+            Ok(rest)
+        } else {
+            Err(Cause::CutShort { received: range.start, size: self.size })
+        }
+    }
+
+    fn goes_on_after(&self, failure: &Cause) {
+        self.told.again(failure);
     }
 }
 

@@ -305,6 +305,25 @@ fn privileged_what_breaks_is_resumed_and_what_lies_is_refused() {
 }
 
 #[test]
+fn privileged_a_file_that_ends_early_is_said_to() {
+    let Some(builder) = Builder::bare() else { return };
+    let web = Web::start(|seen| match seen.path() {
+        "/known" => Reply::cut(1000, [b'x'; 300]).with("Last-Modified", THEN),
+        _ => Reply::cut(1000, [b'x'; 300]),
+    });
+    let cut = "the server closed the connection after 300 of 1000 bytes";
+    for path in ["/known", "/unknown"] {
+        let dockerfile = format!("FROM scratch\nADD {} /file\n", web.url(path));
+        let failed = builder.build(&dockerfile, &["--progress=plain"]).fails_with(1);
+        let (progress, error) = failed.stderr.split_once("\nerror: ").expect("an error");
+        assert!(error.contains(cut), "{path}: {}", failed.words());
+        let again = progress.lines().filter(|line| line.contains("; trying again"));
+        let again: Vec<&str> = again.collect();
+        assert!(!again.is_empty() && again.iter().all(|line| line.contains(cut)), "{progress}");
+    }
+}
+
+#[test]
 fn privileged_a_file_that_another_replaces_is_never_half_of_each() {
     let Some(builder) = Builder::bare() else { return };
     let file = noise(200_000);
