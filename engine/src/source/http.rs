@@ -177,7 +177,7 @@ impl HttpFiles {
         loop {
             beginnings += 1;
             let response = remote.ask_for_another(kept.map(|kept| &kept.validators)).await?;
-            let validators = Validators::of(&response);
+            let validators = name::validators(&response);
             if let Some(kept) = kept
                 && (response.status() == StatusCode::NOT_MODIFIED
                     || kept.validators.is_same(&validators))

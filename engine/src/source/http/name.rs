@@ -1,7 +1,7 @@
 //! What a fetched file is called, and how old it is.
 
-use http_client::Url;
-use http_client::header::{CONTENT_DISPOSITION, HeaderMap};
+use http_client::header::{CONTENT_DISPOSITION, DATE, HeaderMap};
+use http_client::{Response, Url, Validators};
 use jiff::Zoned;
 use jiff::fmt::rfc2822;
 use llb::HttpSource;
@@ -135,6 +135,16 @@ pub(super) fn date(text: &str) -> Option<i64> {
         .or_else(|| old("%A, %d-%b-%y %H:%M:%S GMT"))
         .or_else(|| old("%a %b %e %H:%M:%S %Y"))?;
     Some(time.as_second())
+}
+
+/// By what a file is known again. A time about that of the answer is left out: the file may have changed
+/// within the same second since (RFC 9110, section 8.8.2.2).
+pub(super) fn validators(response: &Response) -> Validators {
+    let of = Validators::of(response);
+    let answered = response.header(&DATE).and_then(date);
+    let answered = answered.unwrap_or_else(|| jiff::Timestamp::now().as_second());
+    let is_settled = |time: &String| date(time).is_some_and(|time| time < answered);
+    Validators { last_modified: of.last_modified.filter(is_settled), etag: of.etag }
 }
 
 #[cfg(test)]

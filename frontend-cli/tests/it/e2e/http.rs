@@ -305,6 +305,27 @@ fn privileged_what_breaks_is_resumed_and_what_lies_is_refused() {
 }
 
 #[test]
+fn privileged_a_file_of_the_same_second_is_fetched_again() {
+    let Some(builder) = Builder::bare() else { return };
+    let web = Web::start(|seen| match seen.header("if-modified-since") {
+        Some(_) => Reply::new(304, "").with("Date", NOW),
+        None => {
+            let is_fresh = seen.path() == "/fresh";
+            let modified = if is_fresh { NOW } else { THEN };
+            Reply::ok("1").with("Last-Modified", modified).with("Date", NOW)
+        }
+    });
+    let old = format!("GET /old if-modified-since: {THEN}");
+    for (path, second) in [("/fresh", "GET /fresh"), ("/old", &old)] {
+        let dockerfile = format!("FROM scratch\nADD {} /file\n", web.url(path));
+        builder.build(&dockerfile, &[]).success();
+        web.take_lines();
+        builder.build(&dockerfile, &[]).success();
+        assert_eq!(web.take_lines(), [second]);
+    }
+}
+
+#[test]
 fn privileged_a_file_that_ends_early_is_said_to() {
     let Some(builder) = Builder::bare() else { return };
     let web = Web::start(|seen| match seen.path() {
