@@ -44,7 +44,7 @@ fn add_copied(parts: &mut BTreeMap<String, Digest>, part: &TakenIn) {
     match part {
         TakenIn::Files { name, copied } => {
             for (directory, digest) in copied.parts() {
-                add(parts, format!("files {}", below(name, &directory)), digest.as_str());
+                add(parts, files(&below(name, &directory)), digest.as_str());
             }
         }
         TakenIn::Owner(name, id) => add(parts, format!("owner {name}"), &id.to_string()),
@@ -91,9 +91,20 @@ fn use_of(op: &Op, input: usize) -> String {
                 _ => None,
             });
             let names: Vec<&str> = copies.map(|copy| copy.display_src.as_str()).collect();
-            format!("files {}", names.join(" "))
+            files(&names.join(" "))
         }
-        Op::Source(_) | Op::Merge | Op::Diff => format!("input {input}"),
+        // What `--link` copies lies on what is below it.
+        Op::Merge | Op::Diff if input == 0 => BASE.to_owned(),
+        Op::Merge | Op::Diff => "copied files".to_owned(),
+        Op::Source(_) => format!("input {input}"),
+    }
+}
+
+/// Files by their names in the Dockerfile; what comes from a URL or a repository has none.
+fn files(names: &str) -> String {
+    match names {
+        "" => "added content".to_owned(),
+        names => format!("files {names}"),
     }
 }
 
@@ -209,6 +220,21 @@ mod tests {
         ] {
             assert_eq!(differ(&ran, &other), expected);
         }
+    }
+
+    #[test]
+    fn inputs_without_a_name_are_told_in_words() {
+        let fetched = |content: &str| {
+            let (name, copied) = (String::new(), Copied::whole(Digest::of(content.as_bytes())));
+            let taken_in = vec![TakenIn::Files { name, copied }];
+            let inputs = vec![key("base"), ContentInput::Content(digest_of_taken_in(&taken_in))];
+            (copy("a"), inputs, HashMap::from([(1, taken_in)]))
+        };
+        assert_eq!(differ(&fetched("one"), &fetched("two")), "added content");
+        let linked = |below, copied| (Op::Merge, vec![key(below), key(copied)], HashMap::new());
+        let ran = linked("base", "copied");
+        assert_eq!(differ(&ran, &linked("other", "copied")), "base layers");
+        assert_eq!(differ(&ran, &linked("base", "other")), "copied files");
     }
 
     #[test]
