@@ -61,10 +61,11 @@ impl Known {
 
     fn add(&mut self, file: &Path) -> Result<(), BuildError> {
         let bytes = read_bounded(file)?;
-        let Spec { kind, devices, container_edits } = spec::parse(&bytes).map_err(|problem| {
-            let file = file.display();
-            BuildError::input(format!("`{file}` does not describe devices: {problem}"))
-        })?;
+        let Spec { kind, devices, container_edits, .. } =
+            spec::parse(&bytes).map_err(|problem| {
+                let file = file.display();
+                BuildError::input(format!("`{file}` does not describe devices: {problem}"))
+            })?;
         for device in devices {
             let name = format!("{kind}={}", device.name);
             self.0.insert(name, vec![container_edits.clone(), device.container_edits]);

@@ -38,7 +38,10 @@ devices:
 "
         ),
     );
-    builder.write("cdi/other.json", r#"{"kind": "other.com/c", "devices": [{"name": "x"}]}"#);
+    builder.write(
+        "cdi/other.json",
+        r#"{"cdiVersion": "0.6.0", "kind": "other.com/c", "devices": [{"name": "x"}]}"#,
+    );
     builder.write("cdi/ignored.txt", "nothing");
     Some(builder)
 }
@@ -111,7 +114,7 @@ fn privileged_devices_are_allowed_known_and_supported_or_refused() {
             assert!(words.contains(expected), "{device} with `{allowed}`: {words}");
         }
     }
-    builder.write("cdi/bad.json", "{\"kind\": \"bad\"}");
+    builder.write("cdi/bad.json", "{\"cdiVersion\": \"0.6.0\", \"kind\": \"bad\"}");
     let outcome = builder.build(&step("other.com/c", "true"), &["--allow", "device"]);
     let words = outcome.fails_with(1).words();
     assert!(words.contains("bad.json` does not describe devices: `kind` is `bad`"), "{words}");
@@ -130,7 +133,8 @@ fn privileged_the_guard_lets_a_step_open_what_it_is_given() {
     builder.write(
         "cdi/real.yaml",
         format!(
-            "kind: real.com/c
+            "cdiVersion: 0.6.0
+kind: real.com/c
 devices:
 - name: all
   containerEdits: {{deviceNodes: [{{path: {device}}}]}}
