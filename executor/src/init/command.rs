@@ -42,14 +42,7 @@ impl Streams {
         match job.stdio {
             JobStdio::Streams(input, output, error) => {
                 let copy = |index: usize| fds[index].try_clone().map_err(failed);
-                let input = match input {
-                    Some(index) => copy(index)?,
-                    None => {
-                        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-                        openat(&tree.root, "dev/null", flags, Mode::empty())
-                            .map_err(|error| failed(error.into()))?
-                    }
-                };
+                let input = input.map_or_else(|| tree.null.try_clone().map_err(failed), copy)?;
                 Ok(Self { input, output: copy(output)?, error: copy(error)?, terminal: None })
             }
             JobStdio::Tty { rows, columns } => {

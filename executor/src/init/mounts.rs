@@ -35,6 +35,8 @@ pub(super) struct Tree {
     pub(super) proc: OwnedFd,
     /// Its terminals.
     pub(super) terminals: OwnedFd,
+    /// Its `/dev/null`, whatever is mounted over it.
+    pub(super) null: OwnedFd,
     places: Places,
     readonly: bool,
 }
@@ -54,6 +56,8 @@ pub(super) fn build(received: &Received, fds: &[OwnedFd]) -> Result<Tree, Failur
     }
     builder.sysfs()?;
     let terminals = dev::build(&mut builder)?;
+    let null = openat(&builder.root, "dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+        .map_err(Failure::setup("open `/dev/null`"))?;
     if matches!(job.security, JobSecurity::Sandbox { .. }) {
         masks::hide(&mut builder)?;
     }
@@ -65,7 +69,7 @@ pub(super) fn build(received: &Received, fds: &[OwnedFd]) -> Result<Tree, Failur
     builder.further_mounts(received, fds)?;
     builder.enter()?;
     let Builder { root, places, .. } = builder;
-    Ok(Tree { root, proc, terminals, places, readonly: job.readonly_root })
+    Ok(Tree { root, proc, terminals, null, places, readonly: job.readonly_root })
 }
 
 fn enter_namespaces(job: &Job, fds: &[OwnedFd]) -> Result<(), Failure> {

@@ -79,6 +79,16 @@ fn privileged_a_memory_mount_holds_as_much_as_it_may() {
 }
 
 #[test]
+fn privileged_a_mount_may_hide_all_devices() {
+    let Some(builder) = Builder::bare() else { return };
+    builder.write("context/files/file", "");
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/\n\
+         RUN --mount=type=bind,source=files,target=/dev [\"/bin/busybox\", \"sh\", \"-c\", \"read line; ls /dev >/told\"]\n";
+    builder.build(dockerfile, &["-o", "out"]).success();
+    assert_eq!(builder.read("out/told"), "file\n");
+}
+
+#[test]
 fn privileged_secrets_in_variables_are_set_or_left_out() {
     let Some(builder) = Builder::new() else { return };
     builder.write("key", "secret");
