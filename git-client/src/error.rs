@@ -68,7 +68,7 @@ pub enum GitError {
         why: String,
     },
     /// An address is not allowed.
-    #[error("the address is not allowed: {0}")]
+    #[error("the address is not allowed")]
     Remote(#[from] RemoteError),
     /// A header cannot be sent.
     #[error(transparent)]

@@ -42,7 +42,8 @@ fn parse(text: &str) -> Result<Pragma, String> {
     match text.split_once('=').map(|(name, value)| (name.trim(), value.trim())) {
         None if text == "always" => Ok(Pragma::Always),
         Some(("ttl", value)) => {
-            let nanoseconds = duration::parse(value).map_err(|error| error.to_string())?;
+            let nanoseconds = duration::parse(value)
+                .map_err(|error| format!("{error}; want a duration as in `ttl=6h`"))?;
             match u64::try_from(nanoseconds) {
                 Ok(nanoseconds) if nanoseconds > 0 => Ok(Pragma::Ttl(nanoseconds / 1_000_000_000)),
                 _ => Err("want a duration above zero, as in `ttl=6h`".to_owned()),
@@ -80,7 +81,10 @@ mod tests {
                 &["mybuild: ttl=-1h"],
                 "`# mybuild: ttl=-1h`: want a duration above zero, as in `ttl=6h`",
             ),
-            (&["mybuild: ttl=6"], "`# mybuild: ttl=6`: time: missing unit in duration \"6\""),
+            (
+                &["mybuild: ttl=6"],
+                "`# mybuild: ttl=6`: time: missing unit in duration \"6\"; want a duration as in `ttl=6h`",
+            ),
             (
                 &["mybuild: always", "mybuild: ttl=1h"],
                 "`# mybuild: ttl=1h`: there is another one above",

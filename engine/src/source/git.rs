@@ -115,7 +115,9 @@ impl Repositories {
         let key = (remote.address().to_owned(), reference.to_owned());
         let cell = self.found.lock().expect("no panic while held").entry(key).or_default().clone();
         let ask = || async {
-            self.check_online(remote)?;
+            self.check_online(remote).map_err(|error| {
+                error.with_hint("a branch or tag may have moved: name the commit, as in `#COMMIT`, which is kept")
+            })?;
             let git = self.git(remote)?;
             self.ask(remote, remote, |remote, access| {
                 let git = &git;

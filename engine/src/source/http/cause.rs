@@ -62,10 +62,14 @@ impl Cause {
     pub(super) fn told(self, remote: &Remote) -> BuildError {
         let hint = match &self {
             Self::Build(_) => None,
-            Self::Status { status: 401 | 403 | 404 | 407, .. } if !remote.is_authorized() => {
+            Self::Status { status: status @ (401 | 403 | 404 | 407), .. }
+                if !remote.is_authorized() =>
+            {
                 let host = remote.host();
+                // Some servers do not say that there is something that others may not see.
+                let first = if *status == 404 { "check the address; " } else { "" };
                 Some(format!(
-                    "if it takes a token: `--secret id=HTTP_AUTH_TOKEN_{host},env=NAME` (sent as \
+                    "{first}if it takes a token: `--secret id=HTTP_AUTH_TOKEN_{host},env=NAME` (sent as \
                      `Bearer`), or all of the header as HTTP_AUTH_HEADER_{host}"
                 ))
             }

@@ -80,7 +80,11 @@ fn privileged_a_comment_for_us_that_is_not_understood_is_an_error() {
     let Some(builder) = Builder::new() else { return };
     for (above, line, expected) in [
         ("RUN true", "alwys", "want `always` or `ttl=DURATION` (did you mean always?)"),
-        ("RUN true", "ttl=soon", "`# mybuild: ttl=soon`: time: invalid duration \"soon\""),
+        (
+            "RUN true",
+            "ttl=soon",
+            "`# mybuild: ttl=soon`: time: invalid duration \"soon\"; want a duration as in `ttl=6h`",
+        ),
         ("ENV A=b", "always", "a `# mybuild:` comment above `ENV` does nothing"),
         ("FROM busybox AS two", "always", "a `# mybuild:` comment above `FROM` does nothing"),
     ] {

@@ -86,6 +86,7 @@ fn privileged_a_commit_is_added_once_and_looked_up_again() {
     assert_eq!(requests(&server), 0);
     let offline = add(&builder, &url, &["--offline"]).fails_with(1).words();
     assert!(offline.contains("offline: `http://") && offline.contains("app.git"), "{offline}");
+    assert!(offline.contains("name the commit"), "{offline}");
 
     origin.write("file", "three");
     origin.commit();
