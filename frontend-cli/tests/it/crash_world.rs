@@ -167,8 +167,9 @@ impl World {
             assert_eq!(found.iter().find(is_temporary), None, "{about}: {}", directory.display());
         }
         let locks = names(&root.join("locks-v1"));
-        // Two locks are part of every store.
-        let is_known = |name: &OsString| name == "database" || name == "index";
+        // Three locks are part of every store.
+        let is_known =
+            |name: &OsString| ["database", "index", "slots"].iter().any(|lock| name == lock);
         assert!(locks.iter().all(is_known), "{about}: {locks:?}");
         assert_eq!(names(&self.path("tmp")), BTreeSet::new(), "{about}");
         let works = names(&root.join("layers-v1"))
