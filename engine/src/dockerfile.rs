@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use llb::{Definition, Input as VertexInput};
 use oci::Platform;
-use parser::check::{Checks, warnings_of_broken};
+use parser::check::{Checks, warnings_of_broken, warnings_without_images};
 use parser::lower::{self, ImageRequest, Lowered, Options, RequestedImage};
 
 use crate::client::Client;
@@ -68,6 +68,13 @@ impl Session {
         let mut all = warnings_of_broken(&parsed.dockerfile, checks, &parsed.diagnostics);
         all.extend(parsed.errors().cloned());
         all
+    }
+
+    /// What is doubtful in a Dockerfile whose images are not known.
+    pub(crate) fn doubts(&self) -> Result<Vec<parser::Diagnostic>, BuildError> {
+        let parsed = self.parse()?;
+        let checks = Checks::of(&parsed.dockerfile, &self.request.build_args).unwrap_or_default();
+        Ok(warnings_without_images(&parsed.dockerfile, checks, &parsed.diagnostics))
     }
 
     /// Parses and lowers for every platform, resolving the images that lowering asks for.

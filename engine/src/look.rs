@@ -16,6 +16,16 @@ use crate::progress::event::Progress;
 use crate::request::BuildRequest;
 use crate::workspace::Workspace;
 
+/// What looking a Dockerfile over has shown.
+#[derive(Debug)]
+pub struct Checked {
+    /// Warnings and notes.
+    pub found: Vec<Diagnostic>,
+    /// Why not all of it could be looked at: what an image has is not known. Only what needs no images was
+    /// looked for then.
+    pub stopped_by: Option<BuildError>,
+}
+
 impl Workspace {
     /// Lowers without building.
     pub async fn plan(
@@ -40,11 +50,16 @@ impl Workspace {
         request: BuildRequest,
         client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
-    ) -> Result<Vec<Diagnostic>, BuildError> {
+    ) -> Result<Checked, BuildError> {
         let mut session = self.looking(request, client, progress).await?;
-        let (_, plans) = session.lower(Scope::Checks).await?;
-        session.tell_notes(&plans);
-        Ok(warnings_of(&plans))
+        match session.lower(Scope::Checks).await {
+            Ok((_, plans)) => {
+                session.tell_notes(&plans);
+                Ok(Checked { found: warnings_of(&plans), stopped_by: None })
+            }
+            Err(error @ (BuildError::Dockerfile { .. } | BuildError::Canceled)) => Err(error),
+            Err(error) => Ok(Checked { found: session.doubts()?, stopped_by: Some(error) }),
+        }
     }
 
     /// What the target takes from whoever builds it; of several platforms, for the first.

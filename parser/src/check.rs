@@ -231,6 +231,19 @@ pub fn warnings_of_broken(
     reporter.into_warnings()
 }
 
+/// The warnings about a file whose images are not known: those of the parser, and those that need neither
+/// variables nor images.
+pub fn warnings_without_images(
+    dockerfile: &Dockerfile,
+    checks: Checks,
+    of_parser: &[Diagnostic],
+) -> Vec<Diagnostic> {
+    let mut reporter = Reporter::new(checks);
+    of_parser.iter().for_each(|warning| reporter.adopt(warning));
+    check_file(dockerfile, &mut reporter);
+    reporter.into_warnings()
+}
+
 /// The checks of the whole file that need neither variables nor images.
 pub(crate) fn check_file(dockerfile: &Dockerfile, reporter: &mut Reporter) {
     check_instructions(dockerfile, reporter);

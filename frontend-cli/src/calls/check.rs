@@ -22,6 +22,8 @@ pub struct Report<'a> {
     pub text: &'a str,
     /// Errors, warnings and notes.
     pub diagnostics: &'a [Diagnostic],
+    /// Whether all of it was looked at.
+    pub is_whole: bool,
 }
 
 impl<'a> Report<'a> {
@@ -49,6 +51,7 @@ impl<'a> Report<'a> {
     fn as_text(&self) -> String {
         let mut out = match self.count(Severity::Warning) {
             0 if self.count(Severity::Error) > 0 => String::new(),
+            _ if !self.is_whole => String::new(),
             0 => "Check complete, no warnings found.\n".to_owned(),
             1 => "Check complete, 1 warning has been found!\n".to_owned(),
             count => format!("Check complete, {count} warnings have been found!\n"),

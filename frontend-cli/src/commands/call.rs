@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::{BuildError, BuildRequest, Client, ContextSource, DockerfileSource, Workspace};
+use engine::{
+    BuildError, BuildRequest, Checked, Client, ContextSource, DockerfileSource, Workspace,
+};
 use parser::lower::Outline;
 use parser::{Diagnostic, Dockerfile, Severity};
 
@@ -16,7 +18,7 @@ use crate::ui;
 /// What was asked for.
 pub(super) enum Told {
     /// Findings, and the path of the Dockerfile as it was given, if it was.
-    Check(Vec<Diagnostic>, Option<String>),
+    Check(Checked, Option<String>),
     Outline(Box<Outline>),
     Targets(Dockerfile),
     Describe,
@@ -35,7 +37,9 @@ pub(super) async fn ask(
         Method::Check => {
             let path = path(&request);
             let found = match workspace.check(request, client, progress).await {
-                Err(BuildError::Dockerfile { diagnostics, .. }) => diagnostics,
+                Err(BuildError::Dockerfile { diagnostics: found, .. }) => {
+                    Checked { found, stopped_by: None }
+                }
                 checked => checked?,
             };
             Told::Check(found, path)
@@ -67,7 +71,10 @@ pub(super) fn tell(call: &Call, told: Told, findings: &Findings) -> anyhow::Resu
     let written = match (told, call.format) {
         (Told::Check(found, path), format) => {
             let path = path.as_deref().unwrap_or(name);
-            return report(&Report { name, path, text, diagnostics: &found }, format, call);
+            let (diagnostics, is_whole) = (&found.found[..], found.stopped_by.is_none());
+            let report = Report { name, path, text, diagnostics, is_whole };
+            let told = tell_report(&report, format, call)?;
+            return found.stopped_by.map_or(Ok(told), |error| Err(error.into()));
         }
         (Told::Outline(told), Format::Json) => outline::json(&told, text),
         (Told::Outline(told), _) => outline::text(&told),
@@ -81,7 +88,7 @@ pub(super) fn tell(call: &Call, told: Told, findings: &Findings) -> anyhow::Resu
 }
 
 /// Findings on standard output, since they are what was asked for. What is wrong is an error, too.
-fn report(report: &Report<'_>, format: Format, call: &Call) -> anyhow::Result<Exit> {
+fn tell_report(report: &Report<'_>, format: Format, call: &Call) -> anyhow::Result<Exit> {
     ui::styled_data(&report.write(format))?;
     let is_error = |found: &&Diagnostic| found.severity == Severity::Error;
     let errors: Vec<_> = report.diagnostics.iter().filter(is_error).cloned().collect();

@@ -497,3 +497,16 @@ fn privileged_a_pattern_is_named_only_where_it_excludes() {
     let good = said("FROM busybox\nCOPY good.env src *.json /\n").success();
     assert!(!good.stderr.contains("CopyIgnoredFile"), "{}", good.stderr);
 }
+
+#[test]
+fn privileged_a_check_tells_what_it_found_without_the_images() {
+    let Some(builder) = Builder::bare() else { return };
+    builder.write("context/Dockerfile", "FROM 127.0.0.1:1/none:1 AS b\nMAINTAINER me\n");
+    for words in [&["--check"][..], &["--check", "--offline"], &["--call", "check,format=sarif"]] {
+        let outcome = builder.run(&[words, &["context"]].concat()).fails_with(1);
+        let (told, error) = (String::from_utf8_lossy(&outcome.stdout), &outcome.stderr);
+        assert!(told.contains("MaintainerDeprecated"), "{words:?}: {told}");
+        assert!(!told.contains("complete"), "{words:?}: {told}");
+        assert!(error.contains("127.0.0.1:1/none"), "{words:?}: {error}");
+    }
+}
