@@ -225,10 +225,7 @@ pub fn warnings_of_broken(
     checks: Checks,
     of_parser: &[Diagnostic],
 ) -> Vec<Diagnostic> {
-    let mut reporter = Reporter::new(checks);
-    of_parser.iter().for_each(|warning| reporter.adopt(warning));
-    check_instructions(dockerfile, &mut reporter);
-    reporter.into_warnings()
+    warnings_of(checks, of_parser, |reporter| check_instructions(dockerfile, reporter))
 }
 
 /// The warnings about a file whose images are not known: those of the parser, and those that need neither
@@ -238,9 +235,18 @@ pub fn warnings_without_images(
     checks: Checks,
     of_parser: &[Diagnostic],
 ) -> Vec<Diagnostic> {
+    warnings_of(checks, of_parser, |reporter| check_file(dockerfile, reporter))
+}
+
+/// The parser's warnings and those of `check`, as far as `checks` has them on.
+fn warnings_of(
+    checks: Checks,
+    of_parser: &[Diagnostic],
+    check: impl FnOnce(&mut Reporter),
+) -> Vec<Diagnostic> {
     let mut reporter = Reporter::new(checks);
     of_parser.iter().for_each(|warning| reporter.adopt(warning));
-    check_file(dockerfile, &mut reporter);
+    check(&mut reporter);
     reporter.into_warnings()
 }
 
