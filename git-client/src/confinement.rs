@@ -40,6 +40,8 @@ const SYSTEM: [&str; 15] = [
     "/run/nscd",
     "/proc",
 ];
+/// Settings that are often links to what another program writes.
+const LINKED: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 /// Devices that give bytes, or take them.
 const DEVICES: [&str; 4] = ["/dev/null", "/dev/zero", "/dev/random", "/dev/urandom"];
 /// Programs that `git` may start, wherever they are installed.
@@ -65,7 +67,9 @@ impl Confinement {
     /// What `call` needs of the machine, when `program` does it.
     pub(crate) fn of(call: &Call<'_>, program: &OsStr) -> Self {
         let programs = PROGRAMS.into_iter().filter_map(find).chain([PathBuf::from(program)]);
-        let system = SYSTEM.iter().map(PathBuf::from).chain(programs.flat_map(|at| installed(&at)));
+        let linked = LINKED.into_iter().filter_map(|path| std::fs::canonicalize(path).ok());
+        let system = SYSTEM.iter().map(PathBuf::from).chain(linked);
+        let system = system.chain(programs.flat_map(|at| installed(&at)));
         let ssh = call.access.and_then(|access| access.ssh.as_ref());
         let reads = call.reads.into_iter().chain(ssh.map(|ssh| ssh.known_hosts.as_path()));
         let writes = call.repository.into_iter().chain(call.work_tree);
@@ -105,8 +109,8 @@ impl Confinement {
         for path in &self.reads {
             rules = allow(rules, path, AccessFs::ReadFile | AccessFs::ReadDir)?;
         }
-        for path in DEVICES {
-            rules = allow(rules, path.as_ref(), AccessFs::ReadFile | AccessFs::WriteFile)?;
+        for path in DEVICES.map(Path::new).into_iter().filter(|path| path.exists()) {
+            rules = allow(rules, path, AccessFs::ReadFile | AccessFs::WriteFile)?;
         }
         for path in &self.writes {
             let devices = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::IoctlDev;
@@ -164,6 +168,9 @@ mod tests {
         assert_eq!(all.writes, [Path::new("/r"), Path::new("/t")]);
         assert!(all.is_remote && all.reads.is_empty());
         assert!(!all.system.contains(&PathBuf::from("/")), "{all:?}");
+        if let Ok(resolver) = std::fs::canonicalize("/etc/resolv.conf") {
+            assert!(all.system.contains(&resolver), "{all:?}");
+        }
     }
 
     #[tokio::test]
