@@ -16,6 +16,9 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What takes longer hangs.
 const HANG: Duration = Duration::from_secs(60);
 
+/// The locks that belong to a store as a whole; those of steps go with their holders.
+const LOCKS: [&str; 4] = ["database", "index", "room", "slots"];
+
 /// Times of files that steps make would differ from build to build, so all of them are set.
 const DOCKERFILE: &str = r#"
 FROM base AS tools
@@ -167,9 +170,7 @@ impl World {
             assert_eq!(found.iter().find(is_temporary), None, "{about}: {}", directory.display());
         }
         let locks = names(&root.join("locks-v1"));
-        // Three locks are part of every store.
-        let is_known =
-            |name: &OsString| ["database", "index", "slots"].iter().any(|lock| name == lock);
+        let is_known = |name: &OsString| LOCKS.iter().any(|lock| name == lock);
         assert!(locks.iter().all(is_known), "{about}: {locks:?}");
         assert_eq!(names(&self.path("tmp")), BTreeSet::new(), "{about}");
         let works = names(&root.join("layers-v1"))
