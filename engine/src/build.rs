@@ -17,10 +17,11 @@ use crate::error::BuildError;
 use crate::layer::Layers;
 use crate::layer::tar::encodings;
 use crate::output::assemble::{self, AssembledImage, Parts};
-use crate::output::export::{Export, Shape};
+use crate::output::export::{Export, Exported, OutputPush, PushedImage, Shape};
 use crate::output::redate::{NewTimes, Redate};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
+use crate::push::Push;
 use crate::remote::Fetch;
 use crate::request::{BuildRequest, Epoch, Output, Rewrite};
 use crate::solve::{Job, Purpose, unique_id};
@@ -38,6 +39,8 @@ pub struct Outcome {
     pub names: Vec<String>,
     /// What the names stand for: the image's manifest, or the index over all platforms.
     pub target: Descriptor,
+    /// What was pushed.
+    pub pushed: Vec<PushedImage>,
     /// Names this build among all builds of the machine; its logs are kept under it.
     pub build_id: String,
 }
@@ -151,6 +154,7 @@ impl Workspace {
     ) -> Result<Outcome, BuildError> {
         let step = session.steps.internal("exporting to image");
         let (images, target) = step.ended(self.assemble(session, plans, trees, layers).await)?;
+        let pushes = self.pushes(session);
         let export = Export {
             store: &self.store,
             machine: &self.machine,
@@ -159,12 +163,13 @@ impl Workspace {
             images: &images,
             shape: &session.shape(),
             client: &session.client,
+            pushes: &pushes,
             stop: cancel,
         };
         let exported = crate::output::export::run(&export, &session.request, &target).await;
         // What is on standard output already cannot be written again.
         let is_pure = !session.request.outputs.iter().any(Output::is_stdout);
-        let names = match exported {
+        let Exported { names, pushed } = match exported {
             Err(error) if is_pure && !matches!(error, BuildError::Canceled) => {
                 let layers_of_all = images.iter().flat_map(|(_, image)| &image.layers);
                 return Err(layers.why_not_written(layers_of_all, error).await);
@@ -172,7 +177,28 @@ impl Workspace {
             exported => exported?,
         };
         let images = images.iter().map(|(platform, image)| built(platform, image)).collect();
-        Ok(Outcome { images, names, target, build_id: session.build_id.clone() })
+        Ok(Outcome { images, names, target, pushed, build_id: session.build_id.clone() })
+    }
+
+    /// A push for each output that asks for one.
+    fn pushes(&self, session: &Session) -> Vec<OutputPush> {
+        let mut pushes = Vec::new();
+        for output in &session.request.outputs {
+            let Output::Image { names, store: is_stored, push: Some(options) } = output else {
+                continue;
+            };
+            let names = [session.request.tags.as_slice(), names.as_slice()].concat();
+            let registries =
+                self.registries_for_push(session.client.as_ref(), &names, options.insecure);
+            let (store, steps) = (self.store.clone(), session.steps.clone());
+            let push = Push::new(store, registries, steps, names, options.by_digest);
+            pushes.push(OutputPush {
+                push: Arc::new(push),
+                compression: options.compression,
+                names_by_digest: options.by_digest && *is_stored,
+            });
+        }
+        pushes
     }
 
     async fn assemble(

@@ -1,4 +1,4 @@
-//! The images of the store: listing, naming, taking away; archives in and out; pulling.
+//! The images of the store: listing, naming, taking away; archives in and out; pulling and pushing.
 //!
 //! An image is what a name in the store's index stands for: a manifest, or an index over several
 //! platforms. Its id is Docker's, the digest of its config; over several platforms it is the digest
@@ -7,6 +7,7 @@
 pub(crate) mod find;
 mod load;
 mod pull;
+mod push;
 mod save;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use crate::workspace::Workspace;
 
 pub use load::{ArchiveSource, Loaded};
 pub use pull::Pulled;
+pub use push::{PushRequest, Pushed};
 
 pub(crate) use find::{By, find};
 

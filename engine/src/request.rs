@@ -238,6 +238,10 @@ pub enum Output {
     Image {
         /// Names besides the request's tags.
         names: Vec<Reference>,
+        /// Whether the names stand for the image in the store, too.
+        store: bool,
+        /// It goes to the registries of its names.
+        push: Option<Push>,
     },
     /// `type=oci`: an OCI image layout. Other images of a directory that is one already stay.
     Oci {
@@ -274,7 +278,23 @@ pub enum Output {
     },
 }
 
+/// `push=true`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Push {
+    /// `push-by-digest`: the repositories of the names get the image, and no tag.
+    pub by_digest: bool,
+    /// `registry.insecure`: the registries may speak plain HTTP, or show a certificate that nobody trusts.
+    pub insecure: bool,
+    /// How layers are compressed.
+    pub compression: Compression,
+}
+
 impl Output {
+    /// `type=image` without attributes.
+    pub fn image() -> Self {
+        Self::Image { names: Vec::new(), store: true, push: None }
+    }
+
     /// Whether it goes to standard output.
     pub fn is_stdout(&self) -> bool {
         match self {

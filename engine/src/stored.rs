@@ -33,6 +33,87 @@ impl Variant {
     }
 }
 
+/// All that an image consists of.
+pub(crate) struct Content {
+    /// Configs and layers, each once.
+    pub(crate) blobs: Vec<Descriptor>,
+    /// Manifests and indexes, each once and after what it refers to: the image itself is the last.
+    pub(crate) documents: Vec<DocumentBytes>,
+}
+
+/// A manifest or index.
+pub(crate) struct DocumentBytes {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) is_index: bool,
+}
+
+/// All that `target` leads to; all of it must be there.
+pub(crate) fn content(store: &Store, target: &Descriptor) -> Result<Content, BuildError> {
+    let mut content = Content { blobs: Vec::new(), documents: Vec::new() };
+    collect_content(store, target, 0, &mut content)?;
+    Ok(content)
+}
+
+fn collect_content(
+    store: &Store,
+    target: &Descriptor,
+    depth: usize,
+    content: &mut Content,
+) -> Result<(), BuildError> {
+    if content.documents.iter().any(|known| known.descriptor.digest == target.digest) {
+        return Ok(());
+    }
+    let lacking = |digest: &Digest| {
+        BuildError::system(format!(
+            "image {} is incomplete in the store: {digest} is missing",
+            target.digest
+        ))
+        .with_hint("pull or build it again, or take what is there with `--platform`")
+    };
+    let bytes = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64);
+    let bytes = bytes.map_err(|_| lacking(&target.digest))?;
+    let media_type = Some(target.media_type.as_str()).filter(|kind| !kind.is_empty());
+    let parsed = oci::manifest::parse(&bytes, media_type).map_err(|e| {
+        BuildError::system(format!("invalid manifest {}", target.digest)).because(e)
+    })?;
+    let mut descriptor = target.clone();
+    let is_index = match parsed {
+        Document::Manifest(manifest) => {
+            name_kind(&mut descriptor, &manifest.media_type, oci::media_type::MANIFEST);
+            for part in manifest.layers.into_iter().chain([manifest.config]) {
+                if content.blobs.iter().any(|known| known.digest == part.digest) {
+                    continue;
+                }
+                if !store.has_blob(&part.digest) {
+                    return Err(lacking(&part.digest));
+                }
+                content.blobs.push(part);
+            }
+            false
+        }
+        Document::Index(index) if depth < INDEX_DEPTH_MAX => {
+            name_kind(&mut descriptor, &index.media_type, oci::media_type::INDEX);
+            for child in &index.manifests {
+                collect_content(store, child, depth + 1, content)?;
+            }
+            true
+        }
+        Document::Index(_) => {
+            return Err(BuildError::system("image indexes nest too deep".to_owned()));
+        }
+    };
+    content.documents.push(DocumentBytes { descriptor, bytes, is_index });
+    Ok(())
+}
+
+/// What names a document need not say what it is: then it says so itself, or the OCI does.
+fn name_kind(descriptor: &mut Descriptor, own: &str, usual: &str) {
+    if descriptor.media_type.is_empty() {
+        descriptor.media_type = if own.is_empty() { usual } else { own }.to_owned();
+    }
+}
+
 /// The platforms of an image that the store has. Attestations are no images.
 pub(crate) fn read_variants(store: &Store, target: &Descriptor) -> Vec<Variant> {
     let mut variants = Vec::new();

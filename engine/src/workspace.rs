@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use cache::{PruneFilter, Store};
+use oci::Reference;
 use registry::{Registries, chain};
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +41,23 @@ impl Workspace {
     /// Registries as this client may use them.
     pub(crate) fn registries(&self, client: &dyn Client) -> Arc<Registries> {
         Arc::new(Registries::new(self.registries.clone(), client.credentials()))
+    }
+
+    /// The same for a push. If it is `insecure`, those of `names` may speak plain HTTP, or show a certificate
+    /// that nobody trusts.
+    pub(crate) fn registries_for_push(
+        &self,
+        client: &dyn Client,
+        names: &[Reference],
+        insecure: bool,
+    ) -> Arc<Registries> {
+        let mut config = self.registries.clone();
+        for name in names.iter().filter(|_| insecure) {
+            let host = config.hosts.entry(name.domain().to_owned()).or_default();
+            host.http = Some(true);
+            host.insecure = true;
+        }
+        Arc::new(Registries::new(config, client.credentials()))
     }
 
     /// What a build of this client fetches over HTTP, each file of at most `size_max` bytes; nothing

@@ -15,6 +15,7 @@ mod man;
 mod prune;
 mod prune_images;
 mod pull;
+mod push;
 mod rmi;
 mod run;
 mod save;

@@ -10,8 +10,6 @@ const NO_EXEC: &str = "`mybuild run IMAGE COMMAND` runs a command in a new conta
 const NO_LOGS: &str = "a container's output is that of `mybuild run`; logs of steps are in the \
                        store, and a failed build names its own";
 const NO_COMMIT: &str = "an image is made from a Dockerfile, with `mybuild build`";
-const NO_PUSH: &str = "`skopeo copy --all oci:STORE:NAME docker://NAME` pushes an image, where STORE is \
-                       the store's directory (`--root`)";
 const NO_LOGIN: &str = "credentials are those of `docker login` or `podman login`: \
                         `~/.docker/config.json` and its helpers";
 const NO_COMPOSE: &str = "build each image with `mybuild -t NAME DIR`, run it with `mybuild run`";
@@ -55,7 +53,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("plugin", NO_DAEMON),
     ("port", NO_CONTAINERS),
     ("ps", NO_CONTAINERS),
-    ("push", NO_PUSH),
     ("rename", NO_CONTAINERS),
     ("restart", NO_CONTAINERS),
     ("rm", "`mybuild rmi IMAGE` removes images; containers are gone when they end"),

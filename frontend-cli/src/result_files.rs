@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use engine::{BuiltImage, Outcome};
-use oci::Digest;
+use oci::{Digest, Reference};
 use serde_json::{Value, json};
 
 /// Takes away what an earlier build left, so that a failed one leaves nothing behind that looks
@@ -51,17 +51,25 @@ fn only_image(outcome: &Outcome) -> Option<&BuiltImage> {
 
 /// What buildx writes into its metadata file, as far as it concerns us.
 pub fn metadata(outcome: &Outcome) -> Value {
+    // What a registry has counts for who asks it next.
+    let target = outcome.pushed.first().map_or(&outcome.target, |pushed| &pushed.target);
     let mut metadata = json!({
-        "containerimage.descriptor": outcome.target,
-        "containerimage.digest": outcome.target.digest,
+        "containerimage.descriptor": target,
+        "containerimage.digest": target.digest,
         // Builder, node and build, as buildx has them; the logs are kept under the last.
         "buildx.build.ref": format!("mybuild/mybuild/{}", outcome.build_id),
     });
     if let Some(image) = only_image(outcome) {
         metadata["containerimage.config.digest"] = json!(image.config);
     }
-    if !outcome.names.is_empty() {
-        metadata["image.name"] = json!(outcome.names.join(","));
+    let mut names = outcome.names.clone();
+    for name in outcome.pushed.iter().flat_map(|pushed| &pushed.names).map(Reference::to_string) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if !names.is_empty() {
+        metadata["image.name"] = json!(names.join(","));
     }
     metadata
 }

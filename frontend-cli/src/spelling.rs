@@ -34,6 +34,7 @@ const GROUPS: &[(&str, &str, &str)] = &[
     ("image", "ls", "images"),
     ("image", "prune", "image-prune"),
     ("image", "pull", "pull"),
+    ("image", "push", "push"),
     ("image", "remove", "rmi"),
     ("image", "rm", "rmi"),
     ("image", "save", "save"),
@@ -135,7 +136,7 @@ fn first_word(
     if let Some((_, _, ours)) = group {
         return Ok(FirstWord::Group(ours));
     }
-    // `help push` asks for what `push` says.
+    // `help login` asks for what `login` says.
     let asked = if text == "help" { next.unwrap_or(text) } else { text };
     let asks = text == "help" || matches!(next, None | Some("-h" | "--help"));
     if let Some(group) = docker_commands::group(asked).filter(|_| asks) {

@@ -59,13 +59,15 @@ pub enum Payload {
 
 /// A body to upload. It is read on a blocking thread, and again when the upload is retried.
 pub trait BodySource: Send + Sync {
-    /// Opens the body at its start.
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>>;
+    /// Opens the body, `from` bytes after its start.
+    fn open(&self, from: u64) -> io::Result<Box<dyn io::Read + Send>>;
 }
 
 impl BodySource for Bytes {
-    fn open(&self) -> io::Result<Box<dyn io::Read + Send>> {
-        Ok(Box::new(io::Cursor::new(self.clone())))
+    fn open(&self, from: u64) -> io::Result<Box<dyn io::Read + Send>> {
+        let mut body = io::Cursor::new(self.clone());
+        body.set_position(from);
+        Ok(Box::new(body))
     }
 }
 
@@ -74,7 +76,7 @@ pub(crate) fn stream_body(source: Arc<dyn BodySource>) -> reqwest::Body {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     tokio::task::spawn_blocking(move || {
         let read = || -> io::Result<()> {
-            let mut reader = source.open()?;
+            let mut reader = source.open(0)?;
             loop {
                 let mut chunk = Vec::with_capacity(UPLOAD_CHUNK);
                 let length = reader.by_ref().take(UPLOAD_CHUNK as u64).read_to_end(&mut chunk)?;

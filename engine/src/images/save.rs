@@ -15,6 +15,7 @@ use crate::client::{Client, Target};
 use crate::error::BuildError;
 use crate::output::export::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
 use crate::request::Destination;
+use crate::stored;
 use crate::workspace::Workspace;
 
 impl Workspace {
@@ -60,7 +61,9 @@ fn save(
     let mut blobs: BTreeSet<Digest> = BTreeSet::new();
     let mut entries = Vec::new();
     for image in &chosen {
-        collect_blobs(store, &image.target, 0, &mut blobs)?;
+        let content = stored::content(store, &image.target)?;
+        blobs.extend(content.documents.into_iter().map(|document| document.descriptor.digest));
+        blobs.extend(content.blobs.into_iter().map(|blob| blob.digest));
         let variants = read_variants(store, &image.target);
         entries.extend(variants.iter().map(|variant| docker_entry(variant, &image.names)));
     }
@@ -119,46 +122,6 @@ fn choose(
         names.push(name);
     }
     Ok(())
-}
-
-/// Everything that a manifest or index leads to; all of it must be there.
-fn collect_blobs(
-    store: &Store,
-    target: &Descriptor,
-    depth: usize,
-    blobs: &mut BTreeSet<Digest>,
-) -> Result<(), BuildError> {
-    let lacking = |digest: &Digest| {
-        BuildError::system(format!(
-            "image {} is incomplete in the store: {digest} is missing",
-            target.digest
-        ))
-        .with_hint("pull or build it again, or save what is there with `--platform`")
-    };
-    let bytes = store.read_small(&target.digest, oci::manifest::SIZE_MAX as u64);
-    let bytes = bytes.map_err(|_| lacking(&target.digest))?;
-    blobs.insert(target.digest.clone());
-    let parsed = oci::manifest::parse(&bytes, Some(&target.media_type));
-    match parsed
-        .map_err(|e| BuildError::system(format!("invalid manifest {}", target.digest)).because(e))?
-    {
-        oci::Document::Manifest(manifest) => {
-            for part in manifest.layers.iter().chain([&manifest.config]) {
-                if !store.has_blob(&part.digest) {
-                    return Err(lacking(&part.digest));
-                }
-                blobs.insert(part.digest.clone());
-            }
-            Ok(())
-        }
-        oci::Document::Index(index) if depth < oci::manifest::DEPTH_MAX => index
-            .manifests
-            .iter()
-            .try_for_each(|child| collect_blobs(store, child, depth + 1, blobs)),
-        oci::Document::Index(_) => {
-            Err(BuildError::system("image indexes nest too deep".to_owned()))
-        }
-    }
 }
 
 fn named_entries(image: &Chosen) -> Vec<Descriptor> {

@@ -89,11 +89,16 @@ impl LayerSink for Counted<'_> {
 pub(crate) fn encodings(outputs: &[Output]) -> Vec<Encoding> {
     let mut encodings = Vec::new();
     for output in outputs {
-        if let Output::Oci { compression, .. } | Output::Docker { compression, .. } = output {
-            let encoding = encoding(*compression);
-            if encoding != Encoding::None && !encodings.contains(&encoding) {
-                encodings.push(encoding);
+        let compression = match output {
+            Output::Oci { compression, .. } | Output::Docker { compression, .. } => compression,
+            Output::Image { push: Some(push), .. } => &push.compression,
+            Output::Image { push: None, .. } | Output::Local { .. } | Output::Tar { .. } => {
+                continue;
             }
+        };
+        let encoding = encoding(*compression);
+        if encoding != Encoding::None && !encodings.contains(&encoding) {
+            encodings.push(encoding);
         }
     }
     encodings

@@ -1,9 +1,10 @@
-//! Where a result goes: the store, an OCI layout, `docker load`'s archive, files, a tar.
+//! Where a result goes: the store, registries, an OCI layout, `docker load`'s archive, files, a tar.
 
 mod error;
 mod files;
 mod forms;
 mod layout;
+mod registry;
 mod tar;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ use error::ExportError;
 pub(crate) use forms::Compressing;
 pub(crate) use layout::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
 use layout::{Layout, LayoutKind};
+pub(crate) use registry::OutputPush;
+pub use registry::PushedImage;
 
 /// What is on top of an image, or of several.
 #[derive(Debug, Clone)]
@@ -71,24 +74,29 @@ pub(crate) struct Export<'a> {
     pub(crate) images: &'a [(Platform, AssembledImage)],
     pub(crate) shape: &'a Shape,
     pub(crate) client: &'a Arc<dyn Client>,
+    /// A push for each output that has one.
+    pub(crate) pushes: &'a [OutputPush],
     /// Ends it early.
     pub(crate) stop: &'a CancellationToken,
 }
 
-/// Carries out the request's outputs; gives back the names the image got in the store.
+/// What carrying out the outputs gives.
+pub(crate) struct Exported {
+    /// The names that the image got in the store.
+    pub(crate) names: Vec<String>,
+    /// What was pushed.
+    pub(crate) pushed: Vec<PushedImage>,
+}
+
+/// Carries out the request's outputs. Registries come last: what fails before reaches none of them.
 pub(crate) async fn run(
     export: &Export<'_>,
     request: &BuildRequest,
     target: &Descriptor,
-) -> Result<Vec<String>, BuildError> {
-    let mut names: Vec<Reference> = Vec::new();
-    let outputs = request.outputs.as_slice();
-    if outputs.is_empty() || outputs.iter().any(|o| matches!(o, Output::Image { .. })) {
-        names.extend(request.tags.iter().cloned());
-    }
-    for output in outputs {
+) -> Result<Exported, BuildError> {
+    for output in &request.outputs {
         match output {
-            Output::Image { names: more } => names.extend(more.iter().cloned()),
+            Output::Image { .. } => {}
             Output::Oci { dest, tar, compression } => {
                 layout(export, request, LayoutKind::Oci, dest, *tar, *compression).await?;
             }
@@ -103,6 +111,41 @@ pub(crate) async fn run(
             }
         }
     }
+    let mut names = tag(export, names_in_store(request), target)?;
+    let mut pushed = Vec::with_capacity(export.pushes.len());
+    for push in export.pushes {
+        let image = registry::push(export, push).await?;
+        if push.names_by_digest {
+            names.extend(tag(export, image.names.clone(), target)?);
+        }
+        pushed.push(image);
+    }
+    Ok(Exported { names, pushed })
+}
+
+/// The names that the image is to have in the store, but for those with a digest that is not known yet.
+fn names_in_store(request: &BuildRequest) -> Vec<Reference> {
+    let mut names: Vec<Reference> = Vec::new();
+    let mut is_stored = request.outputs.is_empty();
+    for output in &request.outputs {
+        if let Output::Image { names: own, store: true, push } = output
+            && !push.is_some_and(|push| push.by_digest)
+        {
+            names.extend(own.iter().cloned());
+            is_stored = true;
+        }
+    }
+    if is_stored {
+        names.splice(0..0, request.tags.iter().cloned());
+    }
+    names
+}
+
+fn tag(
+    export: &Export<'_>,
+    names: Vec<Reference>,
+    target: &Descriptor,
+) -> Result<Vec<String>, BuildError> {
     let mut tagged = Vec::new();
     for name in names {
         let name = name.with_default_tag();
@@ -135,8 +178,14 @@ async fn layout(
     let (layers, stop) = (export.layers.clone(), export.stop.clone());
     let client = export.client.clone();
     let written = blocking(move || {
-        let compressing =
-            Compressing { store: &store, compression, steps: &steps, step: id, stop: &stop };
+        let compressing = Compressing {
+            store: &store,
+            compression,
+            steps: &steps,
+            step: id,
+            stop: &stop,
+            ready: &|_| {},
+        };
         let images = images
             .into_iter()
             .map(|(platform, image)| Ok((platform, compressing.image(image)?)))

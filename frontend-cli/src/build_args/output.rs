@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use engine::Annotation;
-use engine::request::{Compression, CompressionAlgorithm, Destination, Output, Rewrite, Times};
+use engine::request::{
+    Compression, CompressionAlgorithm, Destination, Output, Push, Rewrite, Times,
+};
 use oci::Reference;
 
 use super::tag::tag;
@@ -81,8 +83,7 @@ impl<'a> Attributes<'a> {
             rest.insert(key, value);
         }
         let kind = rest.remove("type").ok_or_else(|| {
-            UsageError::new(format!("`--output {text}`: `type` is missing"))
-                .with_hint("types are image, oci, docker, local and tar")
+            UsageError::new(format!("`--output {text}`: `type` is missing")).with_hint(TYPES)
         })?;
         Ok(Self { text, kind, rest })
     }
@@ -92,9 +93,9 @@ impl<'a> Attributes<'a> {
         let mut times = self.epoch()?;
         let mut names = Vec::new();
         let output = match self.kind.as_str() {
-            "image" => {
+            "image" | "registry" => {
                 times.rewrite = self.rewrite()?;
-                self.image(&mut names)?
+                self.image()?
             }
             "oci" => {
                 times.rewrite = self.rewrite()?;
@@ -108,7 +109,8 @@ impl<'a> Attributes<'a> {
                     Some(dest) => Output::Docker { dest, tar, compression },
                     // Without a file Docker loads the image into its own store. This is ours.
                     None if tar && compression == Compression::default() => {
-                        Output::Image { names: std::mem::take(&mut names) }
+                        let names = std::mem::take(&mut names);
+                        Output::Image { names, store: true, push: None }
                     }
                     None => {
                         return Err(self.invalid("`dest` is missing").with_hint(
@@ -123,16 +125,13 @@ impl<'a> Attributes<'a> {
                 let dest = self.dest().unwrap_or(Destination::Stdout);
                 Output::Tar { dest, platform_split }
             }
-            "registry" => return Err(self.refused("type=registry", PUSH_HINT)),
             "cacheonly" => {
                 return Err(
                     self.refused("type=cacheonly", "steps are kept for later builds anyway")
                 );
             }
             kind => {
-                return Err(self
-                    .invalid(&format!("unknown type `{kind}`"))
-                    .with_hint("types are image, oci, docker, local and tar"));
+                return Err(self.invalid(&format!("unknown type `{kind}`")).with_hint(TYPES));
             }
         };
         if !annotations.is_empty() && matches!(output, Output::Local { .. } | Output::Tar { .. }) {
@@ -144,17 +143,37 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// `type=image`.
-    fn image(&mut self, names: &mut Vec<Reference>) -> Result<Output, UsageError> {
-        *names = self.names()?;
-        if self.flag("push")? == Some(true) {
-            return Err(self.refused("push=true", PUSH_HINT));
-        }
-        if self.flag("store")? == Some(false) {
-            return Err(self.refused("store=false", "the store is where images go"));
+    /// `type=image`, and `type=registry`, which is the same with `push=true`.
+    fn image(&mut self) -> Result<Output, UsageError> {
+        let names = self.names()?;
+        let is_registry = self.kind == "registry";
+        let push = match self.flag("push")? {
+            Some(false) if is_registry => {
+                return Err(self.invalid("`push=false` and `type=registry` do not go together"));
+            }
+            push => push.unwrap_or(is_registry).then(|| self.push()).transpose()?,
+        };
+        let store = self.flag("store")?.unwrap_or(true);
+        if !store && push.is_none() {
+            return Err(
+                self.refused("store=false", "without `push=true` the store is where images go")
+            );
         }
         self.only_oci_media_types()?;
-        Ok(Output::Image { names: std::mem::take(names) })
+        Ok(Output::Image { names, store, push })
+    }
+
+    /// The attributes of a push.
+    fn push(&mut self) -> Result<Push, UsageError> {
+        let by_digest = self.flag("push-by-digest")?.unwrap_or(false);
+        if self.flag("name-canonical")? == Some(true) && !by_digest {
+            return Err(self.refused(
+                "name-canonical=true",
+                "with `push-by-digest=true` an image is called by its digest",
+            ));
+        }
+        let insecure = self.flag("registry.insecure")?.unwrap_or(false);
+        Ok(Push { by_digest, insecure, compression: self.compression()? })
     }
 
     /// What `type=oci` and `type=docker` have in common.
@@ -293,7 +312,10 @@ impl<'a> Attributes<'a> {
         let hint = match key {
             "dest" => "an image in the store is not a file; `type=oci` writes one",
             "compression" | "compression-level" | "force-compression" => {
-                "layers are compressed where they leave the store: `type=oci`, `type=docker`"
+                "layers are compressed where they leave the store: `push=true`, `type=oci`, `type=docker`"
+            }
+            "push-by-digest" | "registry.insecure" | "name-canonical" => {
+                "it says something about a push: add `push=true`"
             }
             _ => return self.invalid(&format!("`{key}={value}` is not supported")),
         };
@@ -309,7 +331,7 @@ impl<'a> Attributes<'a> {
     }
 }
 
-const PUSH_HINT: &str = "build with `type=oci,dest=FILE` and push that with another tool";
+const TYPES: &str = "types are image, registry, oci, docker, local and tar";
 
 /// The annotations with their keys' case kept.
 fn annotations_as_written(text: &str) -> Result<Vec<(String, String)>, UsageError> {

@@ -4,7 +4,7 @@ use oci::Reference;
 
 use crate::error::UsageError;
 
-/// A name for an image, with `:latest` where it has no tag.
+/// A name for an image: where it has no tag, `:latest` is meant.
 pub(super) fn tag(text: &str) -> Result<Reference, UsageError> {
     let reference: Reference = text.parse().map_err(|error| not_a_name(text, &error))?;
     match reference.digest() {
@@ -12,7 +12,7 @@ pub(super) fn tag(text: &str) -> Result<Reference, UsageError> {
             "`{text}` cannot be an image's new name: its digest comes from what it holds"
         ))
         .with_hint("write NAME or NAME:TAG")),
-        None => Ok(reference.with_default_tag()),
+        None => Ok(reference),
     }
 }
 

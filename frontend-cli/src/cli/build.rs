@@ -74,11 +74,15 @@ pub struct BuildArgs {
     /// `type=docker,dest=FILE.tar` for `docker load`;
     /// `type=local,dest=DIR` or just DIR: the root file system as files;
     /// `type=tar,dest=FILE` or just `-`: the root file system as a tar;
-    /// `type=image,name=NAME`: the store. `dest=-` is standard output.
-    /// `oci` and `docker` also take `compression=gzip|zstd|uncompressed`, `compression-level=N` and
+    /// `type=image,name=NAME`: the store, and with `push=true` the name's registry, too, which is
+    /// `type=registry,name=NAME`. `dest=-` is standard output.
+    /// What is pushed, `oci` and `docker` also take `compression=gzip|zstd|uncompressed`, `compression-level=N` and
     /// `force-compression=true`. Fields are comma-separated; quote one that has commas itself.
     #[arg(long = "output", short = 'o', value_name = "DEST | type=TYPE,…", help_heading = RESULT)]
     pub outputs: Vec<String>,
+    /// Push the image to the registries of its names
+    #[arg(long, help_heading = RESULT)]
+    pub push: bool,
     /// Keep the image in the store, besides other outputs
     #[arg(long, help_heading = RESULT)]
     pub load: bool,
@@ -253,9 +257,6 @@ pub struct RefusedArgs {
     /// Builder instance
     #[arg(long, hide = true, value_name = "NAME")]
     pub builder: Option<String>,
-    /// Push the image
-    #[arg(long, hide = true)]
-    pub push: bool,
     /// Cache to read
     #[arg(long = "cache-from", hide = true, value_name = "SOURCE")]
     pub cache_from: Vec<String>,

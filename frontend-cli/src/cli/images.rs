@@ -36,6 +36,12 @@ pub enum ImageSubcommand {
     /// Download an image from its registry
     #[command(args_override_self = true, max_term_width = 100)]
     Pull(PullArgs),
+    /// Upload images to their registry
+    ///
+    /// Layers that the store has without compression are compressed with gzip. What the registry has
+    /// already is not sent again. The tag comes last: a push that fails leaves it what it was.
+    #[command(args_override_self = true, max_term_width = 100)]
+    Push(PushArgs),
     /// Run a command in a throw-away container of an image
     ///
     /// The container runs in the foreground, in the same sandbox as the steps of a build. When it
@@ -243,6 +249,26 @@ pub struct PullArgs {
     /// All tags of a repository
     #[arg(long = "all-tags", short = 'a', hide = true)]
     pub all_tags: bool,
+}
+
+/// `mybuild push`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct PushArgs {
+    /// Name of an image of the store
+    #[arg(value_name = "NAME[:TAG]")]
+    pub name: String,
+    /// All tags that the store has of the name
+    #[arg(long = "all-tags", short = 'a')]
+    pub all_tags: bool,
+    /// Only the image for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Print the name alone
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// `auto`, `tty`, `plain`, `json`, `rawjson`, `quiet` or `none` [env: BUILDKIT_PROGRESS]
+    #[arg(long, value_name = "KIND")]
+    pub progress: Option<String>,
 }
 
 /// `mybuild fsck`

@@ -1,8 +1,10 @@
 //! `mybuild build`
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use engine::{BuildError, Client, EngineOptions, Event, Outcome, Reserve, Workspace};
+use oci::Reference;
 use tokio_util::sync::CancellationToken;
 
 use super::{call, fix};
@@ -116,10 +118,15 @@ async fn make(
 /// The last line: what came out of it.
 fn summary(outcome: &Outcome) -> String {
     let id = result_files::image_id(outcome);
-    match outcome.names.as_slice() {
+    let mut text = match outcome.names.as_slice() {
         [] => format!("built {id}\n"),
         names => format!("built {id} as {}\n", names.join(", ")),
+    };
+    for image in &outcome.pushed {
+        let names: Vec<String> = image.names.iter().map(Reference::to_string).collect();
+        let _ = writeln!(text, "pushed {} as {}", image.target.digest, names.join(", "));
     }
+    text
 }
 
 /// What is doubtful in the Dockerfile: with its lines, or a line each.

@@ -3,14 +3,15 @@
 use engine::{EngineOptions, Reach, Reserve, Workspace};
 
 use super::{
-    du, fsck, history, images, inspect, load, prune, prune_images, pull, rmi, run, save, tag,
+    du, fsck, history, images, inspect, load, prune, prune_images, pull, push, rmi, run, save, tag,
 };
-use crate::cli::ImageSubcommand;
+use crate::cli::{BuildArgs, ImageSubcommand};
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::exit::Exit;
+use crate::progress::Mode;
 use crate::run_args::{self, Run};
-use crate::{platform, ui, workspace};
+use crate::{build_args, platform, ui, workspace};
 
 /// A command on images whose meaning is known.
 pub(super) enum ImageCommand {
@@ -22,6 +23,7 @@ pub(super) enum ImageCommand {
     Save(save::Save),
     Load(load::Load),
     Pull(pull::Pull),
+    Push(push::Push),
     Run(Box<Run>),
     Prune(prune::Prune),
     PruneImages(prune_images::PruneImages),
@@ -44,6 +46,7 @@ impl ImageCommand {
             ImageSubcommand::Save(args) => Self::Save(save::Save::resolve(args, environment)?),
             ImageSubcommand::Load(args) => Self::Load(load::Load::resolve(args)?),
             ImageSubcommand::Pull(args) => Self::Pull(pull::Pull::resolve(&args, environment)?),
+            ImageSubcommand::Push(args) => Self::Push(push::Push::resolve(&args, environment)?),
             ImageSubcommand::Run(args) => {
                 Self::Run(Box::new(run_args::resolve(&args, environment)?))
             }
@@ -81,6 +84,7 @@ impl ImageCommand {
             Self::Save(save) => save.run(&open()?).await,
             Self::Load(load) => load.run(&open()?).await,
             Self::Pull(pull) => pull.run(&open()?).await,
+            Self::Push(push) => push.run(&open()?).await,
             Self::Run(command) => run::run(*command, &options, notice).await,
             Self::Prune(prune) => prune.run(&options).await,
             Self::PruneImages(prune) => prune.run(&options).await,
@@ -95,7 +99,7 @@ impl ImageCommand {
     /// What brings nothing into the store works on a full disk, too.
     fn reserve(&self) -> Reserve {
         match self {
-            Self::Load(_) | Self::Pull(_) | Self::Run(_) => Reserve::Kept,
+            Self::Load(_) | Self::Pull(_) | Self::Push(_) | Self::Run(_) => Reserve::Kept,
             _ => Reserve::Used,
         }
     }
@@ -109,6 +113,15 @@ pub(super) fn tell_warnings(workspace: &Workspace) {
 /// `--platform` of a command that takes one.
 pub(super) fn platform(text: Option<&str>) -> Result<Option<oci::Platform>, UsageError> {
     text.map(|text| platform::parse("--platform", text)).transpose()
+}
+
+/// `--progress` and `--quiet`, as for a build.
+pub(super) fn progress(
+    kind: Option<String>,
+    quiet: bool,
+    environment: &Environment,
+) -> Result<Mode, UsageError> {
+    build_args::progress(&BuildArgs { progress: kind, quiet, ..BuildArgs::default() }, environment)
 }
 
 /// The short form of an id that Docker's tables show.

@@ -5,7 +5,8 @@ use engine::{BuildError, Workspace};
 use oci::{Platform, Reference};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{BuildArgs, PullArgs};
+use super::image::progress;
+use crate::cli::PullArgs;
 use crate::client::CommandLine;
 use crate::environment::Environment;
 use crate::error::UsageError;
@@ -71,13 +72,4 @@ fn platform(text: Option<&str>, environment: &Environment) -> Result<Option<Plat
         [] | [_] => Ok(platforms.into_iter().next()),
         _ => Err(UsageError::new("`--platform` takes one platform here")),
     }
-}
-
-/// `--progress` and `--quiet`, as for a build.
-fn progress(
-    kind: Option<String>,
-    quiet: bool,
-    environment: &Environment,
-) -> Result<Mode, UsageError> {
-    build_args::progress(&BuildArgs { progress: kind, quiet, ..BuildArgs::default() }, environment)
 }

@@ -48,6 +48,10 @@ const HONOURED: &str = "
     -o type=tar,dest=a.tar .
     -o type=tar,dest=a.tar,platform-split=true .
     --output 'type=image,\"name=a,b:2\",push=false,annotation.Key=v' .
+    --output type=registry,name=a:1,registry.insecure=true,compression=zstd,store=false .
+    --output type=image,push=true,push-by-digest=true,name-canonical=true,name=a .
+    --push -t a:1 -o out -o type=image .
+    --push -t a:1 -o out .
     -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
     -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
     -o type=local,dest=out,source-date-epoch= .
@@ -193,8 +197,11 @@ const REFUSED: &str = "
     --opt requestid=lint .
     --print outline .
     --print dag --check .
-    -o type=registry,name=x .
+    -o type=registry,push=false,name=x .
     -o type=image,push=true .
+    -o type=registry,push-by-digest=true,name=x:1 .
+    -o type=registry,name-canonical=true,name=x .
+    -o type=image,registry.insecure=true .
     -o type=image,dest=x .
     -o type=image,compression=zstd .
     -o type=image,store=false .
@@ -347,9 +354,9 @@ fn what_was_typed_becomes_what_is_meant() {
         &environment,
         &expect![[r#"
         -t app -t localhost:5000/a/b:1.0 .
-            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,}, Reference { domain: "localhost:5000", path: "a/b", tag: Some( "1.0",), digest: None,},],
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,}, Reference { domain: "localhost:5000", path: "a/b", tag: Some( "1.0",), digest: None,},],
         --tag app .
-            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,},],
         -f web.Dockerfile .
             dockerfile: File( Some( "web.Dockerfile",),),
         --file=/abs/Dockerfile .
@@ -414,8 +421,8 @@ fn what_was_typed_becomes_what_is_meant() {
         -o type=docker,dest=a.tar,compression=zstd,compression-level=19,force-compression=true .
             outputs: [ Docker { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Zstd, level: Some( 19,), force: true,},},],
         --output type=docker --tag app .
-            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
-            outputs: [ Image { names: [],},],
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,},],
+            outputs: [ Image { names: [], store: true, push: None,},],
         -o type=local,dest=out,platform-split=false .
             outputs: [ Local { dest: "out", platform_split: Some( false,),},],
         -o type=tar,dest=a.tar .
@@ -423,21 +430,31 @@ fn what_was_typed_becomes_what_is_meant() {
         -o type=tar,dest=a.tar,platform-split=true .
             outputs: [ Tar { dest: Path( "a.tar",), platform_split: Some( true,),},],
         --output 'type=image,"name=a,b:2",push=false,annotation.Key=v' .
-            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "latest",), digest: None,}, Reference { domain: "docker.io", path: "library/b", tag: Some( "2",), digest: None,},],},],
+            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,}, Reference { domain: "docker.io", path: "library/b", tag: Some( "2",), digest: None,},], store: true, push: None,},],
             annotations: [ Annotation { level: Manifest, platform: None, key: "Key", value: "v",},],
+        --output type=registry,name=a:1,registry.insecure=true,compression=zstd,store=false .
+            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},], store: false, push: Some( Push { by_digest: false, insecure: true, compression: Compression { algorithm: Zstd, level: None, force: false,},},),},],
+        --output type=image,push=true,push-by-digest=true,name-canonical=true,name=a .
+            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], store: true, push: Some( Push { by_digest: true, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
+        --push -t a:1 -o out -o type=image .
+            tags: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},],
+            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [], store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
+        --push -t a:1 -o out .
+            tags: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},],
+            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [], store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
         -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
-            tags: [ Reference { domain: "docker.io", path: "library/app", tag: Some( "latest",), digest: None,},],
+            tags: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,},],
             outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
             times: Times { epoch: OfBuild, rewrite: None,},
             annotations: [ Annotation { level: Manifest, platform: None, key: "k", value: "v",},],
         -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
-            outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,}, Image { names: [],},],
+            outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,}, Image { names: [], store: true, push: None,},],
             times: Times { epoch: Given( 5,), rewrite: All,},
         -o type=local,dest=out,source-date-epoch= .
             outputs: [ Local { dest: "out", platform_split: None,},],
             times: Times { epoch: None, rewrite: Default,},
         --load -o out .
-            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [],},],
+            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [], store: true, push: None,},],
         --iidfile id .
             iidfile: Some("id",),
         --metadata-file meta.json .
@@ -747,21 +764,29 @@ fn what_cannot_be_is_refused_by_name() {
               hint: what can be printed is dag, dag=text, dag=dot and dag=json
         --print dag --check .
             error: `--print` and `--check` do not go together
-        -o type=registry,name=x .
-            error: `--output type=registry,name=x`: `type=registry` is not supported
-              hint: build with `type=oci,dest=FILE` and push that with another tool
+        -o type=registry,push=false,name=x .
+            error: `--output type=registry,push=false,name=x`: `push=false` and `type=registry` do not go together
         -o type=image,push=true .
-            error: `--output type=image,push=true`: `push=true` is not supported
-              hint: build with `type=oci,dest=FILE` and push that with another tool
+            error: a push needs a name
+              hint: say where to with `-t HOST/NAME:TAG`, or with `name=` in the output
+        -o type=registry,push-by-digest=true,name=x:1 .
+            error: `x:1`: an image that is pushed by digest gets no tag
+              hint: leave the tag out
+        -o type=registry,name-canonical=true,name=x .
+            error: `--output type=registry,name-canonical=true,name=x`: `name-canonical=true` is not supported
+              hint: with `push-by-digest=true` an image is called by its digest
+        -o type=image,registry.insecure=true .
+            error: `--output type=image,registry.insecure=true`: `registry.insecure=true` is not supported
+              hint: it says something about a push: add `push=true`
         -o type=image,dest=x .
             error: `--output type=image,dest=x`: `dest=x` is not supported
               hint: an image in the store is not a file; `type=oci` writes one
         -o type=image,compression=zstd .
             error: `--output type=image,compression=zstd`: `compression=zstd` is not supported
-              hint: layers are compressed where they leave the store: `type=oci`, `type=docker`
+              hint: layers are compressed where they leave the store: `push=true`, `type=oci`, `type=docker`
         -o type=image,store=false .
             error: `--output type=image,store=false`: `store=false` is not supported
-              hint: the store is where images go
+              hint: without `push=true` the store is where images go
         -o type=image,unpack=true .
             error: `--output type=image,unpack=true`: `unpack=true` is not supported
         -o type=cacheonly .
@@ -769,10 +794,10 @@ fn what_cannot_be_is_refused_by_name() {
               hint: steps are kept for later builds anyway
         -o type=ova,dest=x .
             error: `--output type=ova,dest=x`: unknown type `ova`
-              hint: types are image, oci, docker, local and tar
+              hint: types are image, registry, oci, docker, local and tar
         -o dest=x,name=y .
             error: `--output dest=x,name=y`: `type` is missing
-              hint: types are image, oci, docker, local and tar
+              hint: types are image, registry, oci, docker, local and tar
         -o type=oci,dest=x,compression=estargz .
             error: `--output type=oci,dest=x,compression=estargz`: `compression=estargz` is not supported
               hint: compressions are gzip, zstd and uncompressed
@@ -864,8 +889,8 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--builder` is not supported
               hint: there are no builder instances: mybuild builds by itself
         --push .
-            error: `--push` is not supported
-              hint: build with `--output type=oci,dest=FILE` and push that with another tool
+            error: a push needs a name
+              hint: say where to with `-t HOST/NAME:TAG`, or with `name=` in the output
         --cache-from type=gha .
             error: `--cache-from` is not supported
               hint: the store's own cache is always used
@@ -941,28 +966,28 @@ fn the_environment_fills_in() {
         ",
         &environment,
         &expect![[r#"
-            .
-                build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
-                platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
-                progress: Json,
-            --platform linux/amd64 --progress plain --build-arg HTTP_PROXY= --build-arg SOURCE_DATE_EPOCH=5 .
-                build_args: { "HTTP_PROXY": "", "SOURCE_DATE_EPOCH": "5", "no_proxy": "localhost",},
-                platforms: [ Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},],
-            -q .
-                build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
-                platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
-                progress: Quiet,
-        "#]],
+        .
+            build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
+            platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
+            progress: Json,
+        --platform linux/amd64 --progress plain --build-arg HTTP_PROXY= --build-arg SOURCE_DATE_EPOCH=5 .
+            build_args: { "HTTP_PROXY": "", "SOURCE_DATE_EPOCH": "5", "no_proxy": "localhost",},
+            platforms: [ Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},],
+        -q .
+            build_args: { "HTTP_PROXY": "http://proxy:3128", "SOURCE_DATE_EPOCH": "1700000000", "no_proxy": "localhost",},
+            platforms: [ Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},],
+            progress: Quiet,
+    "#]],
     );
     let wrong = self::environment(&[("DOCKER_DEFAULT_PLATFORM", "/")]);
     check(
         ".",
         &wrong,
         &expect![[r#"
-            .
-                error: DOCKER_DEFAULT_PLATFORM: `/` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
-                  hint: write `linux/amd64`, or `local`
-        "#]],
+        .
+            error: DOCKER_DEFAULT_PLATFORM: `/` is not a platform (want OS/ARCH or OS/ARCH/VARIANT)
+              hint: write `linux/amd64`, or `local`
+    "#]],
     );
 }
 
@@ -983,20 +1008,20 @@ fn a_terminal_gets_the_tree_and_no_archive() {
     ",
         &terminal,
         &expect![[r#"
-            .
-                progress: Tree {
-                log_lines: 3,},
-            --progress tty .
-                progress: Tree {
-                log_lines: 3,},
-            --progress plain .
-            -o - .
-                error: `--output -` would write an archive to the terminal
-                  hint: give a file with `dest=`, or redirect standard output
-            -o type=oci .
-                error: `--output type=oci` would write an archive to the terminal
-                  hint: give a file with `dest=`, or redirect standard output
-        "#]],
+        .
+            progress: Tree {
+            log_lines: 3,},
+        --progress tty .
+            progress: Tree {
+            log_lines: 3,},
+        --progress plain .
+        -o - .
+            error: `--output -` would write an archive to the terminal
+              hint: give a file with `dest=`, or redirect standard output
+        -o type=oci .
+            error: `--output type=oci` would write an archive to the terminal
+              hint: give a file with `dest=`, or redirect standard output
+    "#]],
     );
     let dumb = Environment { stderr_is_terminal: true, ..environment(&[("TERM", "dumb")]) };
     check(

@@ -114,14 +114,14 @@ fn wrong_usage_ends_with_2() {
     "#]],
     );
     check(
-        &["--push", "."],
+        &["--builder", "b", "."],
         expect![[r#"
         exit 2
         --- stdout
         --- stderr
-        error: `--push` is not supported
+        error: `--builder` is not supported
 
-        hint: build with `--output type=oci,dest=FILE` and push that with another tool
+        hint: there are no builder instances: mybuild builds by itself
     "#]],
     );
     check(

@@ -1,9 +1,11 @@
 //! The commands on images, by the real program against a store of their own.
 
 mod archives;
+mod docker_registry;
 mod offline;
 mod prune;
 mod pull;
+mod push;
 mod registry;
 mod room;
 mod run;

@@ -22,6 +22,7 @@ fn outcome(platforms: &[&str], names: &[&str]) -> Outcome {
         images,
         names: names.iter().map(|name| (*name).to_owned()).collect(),
         target,
+        pushed: Vec::new(),
         build_id: "build".to_owned(),
     }
 }

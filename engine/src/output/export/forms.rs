@@ -24,6 +24,8 @@ pub(crate) struct Compressing<'a> {
     pub(crate) step: StepId,
     /// Ends it early.
     pub(crate) stop: &'a CancellationToken,
+    /// Called with each layer's blob as soon as it is there.
+    pub(crate) ready: &'a dyn Fn(&Descriptor),
 }
 
 impl Compressing<'_> {
@@ -36,6 +38,7 @@ impl Compressing<'_> {
             if !pulled || self.compression.force {
                 layer.descriptor = self.layer(&layer.diff_id, &layer.descriptor)?;
             }
+            (self.ready)(&layer.descriptor);
         }
         let descriptors = image.layers.iter().map(|l| l.descriptor.clone()).collect();
         let manifest =
@@ -44,7 +47,12 @@ impl Compressing<'_> {
         Ok(image)
     }
 
-    fn layer(&self, diff_id: &DiffId, from: &Descriptor) -> Result<Descriptor, BuildError> {
+    /// One layer, compressed as asked.
+    pub(crate) fn layer(
+        &self,
+        diff_id: &DiffId,
+        from: &Descriptor,
+    ) -> Result<Descriptor, BuildError> {
         let (store, encoding) = (self.store, encoding(self.compression));
         if encoding == Encoding::None && from.media_type == media_type::LAYER {
             return Ok(from.clone());

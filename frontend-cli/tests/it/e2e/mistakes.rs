@@ -29,12 +29,14 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "bild .", ["there is no command", "`bild`", "did you mean `build`?"]),
     mistake("", "pusj app", ["there is no command", "`pusj`", "did you mean `push`?"]),
     mistake("", "nosuch", ["no command and no directory", "`nosuch`", "`mybuild --help` lists"]),
-    mistake("", "push app", ["there is no command", "`push`", "skopeo copy"]),
-    mistake("", "push", ["there is no command", "`push`", "the directory is `./push`"]),
-    mistake("", "push --help", ["there is no command", "`push`", "skopeo copy"]),
-    mistake("", "help push", ["there is no command", "`push`", "skopeo copy"]),
-    mistake("", "image push app", ["there is no command", "`image push`", "skopeo copy"]),
-    mistake("", "-D push app", ["there is no command", "`push`", "skopeo copy"]),
+    mistake("", "compose up", ["there is no command", "`compose`", "build each image with"]),
+    mistake("", "compose", ["there is no command", "`compose`", "the directory is `./compose`"]),
+    mistake("", "compose --help", ["there is no command", "`compose`", "build each image with"]),
+    mistake("", "help compose", ["there is no command", "`compose`", "build each image with"]),
+    mistake("", "image import app", ["there is no command", "`image import`", "a Dockerfile of"]),
+    mistake("", "-D compose up", ["there is no command", "`compose`", "build each image with"]),
+    mistake("", "push app@sha256:", ["`app@sha256:` is not a valid image name", "", ""]),
+    mistake("", "push -a app:1", ["`--all-tags` takes a name without a tag", "`app:1`", ""]),
     mistake("", "exec x sh", ["there is no command", "`exec`", "mybuild run IMAGE COMMAND"]),
     mistake("", "ps -a", ["there is no command", "`ps`", "`mybuild run`"]),
     mistake("", "login", ["there is no command", "`login`", "docker login"]),
@@ -82,7 +84,8 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "-o type=oic,dest=x .", ["unknown type `oic`", "--output", "types are image"]),
     mistake("", "--secret id=k,src=nofile .", ["no file `nofile`", "--secret", "src=nofile"]),
     mistake("", "--build-context lib .", ["want NAME=SOURCE", "--build-context lib", "NAME"]),
-    mistake("", "--push .", ["not supported", "`--push`", "push that with another tool"]),
+    mistake("", "--push .", ["a push needs a name", "", "`-t HOST/NAME:TAG`"]),
+    mistake("", "--push --offline -t a .", ["`--offline` and a push", "do not go together", ""]),
     mistake(
         "",
         "--cache-from type=gha .",
@@ -374,7 +377,7 @@ const WARNED_OF: &[Mistake] = &[
 /// A directory with a good Dockerfile and what the mistakes are about.
 fn prepare(builder: &Builder) {
     for file in
-        ["package.json", "app/main.c", "app/web.Dockerfile", "src/a", "push/a", "secret.env"]
+        ["package.json", "app/main.c", "app/web.Dockerfile", "src/a", "compose/a", "secret.env"]
     {
         builder.write(&format!("context/{file}"), "text");
     }

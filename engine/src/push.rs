@@ -1,0 +1,203 @@
+//! Pushing: what the store has of an image goes to the registries of its names.
+//!
+//! Blobs come first, all at once, each only if the repository lacks it; then the manifests, then the index
+//! over them, then the names: a push that fails leaves none.
+
+mod body;
+mod error;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use cache::Store;
+use futures_util::future::try_join_all;
+use oci::{Descriptor, Digest, Reference};
+use registry::{Pushed, Registries};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::blocking::blocking;
+use crate::error::BuildError;
+use crate::progress::event::{Event, StepId};
+use crate::progress::steps::{InternalStep, Steps};
+use crate::stored::{self, DocumentBytes};
+
+use body::Body;
+use error::PushError;
+
+/// A push to the registries of some names, and what has been begun of it.
+pub(crate) struct Push {
+    store: Store,
+    registries: Arc<Registries>,
+    steps: Arc<Steps>,
+    names: Vec<Reference>,
+    /// Whether the names' repositories get the image without a tag.
+    by_digest: bool,
+    uploads: Mutex<HashMap<(Reference, Digest), Upload>>,
+    /// The step that shows the blobs, from the first one on.
+    step: Mutex<Option<InternalStep>>,
+}
+
+type Upload = AbortOnDropHandle<Result<(), BuildError>>;
+
+impl Push {
+    /// A push to the repositories of `names`, under the names' tags unless `by_digest`.
+    pub(crate) fn new(
+        store: Store,
+        registries: Arc<Registries>,
+        steps: Arc<Steps>,
+        names: Vec<Reference>,
+        by_digest: bool,
+    ) -> Self {
+        let (uploads, step) = Default::default();
+        Self { store, registries, steps, names, by_digest, uploads, step }
+    }
+
+    /// The step that shows what happens to the blobs.
+    pub(crate) fn step(&self) -> StepId {
+        let mut step = self.step.lock().expect("no panic while held");
+        step.get_or_insert_with(|| self.steps.internal("pushing layers")).step
+    }
+
+    /// Begins to bring a blob of the store to all repositories. To be called inside a runtime.
+    pub(crate) fn begin(&self, blob: &Descriptor) {
+        let step = self.step();
+        let mut uploads = self.uploads.lock().expect("no panic while held");
+        for repository in self.repositories() {
+            let key = (repository.clone(), blob.digest.clone());
+            uploads.entry(key).or_insert_with(|| {
+                let upload = BlobUpload {
+                    store: self.store.clone(),
+                    registries: self.registries.clone(),
+                    steps: self.steps.clone(),
+                    step,
+                    repository,
+                    blob: blob.clone(),
+                };
+                AbortOnDropHandle::new(tokio::spawn(upload.run()))
+            });
+        }
+    }
+
+    /// Pushes everything below `top`, `top` itself and then its names.
+    pub(crate) async fn finish(&self, top: &Descriptor) -> Result<(), BuildError> {
+        let (store, target) = (self.store.clone(), top.clone());
+        let content = blocking(move || stored::content(&store, &target)).await?;
+        self.step();
+        content.blobs.iter().for_each(|blob| self.begin(blob));
+        let pushed = self.uploaded().await;
+        let step = self.step.lock().expect("no panic while held").take();
+        step.expect("made above").ended(pushed)?;
+        let (top, below) = content.documents.split_last().expect("the top is one");
+        for repository in self.repositories() {
+            self.push_below(&repository, below).await?;
+        }
+        for name in self.names(&top.descriptor.digest) {
+            self.push_top(&name, top).await?;
+        }
+        Ok(())
+    }
+
+    /// What the image is called where it went.
+    pub(crate) fn names(&self, digest: &Digest) -> Vec<Reference> {
+        let named = |name: &Reference| match self.by_digest {
+            true => name.without_tag().with_digest(digest.clone()),
+            false => name.with_default_tag(),
+        };
+        self.names.iter().map(named).collect()
+    }
+
+    /// Waits for the blobs; what is under way when one fails is given up.
+    async fn uploaded(&self) -> Result<(), BuildError> {
+        let uploads = std::mem::take(&mut *self.uploads.lock().expect("no panic while held"));
+        let ended = |upload: Upload| async { upload.await.expect("an upload does not panic") };
+        try_join_all(uploads.into_values().map(ended)).await.map(drop)
+    }
+
+    /// Manifests at once, then the indexes over them.
+    async fn push_below(
+        &self,
+        repository: &Reference,
+        documents: &[DocumentBytes],
+    ) -> Result<(), BuildError> {
+        let (indexes, manifests): (Vec<_>, Vec<_>) =
+            documents.iter().partition(|document| document.is_index);
+        let push = |document| self.push_document(repository, document);
+        try_join_all(manifests.into_iter().map(push)).await?;
+        for index in indexes {
+            push(index).await?;
+        }
+        Ok(())
+    }
+
+    async fn push_document(
+        &self,
+        repository: &Reference,
+        document: &DocumentBytes,
+    ) -> Result<(), BuildError> {
+        let digest = document.descriptor.digest.clone();
+        let pinned = repository.without_tag().with_digest(digest);
+        self.put(&pinned, document).await
+    }
+
+    async fn push_top(&self, name: &Reference, top: &DocumentBytes) -> Result<(), BuildError> {
+        let shown = name.with_digest(top.descriptor.digest.clone());
+        let step = self.steps.internal(&format!("pushing manifest for {shown}"));
+        step.ended(self.put(name, top).await)
+    }
+
+    async fn put(&self, target: &Reference, document: &DocumentBytes) -> Result<(), BuildError> {
+        let (kind, bytes) = (&document.descriptor.media_type, document.bytes.clone());
+        let pushed = self.registries.push_manifest(target, kind, bytes.into()).await;
+        let stored = pushed.map_err(PushError::from)?;
+        debug_assert_eq!(stored.digest, document.descriptor.digest);
+        Ok(())
+    }
+
+    /// Each once.
+    fn repositories(&self) -> Vec<Reference> {
+        let mut repositories: Vec<Reference> = Vec::new();
+        for repository in self.names.iter().map(Reference::without_tag) {
+            if !repositories.contains(&repository) {
+                repositories.push(repository);
+            }
+        }
+        repositories
+    }
+}
+
+/// One blob on its way to one repository.
+struct BlobUpload {
+    store: Store,
+    registries: Arc<Registries>,
+    steps: Arc<Steps>,
+    step: StepId,
+    repository: Reference,
+    blob: Descriptor,
+}
+
+impl BlobUpload {
+    async fn run(self) -> Result<(), BuildError> {
+        let Self { store, registries, steps, step, repository, blob } = self;
+        let (digest, lookup) = (blob.digest.clone(), store.clone());
+        let found = blocking(move || Ok((lookup.blob(&digest), lookup.origins(&digest)))).await?;
+        let (Some(file), origins) = found else {
+            return Err(PushError::NoBlob(blob.digest).into());
+        };
+        let is_near = |origin: &&Reference| {
+            origin.domain() == repository.domain() && origin.path() != repository.path()
+        };
+        let mount = origins.iter().find(is_near);
+        let item = blob.digest.short();
+        let body = Arc::new(Body { file, steps: steps.clone(), step, item: item.clone() });
+        let pushed = registries.push_blob(&repository, &blob, mount, body).await;
+        let item = match pushed.map_err(PushError::from)? {
+            Pushed::Existing => format!("{item} already exists"),
+            Pushed::Mounted => format!("{item} mounted"),
+            Pushed::Uploaded => item,
+        };
+        let (current, total) = (blob.size, Some(blob.size));
+        steps.event(Event::Transfer { step, item, current, total, done: true });
+        store.add_origin(&blob.digest, &repository);
+        Ok(())
+    }
+}

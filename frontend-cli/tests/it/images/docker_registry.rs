@@ -1,0 +1,132 @@
+//! Docker's own registry on a loopback address.
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+/// A running `docker-registry`; dropped, it is gone.
+pub(super) struct DockerRegistry {
+    pub(super) host: String,
+    process: Child,
+    _directory: TempDir,
+}
+
+/// An answer of the registry.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    /// By names in lower case.
+    pub(super) headers: HashMap<String, String>,
+    pub(super) body: Vec<u8>,
+}
+
+impl DockerRegistry {
+    /// `None`, and a word about it, where it is not installed.
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    pub(super) fn start() -> Option<Self> {
+        if !has("docker-registry") {
+            eprintln!("SKIPPED: docker-registry is not installed");
+            return None;
+        }
+        let directory = tempfile::tempdir().expect("a directory");
+        // A port that was free a moment ago; another program may be faster, so it is tried again.
+        for _ in 0..5 {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+            let host = listener.local_addr().expect("an address").to_string();
+            drop(listener);
+            let mut process = spawn(directory.path(), &host);
+            if answers(&host, &mut process) {
+                return Some(Self { host, process, _directory: directory });
+            }
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        panic!("docker-registry does not start");
+    }
+
+    /// What names an image here: `127.0.0.1:PORT/app:1`.
+    pub(super) fn name(&self, image: &str) -> String {
+        format!("{}/{image}", self.host)
+    }
+
+    /// What is at a path below `/v2/`.
+    pub(super) fn get(&self, path: &str) -> Answer {
+        let mut stream = TcpStream::connect(&self.host).expect("it listens");
+        write!(
+            stream,
+            "GET /v2/{path} HTTP/1.0\r\nHost: {}\r\nAccept: {}, {}\r\n\r\n",
+            self.host,
+            oci::media_type::MANIFEST,
+            oci::media_type::INDEX
+        )
+        .expect("written");
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).expect("read");
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("headers end");
+        let head = String::from_utf8(bytes[..end].to_vec()).expect("UTF-8");
+        let status = head.split(' ').nth(1).expect("a status").parse().expect("a number");
+        let headers = head.lines().filter_map(|line| line.split_once(": "));
+        let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned()));
+        Answer { status, headers: headers.collect(), body: bytes[end + 4..].to_vec() }
+    }
+
+    /// The manifest or index of a tag or digest, with its digest.
+    pub(super) fn manifest(&self, repository: &str, name: &str) -> (String, serde_json::Value) {
+        let answer = self.get(&format!("{repository}/manifests/{name}"));
+        assert_eq!(answer.status, 200, "{repository}:{name}");
+        let document = serde_json::from_slice(&answer.body).expect("JSON");
+        (answer.headers["docker-content-digest"].clone(), document)
+    }
+
+    /// The tags of a repository.
+    pub(super) fn tags(&self, repository: &str) -> Vec<String> {
+        let answer = self.get(&format!("{repository}/tags/list"));
+        let list: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
+        let tags = list["tags"].as_array().cloned().unwrap_or_default();
+        tags.iter().map(|tag| tag.as_str().expect("text").to_owned()).collect()
+    }
+}
+
+fn spawn(directory: &Path, host: &str) -> Child {
+    let config = directory.join("config.yml");
+    let storage = directory.join("storage");
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
+         log: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: \"{host}\"}}\n",
+        storage.display()
+    );
+    std::fs::write(&config, text).expect("written");
+    let mut command = Command::new("docker-registry");
+    command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("it starts")
+}
+
+fn answers(host: &str, process: &mut Child) -> bool {
+    for _ in 0..400 {
+        if TcpStream::connect(host).is_ok() {
+            return true;
+        }
+        if process.try_wait().expect("an own child").is_some() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(25));
+    }
+    false
+}
+
+/// Whether a program is installed.
+pub(super) fn has(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+}
+
+impl Drop for DockerRegistry {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
