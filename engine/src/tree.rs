@@ -10,7 +10,6 @@
 mod agree;
 mod digest;
 mod filter;
-pub mod glob;
 mod near;
 pub mod path;
 mod read;
@@ -30,6 +29,8 @@ use std::time::SystemTime;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+
+pub use parser::glob;
 
 pub use digest::bind_digest;
 pub(crate) use digest::{Copied, content_digest};

@@ -228,8 +228,8 @@ fn is_zero(n: &i64) -> bool {
     *n == 0
 }
 
-/// Go writes empty lists and maps as `null`.
-pub(crate) fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+/// Reads `null` as the default value: Go writes empty lists and maps as `null`.
+pub fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: serde::Deserializer<'de>,
     T: Deserialize<'de> + Default,

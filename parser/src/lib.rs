@@ -33,6 +33,7 @@ pub mod duration;
 pub mod expand;
 pub mod flag;
 pub mod frontend;
+pub mod glob;
 pub mod heredoc;
 pub mod json_form;
 mod line;

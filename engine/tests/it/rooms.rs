@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("oci", &[]),
     ("llb", &["oci"]),
     ("parser", &["oci", "llb"]),
+    ("buildkit-cache", &["oci", "llb", "parser"]),
     ("solver", &["oci", "llb"]),
     ("cache", &["oci"]),
     ("executor", &[]),

@@ -1,0 +1,7 @@
+//! Tests of the crate, also against caches that BuildKit wrote (`testdata`).
+
+mod config;
+mod context;
+mod corpus;
+mod export;
+mod recorded;
