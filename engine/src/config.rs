@@ -82,6 +82,11 @@ impl Config {
         Ok(Self::default())
     }
 
+    /// How registries are reached.
+    pub(crate) fn registries(&self) -> registry::Config {
+        registry::Config { hosts: self.registry.clone(), ..registry::Config::default() }
+    }
+
     fn read(path: &Path) -> Result<Option<Self>, ConfigError> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,

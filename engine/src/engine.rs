@@ -25,6 +25,14 @@ pub struct EngineOptions {
     pub config_home: Option<PathBuf>,
 }
 
+impl EngineOptions {
+    /// The configuration.
+    pub(crate) fn configuration(&self) -> Result<Config, BuildError> {
+        Config::load(self.config.as_deref(), self.config_home.as_deref())
+            .map_err(|e| BuildError::Input(Fault::of(e)))
+    }
+}
+
 /// A configuration, and what this machine lets us do. For each piece of work a [`Workspace`]
 /// is opened, so that a store is in use for no longer than something is done with it.
 pub struct Engine {
@@ -37,8 +45,7 @@ pub struct Engine {
 impl Engine {
     /// Reads the configuration. Opens no store, connects to nothing and starts nothing.
     pub fn new(options: &EngineOptions) -> Result<Self, BuildError> {
-        let config = Config::load(options.config.as_deref(), options.config_home.as_deref())
-            .map_err(|e| BuildError::Input(Fault::of(e)))?;
+        let config = options.configuration()?;
         let emulators = Emulators::new(config.emulators.clone()).map_err(|e| {
             BuildError::input("invalid configuration: `[emulators]`")
                 .because(e)
@@ -49,8 +56,7 @@ impl Engine {
             Some(root) => root.clone(),
             None => default_root(&machine, options.data_home.as_deref())?,
         };
-        let hosts = config.registry.clone();
-        let registries = registry::Config { hosts, ..registry::Config::default() };
+        let registries = config.registries();
         Ok(Self { root, config, registries, machine })
     }
 

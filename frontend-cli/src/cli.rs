@@ -4,6 +4,7 @@
 mod build;
 mod images;
 mod prune;
+mod registry;
 mod run;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 pub use build::BuildArgs;
 pub use images::*;
 pub use prune::*;
+pub use registry::*;
 pub use run::{RefusedRunArgs, RunArgs};
 
 /// Builds container images from Dockerfiles.
@@ -72,6 +74,9 @@ pub enum Subcommand {
     /// The commands on images and on the store.
     #[command(flatten)]
     Image(ImageSubcommand),
+    /// The commands on registries, which need no store.
+    #[command(flatten)]
+    Registry(RegistrySubcommand),
     /// Print a completion script for a shell
     ///
     /// For bash: `mybuild completions bash > /etc/bash_completion.d/mybuild`

@@ -11,17 +11,21 @@ mod image;
 mod images;
 mod inspect;
 mod load;
+mod login;
+mod logout;
 mod man;
 mod prune;
 mod prune_images;
 mod pull;
 mod push;
+mod registry;
 mod rmi;
 mod run;
 mod save;
 mod tag;
 
 use image::ImageCommand;
+use registry::RegistryCommand;
 
 use crate::build_args::{self, Build};
 use crate::cli::{Cli, CompletionsArgs, GlobalArgs, ManArgs, Subcommand};
@@ -40,6 +44,7 @@ pub struct Command {
 enum Action {
     Build(Box<Build>),
     Image(Box<ImageCommand>),
+    Registry(Box<RegistryCommand>),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -54,6 +59,9 @@ impl Command {
             }
             Subcommand::Image(subcommand) => {
                 Action::Image(Box::new(ImageCommand::resolve(subcommand, environment)?))
+            }
+            Subcommand::Registry(subcommand) => {
+                Action::Registry(Box::new(RegistryCommand::resolve(subcommand, environment)?))
             }
             Subcommand::Completions(args) => Action::Completions(args),
             Subcommand::Man(args) => Action::Man(args),
@@ -74,7 +82,7 @@ impl Command {
 
     /// Whether the command opens the store, which takes a user namespace where we are not root.
     pub fn needs_store(&self) -> bool {
-        !matches!(self.action, Action::Completions(_) | Action::Man(_))
+        !matches!(self.action, Action::Registry(_) | Action::Completions(_) | Action::Man(_))
     }
 
     /// Does it. `notice` is what there is to say about running without root.
@@ -85,6 +93,7 @@ impl Command {
                 build::run(*build, self.options, self.global.debug).await
             }
             Action::Image(command) => command.run(self.options, notice).await,
+            Action::Registry(command) => command.run(&self.options).await,
             Action::Completions(args) => completions::run(&args),
             Action::Man(args) => man::run(&args),
         }

@@ -10,8 +10,6 @@ const NO_EXEC: &str = "`mybuild run IMAGE COMMAND` runs a command in a new conta
 const NO_LOGS: &str = "a container's output is that of `mybuild run`; logs of steps are in the \
                        store, and a failed build names its own";
 const NO_COMMIT: &str = "an image is made from a Dockerfile, with `mybuild build`";
-const NO_LOGIN: &str = "credentials are those of `docker login` or `podman login`: \
-                        `~/.docker/config.json` and its helpers";
 const NO_COMPOSE: &str = "build each image with `mybuild -t NAME DIR`, run it with `mybuild run`";
 const NO_DAEMON: &str =
     "there is no daemon, and there are no builder instances: mybuild builds by itself";
@@ -42,8 +40,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("init", "write a Dockerfile; `mybuild --check .` looks it over"),
     ("install", NO_DAEMON),
     ("kill", NO_CONTAINERS),
-    ("login", NO_LOGIN),
-    ("logout", NO_LOGIN),
     ("logs", NO_LOGS),
     ("ls", "`mybuild images` lists images"),
     ("manifest", "`mybuild inspect IMAGE` shows an image; several `--platform` make an index"),

@@ -24,6 +24,8 @@ pub mod listing;
 pub mod panic;
 mod platform;
 pub mod progress;
+pub mod prompt;
+pub mod registry_name;
 mod remote;
 pub mod result_files;
 pub mod run_args;

@@ -125,7 +125,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("DOCKER_BUILDKIT", Variable, Meaningless("there is one builder")),
     setting("DOCKER_CERT_PATH", Variable, NO_CLIENT),
     setting("DOCKER_CLI_*", Variable, NO_CLIENT),
-    setting("DOCKER_CONFIG", Variable, Honoured("where credentials and proxies are looked for")),
+    setting(
+        "DOCKER_CONFIG",
+        Variable,
+        Honoured("where credentials are kept, and proxies looked for"),
+    ),
     setting("DOCKER_CONTENT_TRUST", Variable, Refused("pin images by digest, and unset it")),
     setting("DOCKER_CONTEXT", Variable, NO_DAEMON),
     setting("DOCKER_CUSTOM_HEADERS", Variable, NO_CLIENT),

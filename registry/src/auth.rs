@@ -73,6 +73,28 @@ impl Auth {
         }
     }
 
+    /// Shows `credential` as the host that answered `response` with 401 asks for it: the header for
+    /// further requests, and the identity token that its token service gives.
+    pub(crate) async fn log_in(
+        &self,
+        connections: &Connections,
+        response: &Response,
+        credential: &Credential,
+        deadline: Deadline,
+    ) -> Result<(HeaderValue, Option<String>), Cause> {
+        match self.pick_method(&Scope::none(), response).await? {
+            AuthMethod::Basic(header) => Ok((header, None)),
+            AuthMethod::Bearer { realm, service, may_see } => {
+                let (registry, realm) = (self.registry.as_str(), &realm);
+                let service = service.as_deref();
+                let service =
+                    TokenService { registry, connections, realm, service, may_see, deadline };
+                let (token, identity) = service.log_in(credential).await?;
+                Ok((token.header, identity))
+            }
+        }
+    }
+
     /// Why a request was refused: perhaps because the credentials were withheld from the token service.
     pub(crate) async fn explain(&self, cause: Cause) -> Cause {
         let withheld = self.state.lock().await.withheld.clone();

@@ -44,8 +44,14 @@ impl Endpoint {
         let mut list: Vec<Arc<Self>> = mirrors
             .map(|mirror| Arc::new(Self::mirror(mirror, domain, config, credentials)))
             .collect();
-        list.push(Arc::new(Self::new(domain, &settings, config, credentials)));
+        list.push(Arc::new(Self::origin(domain, config, credentials)));
         list
+    }
+
+    /// The registry itself.
+    pub(crate) fn origin(domain: &str, config: &Config, credentials: &Credentials) -> Self {
+        let settings = config.hosts.get(domain).cloned().unwrap_or_default();
+        Self::new(domain, &settings, config, credentials)
     }
 
     fn new(
@@ -91,6 +97,10 @@ impl Endpoint {
         &self.host
     }
 
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
     }
@@ -106,6 +116,12 @@ impl Endpoint {
     pub(crate) fn scope(&self, path: &str, actions: &str) -> Scope {
         let path = format!("{}{path}", self.prefix);
         Scope { actions: format!("repository:{path}:{actions}"), path }
+    }
+
+    /// The URL that tells whether this host speaks the protocol, and to whom.
+    pub(crate) async fn base(&self, deadline: Deadline) -> Result<Url, Cause> {
+        let scheme = self.scheme(deadline).await?;
+        format!("{scheme}://{}/v2/", self.host).parse().map_err(|source| self.not_a_host(source))
     }
 
     /// URL of `rest` (`manifests/latest`) in the repository `path`.
@@ -185,7 +201,7 @@ impl Endpoint {
     }
 
     /// Sends a request with credentials for this host only.
-    async fn send_with(
+    pub(crate) async fn send_with(
         &self,
         request: &Request,
         header: Option<&HeaderValue>,

@@ -23,6 +23,11 @@ impl Registries {
         Self { config: Arc::new(config), credentials, endpoints: Mutex::default() }
     }
 
+    /// How registries are reached.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The hosts to try for `domain`, mirrors first and the registry itself last.
     pub(crate) fn endpoints(&self, domain: &str) -> Vec<Arc<Endpoint>> {
         let mut endpoints = self.endpoints.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

@@ -7,3 +7,10 @@ pub(crate) struct Scope {
     /// The repository, for credential files with entries by repository.
     pub(crate) path: String,
 }
+
+impl Scope {
+    /// Nothing but who the user is.
+    pub(crate) fn none() -> Self {
+        Self { actions: String::new(), path: String::new() }
+    }
+}

@@ -66,12 +66,34 @@ impl TokenService<'_> {
         let answer = match &credential {
             Some(Credential::IdentityToken(token)) => self.exchange(token, scope).await,
             Some(Credential::Basic { username, password }) => {
-                self.get(scope, Some((username, basic_header(username, password)))).await
+                let account = Some((&**username, basic_header(username, password)));
+                self.get(scope, account, Wanted::Token).await
             }
-            None => self.get(scope, None).await,
+            None => self.get(scope, None, Wanted::Token).await,
         };
         let answer = answer.map_err(|cause| explain_refusal(cause, unsent))?;
         Ok((answer.into_token()?, withheld))
+    }
+
+    /// A token for nothing but to show it, and the identity token to be kept in the place of
+    /// `credential`, if the service gives one.
+    pub(crate) async fn log_in(
+        &self,
+        credential: &Credential,
+    ) -> Result<(Token, Option<String>), Cause> {
+        if !self.may_see {
+            let Withheld(host) = self.withheld();
+            return Err(Cause::Withheld(host));
+        }
+        let mut answer = match credential {
+            Credential::IdentityToken(token) => self.exchange(token, &Scope::none()).await?,
+            Credential::Basic { username, password } => {
+                let account = Some((&**username, basic_header(username, password)));
+                self.get(&Scope::none(), account, Wanted::IdentityToken).await?
+            }
+        };
+        let identity = answer.refresh_token.take().filter(|token| !token.is_empty());
+        Ok((answer.into_token()?, identity))
     }
 
     fn withheld(&self) -> Withheld {
@@ -82,6 +104,7 @@ impl TokenService<'_> {
         &self,
         scope: &Scope,
         account: Option<(&str, HeaderValue)>,
+        wanted: Wanted,
     ) -> Result<TokenAnswer, Cause> {
         let mut url = self.realm.clone();
         let mut headers = HeaderMap::new();
@@ -96,6 +119,9 @@ impl TokenService<'_> {
             if let Some((username, authorization)) = account {
                 query.append_pair("account", username);
                 headers.insert(AUTHORIZATION, authorization);
+            }
+            if let Wanted::IdentityToken = wanted {
+                query.append_pair("client_id", CLIENT_ID).append_pair("offline_token", "true");
             }
         }
         self.send(Request { headers, ..Request::new(Method::GET, url) }).await
@@ -135,6 +161,14 @@ impl TokenService<'_> {
     }
 }
 
+/// What a service is asked for.
+enum Wanted {
+    /// A token for the scope.
+    Token,
+    /// An identity token as well, to be kept.
+    IdentityToken,
+}
+
 /// Why a token was requested without the user's credentials.
 pub(crate) enum Unsent {
     Unreadable(CredentialsError),
@@ -164,6 +198,8 @@ struct TokenAnswer {
     access_token: Option<String>,
     #[serde(default)]
     expires_in: Option<u64>,
+    #[serde(default)]
+    refresh_token: Option<String>,
 }
 
 impl TokenAnswer {

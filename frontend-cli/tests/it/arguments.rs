@@ -994,6 +994,7 @@ fn the_environment_fills_in() {
 #[test]
 fn a_terminal_gets_the_tree_and_no_archive() {
     let terminal = Environment {
+        stdin_is_terminal: true,
         stdout_is_terminal: true,
         stderr_is_terminal: true,
         ..environment(&[("TERM", "xterm"), ("BUILDKIT_TTY_LOG_LINES", "3")])

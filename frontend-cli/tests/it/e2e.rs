@@ -50,7 +50,7 @@ mod times;
 mod tls;
 mod traces;
 mod warm;
-mod web;
+pub(crate) mod web;
 
 /// Says why a test does nothing here.
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]

@@ -27,6 +27,11 @@ mod standard_input;
 #[expect(dead_code, reason = "some kinds of answers are for the tests of `http-client` alone")]
 mod server;
 
+#[path = "../../../registry/tests/it/docker_registry.rs"]
+#[expect(clippy::print_stderr, reason = "a skipped test says so")]
+#[expect(dead_code, reason = "some kinds of registries are for the tests of `registry` alone")]
+mod docker_registry;
+
 #[path = "../../../cache/tests/it/loop_device.rs"]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 mod loop_device;

@@ -51,6 +51,7 @@ fn meaning(words: &[&str], variables: &[(&str, &str)]) -> Result<(String, Vec<St
     let variables = variables.iter().chain(&[("TERM", "xterm")]);
     let environment = Environment {
         variables: variables.map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+        stdin_is_terminal: true,
         stdout_is_terminal: true,
         stderr_is_terminal: true,
     };

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so")]
 
 mod authentication;
+mod docker_registry;
 mod hostile;
 mod image;
 mod mirrors;

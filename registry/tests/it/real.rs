@@ -1,9 +1,8 @@
 //! Against Docker's own registry, where it is installed.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http_client::BodySource;
 use oci::{Descriptor, Digest, Reference, manifest, media_type};
@@ -12,86 +11,13 @@ use registry::{
 };
 use tokio_util::bytes::Bytes;
 
+use crate::docker_registry::{
+    IDENTITY, Registry, TokenService, certificate, has, plain, with_passwords, with_tls,
+    with_tokens,
+};
 use crate::image::Image;
+use crate::server::Server;
 use crate::{client, client_with, fetch, noise, reference};
-
-/// A running `docker-registry`, gone when dropped.
-struct Registry {
-    host: String,
-    process: Child,
-    directory: tempfile::TempDir,
-}
-
-impl Registry {
-    /// Starts one with more settings from `http`, or says that there is none.
-    async fn start(http: impl Fn(&Path) -> String) -> Option<Self> {
-        if !has("docker-registry") {
-            eprintln!("skipped: docker-registry is not installed");
-            return None;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        // A port that was free a moment ago; another program may be faster, so try again.
-        for _ in 0..5 {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let host = listener.local_addr().unwrap().to_string();
-            drop(listener);
-            let config = directory.path().join("config.yml");
-            let storage = directory.path().join("storage");
-            let text = format!(
-                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nlog: {{level: error, accesslog: {{disabled: true}}}}\n{}\n",
-                storage.display(),
-                http(directory.path()).replace("ADDRESS", &host)
-            );
-            std::fs::write(&config, text).unwrap();
-            let mut process = Command::new("docker-registry")
-                .arg("serve")
-                .arg(&config)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
-            if answers(&host, &mut process).await {
-                return Some(Self { host, process, directory });
-            }
-            drop(process.kill());
-            process.wait().unwrap();
-        }
-        panic!("docker-registry does not start");
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        drop(self.process.kill());
-        drop(self.process.wait());
-    }
-}
-
-async fn answers(host: &str, process: &mut Child) -> bool {
-    for _ in 0..200 {
-        if tokio::net::TcpStream::connect(host).await.is_ok() {
-            return true;
-        }
-        if process.try_wait().unwrap().is_some() {
-            return false;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    false
-}
-
-fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
-}
-
-fn plain(_: &Path) -> String {
-    "http: {addr: \"ADDRESS\"}".to_owned()
-}
 
 fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type, Digest::of(bytes), bytes.len() as u64)
@@ -117,7 +43,7 @@ async fn pull(client: &Registries, from: &Reference, image: &Image) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_goes_to_a_registry_and_comes_back() {
-    let Some(registry) = Registry::start(plain).await else { return };
+    let Some(registry) = Registry::start(plain) else { return };
     let client = client();
     let image = Image::new(noise(40 << 20));
     let app = reference(&registry.host, "app:latest");
@@ -158,7 +84,7 @@ async fn what_skopeo_pushes_we_pull() {
         eprintln!("skipped: skopeo is not installed");
         return;
     }
-    let Some(registry) = Registry::start(plain).await else { return };
+    let Some(registry) = Registry::start(plain) else { return };
     let layout = registry.path("layout");
     // What does not look compressed, skopeo compresses.
     let image = Image::new([b"\x1f\x8b\x08".to_vec(), noise(100_000)].concat());
@@ -190,50 +116,13 @@ fn write_layout(layout: &Path, image: &Image) {
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
-/// A certificate for loopback, if `openssl` is there to make it.
-fn certificate(directory: &Path) -> bool {
-    if !has("openssl") {
-        eprintln!("skipped: openssl is not installed");
-        return false;
-    }
-    let settings = "[req]\ndistinguished_name = name\nx509_extensions = server\nprompt = no\n\
-        [name]\nCN = localhost\n\
-        [server]\nbasicConstraints = critical, CA:FALSE\nsubjectAltName = IP:127.0.0.1, DNS:localhost\n";
-    std::fs::write(directory.join("openssl.cnf"), settings).unwrap();
-    let status = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-config",
-            "openssl.cnf",
-        ])
-        .args(["-keyout", "key.pem", "-out", "cert.pem"])
-        .current_dir(directory)
-        .stderr(Stdio::null())
-        .status();
-    status.unwrap().success()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_are_verified_unless_the_user_says_otherwise() {
     let keys = tempfile::tempdir().unwrap();
     if !certificate(keys.path()) {
         return;
     }
-    let tls = |_: &Path| {
-        let file = |name| keys.path().join(name).display().to_string();
-        format!(
-            "http: {{addr: \"ADDRESS\", tls: {{certificate: {}, key: {}}}}}",
-            file("cert.pem"),
-            file("key.pem")
-        )
-    };
-    let Some(registry) = Registry::start(tls).await else { return };
+    let Some(registry) = Registry::start(|_| with_tls(keys.path())) else { return };
     let client = |settings: HostConfig| {
         let hosts = [(registry.host.clone(), settings)].into();
         let credentials = Credentials::anonymous().with(
@@ -275,7 +164,7 @@ async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
             "http: {{addr: \"ADDRESS\", tls: {{certificate: {cert}, key: {key}, clientcas: [{cert}]}}}}"
         )
     };
-    let Some(registry) = Registry::start(tls).await else { return };
+    let Some(registry) = Registry::start(tls) else { return };
     let outcome = async |pairs: usize| {
         let pair = KeyPair { key: file("key.pem"), cert: file("cert.pem") };
         let settings = HostConfig {
@@ -291,4 +180,76 @@ async fn a_client_certificate_opens_a_registry_that_asks_for_one() {
     assert_eq!(outcome(0).await, ErrorKind::Unavailable);
     assert_eq!(outcome(1).await, ErrorKind::NotFound);
     assert_eq!(outcome(2).await, ErrorKind::Configuration);
+}
+
+const ALICE: &str = "alice";
+
+fn as_alice(host: &str, password: &str) -> Registries {
+    let credential = Credential::Basic { username: ALICE.into(), password: password.into() };
+    client_with(Config::default(), Credentials::anonymous().with(host, credential))
+}
+
+/// What comes of a push and of a pull of `name`.
+async fn outcomes(
+    client: &Registries,
+    name: &Reference,
+) -> (Result<Pushed, ErrorKind>, Result<(), ErrorKind>) {
+    let blob = Bytes::from(noise(1000));
+    let descriptor = describe("", &blob);
+    let pushed = client.push_blob(name, &descriptor, None, Arc::new(blob)).await;
+    let pulled = client.resolve(name).await;
+    (pushed.map_err(|e| e.kind()), pulled.map(drop).map_err(|e| e.kind()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_with_passwords_is_for_those_who_know_them() {
+    let Some(registry) = Registry::start(with_passwords) else { return };
+    let (alice, image) = (as_alice(&registry.host, "secret"), Image::new(noise(100_000)));
+    let app = reference(&registry.host, "app:latest");
+    push(&alice, &app, &image).await;
+    let resolved = alice.resolve(&app).await.unwrap();
+    let pinned = app.with_digest(resolved.descriptor.digest);
+    assert_eq!(alice.manifest(&pinned).await.unwrap().1, image.manifest);
+    assert!(fetch(&alice, &registry.host, &image.layer).await.unwrap().0 == image.layer);
+    let refused = (Err(ErrorKind::Unauthorized), Err(ErrorKind::Unauthorized));
+    for client in [client(), as_alice(&registry.host, "wrong")] {
+        assert_eq!(outcomes(&client, &app).await, refused);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_with_tokens_takes_those_of_its_service() {
+    let keys = tempfile::tempdir().unwrap();
+    if !certificate(keys.path()) {
+        return;
+    }
+    let service = TokenService::new(keys.path());
+    let service = Server::start(move |seen| service.answer(seen)).await;
+    let Some(registry) = Registry::start(|_| with_tokens(service.host(), keys.path())) else {
+        return;
+    };
+    let (alice, image) = (as_alice(&registry.host, "secret"), Image::new(noise(100_000)));
+    let private = reference(&registry.host, "team/app:latest");
+    let public = reference(&registry.host, "public/app:latest");
+    push(&alice, &private, &image).await;
+    // One token for both repositories.
+    for blob in [&image.config, &image.layer] {
+        let source: Arc<dyn BodySource> = Arc::new(Bytes::from(blob.clone()));
+        let pushed = alice.push_blob(&public, &describe("", blob), Some(&private), source).await;
+        assert_eq!(pushed.unwrap(), Pushed::Mounted);
+    }
+    push(&alice, &public, &image).await;
+    let identity = Credential::IdentityToken(IDENTITY.to_owned());
+    let known = Credentials::anonymous().with(&registry.host, identity);
+    let known = client_with(Config::default(), known);
+    let refused = Err(ErrorKind::Unauthorized);
+    for (client, name, expected) in [
+        (&alice, &private, (Ok(Pushed::Uploaded), Ok(()))),
+        (&known, &private, (Ok(Pushed::Existing), Ok(()))),
+        (&client(), &private, (refused, Err(ErrorKind::Unauthorized))),
+        (&client(), &public, (refused, Ok(()))),
+        (&as_alice(&registry.host, "wrong"), &public, (refused, Err(ErrorKind::Unauthorized))),
+    ] {
+        assert_eq!(outcomes(client, name).await, expected, "{name}");
+    }
 }

@@ -1,10 +1,10 @@
 //! Why there is no image to start from, and what to do about it.
 
 use oci::{Digest, Platform, Reference};
-use registry::ErrorKind;
 
 use super::INDEX_DEPTH_MAX;
 use crate::error::{BoxedError, BuildError, Fault};
+use crate::registry_hint;
 
 /// Why an image cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +79,7 @@ impl ImageError {
             Self::NoPlatform { platforms, .. } if !platforms.is_empty() => {
                 Some(format!("it has {}", list(platforms)))
             }
-            Self::Registry(error) => registry_hint(error.kind()).map(str::to_owned),
+            Self::Registry(error) => registry_hint::of(error.kind()).map(str::to_owned),
             _ => None,
         }
     }
@@ -108,22 +108,6 @@ impl From<ImageError> for BuildError {
 
 fn list(platforms: &[Platform]) -> String {
     platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn registry_hint(kind: ErrorKind) -> Option<&'static str> {
-    match kind {
-        ErrorKind::NotFound => {
-            Some("check the name and tag; what only this machine has must be built or loaded first")
-        }
-        ErrorKind::Unauthorized | ErrorKind::Denied => {
-            Some("check the name, and the credentials in Docker's config.json")
-        }
-        ErrorKind::TooManyRequests => Some("wait, or use a mirror (`mirrors` in mybuild.toml)"),
-        ErrorKind::Unavailable => {
-            Some("check the network, or use a mirror (`mirrors` in mybuild.toml)")
-        }
-        _ => None,
-    }
 }
 
 /// Nothing in the store will do, and there is no network.

@@ -346,7 +346,7 @@ fn privileged_a_port_does_not_open_what_listens_on_the_loopback() {
 }
 
 /// A terminal: the side we hold, and the other.
-fn terminal(rows: u16, columns: u16) -> (std::fs::File, OwnedFd) {
+pub(super) fn terminal(rows: u16, columns: u16) -> (std::fs::File, OwnedFd) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
     grantpt(&ours).expect("granted");
@@ -366,7 +366,7 @@ fn resize(terminal: impl std::os::fd::AsFd, rows: u16, columns: u16) {
 
 /// Reads until `wanted` was shown.
 #[track_caller]
-fn read_until(terminal: &mut std::fs::File, wanted: &str) -> String {
+pub(super) fn read_until(terminal: &mut std::fs::File, wanted: &str) -> String {
     let mut shown = String::new();
     let mut buffer = [0; 1024];
     while !shown.contains(wanted) {
