@@ -48,8 +48,8 @@ pub(crate) fn at(
 }
 
 /// Refuses annotations that nothing would get.
-pub(crate) fn check(
-    annotations: &[Annotation],
+pub(crate) fn check<'a>(
+    annotations: impl IntoIterator<Item = &'a Annotation>,
     platforms: &[Platform],
     is_index: bool,
 ) -> Result<(), BuildError> {

@@ -17,13 +17,13 @@ use crate::error::BuildError;
 use crate::layer::Layers;
 use crate::layer::tar::encodings;
 use crate::output::assemble::{self, AssembledImage, Parts};
-use crate::output::export::{Export, Exported, OutputPush, PushedImage, Shape};
+use crate::output::export::{Built, Export, Exported, OutputPush, PushedImage};
 use crate::output::redate::{NewTimes, Redate};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
 use crate::push::Push;
 use crate::remote::Fetch;
-use crate::request::{BuildRequest, Epoch, Output, Rewrite};
+use crate::request::{BuildRequest, Epoch, ImageForm, MediaTypes, Output, Rewrite};
 use crate::solve::{Job, Purpose, unique_id};
 use crate::source::git::Repositories;
 use crate::source::image::Images;
@@ -37,7 +37,8 @@ pub struct Outcome {
     pub images: Vec<BuiltImage>,
     /// The names the result got in the store.
     pub names: Vec<String>,
-    /// What the names stand for: the image's manifest, or the index over all platforms.
+    /// What the names stand for: the image's manifest, or the index over all platforms. Where outputs have it in
+    /// several forms, that of the last.
     pub target: Descriptor,
     /// What was pushed.
     pub pushed: Vec<PushedImage>,
@@ -153,48 +154,54 @@ impl Workspace {
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
         let step = session.steps.internal("exporting to image");
-        let (images, target) = step.ended(self.assemble(session, plans, trees, layers).await)?;
+        let built = step.ended(self.assemble(session, plans, trees, layers).await)?;
         let pushes = self.pushes(session);
         let export = Export {
             store: &self.store,
             machine: &self.machine,
             layers,
             steps: &session.steps,
-            images: &images,
-            shape: &session.shape(),
+            built: &built,
+            request: &session.request,
             client: &session.client,
             pushes: &pushes,
             stop: cancel,
         };
-        let exported = crate::output::export::run(&export, &session.request, &target).await;
+        let exported = crate::output::export::run(&export).await;
         // What is on standard output already cannot be written again.
         let is_pure = !session.request.outputs.iter().any(Output::is_stdout);
-        let Exported { names, pushed } = match exported {
+        let Exported { names, built, pushed } = match exported {
             Err(error) if is_pure && !matches!(error, BuildError::Canceled) => {
-                let layers_of_all = images.iter().flat_map(|(_, image)| &image.layers);
+                let layers_of_all = built.images.iter().flat_map(|(_, image)| &image.layers);
                 return Err(layers.why_not_written(layers_of_all, error).await);
             }
             exported => exported?,
         };
-        let images = images.iter().map(|(platform, image)| built(platform, image)).collect();
-        Ok(Outcome { images, names, target, pushed, build_id: session.build_id.clone() })
+        let images = built.images.iter().map(|(platform, image)| built_image(platform, image));
+        Ok(Outcome {
+            images: images.collect(),
+            names,
+            target: built.target,
+            pushed,
+            build_id: session.build_id.clone(),
+        })
     }
 
     /// A push for each output that asks for one.
     fn pushes(&self, session: &Session) -> Vec<OutputPush> {
         let mut pushes = Vec::new();
         for output in &session.request.outputs {
-            let Output::Image { names, store: is_stored, push: Some(options) } = output else {
+            let Output::Image { form, store: is_stored, push: Some(options), .. } = output else {
                 continue;
             };
-            let names = [session.request.tags.as_slice(), names.as_slice()].concat();
+            let names = [session.request.tags.as_slice(), form.names.as_slice()].concat();
             let registries =
                 self.registries_for_push(session.client.as_ref(), &names, options.insecure);
             let (store, steps) = (self.store.clone(), session.steps.clone());
             let push = Push::new(store, registries, steps, names, options.by_digest);
             pushes.push(OutputPush {
                 push: Arc::new(push),
-                compression: options.compression,
+                form: ImageForm { compression: options.compression, ..form.clone() },
                 names_by_digest: options.by_digest && *is_stored,
             });
         }
@@ -207,7 +214,7 @@ impl Workspace {
         plans: &[PlatformPlan],
         trees: Vec<Vec<LayerId>>,
         layers: &Arc<Layers>,
-    ) -> Result<(Vec<(Platform, AssembledImage)>, Descriptor), BuildError> {
+    ) -> Result<Built, BuildError> {
         let annotated =
             |level, platform| annotations::at(&session.request.annotations, level, Some(platform));
         let mut images = Vec::new();
@@ -244,8 +251,8 @@ impl Workspace {
             };
             images.push((plan.platform.clone(), assemble::assemble(&self.store, parts)?));
         }
-        let target = crate::output::export::target(&self.store, &images, &session.shape())?;
-        Ok((images, target))
+        let annotations = &session.request.annotations;
+        Built::new(&self.store, images, MediaTypes::Oci, annotations, session.request.is_index())
     }
 }
 
@@ -304,21 +311,12 @@ impl Session {
         base.map_or(0, |image| image.config.rootfs.diff_ids.len())
     }
 
-    /// What is on top of the images.
-    fn shape(&self) -> Shape {
-        if !self.request.is_index() {
-            return Shape::Image;
-        }
-        let at = |level| annotations::at(&self.request.annotations, level, None);
-        Shape::Index {
-            annotations: at(AnnotationLevel::Index),
-            descriptor_annotations: at(AnnotationLevel::IndexDescriptor),
-        }
-    }
-
     fn check_annotations(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
         let platforms: Vec<Platform> = plans.iter().map(|plan| plan.platform.clone()).collect();
-        annotations::check(&self.request.annotations, &platforms, self.request.is_index())
+        let of_outputs = self.request.outputs.iter().filter_map(Output::form);
+        let of_outputs = of_outputs.flat_map(|form| &form.annotations);
+        let annotations = self.request.annotations.iter().chain(of_outputs);
+        annotations::check(annotations, &platforms, self.request.is_index())
     }
 
     /// Who asks for other times has to say which.
@@ -341,7 +339,7 @@ impl Session {
     }
 }
 
-fn built(platform: &Platform, image: &AssembledImage) -> BuiltImage {
+fn built_image(platform: &Platform, image: &AssembledImage) -> BuiltImage {
     BuiltImage {
         platform: platform.clone(),
         manifest: image.manifest.clone(),

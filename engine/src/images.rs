@@ -295,8 +295,14 @@ fn variant_of_config(
     };
     let layers: Vec<Descriptor> = config.rootfs.diff_ids.iter().map(blob).collect::<Option<_>>()?;
     let descriptor = Descriptor::new(oci::media_type::CONFIG, id.clone(), size);
-    let manifest_descriptor =
-        crate::document::write_manifest(store, &descriptor, layers, &BTreeMap::new()).ok()?;
+    let manifest_descriptor = crate::document::write_manifest(
+        store,
+        crate::request::MediaTypes::Oci,
+        &descriptor,
+        layers,
+        &BTreeMap::new(),
+    )
+    .ok()?;
     let found = read_variants(store, &manifest_descriptor);
     found.into_iter().next()
 }

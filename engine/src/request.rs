@@ -1,11 +1,17 @@
 //! What is asked of a build. Nothing here is specific to a command line or a wire format.
 
+mod output;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
 use executor::{HostAddress, Limits};
 use oci::{Platform, Reference};
+pub use output::{
+    Compression, CompressionAlgorithm, Dangling, Destination, ImageForm, LocalMode, MediaTypes,
+    Output, Push, StoreNames,
+};
 pub use parser::lower::Unset;
 
 use crate::annotations::Annotation;
@@ -83,6 +89,16 @@ impl BuildRequest {
     /// Whether the result is an index over images.
     pub(crate) fn is_index(&self) -> bool {
         self.index.unwrap_or(self.platforms.len() > 1)
+    }
+
+    /// What the image of an output is called.
+    pub(crate) fn names_of(&self, form: &ImageForm) -> Vec<Reference> {
+        self.tags.iter().chain(&form.names).cloned().collect()
+    }
+
+    /// What is put on the image of an output: what is said of all, and then what is said of this one.
+    pub(crate) fn annotations_of(&self, form: &ImageForm) -> Vec<Annotation> {
+        self.annotations.iter().chain(&form.annotations).cloned().collect()
     }
 }
 
@@ -229,116 +245,4 @@ pub enum Rewrite {
     All,
     /// None (`false`).
     None,
-}
-
-/// Where a result goes.
-#[derive(Debug, Clone)]
-pub enum Output {
-    /// `type=image`: the store (what happens without any output, too).
-    Image {
-        /// Names besides the request's tags.
-        names: Vec<Reference>,
-        /// Whether the names stand for the image in the store, too.
-        store: bool,
-        /// It goes to the registries of its names.
-        push: Option<Push>,
-    },
-    /// `type=oci`: an OCI image layout. Other images of a directory that is one already stay.
-    Oci {
-        /// Where to.
-        dest: Destination,
-        /// A tar archive rather than a directory.
-        tar: bool,
-        /// How layers are compressed.
-        compression: Compression,
-    },
-    /// `type=docker`: what `docker load` reads (and an OCI layout, too). Of several platforms
-    /// Docker's own list has this machine's; the layout has all.
-    Docker {
-        /// Where to.
-        dest: Destination,
-        /// A tar archive rather than a directory.
-        tar: bool,
-        /// How layers are compressed.
-        compression: Compression,
-    },
-    /// `type=local`: the root file system as files.
-    Local {
-        /// The directory.
-        dest: PathBuf,
-        /// A folder per platform; `None`: when the result is an index.
-        platform_split: Option<bool>,
-    },
-    /// `type=tar`: the root file system as a tar.
-    Tar {
-        /// Where to.
-        dest: Destination,
-        /// A folder per platform; `None`: when the result is an index.
-        platform_split: Option<bool>,
-    },
-}
-
-/// `push=true`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Push {
-    /// `push-by-digest`: the repositories of the names get the image, and no tag.
-    pub by_digest: bool,
-    /// `registry.insecure`: the registries may speak plain HTTP, or show a certificate that nobody trusts.
-    pub insecure: bool,
-    /// How layers are compressed.
-    pub compression: Compression,
-}
-
-impl Output {
-    /// `type=image` without attributes.
-    pub fn image() -> Self {
-        Self::Image { names: Vec::new(), store: true, push: None }
-    }
-
-    /// Whether it goes to standard output.
-    pub fn is_stdout(&self) -> bool {
-        match self {
-            Self::Oci { dest, .. } | Self::Docker { dest, .. } | Self::Tar { dest, .. } => {
-                matches!(dest, Destination::Stdout)
-            }
-            Self::Image { .. } | Self::Local { .. } => false,
-        }
-    }
-}
-
-/// A file, or standard output, as the client calls it.
-#[derive(Debug, Clone)]
-pub enum Destination {
-    /// A path of the client's; replaced only when all of it is written.
-    Path(PathBuf),
-    /// The client's standard output.
-    Stdout,
-}
-
-/// `compression=`, `compression-level=`, `force-compression=`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Compression {
-    /// Algorithm.
-    pub algorithm: CompressionAlgorithm,
-    /// Level, `None` for the algorithm's default.
-    pub level: Option<i32>,
-    /// Layers of base images are compressed again, too.
-    pub force: bool,
-}
-
-impl Default for Compression {
-    fn default() -> Self {
-        Self { algorithm: CompressionAlgorithm::Gzip, level: None, force: false }
-    }
-}
-
-/// Compression of layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CompressionAlgorithm {
-    /// Plain tar.
-    Uncompressed,
-    /// gzip
-    Gzip,
-    /// zstd
-    Zstd,
 }

@@ -23,8 +23,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use engine::request::{
-    BuildRequest, ContextSource, DockerfileSource, Entitlement, NetworkMode, NoCache, PullPolicy,
-    TarSource,
+    BuildRequest, ContextSource, DockerfileSource, Entitlement, LocalMode, NetworkMode, NoCache,
+    Output, PullPolicy, TarSource,
 };
 use oci::Platform;
 
@@ -34,12 +34,12 @@ use crate::cli::BuildArgs;
 use crate::client::CommandLine;
 use crate::environment::Environment;
 use crate::error::UsageError;
-use crate::platform;
 use crate::progress::Mode;
 use crate::remote::{remote, url};
 use crate::spelling::boolean;
 use crate::ssh::Wanted;
 use crate::stdin::StandardInput;
+use crate::{destination, platform};
 
 /// What `mybuild build` has to do.
 #[derive(Debug, Clone)]
@@ -118,6 +118,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         annotations: outputs.annotations,
         index: None,
     };
+    check_deletes(&args, &request)?;
     let index = index(&request)?;
     let request = BuildRequest { index, ..request };
     let secrets = each(&args.secrets, |text| secret::parse(text, environment))?;
@@ -130,7 +131,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         progress: progress(&args, environment)?,
         iidfile: args.iidfile.clone(),
         metadata_file: args.metadata_file.clone(),
-        warnings: [arguments.warnings, refused::without_effect(&args)].concat(),
+        warnings: [arguments.warnings, outputs.warnings, refused::without_effect(&args)].concat(),
     })
 }
 
@@ -224,6 +225,26 @@ fn index(request: &BuildRequest) -> Result<Option<bool>, UsageError> {
     Ok(Some(index))
 }
 
+/// Allows `mode=delete` to remove files anywhere. The engine need not know.
+const LOCAL_DELETE: &str = "buildx.local.delete";
+
+/// Fails if an output would remove what nobody means to give up.
+fn check_deletes(args: &BuildArgs, request: &BuildRequest) -> Result<(), UsageError> {
+    let context = match &request.context {
+        ContextSource::Directory(path) => Some(path.as_path()),
+        _ => None,
+    };
+    let is_allowed = args.allow.iter().any(|text| text == LOCAL_DELETE);
+    for output in &request.outputs {
+        if let Output::Local { dest, mode: LocalMode::Delete, .. } = output
+            && !is_allowed
+        {
+            destination::check_delete(dest, context)?;
+        }
+    }
+    Ok(())
+}
+
 /// `NAME=VALUE`; without `=` the value is empty.
 fn labels(texts: &[String]) -> Result<BTreeMap<String, String>, UsageError> {
     texts
@@ -314,12 +335,12 @@ pub(crate) fn hostname(text: &str) -> Result<String, UsageError> {
 
 fn not_allowed(text: &str) -> UsageError {
     UsageError::new(format!("`--allow {text}` is not supported"))
-        .with_hint("entitlements are network.host, security.insecure, device and device=NAME")
+        .with_hint("entitlements are network.host, security.insecure, device, device=NAME and buildx.local.delete")
 }
 
 fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
     let mut result = Vec::new();
-    for text in &args.allow {
+    for text in args.allow.iter().filter(|text| *text != LOCAL_DELETE) {
         result.push(match text.as_str() {
             "network.host" => Entitlement::NetworkHost,
             "security.insecure" => Entitlement::SecurityInsecure,

@@ -39,13 +39,44 @@ pub mod media_type {
     /// Docker layer, uncompressed.
     pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
 
-    /// The OCI's type for what Docker calls `kind`, where it has an equal one for layers.
+    /// Docker layer, zstd: containerd's name.
+    pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+
+    /// What one thing is called by the OCI and by Docker.
+    const PAIRS: [(&str, &str); 6] = [
+        (MANIFEST, DOCKER_MANIFEST),
+        (INDEX, DOCKER_INDEX),
+        (CONFIG, DOCKER_CONFIG),
+        (LAYER, DOCKER_LAYER),
+        (LAYER_GZIP, DOCKER_LAYER_GZIP),
+        (LAYER_ZSTD, DOCKER_LAYER_ZSTD),
+    ];
+
+    /// What begins the names of layers that are not to be distributed, and those of others.
+    const NONDISTRIBUTABLE: [(&str, &str); 2] = [
+        (
+            "application/vnd.oci.image.layer.nondistributable.v1.",
+            "application/vnd.oci.image.layer.v1.",
+        ),
+        ("application/vnd.docker.image.rootfs.foreign.", "application/vnd.docker.image.rootfs."),
+    ];
+
+    /// The OCI's type for a layer that Docker calls `kind`; `kind` where there is no other.
     pub fn of_oci(kind: &str) -> &str {
-        match kind {
-            DOCKER_LAYER_GZIP => LAYER_GZIP,
-            DOCKER_LAYER => LAYER,
-            other => other,
-        }
+        let layers = &PAIRS[3..];
+        layers.iter().find(|(_, docker)| *docker == kind).map_or(kind, |(oci, _)| oci)
+    }
+
+    /// Docker's type for what the OCI calls `kind`; `kind` where there is no other.
+    pub fn of_docker(kind: &str) -> &str {
+        PAIRS.iter().find(|(oci, _)| *oci == kind).map_or(kind, |(_, docker)| docker)
+    }
+
+    /// The type of a layer that may be distributed, for that of one that may not; `None` for others.
+    pub fn distributable(kind: &str) -> Option<String> {
+        NONDISTRIBUTABLE
+            .iter()
+            .find_map(|(from, to)| Some(format!("{to}{}", kind.strip_prefix(from)?)))
     }
 }
 

@@ -26,7 +26,7 @@ use crate::client::Client;
 use crate::error::BuildError;
 use crate::gc;
 use crate::layer::size;
-use crate::request::TarSource;
+use crate::request::{MediaTypes, TarSource};
 use crate::stored::{Variant, check_layers, is_image, read_variants};
 use crate::workspace::Workspace;
 
@@ -266,8 +266,13 @@ impl Contents<'_> {
             layers.push(layer);
         }
         let config = Descriptor::new(media_type::CONFIG, id.clone(), *length);
-        let target =
-            crate::document::write_manifest(self.store, &config, layers, &BTreeMap::new())?;
+        let target = crate::document::write_manifest(
+            self.store,
+            MediaTypes::Oci,
+            &config,
+            layers,
+            &BTreeMap::new(),
+        )?;
         Ok(Ready { target, names: entry.names()? })
     }
 

@@ -13,7 +13,9 @@ use super::{By, Variant, find, read_variants};
 use crate::blocking::{blocking, until};
 use crate::client::{Client, Target};
 use crate::error::BuildError;
-use crate::output::export::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
+use crate::output::export::{
+    Archive, DockerEntry, find_blobs, of_docker, place, to_tar, write_archive,
+};
 use crate::request::Destination;
 use crate::stored;
 use crate::workspace::Workspace;
@@ -65,7 +67,8 @@ fn save(
         blobs.extend(content.documents.into_iter().map(|document| document.descriptor.digest));
         blobs.extend(content.blobs.into_iter().map(|blob| blob.digest));
         let variants = read_variants(store, &image.target);
-        entries.extend(variants.iter().map(|variant| docker_entry(variant, &image.names)));
+        let chosen = of_docker(variants.iter(), |variant| variant.config.platform());
+        entries.extend(chosen.map(|variant| docker_entry(variant, &image.names)));
     }
     let index =
         Index { manifests: chosen.iter().flat_map(named_entries).collect(), ..Index::default() };

@@ -88,15 +88,8 @@ impl LayerSink for Counted<'_> {
 /// The encodings that `outputs` ask for besides the plain tar.
 pub(crate) fn encodings(outputs: &[Output]) -> Vec<Encoding> {
     let mut encodings = Vec::new();
-    for output in outputs {
-        let compression = match output {
-            Output::Oci { compression, .. } | Output::Docker { compression, .. } => compression,
-            Output::Image { push: Some(push), .. } => &push.compression,
-            Output::Image { push: None, .. } | Output::Local { .. } | Output::Tar { .. } => {
-                continue;
-            }
-        };
-        let encoding = encoding(*compression);
+    for compression in outputs.iter().flat_map(Output::compressions) {
+        let encoding = encoding(compression);
         if encoding != Encoding::None && !encodings.contains(&encoding) {
             encodings.push(encoding);
         }

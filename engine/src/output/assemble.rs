@@ -8,6 +8,7 @@ use oci::{Descriptor, History, ImageConfig, media_type};
 use crate::document::{put, write_manifest};
 use crate::error::BuildError;
 use crate::layer::AssembledLayer;
+use crate::request::MediaTypes;
 
 /// Domain of the memos of when images were put together.
 const ASSEMBLED: &str = "assembled";
@@ -21,8 +22,6 @@ pub(crate) struct AssembledImage {
     pub(crate) layers: Vec<AssembledLayer>,
     /// The time of the sources, in seconds since 1970.
     pub(crate) epoch: Option<i64>,
-    /// Of its manifest.
-    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// What an image is made of.
@@ -57,9 +56,10 @@ pub(crate) fn assemble(store: &Store, parts: Parts) -> Result<AssembledImage, Bu
     let config_bytes = serde_json::to_vec(&config).expect("a config is plain data");
     let config_descriptor = put(store, media_type::CONFIG, &config_bytes)?;
     let descriptors = layers.iter().map(|l| l.descriptor.clone()).collect();
-    let mut manifest = write_manifest(store, &config_descriptor, descriptors, &annotations)?;
+    let mut manifest =
+        write_manifest(store, MediaTypes::Oci, &config_descriptor, descriptors, &annotations)?;
     manifest.annotations = parts.descriptor_annotations;
-    Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch, annotations })
+    Ok(AssembledImage { config, config_descriptor, manifest, layers, epoch })
 }
 
 /// The history of what a build adds where `layers` become one, as Docker's `--squash` has it: each entry

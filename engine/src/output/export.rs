@@ -4,65 +4,84 @@ mod error;
 mod files;
 mod forms;
 mod layout;
+mod mirror;
+mod names;
 mod registry;
 mod tar;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cache::Store;
-use oci::{Descriptor, Index, Platform, Reference, media_type};
+use oci::{Descriptor, Index, Platform, media_type};
 use tokio_util::sync::CancellationToken;
 
+use crate::annotations::{self, Annotation, AnnotationLevel};
 use crate::blocking::blocking;
 use crate::client::Client;
-use crate::document::put;
+use crate::document::{named, put};
 use crate::error::BuildError;
 use crate::layer::Layers;
 use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
+use crate::progress::event::StepId;
 use crate::progress::steps::Steps;
-use crate::request::{BuildRequest, Compression, Output};
+use crate::request::{BuildRequest, Destination, ImageForm, MediaTypes, Output};
 
-use error::ExportError;
 pub(crate) use forms::Compressing;
-pub(crate) use layout::{Archive, DockerEntry, find_blobs, place, to_tar, write_archive};
+use forms::Forming;
+pub(crate) use layout::{
+    Archive, DockerEntry, find_blobs, of_docker, place, to_tar, write_archive,
+};
 use layout::{Layout, LayoutKind};
 pub(crate) use registry::OutputPush;
 pub use registry::PushedImage;
 
-/// What is on top of an image, or of several.
+/// The images of a build, and what is on top of them.
 #[derive(Debug, Clone)]
-pub(crate) enum Shape {
-    /// Its manifest.
-    Image,
-    /// An index over all.
-    Index {
-        /// Its annotations.
-        annotations: BTreeMap<String, String>,
-        /// Those of its descriptor.
-        descriptor_annotations: BTreeMap<String, String>,
-    },
+pub(crate) struct Built {
+    pub(crate) images: Vec<(Platform, AssembledImage)>,
+    /// What names stand for: the one image's manifest, or an index over all.
+    pub(crate) target: Descriptor,
 }
 
-/// What names stand for: the one image's manifest, or an index over all.
-pub(crate) fn target(
+impl Built {
+    /// With an index over `images`, or with nothing over the one.
+    pub(crate) fn new(
+        store: &Store,
+        images: Vec<(Platform, AssembledImage)>,
+        types: MediaTypes,
+        annotations: &[Annotation],
+        is_index: bool,
+    ) -> Result<Self, BuildError> {
+        let target = if is_index {
+            index(store, &images, types, annotations)?
+        } else {
+            images[0].1.manifest.clone()
+        };
+        Ok(Self { images, target })
+    }
+}
+
+fn index(
     store: &Store,
     images: &[(Platform, AssembledImage)],
-    shape: &Shape,
+    types: MediaTypes,
+    annotations: &[Annotation],
 ) -> Result<Descriptor, BuildError> {
-    let Shape::Index { annotations, descriptor_annotations } = shape else {
-        return Ok(images[0].1.manifest.clone());
-    };
+    let at = |level| annotations::at(annotations, level, None);
     let described = |image: &AssembledImage| Descriptor {
         platform: Some(image.config.platform()),
         ..image.manifest.clone()
     };
-    let manifests = images.iter().map(|(_, image)| described(image)).collect();
-    let index = Index { manifests, annotations: annotations.clone(), ..Index::default() };
+    let index = Index {
+        media_type: named(types, media_type::INDEX).to_owned(),
+        manifests: images.iter().map(|(_, image)| described(image)).collect(),
+        annotations: at(AnnotationLevel::Index),
+        ..Index::default()
+    };
     let bytes = serde_json::to_vec(&index).expect("an index is plain data");
-    let descriptor = put(store, media_type::INDEX, &bytes)?;
-    Ok(Descriptor { annotations: descriptor_annotations.clone(), ..descriptor })
+    let descriptor = put(store, &index.media_type, &bytes)?;
+    Ok(Descriptor { annotations: at(AnnotationLevel::IndexDescriptor), ..descriptor })
 }
 
 /// What exporters share.
@@ -71,8 +90,8 @@ pub(crate) struct Export<'a> {
     pub(crate) machine: &'a Arc<Machine>,
     pub(crate) layers: &'a Arc<Layers>,
     pub(crate) steps: &'a Arc<Steps>,
-    pub(crate) images: &'a [(Platform, AssembledImage)],
-    pub(crate) shape: &'a Shape,
+    pub(crate) built: &'a Built,
+    pub(crate) request: &'a BuildRequest,
     pub(crate) client: &'a Arc<dyn Client>,
     /// A push for each output that has one.
     pub(crate) pushes: &'a [OutputPush],
@@ -80,124 +99,137 @@ pub(crate) struct Export<'a> {
     pub(crate) stop: &'a CancellationToken,
 }
 
-/// What carrying out the outputs gives.
+/// What has come of a request's outputs.
 pub(crate) struct Exported {
-    /// The names that the image got in the store.
+    /// The names the image got in the store.
     pub(crate) names: Vec<String>,
+    /// The image as the last output of one has it; else as the store would.
+    pub(crate) built: Built,
     /// What was pushed.
     pub(crate) pushed: Vec<PushedImage>,
 }
 
 /// Carries out the request's outputs. Registries come last: what fails before reaches none of them.
-pub(crate) async fn run(
-    export: &Export<'_>,
-    request: &BuildRequest,
-    target: &Descriptor,
-) -> Result<Exported, BuildError> {
-    for output in &request.outputs {
+pub(crate) async fn run(export: &Export<'_>) -> Result<Exported, BuildError> {
+    let (names, pushed) = Default::default();
+    let mut exported = Exported { names, built: export.built.clone(), pushed };
+    let outputs = export.request.outputs.as_slice();
+    if outputs.is_empty() {
+        exported.names = names::give(export, &export.built.target, &export.request.tags)?;
+    }
+    for output in outputs {
         match output {
-            Output::Image { .. } => {}
-            Output::Oci { dest, tar, compression } => {
-                layout(export, request, LayoutKind::Oci, dest, *tar, *compression).await?;
+            Output::Image { form, digest_names, unpack, store, push } => {
+                exported.built = export.formed("exporting to image", form).await?;
+                if *store {
+                    let target = &exported.built.target;
+                    let own = match push {
+                        Some(push) if push.by_digest => Vec::new(),
+                        _ => export.request.names_of(form),
+                    };
+                    let own = names::all(&own, digest_names, target);
+                    let given = names::give(export, target, &own)?;
+                    exported.add(given);
+                }
+                if *unpack {
+                    export.unpack().await?;
+                }
             }
-            Output::Docker { dest, tar, compression } => {
-                layout(export, request, LayoutKind::Docker, dest, *tar, *compression).await?;
+            Output::Oci { dest, tar, form } => {
+                exported.built = export.layout(LayoutKind::Oci, dest, *tar, form).await?;
             }
-            Output::Local { dest, platform_split } => {
-                files::to_directory(export, dest, *platform_split).await?;
+            Output::Docker { dest, tar, form } => {
+                exported.built = export.layout(LayoutKind::Docker, dest, *tar, form).await?;
+            }
+            Output::Local { dest, platform_split, mode } => {
+                files::to_directory(export, dest, *platform_split, *mode).await?;
             }
             Output::Tar { dest, platform_split } => {
                 files::to_tar(export, dest, *platform_split).await?;
             }
+            Output::CacheOnly => {}
         }
     }
-    let mut names = tag(export, names_in_store(request), target)?;
-    let mut pushed = Vec::with_capacity(export.pushes.len());
     for push in export.pushes {
         let image = registry::push(export, push).await?;
         if push.names_by_digest {
-            names.extend(tag(export, image.names.clone(), target)?);
+            let given = names::give(export, &image.target, &image.names)?;
+            exported.add(given);
         }
-        pushed.push(image);
+        exported.pushed.push(image);
     }
-    Ok(Exported { names, pushed })
+    Ok(exported)
 }
 
-/// The names that the image is to have in the store, but for those with a digest that is not known yet.
-fn names_in_store(request: &BuildRequest) -> Vec<Reference> {
-    let mut names: Vec<Reference> = Vec::new();
-    let mut is_stored = request.outputs.is_empty();
-    for output in &request.outputs {
-        if let Output::Image { names: own, store: true, push } = output
-            && !push.is_some_and(|push| push.by_digest)
-        {
-            names.extend(own.iter().cloned());
-            is_stored = true;
+impl Exported {
+    fn add(&mut self, names: Vec<String>) {
+        for name in names {
+            if !self.names.contains(&name) {
+                self.names.push(name);
+            }
         }
     }
-    if is_stored {
-        names.splice(0..0, request.tags.iter().cloned());
-    }
-    names
 }
 
-fn tag(
-    export: &Export<'_>,
-    names: Vec<Reference>,
-    target: &Descriptor,
-) -> Result<Vec<String>, BuildError> {
-    let mut tagged = Vec::new();
-    for name in names {
-        let name = name.with_default_tag();
-        let step = export.steps.internal(&format!("naming to {name}"));
-        let tag = export.store.tag(&name.to_string(), target);
-        step.ended(tag.map_err(|e| ExportError::Tag(e).into()))?;
-        if !tagged.contains(&name.to_string()) {
-            tagged.push(name.to_string());
+impl Export<'_> {
+    /// The images in the form that an output asks for.
+    async fn formed(&self, label: &str, form: &ImageForm) -> Result<Built, BuildError> {
+        let step = self.steps.internal(label);
+        let forming = self.forming(form, step.step);
+        step.ended(blocking(move || forming.built(&|_| {})).await)
+    }
+
+    fn forming(&self, form: &ImageForm, step: StepId) -> Forming {
+        Forming {
+            store: self.store.clone(),
+            built: self.built.clone(),
+            form: form.clone(),
+            annotations: self.request.annotations_of(form),
+            is_index: self.request.is_index(),
+            steps: self.steps.clone(),
+            step,
+            stop: self.stop.clone(),
         }
     }
-    Ok(tagged)
-}
 
-async fn layout(
-    export: &Export<'_>,
-    request: &BuildRequest,
-    kind: LayoutKind,
-    dest: &crate::request::Destination,
-    tar: bool,
-    compression: Compression,
-) -> Result<(), BuildError> {
-    let label = match kind {
-        LayoutKind::Oci => "exporting to oci image format",
-        LayoutKind::Docker => "exporting to docker image format",
-    };
-    let step = export.steps.internal(label);
-    let (store, steps, id) = (export.store.clone(), export.steps.clone(), step.step);
-    let images = export.images.to_vec();
-    let (tags, dest, shape) = (request.tags.clone(), dest.clone(), export.shape.clone());
-    let (layers, stop) = (export.layers.clone(), export.stop.clone());
-    let client = export.client.clone();
-    let written = blocking(move || {
-        let compressing = Compressing {
-            store: &store,
-            compression,
-            steps: &steps,
-            step: id,
-            stop: &stop,
-            ready: &|_| {},
+    /// Sees that the files of the images are there.
+    async fn unpack(&self) -> Result<(), BuildError> {
+        let step = self.steps.internal("unpacking to the store");
+        let unpacked = async {
+            for (_, image) in &self.built.images {
+                let ids: Vec<_> = image.layers.iter().map(|layer| layer.id.clone()).collect();
+                self.layers.rootfs(&ids).await?;
+            }
+            Ok(())
         };
-        let images = images
-            .into_iter()
-            .map(|(platform, image)| Ok((platform, compressing.image(image)?)))
-            .collect::<Result<Vec<_>, BuildError>>()?;
-        let top = self::target(&store, &images, &shape)?;
-        let layout =
-            Layout { store: &store, kind, images: &images, top: &top, tags: &tags, stop: &stop };
-        let written = layout.write(client.as_ref(), &dest, tar);
-        if written.is_err() && !stop.is_cancelled() {
-            layers.discard_damaged(layout.digests());
-        }
-        written
-    });
-    step.ended(written.await)
+        step.ended(unpacked.await)
+    }
+
+    async fn layout(
+        &self,
+        kind: LayoutKind,
+        dest: &Destination,
+        tar: bool,
+        form: &ImageForm,
+    ) -> Result<Built, BuildError> {
+        let label = match kind {
+            LayoutKind::Oci => "exporting to oci image format",
+            LayoutKind::Docker => "exporting to docker image format",
+        };
+        let step = self.steps.internal(label);
+        let forming = self.forming(form, step.step);
+        let tags = self.request.names_of(form);
+        let (client, layers, dest) = (self.client.clone(), self.layers.clone(), dest.clone());
+        let written = blocking(move || {
+            let built = forming.built(&|_| {})?;
+            let (store, stop) = (&forming.store, &forming.stop);
+            let layout = Layout { store, kind, built: &built, tags: &tags, stop };
+            let written = layout.write(client.as_ref(), &dest, tar);
+            if written.is_err() && !stop.is_cancelled() {
+                layers.discard_damaged(layout.digests());
+            }
+            written.map(|()| built)
+        });
+        step.ended(written.await)
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use engine::{
-    BuildError, BuildRequest, Compression, CompressionAlgorithm, Destination, NoCache, Outcome,
-    Output, Reserve, Workspace,
+    BuildError, BuildRequest, Compression, CompressionAlgorithm, Destination, ImageForm, LocalMode,
+    NoCache, Outcome, Output, Reserve, Workspace,
 };
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -59,7 +59,8 @@ impl World {
 
 fn oci(dest: PathBuf, algorithm: CompressionAlgorithm) -> Output {
     let compression = Compression { algorithm, ..Compression::default() };
-    Output::Oci { dest: Destination::Path(dest), tar: false, compression }
+    let form = ImageForm { compression, ..ImageForm::default() };
+    Output::Oci { dest: Destination::Path(dest), tar: false, form }
 }
 
 fn blob(digest: &Value) -> String {
@@ -86,9 +87,10 @@ async fn what_an_output_asks_for_does_not_change_the_image() {
         let output = oci(world.path("out"), algorithm);
         let built =
             world.build(BuildRequest { outputs: vec![output], ..request.clone() }).await.unwrap();
-        assert_eq!(built.target, first.target);
+        assert_eq!(built.images[0].config, first.images[0].config);
         let index = world.json("out/index.json");
         let last = index["manifests"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!(last["digest"], built.target.digest.as_str());
         let manifest = world.json(&format!("out/{}", blob(&last["digest"])));
         let kinds: Vec<&str> = manifest["layers"]
             .as_array()
@@ -171,7 +173,11 @@ async fn a_layer_that_somebody_changed_is_made_again() {
     let file = tree.map(walkdir::DirEntry::into_path).find(|path| path.ends_with("fs/x")).unwrap();
     fs::write(&file, "X").unwrap();
     let request = world.request("FROM scratch AS a; COPY a /x; FROM scratch; COPY --from=a /x /z");
-    let outputs = vec![Output::Local { dest: world.path("out"), platform_split: None }];
+    let outputs = vec![Output::Local {
+        dest: world.path("out"),
+        platform_split: None,
+        mode: LocalMode::Copy,
+    }];
     world.build(BuildRequest { outputs, ..request }).await.unwrap();
     assert_eq!(fs::read_to_string(world.path("out/z")).unwrap(), "1");
     let warned = world.told().into_iter().filter(|line| line.starts_with("warning: ")).count();
@@ -287,7 +293,7 @@ async fn several_outputs_carry_the_files() {
     ] {
         let (tar, dest) = (world.path("out.tar"), world.path("out"));
         let outputs = vec![
-            Output::Local { dest: dest.clone(), platform_split: None },
+            Output::Local { dest: dest.clone(), platform_split: None, mode: LocalMode::Copy },
             Output::Tar { dest: Destination::Path(tar.clone()), platform_split: None },
         ];
         world.build(BuildRequest { outputs, ..world.request(dockerfile) }).await.unwrap();

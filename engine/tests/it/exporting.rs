@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::Command;
 
 use engine::{
-    BuildRequest, Compression, ContextSource, Destination, DockerfileSource, Output, TarSource,
+    BuildRequest, ContextSource, Destination, DockerfileSource, ImageForm, LocalMode, Output,
+    TarSource,
 };
 use oci::Platform;
 use serde_json::Value;
@@ -19,19 +20,11 @@ fn platforms(names: &[&str]) -> Vec<Platform> {
 }
 
 fn docker(dest: &Path, tar: bool) -> Output {
-    Output::Docker {
-        dest: Destination::Path(dest.to_owned()),
-        tar,
-        compression: Compression::default(),
-    }
+    Output::Docker { dest: Destination::Path(dest.to_owned()), tar, form: ImageForm::default() }
 }
 
 fn layout(dest: &Path) -> Output {
-    Output::Oci {
-        dest: Destination::Path(dest.to_owned()),
-        tar: false,
-        compression: Compression::default(),
-    }
+    Output::Oci { dest: Destination::Path(dest.to_owned()), tar: false, form: ImageForm::default() }
 }
 
 fn json(path: &Path) -> Value {
@@ -42,7 +35,8 @@ fn json(path: &Path) -> Value {
 async fn files_of(world: &World, request: BuildRequest) -> Result<String, String> {
     let out = world.path("files");
     let _ = fs::remove_dir_all(&out);
-    let outputs = vec![Output::Local { dest: out.clone(), platform_split: None }];
+    let outputs =
+        vec![Output::Local { dest: out.clone(), platform_split: None, mode: LocalMode::Copy }];
     world.build(BuildRequest { outputs, ..request }).await.map_err(|error| chain_of(&error))?;
     let mut files: Vec<String> = walkdir::WalkDir::new(&out)
         .into_iter()

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use engine::{
-    BuildRequest, Compression, Destination, Engine, Output, PruneFilter, Reach, Reserve, Workspace,
+    BuildRequest, Destination, Engine, ImageForm, LocalMode, Output, PruneFilter, Reach, Reserve,
+    Workspace,
 };
 use tokio_util::sync::CancellationToken;
 use world::World;
@@ -125,11 +126,11 @@ async fn build(workspace: &Workspace, world: &World, number: usize) {
         RUN --network=none [\"/busybox\", \"cp\", \"/b\", \"/c\"]";
     let dest = world.path(&format!("out-{number}"));
     let outputs = vec![
-        Output::Local { dest: dest.clone(), platform_split: None },
+        Output::Local { dest: dest.clone(), platform_split: None, mode: LocalMode::Copy },
         Output::Oci {
             dest: Destination::Path(world.path("out.tar")),
             tar: true,
-            compression: Compression::default(),
+            form: ImageForm::default(),
         },
     ];
     let request = BuildRequest { outputs, ..world.request(dockerfile) };

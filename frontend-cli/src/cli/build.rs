@@ -72,12 +72,13 @@ pub struct BuildArgs {
     ///
     /// `type=oci,dest=FILE.tar` an OCI image layout (`tar=false`: as a directory);
     /// `type=docker,dest=FILE.tar` for `docker load`;
-    /// `type=local,dest=DIR` or just DIR: the root file system as files;
+    /// `type=local,dest=DIR` or just DIR: the root file system as files (`mode=delete` removes others);
     /// `type=tar,dest=FILE` or just `-`: the root file system as a tar;
     /// `type=image,name=NAME`: the store, and with `push=true` the name's registry, too, which is
-    /// `type=registry,name=NAME`. `dest=-` is standard output.
-    /// What is pushed, `oci` and `docker` also take `compression=gzip|zstd|uncompressed`, `compression-level=N` and
-    /// `force-compression=true`. Fields are comma-separated; quote one that has commas itself.
+    /// `type=registry,name=NAME`; `type=cacheonly`: nowhere. `dest=-` is standard output.
+    /// Images also take `compression=gzip|zstd|uncompressed`, `compression-level=N`, `force-compression=true`,
+    /// `oci-mediatypes=false` (Docker's), `annotation.KEY=VALUE`, and more that docs/outputs.md tells of.
+    /// Fields are comma-separated; quote one that has commas itself. The flag may repeat.
     #[arg(long = "output", short = 'o', value_name = "DEST | type=TYPE,…", help_heading = RESULT)]
     pub outputs: Vec<String>,
     /// Push the image to the registries of its names
@@ -134,6 +135,8 @@ pub struct BuildArgs {
     #[arg(long = "add-host", value_name = "HOST=ADDRESS", help_heading = STEPS)]
     pub add_hosts: Vec<String>,
     /// Grant `network.host`, `security.insecure`, `device` or `device=NAME` to steps that ask for it
+    ///
+    /// `buildx.local.delete` lets outputs with `mode=delete` remove files outside the working directory.
     #[arg(long = "allow", value_name = "ENTITLEMENT", help_heading = STEPS)]
     pub allow: Vec<String>,
     /// Size of /dev/shm (`64m`)

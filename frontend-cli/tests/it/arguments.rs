@@ -56,6 +56,15 @@ const HONOURED: &str = "
     -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
     -o type=local,dest=out,source-date-epoch= .
     --load -o out .
+    -o type=image,compression=zstd,unpack=true .
+    -o type=registry,name=a,compression-level=9,name-canonical=true .
+    -o type=registry,name=a,compression=uncompressed .
+    -o type=image,name=a,name-canonical=true,dangling-name-prefix=left,danging-name-empty-only=true .
+    -o type=cacheonly -t x .
+    -o type=oci,dest=x,oci-mediatypes=false,prefer-nondist-layers=true .
+    -o type=oci,name=a,dest=x -t b -o type=oci,dest=y,annotation.k=v .
+    -o type=local,dest=x,mode=delete .
+    -o type=local,dest=/,mode=delete --allow buildx.local.delete .
     --iidfile id .
     --metadata-file meta.json .
     --label a=b --label c --label d=e=f .
@@ -169,7 +178,6 @@ const REFUSED: &str = "
     --network none --add-host a:host-gateway .
     --add-host a:notanip .
     --allow device=a,alias=b .
-    --allow buildx.local.delete .
     --network bridge .
     --shm-size big .
     --shm-size 99999999p .
@@ -200,19 +208,14 @@ const REFUSED: &str = "
     -o type=registry,push=false,name=x .
     -o type=image,push=true .
     -o type=registry,push-by-digest=true,name=x:1 .
-    -o type=registry,name-canonical=true,name=x .
     -o type=image,registry.insecure=true .
     -o type=image,dest=x .
-    -o type=image,compression=zstd .
     -o type=image,store=false .
-    -o type=image,unpack=true .
-    -o type=cacheonly .
     -o type=ova,dest=x .
     -o dest=x,name=y .
     -o type=oci,dest=x,compression=estargz .
     -o type=oci,dest=x,compression-level=10 .
     -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
-    -o type=oci,dest=x,oci-mediatypes=false .
     -o type=oci,dest=x,rewrite-timestamp=some .
     -o type=local,dest=x,rewrite-timestamp=true .
     -o type=oci,dest=x,source-date-epoch=-1 .
@@ -223,15 +226,27 @@ const REFUSED: &str = "
     -o type=oci,tar=false .
     -o type=oci,dest=x,attestation-inline=true .
     -o type=docker,context=default .
-    -o type=docker,compression=zstd .
     -o type=local .
     -o type=local,dest=- .
-    -o type=local,dest=x,mode=delete .
+    -o type=local,dest=x,mode=move .
+    -o type=local,dest=/,mode=delete .
+    -o type=local,dest=.,mode=delete .
+    -o type=local,dest=src/..,mode=delete .
+    -o type=local,dest=src,mode=delete src/cli
+    -o type=local,dest=x,mode=delete -o type=oci,dest=x/y.tar .
+    -o type=oci,dest=x -o type=tar,dest=./x .
+    -o type=oci,dest=x,oci-mediatypes=false,compression=zstd .
+    -o type=oci,dest=x,oci-mediatypes=false,annotation.k=v .
+    -o type=oci,dest=x,oci-mediatypes=false --annotation k=v .
+    -o type=image,force-compression=true .
+    -o type=image,danging-name-empty-only=true .
+    -o type=image,dangling-name-prefix=a:1 .
+    -o type=image,name-canonical=true .
+    -o type=registry,name=a,store=false,unpack=true .
+    -o type=oci,dest=x,name-canonical=true .
     -o type=local,dest=x,annotation.k=v .
     -o type=tar,dest=x,platform-split=maybe .
     -o 'type=oci,\"dest=x' .
-    -o type=oci,name=a,dest=x -t b .
-    -o type=oci,dest=x,annotation.k=v -o out .
     -o - -o type=oci .
     --opt source=docker/dockerfile:1 .
     --opt attest:sbom= .
@@ -409,52 +424,71 @@ fn what_was_typed_becomes_what_is_meant() {
             pull: Newer,
             offline: true,
         -o out .
-            outputs: [ Local { dest: "out", platform_split: None,},],
+            outputs: [ Local { dest: "out", platform_split: None, mode: Copy,},],
         -o - .
             outputs: [ Tar { dest: Stdout, platform_split: None,},],
         -o type=oci,dest=a.tar .
-            outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            outputs: [ Oci { dest: Path( "a.tar",), tar: true, form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},},],
         -o type=oci .
-            outputs: [ Oci { dest: Stdout, tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            outputs: [ Oci { dest: Stdout, tar: true, form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},},],
         -o type=oci,dest=dir,tar=false,oci-mediatypes=true .
-            outputs: [ Oci { dest: Path( "dir",), tar: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            outputs: [ Oci { dest: Path( "dir",), tar: false, form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},},],
         -o type=docker,dest=a.tar,compression=zstd,compression-level=19,force-compression=true .
-            outputs: [ Docker { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Zstd, level: Some( 19,), force: true,},},],
+            outputs: [ Docker { dest: Path( "a.tar",), tar: true, form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Zstd, level: Some( 19,), force: true,}, keeps_nondistributable: false,},},],
         --output type=docker --tag app .
             tags: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,},],
-            outputs: [ Image { names: [], store: true, push: None,},],
+            outputs: [ Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: None,},],
         -o type=local,dest=out,platform-split=false .
-            outputs: [ Local { dest: "out", platform_split: Some( false,),},],
+            outputs: [ Local { dest: "out", platform_split: Some( false,), mode: Copy,},],
         -o type=tar,dest=a.tar .
             outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,},],
         -o type=tar,dest=a.tar,platform-split=true .
             outputs: [ Tar { dest: Path( "a.tar",), platform_split: Some( true,),},],
         --output 'type=image,"name=a,b:2",push=false,annotation.Key=v' .
-            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,}, Reference { domain: "docker.io", path: "library/b", tag: Some( "2",), digest: None,},], store: true, push: None,},],
-            annotations: [ Annotation { level: Manifest, platform: None, key: "Key", value: "v",},],
+            outputs: [ Image { form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,}, Reference { domain: "docker.io", path: "library/b", tag: Some( "2",), digest: None,},], annotations: [ Annotation { level: Manifest, platform: None, key: "Key", value: "v",},], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: None,},],
         --output type=registry,name=a:1,registry.insecure=true,compression=zstd,store=false .
-            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},], store: false, push: Some( Push { by_digest: false, insecure: true, compression: Compression { algorithm: Zstd, level: None, force: false,},},),},],
+            outputs: [ Image { form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},], annotations: [], media_types: Oci, compression: Compression { algorithm: Zstd, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: false, push: Some( Push { by_digest: false, insecure: true, compression: Compression { algorithm: Zstd, level: None, force: false,},},),},],
         --output type=image,push=true,push-by-digest=true,name-canonical=true,name=a .
-            outputs: [ Image { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], store: true, push: Some( Push { by_digest: true, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
+            outputs: [ Image { form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: true, dangling: None,}, unpack: false, store: true, push: Some( Push { by_digest: true, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
         --push -t a:1 -o out -o type=image .
             tags: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},],
-            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [], store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
+            outputs: [ Local { dest: "out", platform_split: None, mode: Copy,}, Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
         --push -t a:1 -o out .
             tags: [ Reference { domain: "docker.io", path: "library/a", tag: Some( "1",), digest: None,},],
-            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [], store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
+            outputs: [ Local { dest: "out", platform_split: None, mode: Copy,}, Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: None, force: false,},},),},],
         -o type=oci,dest=a.tar,name=app,annotation-manifest.k=v,rewrite-timestamp=false .
-            tags: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,},],
-            outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
+            outputs: [ Oci { dest: Path( "a.tar",), tar: true, form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/app", tag: None, digest: None,},], annotations: [ Annotation { level: Manifest, platform: None, key: "k", value: "v",},], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},},],
             times: Times { epoch: OfBuild, rewrite: None,},
-            annotations: [ Annotation { level: Manifest, platform: None, key: "k", value: "v",},],
         -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
-            outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,}, Image { names: [], store: true, push: None,},],
+            outputs: [ Tar { dest: Path( "a.tar",), platform_split: None,}, Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: None,},],
             times: Times { epoch: Given( 5,), rewrite: All,},
         -o type=local,dest=out,source-date-epoch= .
-            outputs: [ Local { dest: "out", platform_split: None,},],
+            outputs: [ Local { dest: "out", platform_split: None, mode: Copy,},],
             times: Times { epoch: None, rewrite: Default,},
         --load -o out .
-            outputs: [ Local { dest: "out", platform_split: None,}, Image { names: [], store: true, push: None,},],
+            outputs: [ Local { dest: "out", platform_split: None, mode: Copy,}, Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: None,},],
+        -o type=image,compression=zstd,unpack=true .
+            outputs: [ Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Zstd, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: true, store: true, push: None,},],
+        -o type=registry,name=a,compression-level=9,name-canonical=true .
+            outputs: [ Image { form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: true, dangling: None,}, unpack: false, store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Gzip, level: Some( 9,), force: false,},},),},],
+        -o type=registry,name=a,compression=uncompressed .
+            outputs: [ Image { form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: Some( Push { by_digest: false, insecure: false, compression: Compression { algorithm: Uncompressed, level: None, force: false,},},),},],
+        -o type=image,name=a,name-canonical=true,dangling-name-prefix=left,danging-name-empty-only=true .
+            outputs: [ Image { form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: true, dangling: Some( Dangling { repository: Reference { domain: "docker.io", path: "library/left", tag: None, digest: None,}, only_unnamed: true,},),}, unpack: false, store: true, push: None,},],
+        -o type=cacheonly -t x .
+            tags: [ Reference { domain: "docker.io", path: "library/x", tag: None, digest: None,},],
+            outputs: [ CacheOnly,],
+            warnings: [
+            "`--tag` has no effect: no output is an image",],
+        -o type=oci,dest=x,oci-mediatypes=false,prefer-nondist-layers=true .
+            outputs: [ Oci { dest: Path( "x",), tar: true, form: ImageForm { names: [], annotations: [], media_types: Docker, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: true,},},],
+        -o type=oci,name=a,dest=x -t b -o type=oci,dest=y,annotation.k=v .
+            tags: [ Reference { domain: "docker.io", path: "library/b", tag: None, digest: None,},],
+            outputs: [ Oci { dest: Path( "x",), tar: true, form: ImageForm { names: [ Reference { domain: "docker.io", path: "library/a", tag: None, digest: None,},], annotations: [], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},}, Oci { dest: Path( "y",), tar: true, form: ImageForm { names: [], annotations: [ Annotation { level: Manifest, platform: None, key: "k", value: "v",},], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},},],
+        -o type=local,dest=x,mode=delete .
+            outputs: [ Local { dest: "x", platform_split: None, mode: Delete,},],
+        -o type=local,dest=/,mode=delete --allow buildx.local.delete .
+            outputs: [ Local { dest: "/", platform_split: None, mode: Delete,},],
         --iidfile id .
             iidfile: Some("id",),
         --metadata-file meta.json .
@@ -470,8 +504,7 @@ fn what_was_typed_becomes_what_is_meant() {
         --annotation index,manifest[linux/arm64]:k=a:b=c --annotation index-descriptor:d=1 .
             annotations: [ Annotation { level: Index, platform: None, key: "k", value: "a:b=c",}, Annotation { level: Manifest, platform: Some( Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "a:b=c",}, Annotation { level: IndexDescriptor, platform: None, key: "d", value: "1",},],
         -o type=oci,dest=a.tar,annotation-index.Key=v,annotation[linux/arm64].k=1,annotation-manifest-descriptor[linux/amd64].k=2 .
-            outputs: [ Oci { dest: Path( "a.tar",), tar: true, compression: Compression { algorithm: Gzip, level: None, force: false,},},],
-            annotations: [ Annotation { level: Index, platform: None, key: "Key", value: "v",}, Annotation { level: ManifestDescriptor, platform: Some( Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "2",}, Annotation { level: Manifest, platform: Some( Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "1",},],
+            outputs: [ Oci { dest: Path( "a.tar",), tar: true, form: ImageForm { names: [], annotations: [ Annotation { level: Index, platform: None, key: "Key", value: "v",}, Annotation { level: ManifestDescriptor, platform: Some( Platform { architecture: "amd64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "2",}, Annotation { level: Manifest, platform: Some( Platform { architecture: "arm64", os: "linux", os_version: "", os_features: [], variant: "",},), key: "k", value: "1",},], media_types: Oci, compression: Compression { algorithm: Gzip, level: None, force: false,}, keeps_nondistributable: false,},},],
         --no-cache .
             no_cache: Always,
         --no-cache --keep-cache-mounts .
@@ -691,10 +724,7 @@ fn what_cannot_be_is_refused_by_name() {
               hint: want an IP address or `host-gateway`
         --allow device=a,alias=b .
             error: `--allow device=a,alias=b` is not supported
-              hint: entitlements are network.host, security.insecure, device and device=NAME
-        --allow buildx.local.delete .
-            error: `--allow buildx.local.delete` is not supported
-              hint: entitlements are network.host, security.insecure, device and device=NAME
+              hint: entitlements are network.host, security.insecure, device, device=NAME and buildx.local.delete
         --network bridge .
             error: `--network=bridge` is not supported
               hint: networks are default, none and host
@@ -772,42 +802,28 @@ fn what_cannot_be_is_refused_by_name() {
         -o type=registry,push-by-digest=true,name=x:1 .
             error: `x:1`: an image that is pushed by digest gets no tag
               hint: leave the tag out
-        -o type=registry,name-canonical=true,name=x .
-            error: `--output type=registry,name-canonical=true,name=x`: `name-canonical=true` is not supported
-              hint: with `push-by-digest=true` an image is called by its digest
         -o type=image,registry.insecure=true .
             error: `--output type=image,registry.insecure=true`: `registry.insecure=true` is not supported
               hint: it says something about a push: add `push=true`
         -o type=image,dest=x .
             error: `--output type=image,dest=x`: `dest=x` is not supported
               hint: an image in the store is not a file; `type=oci` writes one
-        -o type=image,compression=zstd .
-            error: `--output type=image,compression=zstd`: `compression=zstd` is not supported
-              hint: layers are compressed where they leave the store: `push=true`, `type=oci`, `type=docker`
         -o type=image,store=false .
             error: `--output type=image,store=false`: `store=false` is not supported
-              hint: without `push=true` the store is where images go
-        -o type=image,unpack=true .
-            error: `--output type=image,unpack=true`: `unpack=true` is not supported
-        -o type=cacheonly .
-            error: `--output type=cacheonly`: `type=cacheonly` is not supported
-              hint: steps are kept for later builds anyway
+              hint: `type=cacheonly` keeps no image
         -o type=ova,dest=x .
-            error: `--output type=ova,dest=x`: unknown type `ova`
-              hint: types are image, registry, oci, docker, local and tar
+            error: `--output type=ova,dest=x`: unknown type `ova` (did you mean oci?)
+              hint: types are image, registry, oci, docker, local, tar, cacheonly
         -o dest=x,name=y .
             error: `--output dest=x,name=y`: `type` is missing
-              hint: types are image, registry, oci, docker, local and tar
+              hint: types are image, registry, oci, docker, local, tar, cacheonly
         -o type=oci,dest=x,compression=estargz .
             error: `--output type=oci,dest=x,compression=estargz`: `compression=estargz` is not supported
-              hint: compressions are gzip, zstd and uncompressed
+              hint: compressions are gzip, zstd, uncompressed
         -o type=oci,dest=x,compression-level=10 .
             error: `--output type=oci,dest=x,compression-level=10`: `compression-level=10`: want a number from 0 to 9
         -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
             error: `--output type=oci,dest=x,compression=uncompressed,compression-level=1`: `compression-level` without a compression
-        -o type=oci,dest=x,oci-mediatypes=false .
-            error: `--output type=oci,dest=x,oci-mediatypes=false`: `oci-mediatypes=false` is not supported
-              hint: images have OCI media types
         -o type=oci,dest=x,rewrite-timestamp=some .
             error: `--output type=oci,dest=x,rewrite-timestamp=some`: `rewrite-timestamp=some`: want `true`, `false` or `all`
         -o type=local,dest=x,rewrite-timestamp=true .
@@ -828,30 +844,61 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--output type=oci,tar=false`: `tar=false` wants a directory in `dest`
         -o type=oci,dest=x,attestation-inline=true .
             error: `--output type=oci,dest=x,attestation-inline=true`: `attestation-inline=true` is not supported
+              hint: attestations are not made
         -o type=docker,context=default .
             error: `--output type=docker,context=default`: `context=default` is not supported
-        -o type=docker,compression=zstd .
-            error: `--output type=docker,compression=zstd`: `dest` is missing
-              hint: without `dest` the image lands in the store, which has no layout to choose
         -o type=local .
             error: `--output type=local`: `dest` is missing
         -o type=local,dest=- .
             error: `--output type=local,dest=-`: a directory is wanted, not `-`
-        -o type=local,dest=x,mode=delete .
-            error: `--output type=local,dest=x,mode=delete`: `mode=delete` is not supported
-              hint: `mode=copy` is the one
+        -o type=local,dest=x,mode=move .
+            error: `--output type=local,dest=x,mode=move`: `mode=move`: want `copy` or `delete`
+        -o type=local,dest=/,mode=delete .
+            error: `--output type=local,dest=/,mode=delete`: `dest` is not a directory below the working directory
+              hint: `--allow buildx.local.delete` removes files there nevertheless
+        -o type=local,dest=.,mode=delete .
+            error: `--output type=local,dest=.,mode=delete`: `dest` is not a directory below the working directory
+              hint: `--allow buildx.local.delete` removes files there nevertheless
+        -o type=local,dest=src/..,mode=delete .
+            error: `--output type=local,dest=src/..,mode=delete`: `dest` is not a directory below the working directory
+              hint: `--allow buildx.local.delete` removes files there nevertheless
+        -o type=local,dest=src,mode=delete src/cli
+            error: `--output type=local,dest=src,mode=delete`: the context is in it
+              hint: give another `dest`
+        -o type=local,dest=x,mode=delete -o type=oci,dest=x/y.tar .
+            error: `--output type=oci,dest=x/y.tar`: another output writes to `x`, too
+              hint: give each output a `dest` of its own
+        -o type=oci,dest=x -o type=tar,dest=./x .
+            error: `--output type=tar,dest=./x`: another output writes to `x`, too
+              hint: give each output a `dest` of its own
+        -o type=oci,dest=x,oci-mediatypes=false,compression=zstd .
+            error: `--output type=oci,dest=x,oci-mediatypes=false,compression=zstd`: `oci-mediatypes=false`: Docker's media types have no layers in zstd
+              hint: leave `oci-mediatypes` out
+        -o type=oci,dest=x,oci-mediatypes=false,annotation.k=v .
+            error: `--output type=oci,dest=x,oci-mediatypes=false,annotation.k=v`: `oci-mediatypes=false`: Docker's media types have no annotations
+              hint: leave `oci-mediatypes` out
+        -o type=oci,dest=x,oci-mediatypes=false --annotation k=v .
+            error: `--output type=oci,dest=x,oci-mediatypes=false`: `oci-mediatypes=false`: Docker's media types have no annotations
+              hint: leave `oci-mediatypes` or `--annotation` out
+        -o type=image,force-compression=true .
+            error: `--output type=image,force-compression=true`: `force-compression` without `compression`
+        -o type=image,danging-name-empty-only=true .
+            error: `--output type=image,danging-name-empty-only=true`: `danging-name-empty-only` without `dangling-name-prefix`
+        -o type=image,dangling-name-prefix=a:1 .
+            error: `--output type=image,dangling-name-prefix=a:1`: `dangling-name-prefix=a:1`: want a name without tag and digest
+        -o type=image,name-canonical=true .
+            error: `--output type=image,name-canonical=true`: `name-canonical` without a name
+        -o type=registry,name=a,store=false,unpack=true .
+            error: `--output type=registry,name=a,store=false,unpack=true`: `store=false` leaves nothing in the store to name or unpack
+        -o type=oci,dest=x,name-canonical=true .
+            error: `--output type=oci,dest=x,name-canonical=true`: `name-canonical=true` is not supported
         -o type=local,dest=x,annotation.k=v .
-            error: `--output type=local,dest=x,annotation.k=v`: files carry no annotations
+            error: `--output type=local,dest=x,annotation.k=v`: `annotation.k=v` is not supported
+              hint: only images have annotations
         -o type=tar,dest=x,platform-split=maybe .
             error: `--output type=tar,dest=x,platform-split=maybe`: `platform-split=maybe`: want `true` or `false`
         -o 'type=oci,"dest=x' .
             error: `type=oci,"dest=x`: a quote is not closed
-        -o type=oci,name=a,dest=x -t b .
-            error: `--output type=oci,name=a,dest=x`: `name=` beside `--tag` or other outputs is not supported
-              hint: use `--tag`
-        -o type=oci,dest=x,annotation.k=v -o out .
-            error: `--output type=oci,dest=x,annotation.k=v`: annotations of one output among several are not supported
-              hint: use `--annotation`
         -o - -o type=oci .
             error: only one output can be standard output
         --opt source=docker/dockerfile:1 .

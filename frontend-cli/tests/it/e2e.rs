@@ -17,6 +17,7 @@ mod escapes;
 mod example;
 mod examples;
 mod failures;
+mod forms;
 mod git;
 mod git_contexts;
 #[path = "../../../git-client/tests/it/origin.rs"]

@@ -6,17 +6,18 @@ use std::sync::Arc;
 use oci::Platform;
 use tokio_util::sync::CancellationToken;
 
+use super::Export;
 use super::error::ExportError;
 use super::layout::place;
+use super::mirror::{self, Part};
 use super::tar::{self, TarPart};
-use super::{Export, Shape};
 use crate::blocking::blocking;
 use crate::client::Target;
 use crate::error::{BuildError, Fault};
 use crate::file_op::{copy_directory, copy_out};
 use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
-use crate::request::Destination;
+use crate::request::{Destination, LocalMode};
 use crate::stop::Stoppable;
 use crate::tree::View;
 
@@ -26,27 +27,51 @@ pub(crate) async fn to_directory(
     export: &Export<'_>,
     dest: &Path,
     platform_split: Option<bool>,
+    mode: LocalMode,
 ) -> Result<(), BuildError> {
     let step = export.steps.internal("exporting to client directory");
-    step.ended(write_directories(export, dest, platform_split).await)
+    step.ended(write_directories(export, dest, platform_split, mode).await)
 }
 
 async fn write_directories(
     export: &Export<'_>,
     dest: &Path,
     platform_split: Option<bool>,
+    mode: LocalMode,
 ) -> Result<(), BuildError> {
-    let split = platform_split.unwrap_or(matches!(export.shape, Shape::Index { .. }));
+    let split = platform_split.unwrap_or(export.request.is_index());
     let dest = export.client.output_directory(dest)?;
-    for (platform, image) in export.images {
-        let target = if split { dest.join(folder(platform)) } else { dest.clone() };
-        let (view, epoch) = (view(export, image).await?, image.epoch);
+    let mut parts = Vec::with_capacity(export.built.images.len());
+    for (platform, image) in &export.built.images {
+        let folder = split.then(|| folder(platform));
+        parts.push(Part { folder, view: view(export, image).await? });
+    }
+    if mode == LocalMode::Delete {
+        parts = mirror(export, &dest, parts).await?;
+    }
+    for (part, (_, image)) in parts.into_iter().zip(&export.built.images) {
+        let target = part.folder.map_or_else(|| dest.clone(), |folder| dest.join(folder));
+        let (view, epoch) = (part.view, image.epoch);
         let (machine, scratch) = (export.machine.clone(), export.store.temporary_directory());
         let stop = export.stop.clone();
         let write = blocking(move || write_files(&machine, &scratch, &view, epoch, &target, &stop));
         verified(export, [image], write).await?;
     }
     Ok(())
+}
+
+async fn mirror(
+    export: &Export<'_>,
+    dest: &Path,
+    parts: Vec<Part>,
+) -> Result<Vec<Part>, BuildError> {
+    let (stop, dest) = (export.stop.clone(), dest.to_owned());
+    blocking(move || {
+        let failed = ExportError::writing(format!("`{}`", dest.display()));
+        mirror::remove_others(&dest, &parts, &stop).map_err(failed)?;
+        Ok(parts)
+    })
+    .await
 }
 
 /// Writes the images' files as one tar, with times and folders as [`to_directory`].
@@ -64,9 +89,9 @@ async fn write_parts(
     dest: &Destination,
     platform_split: Option<bool>,
 ) -> Result<(), BuildError> {
-    let is_split = platform_split.unwrap_or(matches!(export.shape, Shape::Index { .. }));
-    let mut parts = Vec::with_capacity(export.images.len());
-    for (platform, image) in export.images {
+    let is_split = platform_split.unwrap_or(export.request.is_index());
+    let mut parts = Vec::with_capacity(export.built.images.len());
+    for (platform, image) in &export.built.images {
         let folder = is_split.then(|| folder(platform));
         parts.push(TarPart { folder, view: view(export, image).await?, time: image.epoch });
     }
@@ -78,7 +103,7 @@ async fn write_parts(
         let written = write_tar(&machine, &scratch, &parts, target, &stop);
         Ok(written.map_err(ExportError::writing(place(&dest)))?)
     });
-    verified(export, export.images.iter().map(|(_, image)| image), write).await
+    verified(export, export.built.images.iter().map(|(_, image)| image), write).await
 }
 
 /// Writes, and looks meanwhile whether what is read is what it was.

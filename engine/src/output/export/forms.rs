@@ -1,19 +1,100 @@
-//! Layers in the compression that an output asks for.
+//! Images in the form that an output asks for: its compression, media types and annotations.
+
+use std::sync::Arc;
 
 use cache::layer::compress::{self, Compression as Encoding};
 use cache::{DamagedBlob, Store};
-use oci::{Descriptor, DiffId, media_type};
+use oci::{Descriptor, DiffId, Platform, media_type};
 use tokio_util::sync::CancellationToken;
 
+use super::Built;
 use super::error::ExportError;
+use crate::annotations::{self, Annotation, AnnotationLevel};
 use crate::document::write_manifest;
 use crate::error::{BoxedError, BuildError};
 use crate::layer::tar::{encoded_type, encoder, encoding};
 use crate::output::assemble::AssembledImage;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
-use crate::request::Compression;
+use crate::request::{Compression, ImageForm};
 use crate::stop::Stoppable;
+
+/// Images on their way to the form that an output asks for.
+pub(super) struct Forming {
+    pub(super) store: Store,
+    /// As the store has them.
+    pub(super) built: Built,
+    pub(super) form: ImageForm,
+    /// All that the images get, the form's own, too.
+    pub(super) annotations: Vec<Annotation>,
+    /// Whether there is an index over them.
+    pub(super) is_index: bool,
+    pub(super) steps: Arc<Steps>,
+    /// The step that tells how far it is.
+    pub(super) step: StepId,
+    /// Ends it early.
+    pub(super) stop: CancellationToken,
+}
+
+impl Forming {
+    /// The images, under documents of their own. `ready` is called with each layer's blob as soon as it is there.
+    pub(super) fn built(&self, ready: &dyn Fn(&Descriptor)) -> Result<Built, BuildError> {
+        let images = self.built.images.iter();
+        let formed = images.map(|(platform, image)| {
+            Ok((platform.clone(), self.image(platform, image.clone(), ready)?))
+        });
+        let formed = formed.collect::<Result<Vec<_>, BuildError>>()?;
+        let types = self.form.media_types;
+        Built::new(&self.store, formed, types, &self.annotations, self.is_index)
+    }
+
+    /// What was compressed before is not compressed again. Layers of base images stay as they were pulled
+    /// unless forced.
+    fn image(
+        &self,
+        platform: &Platform,
+        mut image: AssembledImage,
+        ready: &dyn Fn(&Descriptor),
+    ) -> Result<AssembledImage, BuildError> {
+        let at = |level| annotations::at(&self.annotations, level, Some(platform));
+        let compressing = Compressing {
+            store: &self.store,
+            compression: self.form.compression,
+            steps: &self.steps,
+            step: self.step,
+            stop: &self.stop,
+            ready,
+        };
+        for layer in &mut image.layers {
+            let pulled = layer.descriptor.media_type != media_type::LAYER;
+            if !pulled || self.form.compression.force {
+                layer.descriptor = compressing.layer(&layer.diff_id, &layer.descriptor)?;
+            }
+            if !self.form.keeps_nondistributable {
+                distribute(&mut layer.descriptor);
+            }
+            ready(&layer.descriptor);
+        }
+        let manifest = write_manifest(
+            &self.store,
+            self.form.media_types,
+            &image.config_descriptor,
+            image.layers.iter().map(|l| l.descriptor.clone()).collect(),
+            &at(AnnotationLevel::Manifest),
+        )?;
+        let annotations = at(AnnotationLevel::ManifestDescriptor);
+        image.manifest = Descriptor { annotations, ..manifest };
+        Ok(image)
+    }
+}
+
+/// A layer that is in the store can be had from where the image goes: it need not be fetched from elsewhere.
+fn distribute(layer: &mut Descriptor) {
+    if let Some(kind) = media_type::distributable(&layer.media_type) {
+        layer.media_type = kind;
+        layer.urls.clear();
+    }
+}
 
 /// How an output's layers are compressed.
 pub(crate) struct Compressing<'a> {
@@ -29,24 +110,6 @@ pub(crate) struct Compressing<'a> {
 }
 
 impl Compressing<'_> {
-    /// The image with its layers compressed as asked, under a manifest of its own. What was
-    /// compressed before is not compressed again. Layers of base images stay as they were pulled
-    /// unless forced.
-    pub(crate) fn image(&self, mut image: AssembledImage) -> Result<AssembledImage, BuildError> {
-        for layer in &mut image.layers {
-            let pulled = layer.descriptor.media_type != media_type::LAYER;
-            if !pulled || self.compression.force {
-                layer.descriptor = self.layer(&layer.diff_id, &layer.descriptor)?;
-            }
-            (self.ready)(&layer.descriptor);
-        }
-        let descriptors = image.layers.iter().map(|l| l.descriptor.clone()).collect();
-        let manifest =
-            write_manifest(self.store, &image.config_descriptor, descriptors, &image.annotations)?;
-        image.manifest = Descriptor { annotations: image.manifest.annotations, ..manifest };
-        Ok(image)
-    }
-
     /// One layer, compressed as asked.
     pub(crate) fn layer(
         &self,

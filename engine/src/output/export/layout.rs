@@ -12,11 +12,11 @@ use rustix::io::Errno;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::Built;
 use super::error::ExportError;
 use crate::client::{Client, Target};
 use crate::error::BuildError;
 use crate::new_file::replace;
-use crate::output::assemble::AssembledImage;
 use crate::request::Destination;
 use crate::source::layout::read_index;
 use crate::stop::Stoppable;
@@ -52,9 +52,7 @@ pub(crate) struct DockerEntry {
 pub(crate) struct Layout<'a> {
     pub(crate) store: &'a Store,
     pub(crate) kind: LayoutKind,
-    pub(crate) images: &'a [(Platform, AssembledImage)],
-    /// The image's manifest, or the index over all.
-    pub(crate) top: &'a Descriptor,
+    pub(crate) built: &'a Built,
     /// What it is called.
     pub(crate) tags: &'a [Reference],
     /// Ends it early.
@@ -131,8 +129,8 @@ impl Layout<'_> {
 
     /// All blobs that it is made of.
     pub(super) fn digests(&self) -> BTreeSet<&Digest> {
-        let mut blobs: BTreeSet<&Digest> = BTreeSet::from([&self.top.digest]);
-        for (_, image) in self.images {
+        let mut blobs: BTreeSet<&Digest> = BTreeSet::from([&self.built.target.digest]);
+        for (_, image) in &self.built.images {
             blobs.extend([&image.manifest.digest, &image.config_descriptor.digest]);
             blobs.extend(image.layers.iter().map(|l| &l.descriptor.digest));
         }
@@ -168,13 +166,14 @@ impl Layout<'_> {
     /// The image, with what BuildKit's index says of one: its platform, if there is one, and when it was
     /// made.
     fn described(&self) -> Descriptor {
-        let mut top = self.top.clone();
-        if let [(_, image)] = self.images
+        let mut top = self.built.target.clone();
+        let images = self.built.images.as_slice();
+        if let [(_, image)] = images
             && image.manifest.digest == top.digest
         {
             top.platform = Some(image.config.platform());
         }
-        let created = self.images.first().and_then(|(_, image)| image.config.created.clone());
+        let created = images.first().and_then(|(_, image)| image.config.created.clone());
         let annotations = &mut top.annotations;
         if let Some(created) = created {
             annotations.entry(CREATED.to_owned()).or_insert(created);
@@ -182,18 +181,26 @@ impl Layout<'_> {
         top
     }
 
-    /// Docker's format knows no platforms, and a name stands for one image: that of this machine's
-    /// platform, else the first. Who reads the index finds all of them.
     fn docker_manifest(&self) -> Vec<u8> {
-        let host = Platform::host();
-        let chosen = self.images.iter().find(|(platform, _)| *platform == host);
-        let entry = chosen.or(self.images.first()).map(|(_, image)| DockerEntry {
+        let images = self.built.images.iter();
+        let chosen = of_docker(images, |(platform, _)| platform.clone());
+        let entry = chosen.map(|(_, image)| DockerEntry {
             config: layout::blob_path(&image.config_descriptor.digest),
             repo_tags: self.tags.iter().map(|t| t.with_default_tag().familiar()).collect(),
             layers: image.layers.iter().map(|l| layout::blob_path(&l.descriptor.digest)).collect(),
         });
         serde_json::to_vec(&Vec::from_iter(entry)).expect("entries are plain data")
     }
+}
+
+/// Docker's format knows no platforms, and a name stands for one image: that of this machine's
+/// platform, else the first. Who reads the index finds all of them.
+pub(crate) fn of_docker<T>(
+    images: impl Iterator<Item = T> + Clone,
+    platform: impl Fn(&T) -> Platform,
+) -> Option<T> {
+    let host = Platform::host();
+    images.clone().find(|image| platform(image) == host).or(images.into_iter().next())
 }
 
 /// The images that a layout has; none if it is not a layout yet. An index that does not read is an error:

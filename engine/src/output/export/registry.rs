@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use oci::{Descriptor, Reference};
 
-use super::{Compressing, Export, target};
+use super::Export;
 use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::push::Push;
-use crate::request::Compression;
+use crate::request::ImageForm;
 
 /// The push of one output.
 pub(crate) struct OutputPush {
     pub(crate) push: Arc<Push>,
-    pub(crate) compression: Compression,
+    /// As which it goes there.
+    pub(crate) form: ImageForm,
     /// Whether the store names the image by the digest that it has in the registry.
     pub(crate) names_by_digest: bool,
 }
@@ -33,27 +34,10 @@ pub(super) async fn push(
     export: &Export<'_>,
     output: &OutputPush,
 ) -> Result<PushedImage, BuildError> {
-    let (store, steps, stop) = (export.store.clone(), export.steps.clone(), export.stop.clone());
-    let (images, shape) = (export.images.to_vec(), export.shape.clone());
-    let (push, compression) = (output.push.clone(), output.compression);
-    let compress = blocking(move || {
-        let ready = |blob: &Descriptor| push.begin(blob);
-        let step = push.step();
-        let compressing = Compressing {
-            store: &store,
-            compression,
-            steps: &steps,
-            step,
-            stop: &stop,
-            ready: &ready,
-        };
-        let images = images
-            .into_iter()
-            .map(|(platform, image)| Ok((platform, compressing.image(image)?)))
-            .collect::<Result<Vec<_>, BuildError>>()?;
-        target(&store, &images, &shape)
-    });
-    let target = compress.await?;
+    let push = output.push.clone();
+    let forming = export.forming(&output.form, push.step());
+    let formed = blocking(move || forming.built(&|blob| push.begin(blob)));
+    let target = formed.await?.target;
     output.push.finish(&target).await?;
     Ok(PushedImage { names: output.push.names(&target.digest), target })
 }
