@@ -246,12 +246,22 @@ fn numbers(op: &ExecOp) -> Vec<usize> {
     numbers
 }
 
+/// The agent of a mount that names none.
+const USUAL_AGENT: &str = "default";
+
+fn dest(mount: &Mount) -> &str {
+    match mount.written_dest.as_str() {
+        "" => &mount.dest,
+        written => written,
+    }
+}
+
 fn mounted<'a>(mount: &'a Mount, numbers: &[usize]) -> Mounted<'a> {
     let place = |number| numbers.iter().position(|known| *known == number);
     let absent = matches!(mount.kind, MountKind::Secret { .. } | MountKind::Ssh { .. });
     let mut mounted = Mounted {
         input: mount.input.and_then(place).map_or(NONE, |place| place as i64),
-        dest: &mount.dest,
+        dest: dest(mount),
         output: mount.output.map_or(if absent { 0 } else { NONE }, |output| output as i64),
         readonly: mount.readonly,
         mount_type: 0,
@@ -269,10 +279,11 @@ fn mounted<'a>(mount: &'a Mount, numbers: &[usize]) -> Mounted<'a> {
             (mounted.mount_type, mounted.secret) = (1, file(id, *uid, *gid, *mode, *optional));
         }
         MountKind::Ssh { id, uid, gid, mode, optional } => {
+            let id = if id == USUAL_AGENT { "" } else { id };
             (mounted.mount_type, mounted.ssh) = (2, file(id, *uid, *gid, *mode, *optional));
         }
         MountKind::Cache { id, sharing } => {
-            let id = cache_id(id, *sharing, &mount.dest);
+            let id = cache_id(id, *sharing, dest(mount));
             (mounted.mount_type, mounted.cache) = (3, Some(CacheOpt { id }));
         }
         MountKind::Tmpfs { size } => {

@@ -27,7 +27,7 @@ struct Keyed {
 struct Copy<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
     src: &'a str,
-    dest: &'a str,
+    dest: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<Chown<'a>>,
     #[serde(skip_serializing_if = "is_zero")]
@@ -320,11 +320,12 @@ impl Ctx<'_> {
         };
         let json = go::to_json(&Copy {
             src: if place.is_some() { base(&selector.path) } else { &selector.path },
-            dest: &op.dest,
+            dest: if op.dest_has_dot { format!("{}.", op.dest) } else { op.dest.clone() },
             owner: self.owner(op.owner.as_ref()),
             mode,
             follow_symlink: op.follow_symlink,
-            dir_copy_contents: op.dir_copy_contents,
+            // Of a root only the content can be copied; BuildKit says so only where wildcards are allowed.
+            dir_copy_contents: op.dir_copy_contents && (op.allow_wildcard || op.src != "/"),
             attempt_unpack: op.attempt_unpack,
             create_dest_path: op.create_dest_path,
             allow_wildcard: op.allow_wildcard,

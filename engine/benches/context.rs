@@ -27,6 +27,7 @@ fn operation() -> FileOp {
     let copy = CopyOp {
         src: "/".into(),
         dest: "/app".into(),
+        dest_has_dot: false,
         owner: None,
         mode: None,
         mode_symbolic: None,

@@ -194,6 +194,9 @@ pub struct Mount {
     pub selector: String,
     /// Absolute path in the sandbox.
     pub dest: String,
+    /// How `dest` was written if other than it is (`/cache/`): BuildKit's cache keys hold that. Never part
+    /// of a key here.
+    pub written_dest: String,
     /// The process cannot write. A writable bind without `output` loses what is written.
     pub readonly: bool,
     /// Number of the output that carries what the process wrote, if any.
@@ -385,6 +388,9 @@ pub struct CopyOp {
     pub src: String,
     /// Absolute destination; a trailing slash says that it is a directory.
     pub dest: String,
+    /// `dest` was written with a dot at its end (`/app/.`), which is the same: BuildKit's cache keys hold the
+    /// dot. Never part of a key here.
+    pub dest_has_dot: bool,
     /// Owner, `None` keeps the source's.
     pub owner: Option<Owner>,
     /// Permission bits, `None` keeps the source's.

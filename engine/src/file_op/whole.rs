@@ -19,6 +19,7 @@ pub(crate) fn copy_directory(source: &str, owner: Option<(u32, u32)>, time: Opti
     let copy = CopyOp {
         src: if source.is_empty() { "/".to_owned() } else { source.to_owned() },
         dest: "/".to_owned(),
+        dest_has_dot: false,
         owner,
         mode: None,
         mode_symbolic: None,

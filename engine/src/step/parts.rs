@@ -123,6 +123,7 @@ mod tests {
             input: Some(input),
             selector: String::new(),
             dest: dest.to_owned(),
+            written_dest: String::new(),
             readonly: output.is_none(),
             output,
             kind: MountKind::Bind,

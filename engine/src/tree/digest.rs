@@ -279,6 +279,7 @@ mod tests {
         let copy = llb::CopyOp {
             src: "/".to_owned(),
             dest: "/".to_owned(),
+            dest_has_dot: false,
             owner: None,
             mode: None,
             mode_symbolic: None,

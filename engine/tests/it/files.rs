@@ -161,6 +161,7 @@ pub(crate) fn plain_copy() -> CopyOp {
     CopyOp {
         src: String::new(),
         dest: String::new(),
+        dest_has_dot: false,
         owner: None,
         mode: None,
         mode_symbolic: None,

@@ -33,6 +33,7 @@ pub(crate) fn mount(dest: &str, input: Option<usize>, output: Option<usize>) -> 
         input,
         selector: String::new(),
         dest: dest.to_owned(),
+        written_dest: String::new(),
         readonly: output.is_none(),
         output,
         kind: MountKind::Bind,
@@ -105,6 +106,7 @@ pub(crate) fn full_copy() -> CopyOp {
     CopyOp {
         src: "/a*".to_owned(),
         dest: "/b/".to_owned(),
+        dest_has_dot: false,
         owner: Some(Owner {
             user: Some(OwnerId::Name { name: "me".to_owned(), input: Some(0) }),
             group: Some(OwnerId::Id(7)),

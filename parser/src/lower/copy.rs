@@ -375,6 +375,7 @@ fn template(request: &Request<'_>, dest: String, has_base: bool) -> Fallible<Cop
         mode,
         mode_symbolic,
         exclude_patterns: request.exclude.clone(),
+        dest_has_dot: request.dest.ends_with("/."),
         ..plain_copy("/", &dest)
     })
 }
@@ -383,6 +384,7 @@ fn plain_copy(src: &str, dest: &str) -> CopyOp {
     CopyOp {
         src: src.to_owned(),
         dest: dest.to_owned(),
+        dest_has_dot: false,
         owner: None,
         mode: None,
         mode_symbolic: None,

@@ -52,20 +52,37 @@ impl Mounts {
     /// Inputs, mounts from the root outward, and secrets in variables.
     pub(super) fn finish(mut self, shm_size: u64) -> (Vec<Input>, Vec<llb::Mount>, Vec<SecretEnv>) {
         if shm_size > 0 {
-            self.list.push(virtual_mount("/dev/shm", MountKind::Tmpfs { size: shm_size }));
+            self.list.push(virtual_mount(
+                "/dev/shm",
+                "/dev/shm",
+                MountKind::Tmpfs { size: shm_size },
+            ));
         }
-        // A mount inside another must come after it.
-        self.list.sort_by(|a, b| a.dest.cmp(&b.dest));
+        // A mount inside another must come after it. Secrets and sockets come last, as written.
+        self.list.sort_by(|a, b| match (order(a), order(b)) {
+            (0, 0) => a.dest.cmp(&b.dest),
+            (a, b) => a.cmp(&b),
+        });
         (self.inputs, self.list, self.secret_env)
     }
 }
 
+/// BuildKit's order of mounts, which its cache keys hold.
+fn order(mount: &llb::Mount) -> u8 {
+    match mount.kind {
+        MountKind::Bind | MountKind::Cache { .. } | MountKind::Tmpfs { .. } => 0,
+        MountKind::Secret { .. } => 1,
+        MountKind::Ssh { .. } => 2,
+    }
+}
+
 /// A mount that takes no input.
-fn virtual_mount(dest: &str, kind: MountKind) -> llb::Mount {
+fn virtual_mount(dest: &str, written: &str, kind: MountKind) -> llb::Mount {
     llb::Mount {
         input: None,
         selector: String::new(),
         dest: dest.to_owned(),
+        written_dest: written_dest(dest, written),
         readonly: false,
         output: None,
         kind,
@@ -136,6 +153,11 @@ impl Lowering<'_> {
         mounts.list.push(llb::Mount {
             input,
             selector,
+            written_dest: if target.starts_with('/') {
+                written_dest(&dest, target)
+            } else {
+                String::new()
+            },
             dest,
             readonly: mount.readonly,
             output: None,
@@ -233,8 +255,9 @@ impl Lowering<'_> {
             mode: mount.mode.unwrap_or(0o400),
             optional,
         };
-        let dest = path::join(&self.stages[id].state.directory(), &dest);
-        mounts.list.push(virtual_mount(&dest, kind));
+        let written = dest;
+        let dest = path::join(&self.stages[id].state.directory(), &written);
+        mounts.list.push(virtual_mount(&dest, &written, kind));
         Ok(())
     }
 
@@ -243,10 +266,11 @@ impl Lowering<'_> {
             return Err(Fault::new("ssh does not support source"));
         }
         let agent = mount.id.as_deref().filter(|id| !id.is_empty()).unwrap_or("default");
-        let dest = match mount.target.as_deref().filter(|target| !target.is_empty()) {
-            Some(target) => path::join(&self.stages[id].state.directory(), target),
+        let written = match mount.target.as_deref().filter(|target| !target.is_empty()) {
+            Some(target) => target.to_owned(),
             None => format!("/run/buildkit/ssh_agent.{}", mounts.sockets),
         };
+        let dest = path::join(&self.stages[id].state.directory(), &written);
         mounts.sockets += 1;
         let kind = MountKind::Ssh {
             id: agent.to_owned(),
@@ -255,7 +279,12 @@ impl Lowering<'_> {
             mode: mount.mode.unwrap_or(0o600),
             optional: !mount.required,
         };
-        mounts.list.push(virtual_mount(&dest, kind));
+        mounts.list.push(virtual_mount(&dest, &written, kind));
         Ok(())
     }
+}
+
+/// What [`llb::Mount::written_dest`] says of a place.
+fn written_dest(dest: &str, written: &str) -> String {
+    if written == dest { String::new() } else { written.to_owned() }
 }

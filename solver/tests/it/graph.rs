@@ -59,6 +59,7 @@ fn op(name: &str, inputs: usize) -> Op {
         input: Some(input),
         selector: String::new(),
         dest,
+        written_dest: String::new(),
         readonly: false,
         output,
         kind: MountKind::Bind,
@@ -89,6 +90,7 @@ fn copy(name: &str) -> CopyOp {
     CopyOp {
         src: format!("/{name}"),
         dest: "/".to_owned(),
+        dest_has_dot: false,
         owner: None,
         mode: None,
         mode_symbolic: None,
