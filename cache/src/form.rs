@@ -1,6 +1,7 @@
 //! Forms: a layer as a blob, plain or compressed, one row for each.
 
 use std::collections::HashSet;
+use std::fmt;
 
 use oci::{Descriptor, DiffId};
 
@@ -19,9 +20,9 @@ pub struct Encoder {
     pub version: u32,
 }
 
-impl Encoder {
-    fn key(&self) -> String {
-        format!("{}-{}-{}", self.algorithm, self.level, self.version)
+impl fmt::Display for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.algorithm, self.level, self.version)
     }
 }
 
@@ -33,12 +34,12 @@ impl Store {
 
     /// Notes what compressing a layer has given, so that it is done once.
     pub fn add_compressed(&self, diff_id: &DiffId, encoder: &Encoder, blob: &Descriptor) {
-        self.put_form(diff_id, &encoder.key(), blob);
+        self.put_form(diff_id, &encoder.to_string(), blob);
     }
 
     /// What compressing a layer has given, if it is still there.
     pub fn compressed(&self, diff_id: &DiffId, encoder: &Encoder) -> Option<Descriptor> {
-        let row = self.get(Kind::Form, &form_key(diff_id, &encoder.key()))?;
+        let row = self.get(Kind::Form, &form_key(diff_id, &encoder.to_string()))?;
         let descriptor = parse_form(&row)?;
         self.has_blob(&descriptor.digest).then_some(descriptor)
     }

@@ -119,10 +119,23 @@ impl Store {
         if let Some(id) = self.layer_of_diff_id(diff_id) {
             return id;
         }
-        let id = LayerId::new(self.inner.lease.unique_name());
-        self.put_layer(&id, LayerRow { diff_id: Some(diff_id.clone()), ..LayerRow::default() });
-        self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.as_str().as_bytes().to_vec());
+        let id = self.reserve_layer();
+        self.add_reserved_layer(&id, diff_id, blob);
         id
+    }
+
+    /// A name for a layer that is not here yet, and may never be. Nothing is written.
+    pub fn reserve_layer(&self) -> LayerId {
+        LayerId::new(self.inner.lease.unique_name())
+    }
+
+    /// The layer that `id` was [reserved](Self::reserve_layer) for has come, as a blob.
+    pub fn add_reserved_layer(&self, id: &LayerId, diff_id: &DiffId, blob: &Descriptor) {
+        self.add_blob_form(diff_id, blob);
+        self.put_layer(id, LayerRow { diff_id: Some(diff_id.clone()), ..LayerRow::default() });
+        if self.layer_of_diff_id(diff_id).is_none() {
+            self.put(Kind::DiffId, diff_id.0.as_str().as_bytes(), id.as_str().as_bytes().to_vec());
+        }
     }
 
     /// Gives a layer its tree, just unpacked. When it got one meanwhile, the new one is dropped.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cache::LayerId;
 use cache::layer::compress::Compression as Encoding;
-use llb::Definition;
+use llb::{Definition, VertexId};
 use oci::{Descriptor, Digest, Platform};
 use tokio_util::sync::CancellationToken;
 
@@ -24,10 +24,12 @@ use crate::progress::steps::Steps;
 use crate::push::Push;
 use crate::remote::Fetch;
 use crate::request::{BuildRequest, Epoch, ImageForm, MediaTypes, Output, Rewrite};
+use crate::shared_cache::{self, Import};
 use crate::solve::{Job, Purpose, unique_id};
 use crate::source::git::Repositories;
 use crate::source::image::Images;
 use crate::source::input::{self, Place};
+use crate::step::worker::shipped;
 use crate::workspace::Workspace;
 
 /// What a build gives.
@@ -105,9 +107,10 @@ impl Workspace {
             Ok((input, request))
         });
         let (input, request) = read.await?;
+        let registries = self.registries(client.as_ref());
         let images = Images::new(
             self.store.clone(),
-            self.registries(client.as_ref()),
+            registries.clone(),
             request.pull,
             request.offline,
             input.layouts.clone(),
@@ -119,6 +122,7 @@ impl Workspace {
             client,
             input,
             images: Arc::new(images),
+            registries,
             http,
             git,
             steps,
@@ -132,16 +136,58 @@ impl Workspace {
         mut session: Session,
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let (definition, plans) = until(cancel, session.lower(Scope::Target)).await?;
+        let (client, registries, steps) =
+            (session.client.clone(), session.registries.clone(), session.steps.clone());
+        let (sources, targets) =
+            (session.request.cache_from.clone(), session.request.cache_to.clone());
+        let import = Import {
+            store: &self.store,
+            registries: &registries,
+            client: client.as_ref(),
+            steps: &steps,
+            offline: session.request.offline,
+        };
+        let lowered = session.lower(Scope::Target);
+        let prepared = async { futures_util::try_join!(lowered, import.read(&sources, &targets)) };
+        let ((definition, plans), shared) = until(cancel, prepared).await?;
         session.tell_warnings(&plans);
         session.check_times(&plans)?;
         session.check_annotations(&plans)?;
         session.tell_notes(&plans);
-        let job = session.job(definition, &plans);
+        let job = Job { shared: Arc::new(shared), ..session.job(definition, &plans) };
         self.carry_out(&job, cancel, async |layers, trees| {
-            self.finish(&session, &plans, trees, layers, cancel).await
+            let outcome = self.finish(&session, &plans, trees, layers, cancel).await?;
+            self.export_caches(&session, &job, layers, cancel).await?;
+            Ok(outcome)
         })
         .await
+    }
+
+    /// Adds what the build has found or made to the caches of `--cache-to`.
+    async fn export_caches(
+        &self,
+        session: &Session,
+        job: &Job,
+        layers: &Arc<Layers>,
+        cancel: &CancellationToken,
+    ) -> Result<(), BuildError> {
+        if session.request.cache_to.is_empty() {
+            return Ok(());
+        }
+        let images = session.resolved.values();
+        let base = images.flat_map(|image| image.config.rootfs.diff_ids.iter().cloned()).collect();
+        let targets: Vec<VertexId> = job.targets.iter().map(|target| target.vertex).collect();
+        let export = shared_cache::Export {
+            store: &self.store,
+            layers,
+            registries: &session.registries,
+            client: session.client.as_ref(),
+            steps: &session.steps,
+            shipped: &shipped(&job.definition, &targets),
+            base: &base,
+            stop: cancel,
+        };
+        job.shared.export(&export, &session.request.cache_to).await
     }
 
     /// From layers to images, names and outputs.
@@ -268,6 +314,7 @@ impl Session {
             git: self.git.clone(),
             http: self.http.clone(),
             resolved: self.resolved.clone(),
+            shared: Arc::default(),
             steps: self.steps.clone(),
             client: self.client.clone(),
             limits: self.request.limits.clone(),

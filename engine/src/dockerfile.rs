@@ -7,6 +7,7 @@ use llb::{Definition, Input as VertexInput};
 use oci::Platform;
 use parser::check::{Checks, warnings_of_broken, warnings_without_images};
 use parser::lower::{self, ImageRequest, Lowered, Options, RequestedImage};
+use registry::Registries;
 
 use crate::client::Client;
 use crate::error::{BuildError, StepFailure};
@@ -24,6 +25,7 @@ pub(crate) struct Session {
     pub(crate) client: Arc<dyn Client>,
     pub(crate) input: Input,
     pub(crate) images: Arc<Images>,
+    pub(crate) registries: Arc<Registries>,
     pub(crate) http: Arc<HttpFiles>,
     pub(crate) git: Arc<Repositories>,
     pub(crate) steps: Arc<Steps>,

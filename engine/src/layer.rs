@@ -1,5 +1,6 @@
 //! Layers in use: trees to mount, tars to hash, and what is known of both.
 
+mod absent;
 mod check;
 mod directories;
 mod extraction;
@@ -16,6 +17,7 @@ pub(crate) mod tar;
 mod unpack;
 pub(crate) mod write_back;
 
+pub(crate) use absent::{AbsentLayers, Elsewhere};
 pub(crate) use check::Bases;
 pub(crate) use hash::AssembledLayer;
 pub(crate) use layers::{Layers, Writing};

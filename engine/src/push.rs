@@ -21,7 +21,7 @@ use crate::progress::event::{Event, StepId};
 use crate::progress::steps::{InternalStep, Steps};
 use crate::stored::{self, DocumentBytes};
 
-use body::Body;
+pub(crate) use body::Body;
 use error::PushError;
 
 /// A push to the registries of some names, and what has been begun of it.

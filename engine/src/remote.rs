@@ -106,6 +106,7 @@ impl Fetch<'_> {
             http: self.http.clone(),
             git: self.git.clone(),
             resolved: HashMap::new(),
+            shared: Arc::default(),
             steps: self.steps.clone(),
             client: self.client.clone(),
             limits: self.request.limits.clone(),

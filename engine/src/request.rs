@@ -1,11 +1,13 @@
 //! What is asked of a build. Nothing here is specific to a command line or a wire format.
 
+mod cache;
 mod output;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use cache::{CacheLocation, CacheMode, CacheSource, CacheTarget};
 use executor::{HostAddress, Limits};
 use oci::{Platform, Reference};
 pub use output::{
@@ -77,6 +79,10 @@ pub struct BuildRequest {
     pub tags: Vec<Reference>,
     /// `--output`; empty means that the image lands in the store.
     pub outputs: Vec<Output>,
+    /// `--cache-from`: caches that others share; of several that know a step the first counts.
+    pub cache_from: Vec<CacheSource>,
+    /// `--cache-to`
+    pub cache_to: Vec<CacheTarget>,
     /// Times in what is written out.
     pub times: Times,
     /// `--annotation`; of two for the same, the last counts.

@@ -22,6 +22,7 @@ use crate::layer::{AssembledLayer, Layers};
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
+use crate::shared_cache::SharedCache;
 use crate::source::contexts::{Contexts, Directory};
 use crate::source::git::Repositories;
 use crate::source::http::HttpFiles;
@@ -98,6 +99,7 @@ pub(crate) struct Job {
     pub(crate) http: Arc<HttpFiles>,
     /// Images that are known already, by what their vertices say.
     pub(crate) resolved: HashMap<ImageRequest, Arc<ResolvedImage>>,
+    pub(crate) shared: Arc<SharedCache>,
     pub(crate) steps: Arc<Steps>,
     pub(crate) client: Arc<dyn Client>,
     /// Of each step.
@@ -194,6 +196,7 @@ impl Workspace {
             git: Arc::new(Repositories::new(store, client.clone(), offline)),
             http: self.http_files(&client, offline, request.step_disk),
             resolved: HashMap::new(),
+            shared: Arc::default(),
             steps: Arc::new(Steps::new(progress)),
             client,
             limits: request.limits,
@@ -257,6 +260,7 @@ impl Workspace {
             }
             job.steps.start_again();
         };
+        job.shared.keep(&self.store);
         let flushed = in_time(cancel, self.flush()).await;
         if !cancel.is_cancelled() {
             self.make_room_again();
@@ -288,7 +292,9 @@ impl Workspace {
 
     fn attempt(&self, job: &Job, cancel: &CancellationToken, number: usize) -> Attempt {
         let (store, machine) = (self.store.clone(), self.machine.clone());
-        let layers = Layers::new(store, machine, job.steps.clone(), job.encodings.clone(), cancel);
+        let (steps, encodings) = (job.steps.clone(), job.encodings.clone());
+        let absent = job.shared.absent().clone();
+        let layers = Layers::new(store, machine, steps, encodings, absent, cancel);
         Attempt { layers: Arc::new(layers), is_last: number == ATTEMPTS }
     }
 
@@ -340,6 +346,7 @@ impl Workspace {
             git: job.git.clone(),
             http: job.http.clone(),
             resolved: Mutex::new(job.resolved.clone()),
+            shared: job.shared.clone(),
             copied: Mutex::default(),
             steps: job.steps.clone(),
             contexts: Contexts::new(

@@ -75,8 +75,14 @@ impl Workspace {
         let mirrors = if full { check_mirrors(&self.store, repair).await? } else { Vec::new() };
         let (store, machine) = (self.store.clone(), self.machine.clone());
         let steps = Arc::new(Steps::new(Arc::new(Silence)));
-        let layers =
-            Layers::new(store.clone(), machine, steps, Vec::new(), &CancellationToken::new());
+        let layers = Layers::new(
+            store.clone(),
+            machine,
+            steps,
+            Vec::new(),
+            Arc::default(),
+            &CancellationToken::new(),
+        );
         blocking(move || {
             let bases = if full { bases(&store) } else { Bases::new() };
             let holds = |id: &LayerId, diff_id: &DiffId| layers.check_tree(id, diff_id, &bases);

@@ -4,6 +4,7 @@
 mod action;
 mod annotation;
 mod arguments;
+mod cache;
 pub mod csv;
 pub(crate) mod host;
 mod limits;
@@ -114,6 +115,8 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         jobs: args.jobs.as_deref().map(|jobs| quantity::positive("--jobs", jobs)).transpose()?,
         tags: outputs.tags,
         outputs: outputs.outputs,
+        cache_from: each(&args.cache_from, |text| cache::source(text, environment))?,
+        cache_to: each(&args.cache_to, |text| cache::target(text, environment))?,
         times: outputs.times,
         annotations: outputs.annotations,
         index: None,

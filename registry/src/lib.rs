@@ -25,6 +25,7 @@ mod registries;
 mod resolve;
 mod scope;
 mod sink;
+mod tags;
 mod token;
 mod transfer;
 

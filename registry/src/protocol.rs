@@ -32,4 +32,7 @@ pub enum ProtocolError {
     /// The start of an upload that is not answered with 201 or 202.
     #[error("an upload starts with status 202, not {0}")]
     UploadStatus(u16),
+    /// A list of tags that is not JSON of the right form.
+    #[error("the list of tags is not one")]
+    NoTags,
 }

@@ -311,12 +311,26 @@ impl Scheduler {
         Some(definition_key(self.op(vertex), &named?))
     }
 
-    /// Dependents learn at once that they will not be found by definition either, so that all
-    /// that they read from is made at the same time.
+    /// Dependents look themselves up at once: one that is known by definition spares what it is made from,
+    /// and what the others read from is made at the same time. What is to be made again after a while has
+    /// no name for them until it is.
     fn not_known_by_definition(&mut self, vertex: VertexId, missed: Option<CacheKey>) {
-        self.node(vertex).definition = Some(None);
+        let may_differ = self.definition.vertex(vertex).metadata.max_age.is_some();
+        // A directory has no name, but will soon have been read; then the vertex is named after its content.
+        if missed.is_some() || self.is_forced(vertex) || !self.lacks_only_directories(vertex) {
+            self.node(vertex).definition = Some(missed.clone().filter(|_| !may_differ));
+        }
         self.want_what_keys_need(vertex, missed);
         self.stir(vertex);
+    }
+
+    /// Whether all inputs have a name but for directories, and nothing has to be made to read them.
+    fn lacks_only_directories(&self, vertex: VertexId) -> bool {
+        let node = &self.nodes[&vertex];
+        node.inputs.iter().zip(&node.reads).all(|(input, reads)| {
+            let is_source = matches!(self.op(input.vertex), Op::Source(_));
+            is_source || !reads && self.nodes[&input.vertex].definition != Some(None)
+        })
     }
 
     fn missed(&mut self, vertex: VertexId) {
@@ -412,7 +426,7 @@ impl Scheduler {
     ) {
         let node = self.node(vertex);
         node.key = Some(Some(key.salted(&salt)));
-        node.definition = Some(definition.as_ref().map(|definition| definition.salted(&salt)));
+        node.definition = Some(Some(definition.as_ref().unwrap_or(&key).salted(&salt)));
         node.alias = definition.filter(|definition| *definition != key);
         node.kept_under = Some(key);
         node.salt = salt;

@@ -50,17 +50,27 @@ impl Layers {
         &self,
         layers: &[LayerId],
     ) -> Result<Vec<AssembledLayer>, BuildError> {
+        self.absent.bring(&self.shared.store, layers).await?;
         let mut assembled = Vec::with_capacity(layers.len());
-        for (number, id) in layers.iter().enumerate() {
-            let task =
-                self.shared.states.layers().get_mut(id).and_then(|state| state.hashing.take());
-            if let Some(task) = task {
-                // What failed there is tried again, where its error counts.
-                let _ = task.await;
-            }
-            assembled.push(self.assembled_layer(id, &layers[..number]).await?);
+        for number in 0..layers.len() {
+            assembled.push(self.assembled_top(&layers[..=number]).await?);
         }
         Ok(assembled)
+    }
+
+    /// What a manifest says of the topmost of `layers`; waits until it is hashed.
+    pub(crate) async fn assembled_top(
+        &self,
+        layers: &[LayerId],
+    ) -> Result<AssembledLayer, BuildError> {
+        let (id, base) = layers.split_last().expect("some layer is on top");
+        self.absent.bring(&self.shared.store, std::slice::from_ref(id)).await?;
+        let task = self.shared.states.layers().get_mut(id).and_then(|state| state.hashing.take());
+        if let Some(task) = task {
+            // What failed there is tried again, where its error counts.
+            let _ = task.await;
+        }
+        self.assembled_layer(id, base).await
     }
 
     async fn assembled_layer(

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
+use crate::layer::absent::AbsentLayers;
 use crate::layer::directories::Directories;
 use crate::layer::layer_store::LayerStore;
 use crate::layer::rootfs::Rootfs;
@@ -25,6 +26,8 @@ pub(crate) type Writing = JoinHandle<Result<bool, BuildError>>;
 /// The layers of one build.
 pub(crate) struct Layers {
     pub(super) shared: LayerStore,
+    /// Those that are elsewhere.
+    pub(super) absent: Arc<AbsentLayers>,
     /// Held while layers are turned into directories.
     pub(super) unpacking: tokio::sync::Mutex<()>,
     /// Blobs that an output could not be written from are gone.
@@ -37,6 +40,7 @@ impl Layers {
         machine: Arc<Machine>,
         steps: Arc<Steps>,
         encodings: Vec<Encoding>,
+        absent: Arc<AbsentLayers>,
         cancel: &CancellationToken,
     ) -> Self {
         let stop = cancel.child_token();
@@ -51,6 +55,7 @@ impl Layers {
                 stop,
                 encodings,
             },
+            absent,
             unpacking: tokio::sync::Mutex::default(),
             has_discarded: AtomicBool::new(false),
         }

@@ -102,6 +102,7 @@ impl Layers {
         layers: &[LayerId],
         step: Option<StepId>,
     ) -> Result<Directories, BuildError> {
+        self.absent.bring(&self.shared.store, layers).await?;
         if let Some(directories) = self.shared.known_directories(layers)? {
             return Ok(directories);
         }

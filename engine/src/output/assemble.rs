@@ -48,10 +48,9 @@ pub(crate) fn assemble(store: &Store, parts: Parts) -> Result<AssembledImage, Bu
         complete_history(&mut config.history, layers.len());
     }
     let base_history = config.history.len().saturating_sub(own);
-    let fallback = match epoch {
-        Some(epoch) => epoch,
-        None => first_assembled(store, &config),
-    };
+    // The newest of its layers dates an image, wherever it is put together.
+    let newest = || layers.iter().filter_map(|layer| layer.created).max();
+    let fallback = epoch.or_else(newest).unwrap_or_else(|| first_assembled(store, &config));
     fill_times(&mut config, &layers, fallback, epoch, base_history);
     let config_bytes = serde_json::to_vec(&config).expect("a config is plain data");
     let config_descriptor = put(store, media_type::CONFIG, &config_bytes)?;

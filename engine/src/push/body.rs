@@ -10,12 +10,12 @@ use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
 
 /// A blob of the store that tells how much of it was sent.
-pub(super) struct Body {
-    pub(super) file: BlobFile,
-    pub(super) steps: Arc<Steps>,
-    pub(super) step: StepId,
+pub(crate) struct Body {
+    pub(crate) file: BlobFile,
+    pub(crate) steps: Arc<Steps>,
+    pub(crate) step: StepId,
     /// What it is called there.
-    pub(super) item: String,
+    pub(crate) item: String,
 }
 
 impl BodySource for Body {

@@ -93,7 +93,8 @@ impl Workspace {
         let mut tries = 1..ATTEMPTS;
         loop {
             let (store, machine) = (self.store.clone(), self.machine.clone());
-            let layers = Layers::new(store, machine, steps.clone(), Vec::new(), cancel);
+            let layers =
+                Layers::new(store, machine, steps.clone(), Vec::new(), Arc::default(), cancel);
             let rootfs = layers.rootfs(ids).await?;
             match layers.verify(ids).await {
                 Ok(()) => return Ok(rootfs.lowers().to_vec()),

@@ -1,6 +1,7 @@
 //! Results that are known already, and those that are kept.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use cache::Record;
@@ -10,17 +11,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
+use crate::shared_cache::{BaseLayers, SALT};
+use crate::source::image::ResolvedImage;
 use crate::step::files::{Files, Outputs};
 use crate::step::worker::BuildWorker;
-
-/// Note of a record: see [`CacheKey::salted`].
-const SALT: &str = "salt";
 
 impl BuildWorker {
     /// The record under `key` or where it leads.
     pub(super) fn record(&self, key: &CacheKey) -> Option<Record> {
         let by_alias = || self.store.record(&self.store.alias(&key.0)?);
-        self.store.record(&key.0).or_else(by_alias)
+        self.store.record(&key.0).or_else(by_alias).or_else(|| self.shared_record(key))
+    }
+
+    /// What another builder has made.
+    fn shared_record(&self, key: &CacheKey) -> Option<Record> {
+        self.shared.record(&self.store, &key.0, |diff_id| {
+            let resolved = self.resolved.lock().expect("no panic while held");
+            let has = |image: &&Arc<ResolvedImage>| image.config.rootfs.diff_ids.contains(diff_id);
+            let image = resolved.values().find(has)?.clone();
+            let (images, steps) = (self.images.clone(), self.steps.clone());
+            Some(self.shared.base(BaseLayers { images, image, steps }))
+        })
     }
 
     /// Whether a result has come to the age at which it is made again.
@@ -86,6 +97,7 @@ impl BuildWorker {
         if let Some(alias) = run.alias {
             self.store.put_alias(&alias.0, &run.key.0);
         }
+        self.shared.note(run.vertex, &made, run.alias.map(|alias| &alias.0));
         self.keep_as_last(run.vertex, &run.key.0);
     }
 }

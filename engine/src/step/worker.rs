@@ -19,6 +19,7 @@ use crate::gc;
 use crate::layer::{Layers, Writing};
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
+use crate::shared_cache::SharedCache;
 use crate::source::contexts::Contexts;
 use crate::source::git::Repositories;
 use crate::source::http::HttpFiles;
@@ -42,6 +43,8 @@ pub(crate) struct BuildWorker {
     pub(crate) http: Arc<HttpFiles>,
     /// Images that lowering has resolved, by what their vertices say.
     pub(crate) resolved: Mutex<HashMap<ImageRequest, Arc<ResolvedImage>>>,
+    /// What other builders have made.
+    pub(crate) shared: Arc<SharedCache>,
     /// What steps copy from their inputs, by the input's number, until they run.
     pub(crate) copied: Mutex<HashMap<VertexId, HashMap<usize, Vec<TakenIn>>>>,
     pub(crate) steps: Arc<Steps>,
@@ -83,6 +86,7 @@ impl Worker for BuildWorker {
         if let Some(alias) = alias {
             self.store.put_alias(&alias.0, &record.key);
         }
+        self.shared.note(vertex, &record, alias.into_iter().chain([key]).map(|key| &key.0));
         Ok(Some(self.use_record(vertex, record)))
     }
 
@@ -103,6 +107,7 @@ impl Worker for BuildWorker {
         // again. A result with another salt is not the one that dependents know.
         let done = self.record(run.key).filter(|done| salt(done) == run.salt);
         if let Some(record) = done {
+            self.shared.note(vertex, &record, run.alias.map(|alias| &alias.0));
             return Ok(self.use_record(vertex, record).result);
         }
         self.steps.started(vertex);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Each room and the rooms it may import.
-const ROOMS: [(&str, &[&str]); 12] = [
+const ROOMS: [(&str, &[&str]); 13] = [
     ("oci", &[]),
     ("llb", &["oci"]),
     ("parser", &["oci", "llb"]),
@@ -15,6 +15,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
     ("http-client", &[]),
     ("git-client", &[]),
     ("registry", &["oci", "http-client"]),
+    ("remote-cache", &["oci", "http-client", "registry"]),
     (
         "engine",
         &[
@@ -27,6 +28,7 @@ const ROOMS: [(&str, &[&str]); 12] = [
             "http-client",
             "git-client",
             "registry",
+            "remote-cache",
         ],
     ),
     ("frontend-cli", &["engine", "parser", "oci"]),
@@ -88,7 +90,15 @@ fn only_the_edges_know_serialised_forms_and_errors_without_type() {
         only("rustls", &["http-client"]);
         only(
             "tokio",
-            &["solver", "http-client", "git-client", "registry", "engine", "frontend-cli"],
+            &[
+                "solver",
+                "http-client",
+                "git-client",
+                "registry",
+                "remote-cache",
+                "engine",
+                "frontend-cli",
+            ],
         );
         only("clap", &["frontend-cli"]);
         only("rusqlite", &["cache"]);
@@ -103,7 +113,7 @@ fn sources(folder: &Path) -> impl Iterator<Item = PathBuf> {
 }
 
 /// Rooms that know the client only by what it gives: they must do for several at once.
-const CLIENTLESS: [&str; 3] = ["engine", "registry", "http-client"];
+const CLIENTLESS: [&str; 4] = ["engine", "remote-cache", "registry", "http-client"];
 
 #[test]
 fn the_engine_reads_no_environment_and_no_standard_streams() {

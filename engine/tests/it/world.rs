@@ -134,6 +134,8 @@ impl World {
             jobs: None,
             tags: Vec::new(),
             outputs: Vec::new(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             times: Times::default(),
             annotations: Vec::new(),
             index: None,

@@ -27,6 +27,7 @@ pub fn apply(text: &str, args: &mut BuildArgs) -> Result<(), UsageError> {
 fn apply_plain(name: &str, value: String, args: &mut BuildArgs) -> Result<(), UsageError> {
     match name {
         "target" => args.target = Some(value),
+        "cache-from" => args.cache_from.extend(csv::fields(&value)?),
         "platform" => args.platform.push(value),
         "filename" => args.file = Some(value.into()),
         "no-cache" if value.is_empty() => args.no_cache = true,
@@ -79,8 +80,7 @@ fn capability(text: &str) -> Result<(), UsageError> {
 
 /// Options that are known to BuildKit, and why they mean nothing here.
 const REFUSED: &[(&str, &str)] = &[
-    ("cache-from", "the store's own cache is always used"),
-    ("cache-imports", "the store's own cache is always used"),
+    ("cache-imports", "name caches with `--cache-from`"),
     ("cmdline", "there is one frontend, and no image of it"),
     ("source", "there is one frontend, and no image of it"),
     ("context", "give it as the last word: `mybuild build CONTEXT`"),

@@ -16,8 +16,6 @@ pub(super) fn check(args: &BuildArgs) -> Result<(), UsageError> {
             refused.builder.is_some(),
             "there are no builder instances: mybuild builds by itself",
         ),
-        ("--cache-from", !refused.cache_from.is_empty(), "the store's own cache is always used"),
-        ("--cache-to", !refused.cache_to.is_empty(), "the store keeps every step for later builds"),
         ("--policy", !refused.policy.is_empty(), "pin images by digest in the Dockerfile"),
         ("--security-opt", !refused.security_opt.is_empty(), "see `--allow security.insecure`"),
     ];

@@ -127,6 +127,21 @@ pub struct BuildArgs {
     /// With --no-cache and --no-cache-filter: cache mounts keep what they hold
     #[arg(long = "keep-cache-mounts", help_heading = CACHE)]
     pub keep_cache_mounts: bool,
+    /// Cache of other builders to look steps up in
+    ///
+    /// `type=registry,ref=NAME` or just NAME, or `type=local,src=DIR[,tag=TAG]`. With `verify=FILE` (or
+    /// `verify-env=VARIABLE`) only what this public key signed counts. May be given several times: the
+    /// first that knows a step counts. One that cannot be read is left out, with a warning.
+    #[arg(long = "cache-from", value_name = "NAME | type=TYPE,…", help_heading = CACHE)]
+    pub cache_from: Vec<String>,
+    /// Cache to add this build's steps to, for other builders
+    ///
+    /// `type=registry,ref=NAME` or just NAME, or `type=local,dest=DIR[,tag=TAG]`. `mode=max` adds all steps,
+    /// not only those whose layers the image has. `compression=zstd|gzip|uncompressed`,
+    /// `compression-level=N`, `sign=FILE` (or `sign-env=VARIABLE`, an Ed25519 private key),
+    /// `ignore-error=true`. Nothing that others have added is overwritten.
+    #[arg(long = "cache-to", value_name = "NAME | type=TYPE,…", help_heading = CACHE)]
+    pub cache_to: Vec<String>,
 
     /// Network of the steps: `default`, `none` or `host`
     #[arg(long, value_name = "MODE", help_heading = STEPS)]
@@ -260,12 +275,6 @@ pub struct RefusedArgs {
     /// Builder instance
     #[arg(long, hide = true, value_name = "NAME")]
     pub builder: Option<String>,
-    /// Cache to read
-    #[arg(long = "cache-from", hide = true, value_name = "SOURCE")]
-    pub cache_from: Vec<String>,
-    /// Cache to write
-    #[arg(long = "cache-to", hide = true, value_name = "DEST")]
-    pub cache_to: Vec<String>,
     /// Source policy
     #[arg(long, hide = true, value_name = "POLICY")]
     pub policy: Vec<String>,

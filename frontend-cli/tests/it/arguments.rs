@@ -939,11 +939,11 @@ fn what_cannot_be_is_refused_by_name() {
             error: a push needs a name
               hint: say where to with `-t HOST/NAME:TAG`, or with `name=` in the output
         --cache-from type=gha .
-            error: `--cache-from` is not supported
-              hint: the store's own cache is always used
+            error: `--cache-from type=gha`: `type=gha` is not supported
+              hint: types are registry and local
         --cache-to type=inline .
-            error: `--cache-to` is not supported
-              hint: the store keeps every step for later builds
+            error: `--cache-to type=inline`: `type=inline` is not supported
+              hint: types are registry and local
         --policy filename=x .
             error: `--policy` is not supported
               hint: pin images by digest in the Dockerfile

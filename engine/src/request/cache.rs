@@ -1,0 +1,64 @@
+//! Caches that are shared: `--cache-from`, `--cache-to`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci::Reference;
+use remote_cache::{SigningKey, VerifyingKey};
+
+use super::Compression;
+
+/// Where a cache is that several builders share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CacheLocation {
+    /// `type=registry`: at this name in a registry.
+    Registry(Reference),
+    /// `type=local`: in a directory of the client's.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Which of the caches there may be in it.
+        tag: String,
+    },
+}
+
+impl CacheLocation {
+    /// Whether it takes the network to get there.
+    pub(crate) fn is_remote(&self) -> bool {
+        matches!(self, Self::Registry(_))
+    }
+}
+
+/// One `--cache-from`.
+#[derive(Debug, Clone)]
+pub struct CacheSource {
+    /// Where it is.
+    pub location: CacheLocation,
+    /// `verify=`: only what one of these keys has signed counts; without any, everything does.
+    pub verify: Vec<VerifyingKey>,
+}
+
+/// One `--cache-to`.
+#[derive(Debug, Clone)]
+pub struct CacheTarget {
+    /// Where it is.
+    pub location: CacheLocation,
+    /// `mode=`
+    pub mode: CacheMode,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// `sign=`
+    pub sign: Option<Arc<SigningKey>>,
+    /// `ignore-error=`: that it cannot be written is a warning.
+    pub ignore_error: bool,
+}
+
+/// Which steps are added to a cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Those whose layers the image has.
+    #[default]
+    Min,
+    /// All.
+    Max,
+}

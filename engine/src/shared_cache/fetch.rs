@@ -1,0 +1,182 @@
+//! Layers that come from a cache, or from the image that a build starts from, when they are needed.
+
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use cache::Store;
+use cache::layer::compress::decompress;
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use oci::{Descriptor, DiffId, Digest, Hasher, media_type};
+use registry::{BlobSink, chain};
+use remote_cache::Blob;
+
+use super::Source;
+use crate::blocking::blocking;
+use crate::error::BuildError;
+use crate::layer::Elsewhere;
+use crate::progress::event::{Event, StepId};
+use crate::progress::steps::Steps;
+use crate::source::image::{Images, ResolvedImage};
+
+/// Blobs that are fetched from a cache at once.
+const AT_ONCE: usize = 8;
+const BUFFER: usize = 256 << 10;
+
+/// The layers of an image that a build starts from.
+pub(crate) struct BaseLayers {
+    pub(crate) images: Arc<Images>,
+    pub(crate) image: Arc<ResolvedImage>,
+    pub(crate) steps: Arc<Steps>,
+}
+
+impl Elsewhere for BaseLayers {
+    fn fetch(&self, diff_ids: Vec<DiffId>) -> BoxFuture<'_, Result<Vec<Descriptor>, BuildError>> {
+        Box::pin(async move {
+            let step = self.steps.internal("fetching layers of the base image");
+            let begun = Arc::new(|_, _| {});
+            let fetched = self.images.fetch_layers(&self.image, &self.steps, step.step, begun);
+            step.ended(fetched.await)?;
+            let all = &self.image.config.rootfs.diff_ids;
+            let blob = |diff_id| {
+                let number = all.iter().position(|known| known == diff_id);
+                self.image.manifest.layers[number.expect("asked of the image's layers")].clone()
+            };
+            Ok(diff_ids.iter().map(blob).collect())
+        })
+    }
+}
+
+impl Elsewhere for Source {
+    fn fetch(&self, diff_ids: Vec<DiffId>) -> BoxFuture<'_, Result<Vec<Descriptor>, BuildError>> {
+        Box::pin(async move {
+            let s = if diff_ids.len() == 1 { "" } else { "s" };
+            let name = format!("fetching {} layer{s} from {}", diff_ids.len(), self.name);
+            let step = self.steps.internal(&name);
+            let id = step.step;
+            let fetches = diff_ids.into_iter().map(|diff_id| self.fetch_layer(diff_id, id));
+            let fetched: Vec<_> =
+                futures_util::stream::iter(fetches).buffered(AT_ONCE).collect().await;
+            let fetched: Result<Vec<Descriptor>, Failed> = fetched.into_iter().collect();
+            match fetched {
+                Ok(blobs) => {
+                    step.done();
+                    Ok(blobs)
+                }
+                Err(Failed::Store(error)) => step.ended(Err(error)),
+                Err(Failed::Cache(message)) => {
+                    step.failed(&message);
+                    Err(self.give_up(&message))
+                }
+            }
+        })
+    }
+}
+
+/// Why a layer did not come.
+enum Failed {
+    /// The cache does not have it, or something else.
+    Cache(String),
+    /// There is no room for it.
+    Store(BuildError),
+}
+
+impl Source {
+    /// From now on nothing of this cache counts; the build starts again without it.
+    fn give_up(&self, message: &str) -> BuildError {
+        self.is_broken.store(true, Ordering::Relaxed);
+        self.absent.forget(self);
+        let name = &self.name;
+        self.steps.warn(format!("the cache {name} is not used any more: {message}"));
+        BuildError::lost(format!("a layer in the cache {name} is missing or damaged"))
+    }
+
+    /// Brings a layer into the store, as the plain tar that it was made as.
+    async fn fetch_layer(&self, diff_id: DiffId, step: StepId) -> Result<Descriptor, Failed> {
+        let Blob { descriptor, .. } = self.blobs[&diff_id].clone();
+        if let Some(blob) = self.store.blob(&diff_id.0) {
+            return Ok(Descriptor::new(media_type::LAYER, diff_id.0, blob.size()));
+        }
+        let directory = self.store.temporary_directory();
+        let failed = |e| Failed::Store(BuildError::system("failed to write a layer").because(e));
+        let file = tempfile::tempfile_in(directory).map_err(failed)?;
+        let sink = FileSink { file, hasher: Hasher::like(&descriptor.digest), received: 0 };
+        let (steps, item, size) = (self.steps.clone(), descriptor.digest.short(), descriptor.size);
+        let progress = move |current| {
+            let (item, total, done) = (item.clone(), Some(size), current >= size);
+            steps.event(Event::Transfer { step, item, current, total, done });
+        };
+        let fetched = self.place.fetch(&descriptor, sink, progress).await;
+        let sink = fetched.map_err(|error| Failed::Cache(chain(&error)))?;
+        let (store, wanted) = (self.store.clone(), diff_id.clone());
+        let kept = blocking(move || Ok(keep(&store, sink.file, &wanted)));
+        let size = kept.await.map_err(Failed::Store)??;
+        Ok(Descriptor::new(media_type::LAYER, diff_id.0, size))
+    }
+}
+
+/// Keeps the plain tar of a layer, which must have the digest `diff_id`; gives its size.
+fn keep(store: &Store, mut file: File, diff_id: &DiffId) -> Result<u64, Failed> {
+    let failed = |e: cache::StoreError| {
+        Failed::Store(BuildError::system("failed to write a layer").because(e))
+    };
+    let broken = |error: io::Error| {
+        Failed::Cache(format!("layer {} cannot be read: {error}", diff_id.0.short()))
+    };
+    file.rewind().map_err(broken)?;
+    let (_, mut reader) = decompress(file).map_err(broken)?;
+    let mut writer = store.unhashed_blob_writer().map_err(failed)?;
+    let mut hasher = Hasher::like(&diff_id.0);
+    let (mut size, mut buffer) = (0, vec![0; BUFFER]);
+    loop {
+        let length = reader.read(&mut buffer).map_err(broken)?;
+        if length == 0 {
+            break;
+        }
+        hasher.update(&buffer[..length]);
+        size += length as u64;
+        let written = writer.write_all(&buffer[..length]);
+        written
+            .map_err(|e| Failed::Store(BuildError::system("failed to write a layer").because(e)))?;
+    }
+    if hasher.finish() != diff_id.0 {
+        let message = format!("layer {} has other content", diff_id.0.short());
+        return Err(Failed::Cache(message));
+    }
+    writer.commit(Some((&diff_id.0, size))).map_err(failed)?;
+    Ok(size)
+}
+
+/// A blob on its way, in a file without a name.
+struct FileSink {
+    file: File,
+    hasher: Hasher,
+    received: u64,
+}
+
+impl BlobSink for FileSink {
+    fn received(&self) -> u64 {
+        self.received
+    }
+
+    fn write(&mut self, chunk: &[u8]) -> io::Result<()> {
+        self.file.write_all(chunk)?;
+        self.hasher.update(chunk);
+        self.received += chunk.len() as u64;
+        Ok(())
+    }
+
+    fn restart(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.hasher = Hasher::like(&self.hasher.clone().finish());
+        self.received = 0;
+        Ok(())
+    }
+
+    fn digest(&mut self) -> io::Result<Digest> {
+        Ok(self.hasher.clone().finish())
+    }
+}

@@ -1,0 +1,124 @@
+//! Reading caches before a build.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cache::Store;
+use futures_util::future::join_all;
+use registry::{Registries, chain};
+use remote_cache::{Blob, Packs, Place, Record};
+
+use super::{SharedCache, Source};
+use crate::client::Client;
+use crate::error::BuildError;
+use crate::layer::AbsentLayers;
+use crate::progress::steps::Steps;
+use crate::request::{CacheSource, CacheTarget};
+
+/// A cache that has not said what it has by then is left out.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What reading caches takes.
+pub(crate) struct Import<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) registries: &'a Arc<Registries>,
+    pub(crate) client: &'a dyn Client,
+    pub(crate) steps: &'a Arc<Steps>,
+    pub(crate) offline: bool,
+}
+
+impl Import<'_> {
+    /// Reads all sources at once. One that cannot be read is left out, with a warning. Where there are targets,
+    /// the build takes note of what it uses.
+    pub(crate) async fn read(
+        &self,
+        sources: &[CacheSource],
+        targets: &[CacheTarget],
+    ) -> Result<SharedCache, BuildError> {
+        let absent: Arc<AbsentLayers> = Arc::default();
+        let mut places = Vec::new();
+        for source in sources {
+            places.push((source, source.location.place(self.registries, self.client)?));
+        }
+        let reads = places.into_iter().map(|(source, place)| self.read_one(source, place, &absent));
+        let mut shared = SharedCache {
+            absent: absent.clone(),
+            used: (!targets.is_empty()).then(Mutex::<BTreeMap<_, _>>::default),
+            ..SharedCache::default()
+        };
+        for (source, records) in join_all(reads).await.into_iter().flatten() {
+            let number = shared.sources.len();
+            shared.sources.push(Arc::new(source));
+            for record in records {
+                for alias in &record.aliases {
+                    shared.aliases.entry(alias.clone()).or_insert_with(|| record.key.clone());
+                }
+                shared.records.entry(record.key.clone()).or_insert((number, record));
+            }
+        }
+        Ok(shared)
+    }
+
+    async fn read_one(
+        &self,
+        asked: &CacheSource,
+        place: Place,
+        absent: &Arc<AbsentLayers>,
+    ) -> Option<(Source, Vec<Record>)> {
+        let name = asked.location.name();
+        if self.offline && asked.location.is_remote() {
+            self.steps.warn(format!("the cache {name} is not asked: the build is offline"));
+            return None;
+        }
+        let step = self.steps.internal(&format!("importing cache manifest from {name}"));
+        let packs = match tokio::time::timeout(PATIENCE, Packs::read(&place)).await {
+            Ok(Ok(packs)) => packs,
+            failed => {
+                let why = match failed {
+                    Ok(Err(error)) => chain(&error),
+                    _ => format!("no answer within {} s", PATIENCE.as_secs()),
+                };
+                step.failed(&why);
+                self.steps.warn(format!("the cache {name} is not used: {why}"));
+                return None;
+            }
+        };
+        step.done();
+        for warning in &packs.warnings {
+            self.steps.warn(format!("the cache {name}: {warning}"));
+        }
+        let records: Vec<Record> = packs.records(&asked.verify).into_iter().cloned().collect();
+        if records.is_empty() {
+            self.steps.warn(nothing(&name, &packs, asked));
+        }
+        let mut blobs: HashMap<_, Blob> = HashMap::new();
+        for layer in records.iter().flat_map(|record| record.outputs.iter().flatten()) {
+            if let Some(blob) = &layer.blob {
+                blobs.entry(layer.diff_id.clone()).or_insert_with(|| blob.clone());
+            }
+        }
+        let source = Source {
+            place,
+            name,
+            blobs,
+            is_broken: AtomicBool::new(false),
+            store: self.store.clone(),
+            steps: self.steps.clone(),
+            absent: absent.clone(),
+        };
+        Some((source, records))
+    }
+}
+
+/// Why a cache gives nothing.
+fn nothing(name: &str, packs: &Packs, asked: &CacheSource) -> String {
+    if packs.other.is_some() {
+        return format!("the cache {name} is not used: there is no cache of mybuild at that name");
+    }
+    if !asked.verify.is_empty() && !packs.is_empty() {
+        return format!("the cache {name} is not used: nothing in it is signed by the key");
+    }
+    format!("the cache {name} is empty")
+}

@@ -1,0 +1,35 @@
+//! From what a user writes to a cache's place.
+
+use std::sync::Arc;
+
+use registry::Registries;
+use remote_cache::Place;
+
+use crate::client::Client;
+use crate::error::BuildError;
+use crate::request::CacheLocation;
+
+impl CacheLocation {
+    /// As messages call it.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Registry(reference) => reference.familiar(),
+            Self::Directory { path, .. } => path.display().to_string(),
+        }
+    }
+
+    pub(super) fn place(
+        &self,
+        registries: &Arc<Registries>,
+        client: &dyn Client,
+    ) -> Result<Place, BuildError> {
+        match self {
+            Self::Registry(reference) => Place::registry(registries.clone(), reference)
+                .map_err(|e| BuildError::input("not a usable name for a cache").because(e)),
+            Self::Directory { path, tag } => {
+                let path = client.output_directory(path)?;
+                Ok(Place::directory(&path, tag))
+            }
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `--cache-from` and `--cache-to`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::request::{
+    CacheLocation, CacheMode, CacheSource, CacheTarget, Compression, CompressionAlgorithm,
+};
+use engine::{InvalidKey, SigningKey, VerifyingKey};
+use oci::Reference;
+
+use super::csv;
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::spelling::boolean;
+
+/// Which cache of a directory is meant when nothing is said.
+const TAG: &str = "latest";
+/// Larger files are no keys, in bytes.
+const KEY_MAX: u64 = 64 << 10;
+
+/// Reads one `--cache-from`: a name in a registry, or `type=…` with its attributes.
+pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSource, UsageError> {
+    let mut attributes = Attributes::read("--cache-from", text)?;
+    let location = attributes.location("src")?;
+    let verify = attributes.keys("verify", environment, VerifyingKey::parse)?;
+    attributes.end()?;
+    Ok(CacheSource { location, verify })
+}
+
+/// Reads one `--cache-to`.
+pub(super) fn target(text: &str, environment: &Environment) -> Result<CacheTarget, UsageError> {
+    let mut attributes = Attributes::read("--cache-to", text)?;
+    let location = attributes.location("dest")?;
+    let mode = match attributes.take("mode").as_deref() {
+        None | Some("min") => CacheMode::Min,
+        Some("max") => CacheMode::Max,
+        Some(mode) => return Err(attributes.invalid(&format!("`mode={mode}`: want min or max"))),
+    };
+    let compression = attributes.compression()?;
+    for always in ["image-manifest", "oci-mediatypes"] {
+        if attributes.flag(always)? == Some(false) {
+            let what = format!("`{always}=false`: a cache is an OCI image manifest");
+            return Err(attributes.invalid(&what));
+        }
+    }
+    let ignore_error = attributes.flag("ignore-error")?.unwrap_or(false);
+    let mut keys = attributes.keys("sign", environment, SigningKey::parse)?;
+    let sign = keys.pop().map(Arc::new);
+    if !keys.is_empty() {
+        return Err(attributes.invalid("records are signed with one key"));
+    }
+    attributes.end()?;
+    Ok(CacheTarget { location, mode, compression, sign, ignore_error })
+}
+
+/// The attributes not yet looked at. What is left in the end is refused.
+struct Attributes<'a> {
+    flag: &'static str,
+    text: &'a str,
+    kind: String,
+    rest: BTreeMap<String, String>,
+}
+
+impl<'a> Attributes<'a> {
+    fn read(flag: &'static str, text: &'a str) -> Result<Self, UsageError> {
+        if !text.contains('=') {
+            let rest = BTreeMap::from([("ref".to_owned(), text.to_owned())]);
+            return Ok(Self { flag, text, kind: "registry".to_owned(), rest });
+        }
+        let mut rest: BTreeMap<String, String> = csv::pairs(text)?.into_iter().collect();
+        let kind = rest.remove("type").ok_or_else(|| {
+            UsageError::new(format!("`{flag} {text}`: `type` is missing"))
+                .with_hint("types are registry and local")
+        })?;
+        Ok(Self { flag, text, kind, rest })
+    }
+
+    fn invalid(&self, what: &str) -> UsageError {
+        UsageError::new(format!("`{} {}`: {what}", self.flag, self.text))
+    }
+
+    fn take(&mut self, name: &str) -> Option<String> {
+        self.rest.remove(name)
+    }
+
+    fn wanted(&mut self, name: &str) -> Result<String, UsageError> {
+        let value = self.take(name).filter(|value| !value.is_empty());
+        value.ok_or_else(|| self.invalid(&format!("`{name}` is missing")))
+    }
+
+    fn flag(&mut self, name: &str) -> Result<Option<bool>, UsageError> {
+        let Some(value) = self.take(name) else { return Ok(None) };
+        let wrong = || self.invalid(&format!("`{name}={value}`: want true or false"));
+        boolean(&value).map(Some).ok_or_else(wrong)
+    }
+
+    fn compression(&mut self) -> Result<Compression, UsageError> {
+        let algorithm = match self.take("compression").as_deref() {
+            None | Some("zstd") => CompressionAlgorithm::Zstd,
+            Some("gzip") => CompressionAlgorithm::Gzip,
+            Some("uncompressed") => CompressionAlgorithm::Uncompressed,
+            Some(other) => {
+                let what = format!("`compression={other}`: want zstd, gzip or uncompressed");
+                return Err(self.invalid(&what));
+            }
+        };
+        let level = self.take("compression-level");
+        let level = level.map(|level| {
+            let number = level.parse().ok().filter(|level| (0..=22).contains(level));
+            number.ok_or_else(|| {
+                self.invalid(&format!("`compression-level={level}`: want a number from 0 to 22"))
+            })
+        });
+        let force = self.flag("force-compression")?.unwrap_or(false);
+        Ok(Compression { algorithm, level: level.transpose()?, force })
+    }
+
+    fn location(&mut self, directory: &str) -> Result<CacheLocation, UsageError> {
+        match self.kind.as_str() {
+            "registry" => {
+                let name = self.wanted("ref")?;
+                let reference = name.parse::<Reference>();
+                let reference = reference.map_err(|e| self.invalid(&format!("`{name}`: {e}")))?;
+                Ok(CacheLocation::Registry(reference))
+            }
+            "local" => {
+                let path = PathBuf::from(self.wanted(directory)?);
+                let tag = self.take("tag").unwrap_or_else(|| TAG.to_owned());
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+                if tag.is_empty() || tag.starts_with('.') || !tag.chars().all(is_plain) {
+                    return Err(self.invalid(&format!("`tag={tag}` is not a tag")));
+                }
+                Ok(CacheLocation::Directory { path, tag })
+            }
+            kind @ ("inline" | "gha" | "s3" | "azblob") => Err(self
+                .invalid(&format!("`type={kind}` is not supported"))
+                .with_hint("types are registry and local")),
+            kind => Err(self
+                .invalid(&format!("unknown type `{kind}`"))
+                .with_hint("types are registry and local")),
+        }
+    }
+
+    /// The keys that `NAME=FILE` and `NAME-env=VARIABLE` lead to.
+    fn keys<K>(
+        &mut self,
+        name: &str,
+        environment: &Environment,
+        parse: impl Fn(&str) -> Result<K, InvalidKey>,
+    ) -> Result<Vec<K>, UsageError> {
+        let mut keys = Vec::new();
+        if let Some(file) = self.take(name) {
+            let text = read_key(Path::new(&file));
+            let text =
+                text.map_err(|e| self.invalid(&format!("failed to read the key `{file}`: {e}")))?;
+            keys.push(parse(&text).map_err(|e| self.invalid(&format!("`{file}`: {e}")))?);
+        }
+        if let Some(variable) = self.take(&format!("{name}-env")) {
+            let text = environment.text(&variable).ok_or_else(|| {
+                self.invalid(&format!("the environment variable {variable} is not set"))
+            })?;
+            keys.push(parse(text).map_err(|e| self.invalid(&format!("{variable}: {e}")))?);
+        }
+        Ok(keys)
+    }
+
+    fn end(mut self) -> Result<(), UsageError> {
+        match self.rest.pop_first() {
+            None => Ok(()),
+            Some((name, _)) => Err(self.invalid(&format!(
+                "`{name}` is not an attribute of `type={}` that is known",
+                self.kind
+            ))),
+        }
+    }
+}
+
+fn read_key(path: &Path) -> std::io::Result<String> {
+    use std::io::Read as _;
+
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(KEY_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,67 @@
+//! Why a shared cache cannot be used.
+
+use std::io;
+use std::path::PathBuf;
+
+use oci::Digest;
+
+use crate::pack::InvalidPack;
+
+/// A failed operation on a shared cache.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A registry failed.
+    #[error(transparent)]
+    Registry(Box<registry::Error>),
+    /// A file could not be used.
+    #[error("failed to {action} `{}`", path.display())]
+    File {
+        /// What was tried, as in "failed to …".
+        action: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Where a blob was to go failed.
+    #[error("failed to keep a blob of the cache")]
+    Sink(#[source] io::Error),
+    /// A blob has other bytes than its digest says.
+    #[error("blob {expected} of the cache has other content ({found})")]
+    OtherContent {
+        /// What it is called.
+        expected: Digest,
+        /// What it is.
+        found: Digest,
+    },
+    /// What is there is no pack.
+    #[error("`{name}` cannot be read")]
+    Pack {
+        /// What it is called.
+        name: String,
+        /// Why.
+        source: InvalidPack,
+    },
+    /// What is there is something else, and is not to be lost.
+    #[error("`{0}` is something else than a cache")]
+    Taken(String),
+    /// The name cannot have a cache beside it.
+    #[error("`{0}` is too long a tag for a cache: want 60 characters at most")]
+    Tag(String),
+}
+
+impl From<registry::Error> for Error {
+    fn from(error: registry::Error) -> Self {
+        Self::Registry(Box::new(error))
+    }
+}
+
+impl Error {
+    pub(crate) fn file(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}

@@ -1,0 +1,184 @@
+//! Reading all of a cache's records, and adding to them.
+//!
+//! Whoever writes a pack puts into it what he has read of the packs before, as long as that is little, and says
+//! so. Who reads begins with the newest, and fetches what that does not include: what others wrote at the same
+//! time. So nothing is ever overwritten, and hardly anything is read twice.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::SystemTime;
+
+use futures_util::StreamExt as _;
+use oci::Digest;
+
+use crate::error::Error;
+use crate::name;
+use crate::pack::{PACK_MAX, Pack, Signed};
+use crate::place::{Place, Summary};
+use crate::record::Record;
+use crate::signature::{SigningKey, VerifyingKey};
+
+/// How many packs are fetched at once.
+const AT_ONCE: usize = 8;
+/// Of packs that no other includes, only so many are read, the newest ones.
+const PACKS_MAX: usize = 256;
+/// Packs larger than this, in bytes, stay what they are: nobody copies them into another.
+const MERGED_MAX: usize = 1 << 20;
+
+/// All that a cache holds.
+#[derive(Debug, Default)]
+pub struct Packs {
+    packs: Vec<Found>,
+    /// What could not be read, each in a line.
+    pub warnings: Vec<String>,
+    /// What another program has put where the newest pack is expected: a manifest or an index.
+    pub other: Option<Vec<u8>>,
+}
+
+/// A pack that was read.
+#[derive(Debug)]
+struct Found {
+    name: Option<String>,
+    size: usize,
+    pack: Pack,
+}
+
+impl Packs {
+    /// Reads all records of a cache; none if nothing is there. What cannot be understood is left out, with a
+    /// warning.
+    ///
+    /// # Errors
+    /// [`Error`] if the place cannot be reached.
+    pub async fn read(place: &Place) -> Result<Self, Error> {
+        let (summary, names) = futures_util::join!(place.summary(), place.names());
+        let mut packs = Self::default();
+        match summary? {
+            Summary::None => {}
+            Summary::Pack(bytes) => packs.take("the newest records", None, &bytes),
+            Summary::Other(bytes) => packs.other = Some(bytes),
+        }
+        let mut names = match names {
+            Ok(names) => names,
+            // Not every registry lists its tags to everybody.
+            Err(error) if !packs.packs.is_empty() => {
+                packs.warnings.push(registry::chain(&error));
+                Vec::new()
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(newest) = packs.packs.first_mut() {
+            let bytes = newest.pack.to_bytes();
+            newest.name = names.iter().find(|name| name::fits(name, &bytes)).cloned();
+        }
+        names.retain(|name| !packs.has(name));
+        names.sort_by(|a, b| b.cmp(a));
+        names.truncate(PACKS_MAX);
+        // The newest of them may include most of the others.
+        while !names.is_empty() {
+            let some: Vec<String> = names.drain(..names.len().min(AT_ONCE)).collect();
+            let fetched = some.into_iter().map(|name| async move {
+                let read = place.pack(&name).await;
+                (name, read)
+            });
+            let fetched: Vec<_> =
+                futures_util::stream::iter(fetched).buffered(AT_ONCE).collect().await;
+            for (name, read) in fetched {
+                match read {
+                    Ok(Some(bytes)) => packs.take(&name.clone(), Some(name), &bytes),
+                    // Somebody has removed it meanwhile.
+                    Ok(None) => {}
+                    Err(error) => packs.warnings.push(registry::chain(&error)),
+                }
+            }
+            names.retain(|name| !packs.has(name));
+        }
+        Ok(packs)
+    }
+
+    fn take(&mut self, what: &str, name: Option<String>, bytes: &[u8]) {
+        let parsed = match bytes.len() as u64 {
+            size if size > PACK_MAX => Err(crate::pack::InvalidPack::TooLarge),
+            _ => Pack::parse(bytes),
+        };
+        match parsed {
+            Ok(pack) => self.packs.push(Found { name, size: bytes.len(), pack }),
+            Err(error) => self.warnings.push(format!("{what}: {error}")),
+        }
+    }
+
+    fn has(&self, name: &String) -> bool {
+        self.packs
+            .iter()
+            .any(|found| found.name.as_ref() == Some(name) || found.pack.includes.contains(name))
+    }
+
+    /// The records that one of `keys` has signed; without keys, all. Of several of one step the oldest counts,
+    /// for everybody.
+    pub fn records(&self, keys: &[VerifyingKey]) -> Vec<&Record> {
+        let mut by_key: BTreeMap<&Digest, &Record> = BTreeMap::new();
+        let signed = self.packs.iter().flat_map(|found| &found.pack.records);
+        let order = |record: &Record| (record.created, format!("{:?}", record.outputs));
+        for signed in signed.filter(|signed| signed.is_trusted(keys)) {
+            let record = &signed.record;
+            let known = by_key.entry(&record.key).or_insert(record);
+            if *known != record && order(record) < order(known) {
+                *known = record;
+            }
+        }
+        by_key.into_values().collect()
+    }
+
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.packs.iter().all(|found| found.pack.records.is_empty())
+    }
+
+    /// Adds `records`, whose blobs are there, to what has been read from `place`. Records that are there are not
+    /// written again; without new ones nothing is.
+    ///
+    /// # Errors
+    /// [`Error`] if the place does not take them.
+    pub async fn add(
+        &self,
+        place: &Place,
+        records: Vec<Record>,
+        key: Option<&SigningKey>,
+    ) -> Result<usize, Error> {
+        let mine: Vec<VerifyingKey> = key.iter().map(|key| key.verifying_key()).collect();
+        let known: HashSet<&Digest> = self.records(&mine).into_iter().map(|r| &r.key).collect();
+        let news: Vec<Signed> = records
+            .into_iter()
+            .filter(|record| !known.contains(&record.key))
+            .map(|record| Signed::new(record, key))
+            .collect();
+        if news.is_empty() {
+            return Ok(0);
+        }
+        let count = news.len();
+        let pack = self.merged(news);
+        let bytes = pack.to_bytes();
+        let name = name::new(&bytes, SystemTime::now());
+        place.put_pack(&name, bytes, &pack.blobs()).await?;
+        Ok(count)
+    }
+
+    /// A pack of `news` and of what is in the smaller packs.
+    fn merged(&self, news: Vec<Signed>) -> Pack {
+        let mut found: Vec<&Found> = self.packs.iter().filter(|f| f.name.is_some()).collect();
+        found.sort_by_key(|found| found.size);
+        let mut room = MERGED_MAX;
+        let mut includes = BTreeSet::new();
+        let mut records = news;
+        for Found { name, size, pack } in found {
+            let Some(left) = room.checked_sub(*size) else { break };
+            room = left;
+            includes.extend(name.iter().cloned());
+            includes.extend(pack.includes.iter().cloned());
+            for signed in &pack.records {
+                if !records.contains(signed) {
+                    records.push(signed.clone());
+                }
+            }
+        }
+        Pack { includes: includes.into_iter().collect(), records }
+    }
+}

@@ -1,0 +1,296 @@
+//! Packs: records on their way, many in one document.
+//!
+//! A pack is written once and never changed. It is JSON:
+//!
+//! ```json
+//! {"version": 1,
+//!  "includes": ["names of packs whose records are all here"],
+//!  "layers": [{"diffId": "sha256:…", "below": 0, "blob": {"mediaType": …}, "encoder": "zstd-3-3"}],
+//!  "records": [{"key": "sha256:…", "outputs": [3], "name": "RUN make", …,
+//!               "signatures": [{"signer": "hex", "signature": "base64"}]}]}
+//! ```
+//!
+//! Each entry of `layers` lies on the one that `below` numbers, which stands before it; an output is the number
+//! of its topmost layer, or null for none.
+
+use std::collections::{BTreeMap, HashMap};
+
+use data_encoding::BASE64;
+use oci::{Descriptor, DiffId, Digest};
+use serde::{Deserialize, Serialize};
+
+use crate::record::{Blob, Layer, Record};
+use crate::signature::{Signature, SigningKey, VerifyingKey};
+
+/// Version of the form, and of what keys are made from.
+const VERSION: u32 = 1;
+/// The largest pack that is read, in bytes.
+pub const PACK_MAX: u64 = 16 << 20;
+/// No stack of layers is higher; nor may all stacks of a pack together have more than a thousand times that.
+const HEIGHT_MAX: usize = 1024;
+const STACKS_MAX: usize = 1_000_000;
+/// No record has more signatures.
+const SIGNATURES_MAX: usize = 16;
+
+/// Records, and which other packs they make superfluous.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pack {
+    /// Names of packs whose records are all here.
+    pub includes: Vec<String>,
+    /// The records.
+    pub records: Vec<Signed>,
+}
+
+/// A record and who stands for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Signed {
+    /// What is said.
+    pub record: Record,
+    /// By whom; whether they are right nobody has checked yet.
+    pub signatures: Vec<Signature>,
+}
+
+/// Why bytes are not a pack.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidPack {
+    /// Not JSON of the right form.
+    #[error("not records of a cache: {0}")]
+    Form(String),
+    /// Another version's.
+    #[error("records of version {0}, which this program does not know")]
+    Version(u32),
+    /// A number that leads nowhere, or to what stands behind it.
+    #[error("a layer's number is wrong")]
+    Number,
+    /// More layers than a build could have.
+    #[error("too many layers")]
+    TooLarge,
+}
+
+impl Signed {
+    /// A record, signed if there is a key.
+    pub fn new(record: Record, key: Option<&SigningKey>) -> Self {
+        let signatures = key.iter().map(|key| key.sign(&record)).collect();
+        Self { record, signatures }
+    }
+
+    /// Whether one of `keys` has signed it; without keys everybody is trusted.
+    pub fn is_trusted(&self, keys: &[VerifyingKey]) -> bool {
+        let signed = |key: &VerifyingKey| {
+            self.signatures.iter().any(|signature| key.accepts(&self.record, signature))
+        };
+        keys.is_empty() || keys.iter().any(signed)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    version: u32,
+    #[serde(default)]
+    includes: Vec<String>,
+    #[serde(default)]
+    layers: Vec<Node>,
+    #[serde(default)]
+    records: Vec<Entry>,
+}
+
+/// A layer on a stack.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+struct Node {
+    diff_id: DiffId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    below: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    blob: Option<Bytes>,
+}
+
+/// A blob, as short as can be.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+struct Bytes {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    encoder: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Entry {
+    key: Digest,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aliases: Vec<Digest>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    salt: String,
+    outputs: Vec<Option<u32>>,
+    #[serde(default)]
+    name: String,
+    created: i64,
+    #[serde(default)]
+    duration: u64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    parts: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signatures: Vec<Mark>,
+}
+
+/// A signature as text.
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    signer: String,
+    signature: String,
+}
+
+impl Pack {
+    /// The pack as bytes; equal packs give equal ones.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut stacks = Stacks::default();
+        let records = self.records.iter().map(|signed| entry(signed, &mut stacks)).collect();
+        let includes = self.includes.clone();
+        let document = Document { version: VERSION, includes, layers: stacks.nodes, records };
+        serde_json::to_vec(&document).expect("a pack is plain data")
+    }
+
+    /// Reads a pack. Records of which nothing can be made are left out: another builder may say more in them
+    /// than this one knows.
+    ///
+    /// # Errors
+    /// [`InvalidPack`] if the document as a whole is none.
+    pub fn parse(bytes: &[u8]) -> Result<Self, InvalidPack> {
+        let document: Document =
+            serde_json::from_slice(bytes).map_err(|e| InvalidPack::Form(e.to_string()))?;
+        if document.version != VERSION {
+            return Err(InvalidPack::Version(document.version));
+        }
+        let stacks = Heights::of(&document.layers)?;
+        let mut room = STACKS_MAX;
+        let mut records = Vec::with_capacity(document.records.len());
+        for entry in document.records {
+            records.push(signed(entry, &stacks, &mut room)?);
+        }
+        Ok(Self { includes: document.includes, records })
+    }
+
+    /// All blobs that the records name, each once.
+    pub fn blobs(&self) -> Vec<Descriptor> {
+        let layers = self.records.iter().flat_map(|signed| signed.record.outputs.iter().flatten());
+        let blobs = layers.filter_map(|layer| layer.blob.as_ref());
+        let by_digest: BTreeMap<&Digest, &Descriptor> =
+            blobs.map(|blob| (&blob.descriptor.digest, &blob.descriptor)).collect();
+        by_digest.into_values().cloned().collect()
+    }
+}
+
+/// Numbers layers as they come.
+#[derive(Default)]
+struct Stacks {
+    nodes: Vec<Node>,
+    numbers: HashMap<Node, u32>,
+}
+
+impl Stacks {
+    fn top(&mut self, layers: &[Layer]) -> Option<u32> {
+        layers.iter().fold(None, |below, layer| {
+            let blob = layer.blob.as_ref().map(|blob| Bytes {
+                media_type: blob.descriptor.media_type.clone(),
+                digest: blob.descriptor.digest.clone(),
+                size: blob.descriptor.size,
+                encoder: blob.encoder.clone(),
+            });
+            let node = Node { diff_id: layer.diff_id.clone(), below, blob };
+            let next = u32::try_from(self.nodes.len()).expect("a build has fewer layers");
+            let number = *self.numbers.entry(node.clone()).or_insert(next);
+            if number == next {
+                self.nodes.push(node);
+            }
+            Some(number)
+        })
+    }
+}
+
+fn entry(signed: &Signed, stacks: &mut Stacks) -> Entry {
+    let record = signed.record.clone();
+    let mark = |signature: &Signature| Mark {
+        signer: signature.signer.to_string(),
+        signature: BASE64.encode(&signature.bytes),
+    };
+    Entry {
+        outputs: record.outputs.iter().map(|layers| stacks.top(layers)).collect(),
+        key: record.key,
+        aliases: record.aliases,
+        salt: record.salt,
+        name: record.name,
+        created: record.created,
+        duration: record.duration,
+        parts: record.parts,
+        warnings: record.warnings,
+        signatures: signed.signatures.iter().map(mark).collect(),
+    }
+}
+
+/// Layers by number, each of which lies on an earlier one.
+struct Heights<'a> {
+    nodes: &'a [Node],
+}
+
+impl<'a> Heights<'a> {
+    fn of(nodes: &'a [Node]) -> Result<Self, InvalidPack> {
+        let mut heights: Vec<usize> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            let below = match node.below {
+                None => 0,
+                Some(below) => *heights.get(below as usize).ok_or(InvalidPack::Number)?,
+            };
+            if below >= HEIGHT_MAX {
+                return Err(InvalidPack::TooLarge);
+            }
+            heights.push(below + 1);
+        }
+        Ok(Self { nodes })
+    }
+
+    fn layers(&self, top: Option<u32>, room: &mut usize) -> Result<Vec<Layer>, InvalidPack> {
+        let mut layers = Vec::new();
+        let mut next = top;
+        while let Some(number) = next {
+            let node = self.nodes.get(number as usize).ok_or(InvalidPack::Number)?;
+            *room = room.checked_sub(1).ok_or(InvalidPack::TooLarge)?;
+            let blob = node.blob.as_ref().map(|blob| Blob {
+                descriptor: Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size),
+                encoder: blob.encoder.clone(),
+            });
+            layers.push(Layer { diff_id: node.diff_id.clone(), blob });
+            next = node.below;
+        }
+        layers.reverse();
+        Ok(layers)
+    }
+}
+
+fn signed(entry: Entry, stacks: &Heights<'_>, room: &mut usize) -> Result<Signed, InvalidPack> {
+    let outputs =
+        entry.outputs.iter().map(|top| stacks.layers(*top, room)).collect::<Result<_, _>>()?;
+    // A signature that cannot be read is nobody's.
+    let signature = |mark: &Mark| {
+        let signer = VerifyingKey::parse(&mark.signer).ok()?;
+        Some(Signature { signer, bytes: BASE64.decode(mark.signature.as_bytes()).ok()? })
+    };
+    let signatures = entry.signatures.iter().take(SIGNATURES_MAX).filter_map(signature).collect();
+    let record = Record {
+        key: entry.key,
+        aliases: entry.aliases,
+        salt: entry.salt,
+        outputs,
+        name: entry.name,
+        created: entry.created,
+        duration: entry.duration,
+        parts: entry.parts,
+        warnings: entry.warnings,
+    };
+    Ok(Signed { record, signatures })
+}

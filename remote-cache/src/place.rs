@@ -1,0 +1,117 @@
+//! Where a shared cache is. Each kind of place stores packs under names that are never used twice, one summary
+//! that whoever writes last leaves, and blobs under their digests.
+
+mod directory;
+mod in_registry;
+
+use std::sync::Arc;
+
+use http_client::BodySource;
+use oci::{Descriptor, Reference};
+use registry::{BlobSink, Registries};
+
+use crate::error::Error;
+
+pub use directory::Directory;
+pub use in_registry::InRegistry;
+
+/// A shared cache's place.
+pub enum Place {
+    /// A repository of a registry.
+    Registry(InRegistry),
+    /// A directory.
+    Directory(Directory),
+}
+
+/// What stands where the newest pack is expected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Summary {
+    /// Nothing.
+    None,
+    /// A pack.
+    Pack(Vec<u8>),
+    /// Another program's: a manifest or an index.
+    Other(Vec<u8>),
+}
+
+impl Place {
+    /// The cache that `reference` names in its registry.
+    ///
+    /// # Errors
+    /// [`Error::Tag`] if there is no room in tags for the names of packs.
+    pub fn registry(registries: Arc<Registries>, reference: &Reference) -> Result<Self, Error> {
+        InRegistry::new(registries, reference).map(Self::Registry)
+    }
+
+    /// The cache called `tag` in a directory.
+    pub fn directory(path: &std::path::Path, tag: &str) -> Self {
+        Self::Directory(Directory::new(path, tag))
+    }
+
+    /// What stands where the newest pack is expected.
+    pub(crate) async fn summary(&self) -> Result<Summary, Error> {
+        match self {
+            Self::Registry(place) => place.summary().await,
+            Self::Directory(_) => Ok(Summary::None),
+        }
+    }
+
+    /// The names of all packs.
+    pub(crate) async fn names(&self) -> Result<Vec<String>, Error> {
+        match self {
+            Self::Registry(place) => place.names().await,
+            Self::Directory(place) => place.names().await,
+        }
+    }
+
+    /// A pack's bytes; `None` if there is none of this name.
+    pub(crate) async fn pack(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Self::Registry(place) => place.pack(name).await,
+            Self::Directory(place) => place.pack(name).await,
+        }
+    }
+
+    /// Writes a pack, whose `blobs` are there.
+    pub(crate) async fn put_pack(
+        &self,
+        name: &str,
+        bytes: Vec<u8>,
+        blobs: &[Descriptor],
+    ) -> Result<(), Error> {
+        match self {
+            Self::Registry(place) => place.put_pack(name, bytes, blobs).await,
+            Self::Directory(place) => place.put_pack(name, bytes).await,
+        }
+    }
+
+    /// Fetches a blob into `sink`, which gets exactly its bytes. `progress` hears how many it has.
+    ///
+    /// # Errors
+    /// [`Error`] if it is not there, or has other content.
+    pub async fn fetch<S, P>(&self, blob: &Descriptor, sink: S, progress: P) -> Result<S, Error>
+    where
+        S: BlobSink + 'static,
+        P: FnMut(u64) + Send + 'static,
+    {
+        match self {
+            Self::Registry(place) => place.fetch(blob, sink, progress).await,
+            Self::Directory(place) => place.fetch(blob, sink, progress).await,
+        }
+    }
+
+    /// Brings a blob there; whether it had to travel.
+    ///
+    /// # Errors
+    /// [`Error`] if the place does not take it.
+    pub async fn upload(
+        &self,
+        blob: &Descriptor,
+        source: Arc<dyn BodySource>,
+    ) -> Result<bool, Error> {
+        match self {
+            Self::Registry(place) => place.upload(blob, source).await,
+            Self::Directory(place) => place.upload(blob, source).await,
+        }
+    }
+}
