@@ -30,7 +30,7 @@ mod output;
 mod plan;
 mod progress;
 mod push;
-mod registries;
+pub mod registries;
 mod registry_hint;
 mod remote;
 pub mod run;

@@ -1,23 +1,42 @@
-//! Registries without a store: who may log in.
+//! What is done at registries without a store: logging in, looking at images, putting new ones together.
 
+mod assemble;
+mod source;
+
+use std::sync::Arc;
+
+use oci::{Descriptor, Reference};
 use registry::{Credential, Credentials, ErrorKind, Login, Registries};
 
 use crate::engine::EngineOptions;
 use crate::error::{BuildError, Fault};
 use crate::registry_hint;
 
+pub use assemble::{Assembled, Assembly, Form, Put};
+pub use source::{Said, Source};
+
+/// The largest image config that is read, in bytes.
+const CONFIG_MAX: u64 = 8 << 20;
+
 /// Registries as the configuration says they are reached. It needs no store, and so no user namespace.
 pub struct RegistryClient {
-    config: registry::Config,
+    registries: Arc<Registries>,
 }
 
 impl RegistryClient {
-    /// Reads the configuration. Connects to nothing.
+    /// Reads the configuration. Connects to nothing. Of the registries in `insecure` any certificate is
+    /// trusted, and they may speak plain HTTP.
     ///
     /// # Errors
     /// [`BuildError::Input`] if the configuration cannot be used.
-    pub fn new(options: &EngineOptions) -> Result<Self, BuildError> {
-        Ok(Self { config: options.configuration()?.registries() })
+    pub fn new(
+        options: &EngineOptions,
+        credentials: Credentials,
+        insecure: &[&str],
+    ) -> Result<Self, BuildError> {
+        let mut config = options.configuration()?.registries();
+        insecure.iter().for_each(|domain| config.trust_blindly(domain));
+        Ok(Self { registries: Arc::new(Registries::new(config, credentials)) })
     }
 
     /// Shows `credential` to the registry `domain`.
@@ -25,15 +44,37 @@ impl RegistryClient {
     /// # Errors
     /// [`BuildError::Input`] if the registry does not take it, else [`BuildError::System`].
     pub async fn log_in(&self, domain: &str, credential: &Credential) -> Result<Login, BuildError> {
-        let registries = Registries::new(self.config.clone(), Credentials::anonymous());
-        registries.log_in(domain, credential).await.map_err(|error| match error.kind() {
+        self.registries.log_in(domain, credential).await.map_err(|error| match error.kind() {
             ErrorKind::Unauthorized | ErrorKind::Denied => BuildError::Input(Fault::of(error)),
-            kind => failed(error).with_hint_if(registry_hint::of(kind).map(str::to_owned)),
+            _ => failed(error),
         })
+    }
+
+    /// The manifest or index that `name` names, to the byte.
+    ///
+    /// # Errors
+    /// [`BuildError::System`] if it is not available.
+    pub async fn manifest(&self, name: &Reference) -> Result<(Descriptor, Vec<u8>), BuildError> {
+        let (descriptor, bytes) = self.registries.manifest(name).await.map_err(failed)?;
+        Ok((descriptor, bytes.into()))
+    }
+
+    /// A config in the repository of `name`.
+    ///
+    /// # Errors
+    /// [`BuildError::System`] if it is not available.
+    pub async fn config(
+        &self,
+        name: &Reference,
+        config: &Descriptor,
+    ) -> Result<Vec<u8>, BuildError> {
+        let fetched = self.registries.fetch_bytes(name, config, CONFIG_MAX).await;
+        Ok(fetched.map_err(failed)?.into())
     }
 }
 
 /// A registry did not do what it was asked.
-pub(crate) fn failed(error: registry::Error) -> BuildError {
-    BuildError::System(Fault::of(error))
+fn failed(error: registry::Error) -> BuildError {
+    let hint = registry_hint::of(error.kind());
+    BuildError::System(Fault::of(error)).with_hint_if(hint.map(str::to_owned))
 }

@@ -53,9 +53,7 @@ impl Workspace {
     ) -> Arc<Registries> {
         let mut config = self.registries.clone();
         for name in names.iter().filter(|_| insecure) {
-            let host = config.hosts.entry(name.domain().to_owned()).or_default();
-            host.http = Some(true);
-            host.insecure = true;
+            config.trust_blindly(name.domain());
         }
         Arc::new(Registries::new(config, client.credentials()))
     }

@@ -361,6 +361,15 @@ fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
     Ok(result)
 }
 
+/// `--annotation`
+pub(crate) fn annotations(texts: &[String]) -> Result<Vec<engine::Annotation>, UsageError> {
+    let mut annotations = Vec::new();
+    for text in texts {
+        annotations.extend(annotation::parse(text)?);
+    }
+    Ok(annotations)
+}
+
 pub(crate) fn progress(args: &BuildArgs, environment: &Environment) -> Result<Mode, UsageError> {
     let typed = args.progress.as_deref().filter(|kind| !kind.is_empty());
     let from_environment = environment.text("BUILDKIT_PROGRESS").filter(|kind| !kind.is_empty());

@@ -27,8 +27,10 @@ pub use run::{RefusedRunArgs, RunArgs};
     args_override_self = true,
     max_term_width = 100,
     override_usage = "mybuild [build] [OPTIONS] CONTEXT\n       mybuild COMMAND …",
-    after_help = "`mybuild build --help` shows the options of a build; `build` itself may be left out.",
-    after_long_help = "`mybuild build --help` shows the options of a build; `build` itself may be left out.\n\n\
+    after_help = "`mybuild build --help` shows the options of a build; `build` itself may be left out.\n\
+        `mybuild imagetools --help` and `mybuild manifest --help`: images where they are, in registries.",
+    after_long_help = "`mybuild build --help` shows the options of a build; `build` itself may be left out.\n\
+        `mybuild imagetools --help` and `mybuild manifest --help`: images where they are, in registries.\n\n\
         Exit codes: 0 success, 1 the build failed, 2 wrong usage, 130 interrupted, 141 nobody reads the \
         progress; `run` ends with the command's, or with 125.\n\n\
         Environment: MYBUILD_ROOT (the store), MYBUILD_CONFIG (the configuration file), \

@@ -10,6 +10,8 @@ const NO_EXEC: &str = "`mybuild run IMAGE COMMAND` runs a command in a new conta
 const NO_LOGS: &str = "a container's output is that of `mybuild run`; logs of steps are in the \
                        store, and a failed build names its own";
 const NO_COMMIT: &str = "an image is made from a Dockerfile, with `mybuild build`";
+const NO_MANIFEST: &str =
+    "`mybuild imagetools create -t NAME SOURCE…` makes an index in the registry";
 const NO_COMPOSE: &str = "build each image with `mybuild -t NAME DIR`, run it with `mybuild run`";
 const NO_DAEMON: &str =
     "there is no daemon, and there are no builder instances: mybuild builds by itself";
@@ -19,7 +21,7 @@ const NO_NETWORKS: &str =
     "`mybuild run` has `--network default`, `none` or `host`, and `--publish`";
 const NO_SWARM: &str = "that is Docker's orchestration; mybuild builds, and runs one container";
 
-/// Each word, and how to go on.
+/// Each word, some with that of their group before it, and how to go on.
 const COMMANDS: &[(&str, &str)] = &[
     ("attach", NO_CONTAINERS),
     ("bake", NO_COMPOSE),
@@ -34,7 +36,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("events", "`mybuild build --progress=json` writes what happens, for programs"),
     ("exec", NO_EXEC),
     ("export", "`mybuild build -o type=tar,dest=FILE` writes the files of an image"),
-    ("imagetools", "`mybuild inspect IMAGE` shows an image of the store"),
     ("import", "a Dockerfile of `FROM scratch` and `ADD FILE.tar /` makes an image of an archive"),
     ("info", "`mybuild du` shows the store, `mybuild --version` the version"),
     ("init", "write a Dockerfile; `mybuild --check .` looks it over"),
@@ -42,7 +43,10 @@ const COMMANDS: &[(&str, &str)] = &[
     ("kill", NO_CONTAINERS),
     ("logs", NO_LOGS),
     ("ls", "`mybuild images` lists images"),
-    ("manifest", "`mybuild inspect IMAGE` shows an image; several `--platform` make an index"),
+    ("manifest annotate", NO_MANIFEST),
+    ("manifest create", NO_MANIFEST),
+    ("manifest push", NO_MANIFEST),
+    ("manifest rm", NO_MANIFEST),
     ("network", NO_NETWORKS),
     ("node", NO_SWARM),
     ("pause", NO_CONTAINERS),
@@ -73,11 +77,13 @@ const COMMANDS: &[(&str, &str)] = &[
 ];
 
 /// Docker's groups of commands; some of their commands are here.
-const GROUPS: [&str; 5] = ["builder", "buildx", "container", "image", "system"];
+const GROUPS: [&str; 7] =
+    ["builder", "buildx", "container", "image", "imagetools", "manifest", "system"];
 
 /// Docker's command words that are not here.
 pub(crate) fn words() -> impl Iterator<Item = &'static str> {
-    COMMANDS.iter().map(|(word, _)| *word).chain(GROUPS)
+    let words = COMMANDS.iter().map(|(word, _)| *word).filter(|word| !word.contains(' '));
+    words.chain(GROUPS)
 }
 
 /// `word`, if it is one of Docker's groups of commands.
@@ -103,7 +109,8 @@ pub(crate) fn refused<'k>(
         None => UsageError::new(format!("`{word}` needs a command")).with_hint(list()),
         Some(next) => {
             let error = not_here(&format!("{word} {next}"));
-            match (hint_of(next), nearest(next, below.iter().copied(), Case::Sensitive)) {
+            let hint = hint_of(&format!("{word} {next}")).or_else(|| hint_of(next));
+            match (hint, nearest(next, below.iter().copied(), Case::Sensitive)) {
                 (Some(hint), _) => error.with_hint(hint),
                 (None, Some(near)) => error.with_hint(format!("did you mean `{word} {near}`?")),
                 (None, None) => error.with_hint(list()),

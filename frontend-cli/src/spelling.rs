@@ -41,6 +41,9 @@ const GROUPS: &[(&str, &str, &str)] = &[
     ("image", "tag", "tag"),
     ("container", "prune", "container-prune"),
     ("container", "run", "run"),
+    ("imagetools", "create", "imagetools-create"),
+    ("imagetools", "inspect", "imagetools-inspect"),
+    ("manifest", "inspect", "manifest-inspect"),
     ("system", "df", "du"),
     ("system", "prune", "system-prune"),
 ];
@@ -106,6 +109,12 @@ fn with_command(
     mut argv: Vec<OsString>,
 ) -> Result<Vec<OsString>, ReadError> {
     let at = command_position(command, &argv);
+    // `buildx imagetools create` is `imagetools create`.
+    if argv.get(at).is_some_and(|word| word == "buildx")
+        && argv.get(at + 1).is_some_and(|next| next == "imagetools")
+    {
+        argv.remove(at);
+    }
     let Some(word) = argv.get(at) else { return Ok(argv) };
     let next = argv.get(at + 1).and_then(|next| next.to_str());
     match first_word(command, word, next)? {

@@ -14,6 +14,7 @@ mod auth;
 mod cause;
 mod challenge;
 mod config;
+mod copy;
 mod credentials;
 mod endpoint;
 mod error;
@@ -31,6 +32,7 @@ mod transfer;
 
 pub use cause::Cause;
 pub use config::{Config, HostConfig, KeyPair};
+pub use copy::Copied;
 pub use credentials::{Credential, Credentials, CredentialsError, Forgotten, Kept};
 pub use error::{Error, chain};
 pub use kind::ErrorKind;

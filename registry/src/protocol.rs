@@ -23,6 +23,9 @@ pub enum ProtocolError {
     /// An empty token, or one that does not fit into a header.
     #[error("the token service sent no usable token")]
     UnusableToken,
+    /// Indexes of indexes of indexes.
+    #[error("image indexes nest too deep")]
+    TooDeep,
     /// A `Docker-Content-Digest` header that is not text.
     #[error("`Docker-Content-Digest` is not text")]
     DigestNotText,

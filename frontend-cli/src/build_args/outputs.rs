@@ -7,7 +7,7 @@ use engine::request::{Destination, LocalMode, MediaTypes, Output, Times};
 use oci::Reference;
 
 use super::tag::tag;
-use super::{annotation, output, times};
+use super::{output, times};
 use crate::cli::BuildArgs;
 use crate::destination::normal;
 use crate::environment::Environment;
@@ -25,10 +25,8 @@ pub(super) struct Outputs {
 
 pub(super) fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Outputs, UsageError> {
     let tags = args.tags.iter().map(|text| tag(text)).collect::<Result<_, _>>()?;
-    let mut result = Outputs { tags, ..Outputs::default() };
-    for text in &args.annotations {
-        result.annotations.extend(annotation::parse(text)?);
-    }
+    let annotations = super::annotations(&args.annotations)?;
+    let mut result = Outputs { tags, annotations, ..Outputs::default() };
     for text in &args.outputs {
         let parsed = output::parse(text, environment)?;
         result.times = times::merge(result.times, parsed.times).map_err(|attribute| {

@@ -63,7 +63,7 @@ impl Login {
     }
 
     pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
-        let client = RegistryClient::new(options)?;
+        let client = RegistryClient::new(options, Credentials::default(), &[])?;
         if let Password::Given(_) = self.password {
             ui::warning(
                 "other users of this machine may see a password on the command line: use \

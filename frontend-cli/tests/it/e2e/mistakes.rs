@@ -39,6 +39,23 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "push -a app:1", ["`--all-tags` takes a name without a tag", "`app:1`", ""]),
     mistake("", "exec x sh", ["there is no command", "`exec`", "mybuild run IMAGE COMMAND"]),
     mistake("", "ps -a", ["there is no command", "`ps`", "`mybuild run`"]),
+    mistake(
+        "",
+        "manifest create a b",
+        ["there is no command", "`manifest create`", "imagetools create"],
+    ),
+    mistake(
+        "",
+        "imagetools creat",
+        ["there is no command", "`imagetools creat`", "`imagetools create`?"],
+    ),
+    mistake("", "imagetools create a", ["has no name", "new image", "--dry-run"]),
+    mistake("", "imagetools create -t a", ["nothing to make", "an image of", "SOURCE"]),
+    mistake(
+        "",
+        "imagetools create -t a b --prefer-index=no",
+        ["want true or false", "--prefer-index=no", "true"],
+    ),
     mistake("", "login r.example/team", ["names a repository", "`r.example/team`", "`r.example`"]),
     mistake("", "login -u a --password-stdin -p b", ["do not go together", "--password", "-stdin"]),
     mistake("", "login --password-stdin", ["needs `--username`", "--password-stdin", "--username"]),

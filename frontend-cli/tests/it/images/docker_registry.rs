@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use tempfile::TempDir;
+pub(super) use crate::docker_registry::has;
+use crate::docker_registry::{Registry, plain};
 
 /// A running `docker-registry`; dropped, it is gone.
 pub(super) struct DockerRegistry {
     pub(super) host: String,
-    process: Child,
-    _directory: TempDir,
+    _registry: Registry,
 }
 
 /// An answer of the registry.
@@ -26,26 +23,9 @@ pub(super) struct Answer {
 
 impl DockerRegistry {
     /// `None`, and a word about it, where it is not installed.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     pub(super) fn start() -> Option<Self> {
-        if !has("docker-registry") {
-            eprintln!("SKIPPED: docker-registry is not installed");
-            return None;
-        }
-        let directory = tempfile::tempdir().expect("a directory");
-        // A port that was free a moment ago; another program may be faster, so it is tried again.
-        for _ in 0..5 {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-            let host = listener.local_addr().expect("an address").to_string();
-            drop(listener);
-            let mut process = spawn(directory.path(), &host);
-            if answers(&host, &mut process) {
-                return Some(Self { host, process, _directory: directory });
-            }
-            let _ = process.kill();
-            let _ = process.wait();
-        }
-        panic!("docker-registry does not start");
+        let registry = Registry::start(plain)?;
+        Some(Self { host: registry.host.clone(), _registry: registry })
     }
 
     /// What names an image here: `127.0.0.1:PORT/app:1`.
@@ -88,45 +68,5 @@ impl DockerRegistry {
         let list: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
         let tags = list["tags"].as_array().cloned().unwrap_or_default();
         tags.iter().map(|tag| tag.as_str().expect("text").to_owned()).collect()
-    }
-}
-
-fn spawn(directory: &Path, host: &str) -> Child {
-    let config = directory.join("config.yml");
-    let storage = directory.join("storage");
-    let text = format!(
-        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\n\
-         log: {{level: error, accesslog: {{disabled: true}}}}\nhttp: {{addr: \"{host}\"}}\n",
-        storage.display()
-    );
-    std::fs::write(&config, text).expect("written");
-    let mut command = Command::new("docker-registry");
-    command.arg("serve").arg(&config).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("it starts")
-}
-
-fn answers(host: &str, process: &mut Child) -> bool {
-    for _ in 0..400 {
-        if TcpStream::connect(host).is_ok() {
-            return true;
-        }
-        if process.try_wait().expect("an own child").is_some() {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(25));
-    }
-    false
-}
-
-/// Whether a program is installed.
-pub(super) fn has(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
-}
-
-impl Drop for DockerRegistry {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
