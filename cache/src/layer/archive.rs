@@ -69,6 +69,13 @@ impl<R: BufRead> Archive<R> {
         }
     }
 
+    /// Goes past what was not read of the current member.
+    pub(super) fn skip_content(&mut self) -> Result<(), ArchiveError> {
+        self.skip(self.left + self.padding)?;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
+
     /// The content of the current member.
     pub(super) fn content(&mut self) -> MemberReader<'_, R> {
         MemberReader { archive: self }

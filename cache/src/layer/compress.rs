@@ -1,7 +1,8 @@
 //! Compressing layers, the same bytes whatever the number of threads, and decompressing what
 //! others compressed.
 
-use std::io::{self, BufReader, Cursor, Read, Write};
+use std::collections::BTreeMap;
+use std::io::{self, BufRead, BufReader, Cursor, Read, Write};
 use std::num::NonZero;
 
 use oci::DiffId;
@@ -11,7 +12,9 @@ use super::content::read_up_to;
 use super::pipe;
 
 mod gzip;
+mod in_order;
 mod incompressible;
+mod seekable;
 
 /// Size of the buffer before a decompressor.
 const INPUT_BUFFER: usize = 256 * 1024;
@@ -45,6 +48,16 @@ pub enum Compression {
         /// From 1, fast, to 22, small.
         level: i32,
     },
+    /// As eStargz: gzip members from which each file can be read by itself, and a tar with a table of them.
+    Estargz {
+        /// As gzip's.
+        level: u32,
+    },
+    /// As zstd:chunked: zstd frames from which each file can be read by itself, and a table of them.
+    ZstdChunked {
+        /// As zstd's.
+        level: i32,
+    },
 }
 
 impl Compression {
@@ -52,6 +65,10 @@ impl Compression {
     pub const GZIP: Self = Self::Gzip { level: 5 };
     /// Zstd as well as a layer is worth compressing.
     pub const ZSTD: Self = Self::Zstd { level: 3 };
+    /// The same with a table of contents.
+    pub const ESTARGZ: Self = Self::Estargz { level: 5 };
+    /// The same with a table of contents.
+    pub const ZSTD_CHUNKED: Self = Self::ZstdChunked { level: 3 };
 }
 
 /// What came of compressing a stream.
@@ -65,6 +82,17 @@ pub struct Compressed {
     pub diff_id: DiffId,
     /// How many there were.
     pub uncompressed_size: u64,
+    /// What the compression adds to the blob's descriptor, and to the tar that is in it.
+    pub encoded: Encoded,
+}
+
+/// What a compression says of its result beside the bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Annotations for the descriptor.
+    pub annotations: BTreeMap<String, String>,
+    /// What decompressing gives, where that is not what was compressed.
+    pub diff_id: Option<DiffId>,
 }
 
 /// Compresses all of `reader` to `writer`. Reading and hashing what was read have a thread each;
@@ -91,28 +119,37 @@ pub fn compress(
         // Lets the other threads end when the stream was not read to its end.
         drop(to_encode);
         let hashed = hashed.join().expect("the hasher does not panic");
-        encoded?;
+        let encoded = encoded?;
         let (diff_id, uncompressed_size) = hashed?;
         let (digest, size) = writer.finish();
-        Ok(Compressed { digest, size, diff_id: DiffId(diff_id), uncompressed_size })
+        Ok(Compressed { digest, size, diff_id: DiffId(diff_id), uncompressed_size, encoded })
     })
 }
 
 /// Compresses all of `reader` to `writer`, and hashes nothing.
 pub(super) fn encode(
-    reader: &mut dyn Read,
+    reader: &mut dyn BufRead,
     writer: &mut dyn Write,
     compression: Compression,
-) -> io::Result<()> {
-    match compression {
-        Compression::None => drop(io::copy(reader, writer)?),
-        Compression::Gzip { level } => gzip::compress(reader, writer, level)?,
-        Compression::Zstd { level } => zstd_frame(reader, writer, level)?,
-    }
-    writer.flush()
+) -> io::Result<Encoded> {
+    let encoded = match compression {
+        Compression::None => io::copy(reader, writer).map(|_| Encoded::default()),
+        Compression::Gzip { level } => {
+            gzip::compress(reader, writer, level).map(|()| Encoded::default())
+        }
+        Compression::Zstd { level } => {
+            zstd_frame(reader, writer, level).map(|()| Encoded::default())
+        }
+        Compression::Estargz { level } => seekable::estargz::compress(reader, writer, level),
+        Compression::ZstdChunked { level } => {
+            seekable::zstd_chunked::compress(reader, writer, level)
+        }
+    };
+    writer.flush()?;
+    encoded
 }
 
-fn zstd_frame(reader: &mut dyn Read, writer: &mut dyn Write, level: i32) -> io::Result<()> {
+fn zstd_frame(reader: &mut dyn BufRead, writer: &mut dyn Write, level: i32) -> io::Result<()> {
     let mut encoder = zstd::Encoder::new(writer, level)?;
     encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB))?;
     // Any number of workers gives the same bytes, but none at all gives others.

@@ -21,6 +21,7 @@ mod hostile;
 mod limits;
 mod lower;
 mod round_trip;
+mod seekable;
 mod sink;
 mod tarball;
 

@@ -208,7 +208,7 @@ fn packed_layer(
     layer: &Descriptor,
 ) -> Result<Descriptor, BuildError> {
     let plain = Descriptor::new(media_type::LAYER, layer.digest.clone(), layer.size);
-    let packed = compressing.layer(&DiffId(layer.digest.clone()), &plain)?;
+    let packed = compressing.layer(&DiffId(layer.digest.clone()), &plain)?.descriptor;
     let media_type = match layer.media_type.as_str() {
         media_type::DOCKER_LAYER => media_type::DOCKER_LAYER_GZIP.to_owned(),
         _ => packed.media_type,

@@ -85,12 +85,14 @@ impl LayerSink for Counted<'_> {
     }
 }
 
-/// The encodings that `outputs` ask for besides the plain tar.
+/// The encodings that `outputs` ask for besides the plain tar, as far as they are made while it is written.
 pub(crate) fn encodings(outputs: &[Output]) -> Vec<Encoding> {
     let mut encodings = Vec::new();
     for compression in outputs.iter().flat_map(Output::compressions) {
         let encoding = encoding(compression);
-        if encoding != Encoding::None && !encodings.contains(&encoding) {
+        // What has a table of contents is made of the whole tar.
+        let is_stream = matches!(encoding, Encoding::Gzip { .. } | Encoding::Zstd { .. });
+        if is_stream && !encodings.contains(&encoding) {
             encodings.push(encoding);
         }
     }
@@ -98,14 +100,22 @@ pub(crate) fn encodings(outputs: &[Output]) -> Vec<Encoding> {
 }
 
 pub(crate) fn encoding(compression: Compression) -> Encoding {
-    match (compression.algorithm, compression.level) {
-        (CompressionAlgorithm::Uncompressed, _) => Encoding::None,
-        (CompressionAlgorithm::Gzip, Some(level)) => {
-            Encoding::Gzip { level: level.clamp(1, 9) as u32 }
+    let level = compression.level;
+    let of_gzip = |level: i32| level.clamp(1, 9) as u32;
+    match compression.algorithm {
+        CompressionAlgorithm::Uncompressed => Encoding::None,
+        CompressionAlgorithm::Gzip => {
+            level.map_or(Encoding::GZIP, |level| Encoding::Gzip { level: of_gzip(level) })
         }
-        (CompressionAlgorithm::Gzip, None) => Encoding::GZIP,
-        (CompressionAlgorithm::Zstd, Some(level)) => Encoding::Zstd { level },
-        (CompressionAlgorithm::Zstd, None) => Encoding::ZSTD,
+        CompressionAlgorithm::Zstd => {
+            level.map_or(Encoding::ZSTD, |level| Encoding::Zstd { level })
+        }
+        CompressionAlgorithm::Estargz => {
+            level.map_or(Encoding::ESTARGZ, |level| Encoding::Estargz { level: of_gzip(level) })
+        }
+        CompressionAlgorithm::ZstdChunked => {
+            level.map_or(Encoding::ZSTD_CHUNKED, |level| Encoding::ZstdChunked { level })
+        }
     }
 }
 
@@ -118,6 +128,8 @@ pub(crate) fn encoder(encoding: Encoding) -> Encoder {
         Encoding::None => ("tar", 0),
         Encoding::Gzip { level } => ("gzip", level as i32),
         Encoding::Zstd { level } => ("zstd", level),
+        Encoding::Estargz { level } => ("estargz", level as i32),
+        Encoding::ZstdChunked { level } => ("zstd:chunked", level),
     };
     Encoder { algorithm: algorithm.to_owned(), level, version: ENCODER_VERSION }
 }
@@ -125,7 +137,7 @@ pub(crate) fn encoder(encoding: Encoding) -> Encoder {
 pub(crate) fn encoded_type(encoding: Encoding) -> &'static str {
     match encoding {
         Encoding::None => media_type::LAYER,
-        Encoding::Gzip { .. } => media_type::LAYER_GZIP,
-        Encoding::Zstd { .. } => media_type::LAYER_ZSTD,
+        Encoding::Gzip { .. } | Encoding::Estargz { .. } => media_type::LAYER_GZIP,
+        Encoding::Zstd { .. } | Encoding::ZstdChunked { .. } => media_type::LAYER_ZSTD,
     }
 }

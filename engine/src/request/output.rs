@@ -204,4 +204,8 @@ pub enum CompressionAlgorithm {
     Gzip,
     /// zstd
     Zstd,
+    /// eStargz: gzip from which each file can be fetched by itself
+    Estargz,
+    /// zstd:chunked: zstd from which each file can be fetched by itself
+    ZstdChunked,
 }

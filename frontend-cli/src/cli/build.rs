@@ -76,8 +76,8 @@ pub struct BuildArgs {
     /// `type=tar,dest=FILE` or just `-`: the root file system as a tar;
     /// `type=image,name=NAME`: the store, and with `push=true` the name's registry, too, which is
     /// `type=registry,name=NAME`; `type=cacheonly`: nowhere. `dest=-` is standard output.
-    /// Images also take `compression=gzip|zstd|uncompressed`, `compression-level=N`, `force-compression=true`,
-    /// `oci-mediatypes=false` (Docker's), `annotation.KEY=VALUE`, and more that docs/outputs.md tells of.
+    /// Images also take `compression=gzip|zstd|estargz|zstd:chunked|uncompressed`, `compression-level=N`,
+    /// `force-compression=true`, `oci-mediatypes=false` (Docker's), `annotation.KEY=VALUE`, and more that docs/outputs.md tells of.
     /// Fields are comma-separated; quote one that has commas itself. The flag may repeat.
     #[arg(long = "output", short = 'o', value_name = "DEST | type=TYPE,…", help_heading = RESULT)]
     pub outputs: Vec<String>,

@@ -56,6 +56,7 @@ const HONOURED: &str = "
     -o type=tar,dest=a.tar,source-date-epoch=5 -o type=image,rewrite-timestamp=all .
     -o type=local,dest=out,source-date-epoch= .
     --load -o out .
+    -o type=oci,dest=x,compression=estargz -o type=oci,dest=y,compression=zstd:chunked,compression-level=20 .
     -o type=image,compression=zstd,unpack=true .
     -o type=registry,name=a,compression-level=9,name-canonical=true .
     -o type=registry,name=a,compression=uncompressed .
@@ -213,7 +214,9 @@ const REFUSED: &str = "
     -o type=image,store=false .
     -o type=ova,dest=x .
     -o dest=x,name=y .
-    -o type=oci,dest=x,compression=estargz .
+    -o type=oci,dest=x,compression=nydus .
+    -o type=oci,dest=x,compression=estargz,oci-mediatypes=false .
+    -o type=oci,dest=x,compression=estargz,compression-level=10 .
     -o type=oci,dest=x,compression-level=10 .
     -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
     -o type=oci,dest=x,rewrite-timestamp=some .
@@ -467,6 +470,8 @@ fn what_was_typed_becomes_what_is_meant() {
             times: Times { epoch: None, rewrite: Default,},
         --load -o out .
             outputs: [ Local { dest: "out", platform_split: None, mode: Copy,}, Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Uncompressed, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: false, store: true, push: None,},],
+        -o type=oci,dest=x,compression=estargz -o type=oci,dest=y,compression=zstd:chunked,compression-level=20 .
+            outputs: [ Oci { dest: Path( "x",), tar: true, form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Estargz, level: None, force: false,}, keeps_nondistributable: false,},}, Oci { dest: Path( "y",), tar: true, form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: ZstdChunked, level: Some( 20,), force: false,}, keeps_nondistributable: false,},},],
         -o type=image,compression=zstd,unpack=true .
             outputs: [ Image { form: ImageForm { names: [], annotations: [], media_types: Oci, compression: Compression { algorithm: Zstd, level: None, force: false,}, keeps_nondistributable: false,}, digest_names: StoreNames { canonical: false, dangling: None,}, unpack: true, store: true, push: None,},],
         -o type=registry,name=a,compression-level=9,name-canonical=true .
@@ -817,9 +822,14 @@ fn what_cannot_be_is_refused_by_name() {
         -o dest=x,name=y .
             error: `--output dest=x,name=y`: `type` is missing
               hint: types are image, registry, oci, docker, local, tar, cacheonly
-        -o type=oci,dest=x,compression=estargz .
-            error: `--output type=oci,dest=x,compression=estargz`: `compression=estargz` is not supported
-              hint: compressions are gzip, zstd, uncompressed
+        -o type=oci,dest=x,compression=nydus .
+            error: `--output type=oci,dest=x,compression=nydus`: `compression=nydus` is not supported
+              hint: compressions are gzip, zstd, estargz, zstd:chunked, uncompressed
+        -o type=oci,dest=x,compression=estargz,oci-mediatypes=false .
+            error: `--output type=oci,dest=x,compression=estargz,oci-mediatypes=false`: `oci-mediatypes=false`: Docker's media types have no layers in estargz
+              hint: leave `oci-mediatypes` out
+        -o type=oci,dest=x,compression=estargz,compression-level=10 .
+            error: `--output type=oci,dest=x,compression=estargz,compression-level=10`: `compression-level=10`: want a number from 0 to 9
         -o type=oci,dest=x,compression-level=10 .
             error: `--output type=oci,dest=x,compression-level=10`: `compression-level=10`: want a number from 0 to 9
         -o type=oci,dest=x,compression=uncompressed,compression-level=1 .

@@ -6,15 +6,13 @@
 //! than a new one, and the bytes must not depend on which thread compressed what before. Parts of a
 //! block that are compressed or encrypted already, which images are full of, are stored.
 
-use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
-use std::time::Duration;
 
 use crc32fast::Hasher;
 use flate2::{Compress, FlushCompress, Status};
 
+use super::in_order::InOrder;
 use super::incompressible::{Detector, WINDOW};
 use crate::layer::content::read_up_to;
 
@@ -48,12 +46,9 @@ pub(super) fn compress(
     level: u32,
 ) -> io::Result<()> {
     writer.write_all(&HEADER)?;
-    let most = 2 * rayon::current_num_threads() + 2;
-    let mut waiting: VecDeque<Receiver<CompressedBlock>> = VecDeque::new();
+    let mut waiting = InOrder::new();
     let mut crc = Hasher::new();
-    let mut write_next = |waiting: &mut VecDeque<Receiver<CompressedBlock>>| -> io::Result<()> {
-        let Some(receiver) = waiting.pop_front() else { return Ok(()) };
-        let compressed = wait(&receiver)?;
+    let mut write = |compressed: CompressedBlock| -> io::Result<()> {
         crc.combine(&compressed.crc);
         writer.write_all(&compressed.bytes)
     };
@@ -68,25 +63,28 @@ pub(super) fn compress(
         };
         let is_last = next.is_none();
         size = size.wrapping_add(u32::try_from(block.length()).expect("a block is small"));
-        if waiting.len() >= most {
-            write_next(&mut waiting)?;
-        }
-        let (sender, receiver) = sync_channel(1);
-        waiting.push_back(receiver);
-        rayon::spawn(move || {
-            // When writing failed, nobody waits for the block any more.
-            let _ = sender.send(block.compress(level, is_last));
-        });
+        waiting.push(move || block.compress(level, is_last))?.map_or(Ok(()), &mut write)?;
         match next {
             Some(next) => block = next,
             None => break,
         }
     }
-    while !waiting.is_empty() {
-        write_next(&mut waiting)?;
+    while let Some(compressed) = waiting.next()? {
+        write(compressed)?;
     }
     writer.write_all(&crc.finalize().to_le_bytes())?;
     writer.write_all(&size.to_le_bytes())
+}
+
+/// All of `bytes` as one gzip member.
+pub(super) fn member(bytes: Vec<u8>, level: u32) -> Vec<u8> {
+    let size = bytes.len() as u32;
+    let compressed = Block { bytes, start: 0 }.compress(level, true);
+    let mut member = HEADER.to_vec();
+    member.extend_from_slice(&compressed.bytes);
+    member.extend_from_slice(&compressed.crc.finalize().to_le_bytes());
+    member.extend_from_slice(&size.to_le_bytes());
+    member
 }
 
 impl Block {
@@ -179,29 +177,6 @@ fn deflate(bytes: &[u8], range: Range<usize>, level: u32, ends: bool, out: &mut 
     assert_eq!(compress.total_in(), length as u64, "all of it was taken");
     assert!(out.len() < out.capacity(), "there was room for all");
     assert_eq!(status == Status::StreamEnd, ends, "only the end ends the stream");
-}
-
-/// Waits for a block. On a thread of rayon's that must not keep the blocks' own tasks from
-/// running, so it does some of them meanwhile.
-fn wait(receiver: &Receiver<CompressedBlock>) -> io::Result<CompressedBlock> {
-    let lost = || io::Error::other("a compressing thread panicked");
-    if rayon::current_thread_index().is_none() {
-        return receiver.recv().map_err(|_| lost());
-    }
-    loop {
-        match receiver.try_recv() {
-            Ok(block) => return Ok(block),
-            Err(TryRecvError::Disconnected) => return Err(lost()),
-            Err(TryRecvError::Empty) => {}
-        }
-        if rayon::yield_now() != Some(rayon::Yield::Executed) {
-            match receiver.recv_timeout(Duration::from_millis(1)) {
-                Ok(block) => return Ok(block),
-                Err(RecvTimeoutError::Disconnected) => return Err(lost()),
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-        }
-    }
 }
 
 #[cfg(test)]

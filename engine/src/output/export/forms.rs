@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use cache::layer::compress::{self, Compression as Encoding};
-use cache::{DamagedBlob, Store};
-use oci::{Descriptor, DiffId, Platform, media_type};
+use cache::{DamagedBlob, Encoder, Memo, Store};
+use oci::{Descriptor, DiffId, Digest, Platform, media_type};
 use tokio_util::sync::CancellationToken;
 
 use super::Built;
 use super::error::ExportError;
 use crate::annotations::{self, Annotation, AnnotationLevel};
-use crate::document::write_manifest;
+use crate::document::{put, write_manifest};
 use crate::error::{BoxedError, BuildError};
 use crate::layer::tar::{encoded_type, encoder, encoding};
 use crate::output::assemble::AssembledImage;
@@ -37,6 +37,18 @@ pub(super) struct Forming {
 }
 
 impl Forming {
+    /// Sees that the config names the tars that are in the layers' blobs.
+    fn describe(&self, image: &mut AssembledImage) -> Result<(), BuildError> {
+        let diff_ids: Vec<DiffId> =
+            image.layers.iter().map(|layer| layer.diff_id.clone()).collect();
+        if image.config.rootfs.diff_ids != diff_ids {
+            image.config.rootfs.diff_ids = diff_ids;
+            let config = serde_json::to_vec(&image.config).expect("a config is plain data");
+            image.config_descriptor = put(&self.store, media_type::CONFIG, &config)?;
+        }
+        Ok(())
+    }
+
     /// The images, under documents of their own. `ready` is called with each layer's blob as soon as it is there.
     pub(super) fn built(&self, ready: &dyn Fn(&Descriptor)) -> Result<Built, BuildError> {
         let images = self.built.images.iter();
@@ -68,13 +80,15 @@ impl Forming {
         for layer in &mut image.layers {
             let pulled = layer.descriptor.media_type != media_type::LAYER;
             if !pulled || self.form.compression.force {
-                layer.descriptor = compressing.layer(&layer.diff_id, &layer.descriptor)?;
+                let packed = compressing.layer(&layer.diff_id, &layer.descriptor)?;
+                (layer.diff_id, layer.descriptor) = (packed.diff_id, packed.descriptor);
             }
             if !self.form.keeps_nondistributable {
                 distribute(&mut layer.descriptor);
             }
             ready(&layer.descriptor);
         }
+        self.describe(&mut image)?;
         let manifest = write_manifest(
             &self.store,
             self.form.media_types,
@@ -86,6 +100,13 @@ impl Forming {
         image.manifest = Descriptor { annotations, ..manifest };
         Ok(image)
     }
+}
+
+/// A layer as an output has it.
+pub(crate) struct PackedLayer {
+    /// Of the tar in the blob.
+    pub(crate) diff_id: DiffId,
+    pub(crate) descriptor: Descriptor,
 }
 
 /// A layer that is in the store can be had from where the image goes: it need not be fetched from elsewhere.
@@ -115,15 +136,38 @@ impl Compressing<'_> {
         &self,
         diff_id: &DiffId,
         from: &Descriptor,
-    ) -> Result<Descriptor, BuildError> {
-        let (store, encoding) = (self.store, encoding(self.compression));
+    ) -> Result<PackedLayer, BuildError> {
+        let encoding = encoding(self.compression);
+        let unchanged = |descriptor| PackedLayer { diff_id: diff_id.clone(), descriptor };
         if encoding == Encoding::None && from.media_type == media_type::LAYER {
-            return Ok(from.clone());
+            return Ok(unchanged(from.clone()));
         }
+        match self.known(diff_id, encoding) {
+            Some(known) => Ok(known),
+            None => self.compress(diff_id, from, encoding),
+        }
+    }
+
+    /// What compressing the layer has given before.
+    fn known(&self, diff_id: &DiffId, encoding: Encoding) -> Option<PackedLayer> {
         let encoder = encoder(encoding);
-        if let Some(known) = store.compressed(diff_id, &encoder) {
-            return Ok(known);
+        if let Some(descriptor) = self.store.compressed(diff_id, &encoder) {
+            return Some(PackedLayer { diff_id: diff_id.clone(), descriptor });
         }
+        let memo = self.store.memo(OTHER_TAR, &other_tar(diff_id, &encoder))?;
+        let info = self.store.layer(memo.layers.first()?)?;
+        let is_there = |blob: &&Descriptor| self.store.has_blob(&blob.digest);
+        let descriptor = info.blobs.iter().find(is_there)?.clone();
+        Some(PackedLayer { diff_id: info.diff_id?, descriptor })
+    }
+
+    fn compress(
+        &self,
+        diff_id: &DiffId,
+        from: &Descriptor,
+        encoding: Encoding,
+    ) -> Result<PackedLayer, BuildError> {
+        let store = self.store;
         let failed = |e: BoxedError| ExportError::Compress(e);
         let item = format!("compressing {}", from.digest.short());
         let told = |current, done| {
@@ -144,9 +188,39 @@ impl Compressing<'_> {
         }
         let (digest, size) = (compressed.digest, compressed.size);
         writer.commit(Some((&digest, size))).map_err(|e| failed(e.into()))?;
-        let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
-        store.add_compressed(diff_id, &encoder, &descriptor);
+        let annotations = compressed.encoded.annotations;
+        let descriptor =
+            Descriptor { annotations, ..Descriptor::new(encoded_type(encoding), digest, size) };
         told(from.size, true);
-        Ok(descriptor)
+        Ok(self.remember(diff_id, encoding, compressed.encoded.diff_id, descriptor))
     }
+
+    /// So that it is done once. A blob with another tar in it is another layer.
+    fn remember(
+        &self,
+        diff_id: &DiffId,
+        encoding: Encoding,
+        other: Option<DiffId>,
+        descriptor: Descriptor,
+    ) -> PackedLayer {
+        let encoder = encoder(encoding);
+        let Some(other) = other else {
+            self.store.add_compressed(diff_id, &encoder, &descriptor);
+            return PackedLayer { diff_id: diff_id.clone(), descriptor };
+        };
+        let id = self.store.add_blob_layer(&other, &descriptor);
+        let key = other_tar(diff_id, &encoder);
+        self.store.put_memo(OTHER_TAR, &key, &Memo::new(vec![id]));
+        PackedLayer { diff_id: other, descriptor }
+    }
+}
+
+/// Domain of the memos of layers that were compressed with files of the format's own in them.
+const OTHER_TAR: &str = "other tar";
+
+fn other_tar(diff_id: &DiffId, encoder: &Encoder) -> Digest {
+    let mut key = llb::encode::Encoder::new(OTHER_TAR);
+    key.text(diff_id.0.as_str()).text(&encoder.algorithm);
+    key.signed(encoder.level.into()).number(encoder.version.into());
+    key.finish()
 }

@@ -10,9 +10,11 @@ use crate::build_args::tag::tag;
 use crate::error::UsageError;
 
 /// What `compression=` takes, and the highest level of each.
-const ALGORITHMS: [(&str, CompressionAlgorithm, Option<i32>); 3] = [
+const ALGORITHMS: [(&str, CompressionAlgorithm, Option<i32>); 5] = [
     ("gzip", CompressionAlgorithm::Gzip, Some(9)),
     ("zstd", CompressionAlgorithm::Zstd, Some(22)),
+    ("estargz", CompressionAlgorithm::Estargz, Some(9)),
+    ("zstd:chunked", CompressionAlgorithm::ZstdChunked, Some(22)),
     ("uncompressed", CompressionAlgorithm::Uncompressed, None),
 ];
 
@@ -49,6 +51,8 @@ impl Attributes<'_> {
         let what = match (form.media_types, form.compression.algorithm) {
             (MediaTypes::Oci, _) => return Ok(()),
             (MediaTypes::Docker, CompressionAlgorithm::Zstd) => "layers in zstd",
+            (MediaTypes::Docker, CompressionAlgorithm::ZstdChunked) => "layers in zstd:chunked",
+            (MediaTypes::Docker, CompressionAlgorithm::Estargz) => "layers in estargz",
             (MediaTypes::Docker, _) if !form.annotations.is_empty() => "annotations",
             (MediaTypes::Docker, _) => return Ok(()),
         };

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use super::builder::Builder;
+use super::skip;
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY busybox /bin/busybox\nCMD [\"/bin/busybox\"]\n";
 
@@ -100,6 +101,70 @@ fn privileged_docker_media_types_are_everywhere() {
         let layer = "application/vnd.docker.image.rootfs.diff.tar.gzip";
         assert_eq!(manifest["layers"][0]["mediaType"], layer);
     }
+}
+
+/// Layers with a table of contents are layers to those who know nothing of it.
+#[test]
+fn privileged_layers_that_can_be_fetched_in_part_are_ordinary_ones_too() {
+    let Some(builder) = Builder::bare() else { return };
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/busybox\n\
+                      RUN [\"/bin/busybox\", \"ln\", \"/bin/busybox\", \"/bin/hard\"]\n";
+    for (compression, kind, annotation, tool_files) in [
+        ("estargz", "gzip", "containerd.io/snapshot/stargz/toc.digest", true),
+        ("zstd:chunked", "zstd", "io.github.containers.zstd-chunked.manifest-checksum", false),
+    ] {
+        let output = format!("type=oci,dest=out,tar=false,name=app:1,compression={compression}");
+        let built = builder.build(dockerfile, &["-o", &output, "-o", "type=image,name=app"]);
+        built.success();
+        // The second time it is known, down to the annotations.
+        let again = output.replace("dest=out", "dest=again");
+        builder.build(dockerfile, &["-o", &again]).success();
+        let layout = Layout { builder: &builder, directory: "out" };
+        let [image] = &layout.images()[..] else { panic!("{:?}", layout.images()) };
+        let second = Layout { builder: &builder, directory: "again" };
+        assert_eq!(second.images()[0]["digest"], image["digest"]);
+        let manifest = layout.document(image);
+        let diff_ids = layout.document(&manifest["config"])["rootfs"]["diff_ids"].clone();
+        let layers = manifest["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 2);
+        for (layer, diff_id) in layers.iter().zip(diff_ids.as_array().expect("ids")) {
+            let suffix = format!("tar+{kind}");
+            assert!(layer["mediaType"].as_str().expect("text").ends_with(&suffix), "{layer}");
+            assert!(layer["annotations"][annotation].is_string(), "{layer}");
+            let digest = layer["digest"].as_str().expect("a digest").replace(':', "/");
+            let script = format!("{kind} -dc <out/blobs/{digest} | sha256sum");
+            let digest = shell(&builder, &script);
+            assert!(diff_id.as_str().expect("text")[7..] == digest[..64], "{digest} {diff_id}");
+        }
+        for (tool, script) in [
+            ("skopeo", "skopeo copy -q oci:out:1 dir:copied && rm -r copied"),
+            (
+                "umoci",
+                "umoci raw unpack --rootless --image out:1 root && \
+                       cmp root/bin/busybox root/bin/hard && rm -r root",
+            ),
+        ] {
+            if Command::new(tool).arg("--version").output().is_err() {
+                skip(&format!("no {tool} to ask"));
+            } else if !(tool == "umoci" && kind == "zstd") {
+                shell(&builder, script);
+            }
+        }
+        // And so is what we make of them.
+        builder.run(&["load", "-i", "out"]).success();
+        let ran = builder.run(&["run", "app:1", "/bin/busybox", "ls", "-a", "/"]).success();
+        let listed = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert_eq!(listed.contains("stargz.index.json"), tool_files, "{listed}");
+        std::fs::remove_dir_all(builder.path("out")).expect("removed");
+        std::fs::remove_dir_all(builder.path("again")).expect("removed");
+    }
+}
+
+fn shell(builder: &Builder, script: &str) -> String {
+    let output = Command::new("sh").args(["-ec", script]).current_dir(builder.path("")).output();
+    let output = output.expect("sh runs");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }
 
 #[test]
