@@ -153,7 +153,7 @@ impl SharedCache {
             let ready = &|_: &Descriptor| {};
             let compressing =
                 Compressing { store: &store, compression, steps: &steps, step, stop: &stop, ready };
-            compressing.layer(&wanted, &plain)
+            Ok(compressing.layer(&wanted, &plain)?.descriptor)
         })
         .await?;
         let encoder = encoder(encoding(target.compression)).to_string();
