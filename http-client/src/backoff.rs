@@ -32,8 +32,8 @@ impl<'a> Backoff<'a> {
         Self { connects: 1, ..self }
     }
 
-    /// Notes that `bytes` more were received.
-    pub(crate) fn progressed(&mut self, bytes: u64) {
+    /// Notes that `bytes` more have arrived.
+    pub fn progressed(&mut self, bytes: u64) {
         self.progress += bytes;
         if self.progress >= PROGRESS {
             self.progress = 0;

@@ -1,5 +1,6 @@
 //! Connections to one host, and to where it redirects.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -13,8 +14,9 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::redirect::{REDIRECTS_MAX, RedirectError, Refusal};
-use crate::request::{Payload, Request, stream_body};
+use crate::request::{Payload, Request};
 use crate::response::Response;
+use crate::sending::{Sending, stream_body};
 use crate::tls::{SetupError, Tls};
 
 const HTTP2_WINDOW: u32 = 8 << 20;
@@ -121,19 +123,29 @@ impl Connections {
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization.clone());
         }
-        let mut patience = self.limits.idle;
-        match &request.payload {
-            Payload::Empty => {}
-            Payload::Bytes(bytes) => builder = builder.body(bytes.clone()),
-            Payload::Stream { source, size } => {
-                // The answer follows the whole body.
-                patience = Duration::MAX;
-                builder = builder.header(CONTENT_LENGTH, *size).body(stream_body(source.clone()));
+        let inner = match &request.payload {
+            Payload::Empty => self.answer(builder, deadline).await?,
+            Payload::Bytes(bytes) => self.answer(builder.body(bytes.clone()), deadline).await?,
+            Payload::Stream { source, from, size } => {
+                let sending = Arc::new(Sending::new());
+                let body = stream_body(source.clone(), *from, *size, sending.clone());
+                let answer = builder.header(CONTENT_LENGTH, *size).body(body).send();
+                tokio::select! {
+                    answer = deadline.wait("an answer", Duration::MAX, answer) => answer??,
+                    error = sending.is_stuck(&self.limits, *size) => return Err(error),
+                }
             }
-        }
-        let inner = deadline.wait("an answer", patience, builder.send()).await??;
+        };
         let (method, plain_http) = (request.method.clone(), request.plain_http);
         Ok(Response { inner, method, plain_http, idle: self.limits.idle, deadline })
+    }
+
+    async fn answer(
+        &self,
+        request: reqwest::RequestBuilder,
+        deadline: Deadline,
+    ) -> Result<reqwest::Response, Error> {
+        Ok(deadline.wait("an answer", self.limits.idle, request.send()).await??)
     }
 
     /// The client for `url`. Reading the system's certificates takes milliseconds and may fail, so

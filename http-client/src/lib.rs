@@ -26,6 +26,7 @@ pub mod redirect;
 mod request;
 mod response;
 mod retry;
+mod sending;
 mod tls;
 mod validators;
 mod window;

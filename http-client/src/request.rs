@@ -1,18 +1,14 @@
 //! Requests and their bodies.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::sync::Arc;
 
-use futures_util::stream;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use tokio::sync::mpsc;
 use tokio_util::bytes::Bytes;
 use url::Url;
 
 use crate::redirect::PlainHttp;
-
-const UPLOAD_CHUNK: usize = 256 << 10;
 
 /// A request, without the credentials that only its own host may see.
 pub struct Request {
@@ -52,6 +48,8 @@ pub enum Payload {
     Stream {
         /// Where it is read from.
         source: Arc<dyn BodySource>,
+        /// How many bytes of the source come before it.
+        from: u64,
         /// Its length in bytes.
         size: u64,
     },
@@ -69,28 +67,4 @@ impl BodySource for Bytes {
         body.set_position(from);
         Ok(Box::new(body))
     }
-}
-
-/// Reads a body on a blocking thread, a few chunks ahead of the network.
-pub(crate) fn stream_body(source: Arc<dyn BodySource>) -> reqwest::Body {
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
-    tokio::task::spawn_blocking(move || {
-        let read = || -> io::Result<()> {
-            let mut reader = source.open(0)?;
-            loop {
-                let mut chunk = Vec::with_capacity(UPLOAD_CHUNK);
-                let length = reader.by_ref().take(UPLOAD_CHUNK as u64).read_to_end(&mut chunk)?;
-                if length == 0 || sender.blocking_send(Ok(chunk.into())).is_err() {
-                    return Ok(());
-                }
-            }
-        };
-        if let Err(error) = read() {
-            // Fails if the request has ended, and then the error does not matter.
-            drop(sender.blocking_send(Err(error)));
-        }
-    });
-    let chunks =
-        stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
-    reqwest::Body::wrap_stream(chunks)
 }

@@ -13,8 +13,8 @@ use crate::attempts::Attempts;
 use crate::cause::Cause;
 use crate::error::Error;
 use crate::protocol::ProtocolError;
-use crate::push::Pushed;
 use crate::registries::Registries;
+use crate::upload::Pushed;
 
 use passage::Passage;
 

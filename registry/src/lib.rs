@@ -6,7 +6,7 @@
 //! come from an [`http_client::BodySource`].
 //!
 //! Read [`Registries`], then `endpoint` (one host: authentication, mirrors), then `transfer`
-//! (blobs).
+//! (blobs that come) and `upload` (blobs that go).
 
 mod answer;
 mod attempts;
@@ -29,6 +29,7 @@ mod sink;
 mod tags;
 mod token;
 mod transfer;
+mod upload;
 
 pub use cause::Cause;
 pub use config::{Config, HostConfig, KeyPair};
@@ -38,7 +39,7 @@ pub use error::{Error, chain};
 pub use kind::ErrorKind;
 pub use login::Login;
 pub use protocol::ProtocolError;
-pub use push::Pushed;
 pub use registries::Registries;
 pub use resolve::Resolved;
 pub use sink::{BlobSink, MemorySink};
+pub use upload::Pushed;

@@ -38,4 +38,14 @@ pub enum ProtocolError {
     /// A list of tags that is not JSON of the right form.
     #[error("the list of tags is not one")]
     NoTags,
+    /// A piece of an upload of which the registry has kept nothing, or more than was sent.
+    #[error("an upload has {received} bytes after those from {from} to {to} were sent")]
+    UploadRange {
+        /// Bytes before the piece.
+        from: u64,
+        /// Bytes with it.
+        to: u64,
+        /// Bytes that the registry says it has.
+        received: u64,
+    },
 }

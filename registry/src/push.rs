@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http_client::header::{CONTENT_TYPE, HeaderValue};
-use http_client::{BodySource, Deadline, Method, Payload, Request, Response, StatusCode, Url};
+use http_client::{BodySource, Deadline, Method, Payload, Request};
 use oci::reference::DEFAULT_TAG;
 use oci::{Descriptor, Digest, Reference};
 use tokio_util::bytes::Bytes;
@@ -12,24 +12,13 @@ use crate::attempts::Attempts;
 use crate::cause::Cause;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::protocol::ProtocolError;
 use crate::registries::Registries;
-use crate::scope::Scope;
-
-/// How a blob got into a repository.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It was there already.
-    Existing,
-    /// The registry mounted it from another repository.
-    Mounted,
-    /// It was uploaded.
-    Uploaded,
-}
+use crate::upload::{Pushed, Upload, check_stored};
 
 impl Registries {
     /// Pushes a blob to `repository`, unless it is there already. If `mount`, a repository of the same
-    /// registry, is known to have the blob, the registry is asked to mount it from there instead.
+    /// registry, is known to have the blob, the registry is asked to mount it from there instead. An upload
+    /// that breaks goes on where the registry says that it is.
     ///
     /// # Errors
     /// [`Error`] once all attempts have failed.
@@ -107,104 +96,4 @@ async fn put_manifest(
             Err(cause) => backoff.wait(cause).await?,
         }
     }
-}
-
-/// If the registry names the digest of what it stored, it must be that of what was sent.
-fn check_stored(response: &Response, expected: &Digest) -> Result<(), Cause> {
-    let stored =
-        response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
-    match stored.map(str::parse::<Digest>) {
-        Some(Ok(actual)) if actual != *expected && actual.algorithm() == expected.algorithm() => {
-            Err(Cause::DigestMismatch { expected: expected.clone(), actual })
-        }
-        _ => Ok(()),
-    }
-}
-
-struct Upload<'a> {
-    endpoint: &'a Endpoint,
-    repository: &'a Reference,
-    descriptor: &'a Descriptor,
-    mount: Option<&'a Reference>,
-    source: Arc<dyn BodySource>,
-    deadline: Deadline,
-}
-
-impl Upload<'_> {
-    async fn run(&self) -> Result<Pushed, Cause> {
-        let _permit = self.endpoint.connections().permit().await;
-        let mut backoff = self.endpoint.backoff(self.deadline);
-        loop {
-            match self.attempt().await {
-                Ok(pushed) => return Ok(pushed),
-                Err(cause) => backoff.wait(cause).await?,
-            }
-        }
-    }
-
-    async fn attempt(&self) -> Result<Pushed, Cause> {
-        if self.exists().await? {
-            return Ok(Pushed::Existing);
-        }
-        let location = match self.start().await? {
-            Started::Mounted => return Ok(Pushed::Mounted),
-            Started::At(location) => location,
-        };
-        let mut request = Request::new(Method::PUT, location);
-        request.url.query_pairs_mut().append_pair("digest", self.descriptor.digest.as_str());
-        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        request.payload =
-            Payload::Stream { source: Arc::clone(&self.source), size: self.descriptor.size };
-        let response = self.endpoint.send(&request, &self.scope(), self.deadline).await?;
-        check_stored(&response, &self.descriptor.digest)?;
-        Ok(Pushed::Uploaded)
-    }
-
-    /// One scope for the whole push; a mount needs the other repository in it as well.
-    fn scope(&self) -> Scope {
-        let mut scope = self.endpoint.scope(self.repository.path(), "pull,push");
-        if let Some(mount) = self.mount {
-            scope.actions =
-                format!("{} {}", scope.actions, self.endpoint.scope(mount.path(), "pull").actions);
-        }
-        scope
-    }
-
-    async fn exists(&self) -> Result<bool, Cause> {
-        let rest = format!("blobs/{}", self.descriptor.digest);
-        let url = self.endpoint.url(self.repository.path(), &rest, self.deadline).await?;
-        match self
-            .endpoint
-            .send(&Request::new(Method::HEAD, url), &self.scope(), self.deadline)
-            .await
-        {
-            Ok(response) => Ok(response.status() == StatusCode::OK),
-            Err(Cause::NotFound) => Ok(false),
-            Err(cause) => Err(cause),
-        }
-    }
-
-    async fn start(&self) -> Result<Started, Cause> {
-        let mut url =
-            self.endpoint.url(self.repository.path(), "blobs/uploads/", self.deadline).await?;
-        if let Some(mount) = self.mount {
-            let digest = self.descriptor.digest.as_str();
-            url.query_pairs_mut().append_pair("mount", digest).append_pair("from", mount.path());
-        }
-        let mut request = Request::new(Method::POST, url);
-        request.payload = Payload::Bytes(Bytes::new());
-        let response = self.endpoint.send(&request, &self.scope(), self.deadline).await?;
-        match response.status() {
-            StatusCode::CREATED => Ok(Started::Mounted),
-            StatusCode::ACCEPTED => {
-                Ok(Started::At(response.location().map_err(http_client::Error::from)?))
-            }
-            status => Err(ProtocolError::UploadStatus(status.as_u16()).into()),
-        }
-    }
-}
-
-enum Started {
-    Mounted,
-    At(Url),
 }

@@ -84,9 +84,10 @@ async fn a_body_is_sent_again_after_a_redirect() {
     let connections = connections(server.host(), limits());
     let deadline = Deadline::for_request(&limits());
     let source = std::sync::Arc::new(tokio_util::bytes::Bytes::from_static(b"a body"));
-    for payload in
-        [Payload::Bytes((*source).clone()), Payload::Stream { source: source.clone(), size: 6 }]
-    {
+    for payload in [
+        Payload::Bytes((*source).clone()),
+        Payload::Stream { source: source.clone(), from: 0, size: 6 },
+    ] {
         let mut request = Request::new(Method::PUT, url(server.host(), "/upload"));
         request.payload = payload;
         let response = connections.send(&request, None, deadline).await.unwrap();

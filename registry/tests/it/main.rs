@@ -8,6 +8,7 @@ mod hostile;
 mod image;
 mod mirrors;
 mod pull;
+mod push;
 mod real;
 #[expect(dead_code, reason = "a server that drips is for the tests of `http-client` alone")]
 #[path = "../../../http-client/tests/it/server.rs"]

@@ -1,0 +1,298 @@
+//! Uploading a blob: as one request, and in pieces once that has failed (OCI distribution specification,
+//! "Pushing blobs").
+
+use std::sync::Arc;
+
+use http_client::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE,
+};
+use http_client::{
+    Backoff, BodySource, Deadline, Method, Payload, Request, Response, StatusCode, Url,
+};
+use oci::{Descriptor, Digest, Reference};
+use tokio_util::bytes::Bytes;
+
+use crate::cause::Cause;
+use crate::endpoint::Endpoint;
+use crate::kind::ErrorKind;
+use crate::protocol::ProtocolError;
+use crate::scope::Scope;
+
+/// Bytes of one piece, if the registry does not want more.
+const PIECE: u64 = 16 << 20;
+/// The largest piece that a registry may ask for.
+const PIECE_MAX: u64 = 1 << 30;
+
+/// How a blob got into a repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It was there already.
+    Existing,
+    /// The registry mounted it from another repository.
+    Mounted,
+    /// It was uploaded.
+    Uploaded,
+}
+
+/// A blob on its way into a repository.
+pub(crate) struct Upload<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) repository: &'a Reference,
+    pub(crate) descriptor: &'a Descriptor,
+    /// A repository of the same registry that may have it.
+    pub(crate) mount: Option<&'a Reference>,
+    pub(crate) source: Arc<dyn BodySource>,
+    pub(crate) deadline: Deadline,
+}
+
+/// What the registry has begun to receive.
+struct Session {
+    /// Where the next request goes.
+    location: Url,
+    /// How many bytes it has.
+    received: u64,
+    /// Bytes that a piece must have at least, but for the last.
+    piece_min: u64,
+}
+
+enum Started {
+    Mounted,
+    At(Session),
+}
+
+/// How the bytes are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// All in one request, which costs the fewest.
+    Whole,
+    /// In pieces: what has arrived need not be sent again when the connection breaks.
+    Pieces,
+    /// All in one request, since the registry takes no pieces.
+    OnlyWhole,
+}
+
+impl Way {
+    /// The way to try next after a failure, if it is another one; whether the failure counts.
+    fn after(self, cause: &Cause, is_large: bool) -> (Self, bool) {
+        match (self, status(cause)) {
+            // A proxy before the registry limits what one request may carry.
+            (Self::Whole, Some(413)) => (Self::Pieces, false),
+            (Self::Whole, _) if is_large => (Self::Pieces, true),
+            (Self::Pieces, Some(404 | 405 | 411 | 416 | 501)) => (Self::OnlyWhole, false),
+            _ => (self, true),
+        }
+    }
+}
+
+fn status(cause: &Cause) -> Option<u16> {
+    match cause {
+        Cause::Status { status, .. } => Some(*status),
+        Cause::NotFound => Some(404),
+        _ => None,
+    }
+}
+
+impl Upload<'_> {
+    pub(crate) async fn run(&self) -> Result<Pushed, Cause> {
+        let _permit = self.endpoint.connections().permit().await;
+        let mut backoff = self.endpoint.backoff(self.deadline);
+        let (mut way, mut session) = (Way::Whole, None);
+        loop {
+            let cause = match self.attempt(way, &mut session, &mut backoff).await {
+                Ok(pushed) => return Ok(pushed),
+                // The next attempt would take its word that it has the blob.
+                Err(cause @ Cause::DigestMismatch { .. }) => return Err(cause),
+                Err(cause) => cause,
+            };
+            let is_large = session.is_some() && self.descriptor.size > PIECE;
+            let (next, counts) = way.after(&cause, is_large);
+            if next != Way::Pieces || !counts {
+                session = None;
+            }
+            way = next;
+            if counts {
+                backoff.wait(cause).await?;
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        way: Way,
+        begun: &mut Option<Session>,
+        backoff: &mut Backoff<'_>,
+    ) -> Result<Pushed, Cause> {
+        let resumed = match begun.take() {
+            Some(session) => self.resume(session).await?,
+            None => None,
+        };
+        let session = match resumed {
+            Some(session) => session,
+            None if self.exists().await? => return Ok(Pushed::Existing),
+            None => match self.start().await? {
+                Started::Mounted => return Ok(Pushed::Mounted),
+                Started::At(session) => session,
+            },
+        };
+        let session = begun.insert(session);
+        if way != Way::Pieces {
+            return self.complete(session, self.body(0, self.descriptor.size)).await;
+        }
+        while session.received < self.descriptor.size {
+            let before = session.received;
+            self.send_piece(session).await?;
+            backoff.progressed(session.received - before);
+        }
+        self.complete(session, Payload::Bytes(Bytes::new())).await
+    }
+
+    fn body(&self, from: u64, to: u64) -> Payload {
+        Payload::Stream { source: Arc::clone(&self.source), from, size: to - from }
+    }
+
+    fn scope(&self) -> Scope {
+        self.endpoint.scope(self.repository.path(), "pull,push")
+    }
+
+    async fn send(&self, request: Request) -> Result<Response, Cause> {
+        self.endpoint.send(&request, &self.scope(), self.deadline).await
+    }
+
+    /// Whether the repository has the blob. One of another length is not it.
+    async fn exists(&self) -> Result<bool, Cause> {
+        let rest = format!("blobs/{}", self.descriptor.digest);
+        let url = self.endpoint.url(self.repository.path(), &rest, self.deadline).await?;
+        match self.send(Request::new(Method::HEAD, url)).await {
+            Ok(response) => {
+                let length = response.header(&CONTENT_LENGTH).and_then(|text| text.parse().ok());
+                let is_it = length.is_none_or(|length: u64| length == self.descriptor.size);
+                Ok(response.status() == StatusCode::OK && is_it)
+            }
+            Err(Cause::NotFound) => Ok(false),
+            Err(cause) => Err(cause),
+        }
+    }
+
+    /// Begins an upload, unless the registry can mount the blob from where it is. A registry that does not
+    /// let us see that repository is asked without it.
+    async fn start(&self) -> Result<Started, Cause> {
+        let Some(mount) = self.mount else { return self.start_with(None).await };
+        match self.start_with(Some(mount)).await {
+            Err(cause) if is_refusal(&cause) => self.start_with(None).await,
+            started => started,
+        }
+    }
+
+    async fn start_with(&self, mount: Option<&Reference>) -> Result<Started, Cause> {
+        let mut scope = self.scope();
+        let mut url =
+            self.endpoint.url(self.repository.path(), "blobs/uploads/", self.deadline).await?;
+        if let Some(mount) = mount {
+            let digest = self.descriptor.digest.as_str();
+            url.query_pairs_mut().append_pair("mount", digest).append_pair("from", mount.path());
+            let other = self.endpoint.scope(mount.path(), "pull");
+            scope.actions = format!("{} {}", scope.actions, other.actions);
+        }
+        let mut request = Request::new(Method::POST, url);
+        request.payload = Payload::Bytes(Bytes::new());
+        let response = self.endpoint.send(&request, &scope, self.deadline).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Started::Mounted),
+            StatusCode::ACCEPTED => {
+                let location = response.location().map_err(http_client::Error::from)?;
+                let piece_min = number(&response, "oci-chunk-min-length").unwrap_or(0);
+                Ok(Started::At(Session { location, received: 0, piece_min }))
+            }
+            status => Err(ProtocolError::UploadStatus(status.as_u16()).into()),
+        }
+    }
+
+    /// Asks how much the registry has of a session; nothing if it knows it no more.
+    async fn resume(&self, mut session: Session) -> Result<Option<Session>, Cause> {
+        let response = match self.send(Request::new(Method::GET, session.location.clone())).await {
+            Ok(response) => response,
+            Err(Cause::NotFound | Cause::Status { status: 400..=499, .. }) => return Ok(None),
+            Err(cause) => return Err(cause),
+        };
+        session.received = received(&response).unwrap_or(0);
+        if session.received > self.descriptor.size {
+            return Ok(None);
+        }
+        session.follow(&response)?;
+        Ok(Some(session))
+    }
+
+    async fn send_piece(&self, session: &mut Session) -> Result<(), Cause> {
+        let from = session.received;
+        let length = PIECE.max(session.piece_min.min(PIECE_MAX));
+        let to = self.descriptor.size.min(from + length);
+        let mut request = Request::new(Method::PATCH, session.location.clone());
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static(BYTES));
+        let range = HeaderValue::from_str(&format!("{from}-{}", to - 1)).expect("it is ASCII");
+        request.headers.insert(CONTENT_RANGE, range);
+        request.payload = self.body(from, to);
+        let response = self.send(request).await?;
+        let received = received(&response).unwrap_or(to);
+        if !(from + 1..=to).contains(&received) {
+            return Err(ProtocolError::UploadRange { from, to, received }.into());
+        }
+        session.follow(&response)?;
+        session.received = received;
+        Ok(())
+    }
+
+    /// Ends the upload with what is left of the blob.
+    async fn complete(&self, session: &Session, rest: Payload) -> Result<Pushed, Cause> {
+        let mut request = Request::new(Method::PUT, session.location.clone());
+        request.url.query_pairs_mut().append_pair("digest", self.descriptor.digest.as_str());
+        request.headers.insert(CONTENT_TYPE, HeaderValue::from_static(BYTES));
+        request.payload = rest;
+        let response = self.send(request).await?;
+        check_stored(&response, &self.descriptor.digest)?;
+        Ok(Pushed::Uploaded)
+    }
+}
+
+const BYTES: &str = "application/octet-stream";
+
+impl Session {
+    /// Goes on where an answer says, if it does.
+    fn follow(&mut self, response: &Response) -> Result<(), Cause> {
+        if response.header(&LOCATION).is_some() {
+            self.location = response.location().map_err(http_client::Error::from)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_refusal(cause: &Cause) -> bool {
+    matches!(cause.kind(), ErrorKind::Unauthorized | ErrorKind::Denied)
+}
+
+/// How many bytes an answer says there are. A registry that has none has no way to say it: `0-0`.
+fn received(response: &Response) -> Option<u64> {
+    let range = response.header(&RANGE)?;
+    let (first, last) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
+    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
+    match (first, last) {
+        (0, 0) => Some(0),
+        (0, last) => last.checked_add(1),
+        _ => None,
+    }
+}
+
+fn number(response: &Response, name: &str) -> Option<u64> {
+    response.headers().get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// If the registry names the digest of what it stored, it must be that of what was sent.
+pub(crate) fn check_stored(response: &Response, expected: &Digest) -> Result<(), Cause> {
+    let stored =
+        response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+    match stored.map(str::parse::<Digest>) {
+        Some(Ok(actual)) if actual != *expected && actual.algorithm() == expected.algorithm() => {
+            Err(Cause::DigestMismatch { expected: expected.clone(), actual })
+        }
+        _ => Ok(()),
+    }
+}
