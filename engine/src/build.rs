@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::dockerfile::{PlatformPlan, Scope, Session};
 use crate::error::BuildError;
 use crate::layer::Layers;
-use crate::layer::tar::encodings;
+use crate::layer::tar::{Form, encoding, is_stream};
 use crate::output::assemble::{self, AssembledImage, Parts};
 use crate::output::export::{Built, Export, Exported, OutputPush, PushedImage};
 use crate::output::redate::{NewTimes, Redate};
@@ -154,9 +154,10 @@ impl Workspace {
         session.check_times(&plans)?;
         session.check_annotations(&plans)?;
         session.tell_notes(&plans);
-        let job = Job { shared: Arc::new(shared), ..session.job(definition, &plans) };
+        let pushes = self.pushes(&session);
+        let job = Job { shared: Arc::new(shared), ..session.job(definition, &plans, &pushes) };
         self.carry_out(&job, cancel, async |layers, trees| {
-            let outcome = self.finish(&session, &plans, trees, layers, cancel).await?;
+            let outcome = self.finish(&session, &plans, &pushes, trees, layers, cancel).await?;
             self.export_caches(&session, &job, layers, cancel).await?;
             Ok(outcome)
         })
@@ -195,13 +196,13 @@ impl Workspace {
         &self,
         session: &Session,
         plans: &[PlatformPlan],
+        pushes: &[OutputPush],
         trees: Vec<Vec<LayerId>>,
         layers: &Arc<Layers>,
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
         let step = session.steps.internal("exporting to image");
         let built = step.ended(self.assemble(session, plans, trees, layers).await)?;
-        let pushes = self.pushes(session);
         let export = Export {
             store: &self.store,
             machine: &self.machine,
@@ -210,7 +211,7 @@ impl Workspace {
             built: &built,
             request: &session.request,
             client: &session.client,
-            pushes: &pushes,
+            pushes,
             stop: cancel,
         };
         let exported = crate::output::export::run(&export).await;
@@ -303,7 +304,7 @@ impl Workspace {
 }
 
 impl Session {
-    fn job(&self, definition: Definition, plans: &[PlatformPlan]) -> Job {
+    fn job(&self, definition: Definition, plans: &[PlatformPlan], pushes: &[OutputPush]) -> Job {
         Job {
             definition: Arc::new(definition),
             targets: plans.iter().filter_map(|plan| plan.target).collect(),
@@ -320,7 +321,7 @@ impl Session {
             limits: self.request.limits.clone(),
             step_disk: self.request.step_disk,
             jobs: self.request.jobs,
-            encodings: self.encodings(plans),
+            forms: self.forms(plans, pushes),
             dockerfile: Some((self.input.name.clone(), self.input.text.clone())),
             build_id: self.build_id.clone(),
             epoch: plans.iter().find_map(|plan| plan.lowered.source_date_epoch),
@@ -328,9 +329,23 @@ impl Session {
     }
 
     /// In what forms the layers are wanted; none when they get other times first.
-    fn encodings(&self, plans: &[PlatformPlan]) -> Vec<Encoding> {
-        let is_redated = plans.iter().any(|plan| self.new_times(plan).is_some());
-        if is_redated { Vec::new() } else { encodings(&self.request.outputs) }
+    fn forms(&self, plans: &[PlatformPlan], pushes: &[OutputPush]) -> Vec<Form> {
+        let mut forms: Vec<Form> = Vec::new();
+        if plans.iter().any(|plan| self.new_times(plan).is_some()) {
+            return forms;
+        }
+        for compression in self.request.outputs.iter().flat_map(Output::compressions) {
+            form(&mut forms, encoding(compression));
+        }
+        for output in pushes {
+            let form = form(&mut forms, encoding(output.form.compression));
+            // What is squashed is in no image by itself.
+            if !self.request.squash {
+                form.pushes.push(output.push.clone());
+            }
+        }
+        forms.retain(|form| is_stream(form.encoding));
+        forms
     }
 
     /// The time of the sources.
@@ -384,6 +399,15 @@ impl Session {
             }
         }
     }
+}
+
+/// The form of an encoding.
+fn form(forms: &mut Vec<Form>, encoding: Encoding) -> &mut Form {
+    let at = forms.iter().position(|form| form.encoding == encoding).unwrap_or_else(|| {
+        forms.push(Form { encoding, pushes: Vec::new() });
+        forms.len() - 1
+    });
+    &mut forms[at]
 }
 
 fn built_image(platform: &Platform, image: &AssembledImage) -> BuiltImage {

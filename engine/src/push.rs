@@ -13,6 +13,7 @@ use cache::Store;
 use futures_util::future::try_join_all;
 use oci::{Descriptor, Digest, Reference};
 use registry::{Pushed, Registries};
+use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::blocking::blocking;
@@ -33,14 +34,20 @@ pub(crate) struct Push {
     /// Whether the names' repositories get the image without a tag.
     by_digest: bool,
     uploads: Mutex<HashMap<(Reference, Digest), Upload>>,
+    runtime: Handle,
     /// The step that shows the blobs, from the first one on.
     step: Mutex<Option<InternalStep>>,
 }
 
-type Upload = AbortOnDropHandle<Result<(), BuildError>>;
+/// A blob on its way to a repository.
+enum Upload {
+    Begun(AbortOnDropHandle<Result<(), BuildError>>),
+    Done,
+}
 
 impl Push {
-    /// A push to the repositories of `names`, under the names' tags unless `by_digest`.
+    /// A push to the repositories of `names`, under the names' tags unless `by_digest`. To be called inside a
+    /// runtime, which does the work.
     pub(crate) fn new(
         store: Store,
         registries: Arc<Registries>,
@@ -49,7 +56,8 @@ impl Push {
         by_digest: bool,
     ) -> Self {
         let (uploads, step) = Default::default();
-        Self { store, registries, steps, names, by_digest, uploads, step }
+        let runtime = Handle::current();
+        Self { store, registries, steps, names, by_digest, uploads, runtime, step }
     }
 
     /// The step that shows what happens to the blobs.
@@ -58,7 +66,8 @@ impl Push {
         step.get_or_insert_with(|| self.steps.internal("pushing layers")).step
     }
 
-    /// Begins to bring a blob of the store to all repositories. To be called inside a runtime.
+    /// Begins to bring a blob of the store to all repositories. Whether it fails is told in the end; what
+    /// the image does not need then is given up.
     pub(crate) fn begin(&self, blob: &Descriptor) {
         let step = self.step();
         let mut uploads = self.uploads.lock().expect("no panic while held");
@@ -73,7 +82,7 @@ impl Push {
                     repository,
                     blob: blob.clone(),
                 };
-                AbortOnDropHandle::new(tokio::spawn(upload.run()))
+                Upload::Begun(AbortOnDropHandle::new(self.runtime.spawn(upload.run())))
             });
         }
     }
@@ -83,8 +92,9 @@ impl Push {
         let (store, target) = (self.store.clone(), top.clone());
         let content = blocking(move || stored::content(&store, &target)).await?;
         self.step();
+        self.settle().await;
         content.blobs.iter().for_each(|blob| self.begin(blob));
-        let pushed = self.uploaded().await;
+        let pushed = self.uploaded(&content.blobs).await;
         let step = self.step.lock().expect("no panic while held").take();
         step.expect("made above").ended(pushed)?;
         let (top, below) = content.documents.split_last().expect("the top is one");
@@ -106,11 +116,33 @@ impl Push {
         self.names.iter().map(named).collect()
     }
 
-    /// Waits for the blobs; what is under way when one fails is given up.
-    async fn uploaded(&self) -> Result<(), BuildError> {
-        let uploads = std::mem::take(&mut *self.uploads.lock().expect("no panic while held"));
-        let ended = |upload: Upload| async { upload.await.expect("an upload does not panic") };
-        try_join_all(uploads.into_values().map(ended)).await.map(drop)
+    /// Forgets what has failed by now: it is tried again, where its error counts.
+    async fn settle(&self) {
+        for (key, upload) in self.take_uploads() {
+            let upload = match upload {
+                Upload::Begun(upload) if upload.is_finished() => match joined(upload).await {
+                    Ok(()) => Upload::Done,
+                    Err(_) => continue,
+                },
+                upload => upload,
+            };
+            self.uploads.lock().expect("no panic while held").insert(key, upload);
+        }
+    }
+
+    /// Waits for `blobs`; when one fails, the others are given up.
+    async fn uploaded(&self, blobs: &[Descriptor]) -> Result<(), BuildError> {
+        let uploads = self.take_uploads().into_iter();
+        let is_needed = |digest: &Digest| blobs.iter().any(|blob| blob.digest == *digest);
+        let uploads = uploads.filter_map(|((_, digest), upload)| match upload {
+            Upload::Begun(upload) if is_needed(&digest) => Some(joined(upload)),
+            _ => None,
+        });
+        try_join_all(uploads).await.map(drop)
+    }
+
+    fn take_uploads(&self) -> HashMap<(Reference, Digest), Upload> {
+        std::mem::take(&mut *self.uploads.lock().expect("no panic while held"))
     }
 
     /// Manifests at once, then the indexes over them.
@@ -165,7 +197,11 @@ impl Push {
     }
 }
 
-/// One blob on its way to one repository.
+async fn joined(upload: AbortOnDropHandle<Result<(), BuildError>>) -> Result<(), BuildError> {
+    upload.await.expect("an upload does not panic")
+}
+
+/// What it takes to bring one blob to one repository.
 struct BlobUpload {
     store: Store,
     registries: Arc<Registries>,

@@ -112,7 +112,7 @@ impl Fetch<'_> {
             limits: self.request.limits.clone(),
             step_disk: self.request.step_disk,
             jobs: self.request.jobs,
-            encodings: Vec::new(),
+            forms: Vec::new(),
             dockerfile: None,
             build_id: unique_id(),
             epoch: None,

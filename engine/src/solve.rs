@@ -8,7 +8,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cache::LayerId;
-use cache::layer::compress::Compression as Encoding;
 use llb::{Definition, Input as VertexInput, MountKind, Op, VertexId};
 use oci::{Descriptor, DiffId};
 use parser::lower::ImageRequest;
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::{blocking, until};
 use crate::client::Client;
 use crate::error::BuildError;
+use crate::layer::tar::Form;
 use crate::layer::{AssembledLayer, Layers};
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
@@ -109,7 +109,7 @@ pub(crate) struct Job {
     /// How many processes may run at once; `None` for what the machine can do.
     pub(crate) jobs: Option<usize>,
     /// In what forms the layers of the targets are wanted.
-    pub(crate) encodings: Vec<Encoding>,
+    pub(crate) forms: Vec<Form>,
     /// The Dockerfile's name and text, for errors.
     pub(crate) dockerfile: Option<(String, String)>,
     pub(crate) build_id: String,
@@ -202,7 +202,7 @@ impl Workspace {
             limits: request.limits,
             step_disk: request.step_disk,
             jobs: request.jobs,
-            encodings: Vec::new(),
+            forms: Vec::new(),
             dockerfile: None,
             build_id: unique_id(),
             epoch: None,
@@ -292,9 +292,9 @@ impl Workspace {
 
     fn attempt(&self, job: &Job, cancel: &CancellationToken, number: usize) -> Attempt {
         let (store, machine) = (self.store.clone(), self.machine.clone());
-        let (steps, encodings) = (job.steps.clone(), job.encodings.clone());
+        let (steps, forms) = (job.steps.clone(), job.forms.clone());
         let absent = job.shared.absent().clone();
-        let layers = Layers::new(store, machine, steps, encodings, absent, cancel);
+        let layers = Layers::new(store, machine, steps, forms, absent, cancel);
         Attempt { layers: Arc::new(layers), is_last: number == ATTEMPTS }
     }
 

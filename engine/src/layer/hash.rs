@@ -168,7 +168,7 @@ impl LayerStore {
         let tree = tree.map_err(|e| failed(e.into()))?;
         let options = self.diff_options(base)?;
         let tree = tree.descriptor().expect("a layer has a directory");
-        let tar = LayerTar { store: &self.store, encodings: &self.encodings, stop: &self.stop };
+        let tar = LayerTar { store: &self.store, forms: &self.forms, stop: &self.stop };
         let fill = |sink: &mut dyn LayerSink| {
             let mut sink = WriteBack::new(sink, || self.store.write_back());
             cache::layer::diff_and_stamp(tree, &options, &mut sink)

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cache::layer::compress::Compression as Encoding;
 use cache::layer::{Flavor, Lower};
 use cache::{LayerId, Store};
 use tokio_util::sync::CancellationToken;
@@ -13,6 +12,7 @@ use crate::layer::directories::{Directories, LayerTree};
 use crate::layer::rootfs::Rootfs;
 use crate::layer::roots::Roots;
 use crate::layer::state::States;
+use crate::layer::tar::Form;
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
 
@@ -26,8 +26,8 @@ pub(super) struct LayerStore {
     pub(super) roots: Arc<Roots>,
     /// The build needs no more layers, or is cancelled.
     pub(super) stop: CancellationToken,
-    /// What the tars of an image's layers are compressed to while they are written.
-    pub(super) encodings: Arc<[Encoding]>,
+    /// In what forms the layers of an image are wanted.
+    pub(super) forms: Arc<[Form]>,
 }
 
 impl LayerStore {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use cache::layer::compress::Compression as Encoding;
 use cache::{LayerId, Store};
 use oci::{Descriptor, DiffId};
 use tokio::sync::OnceCell;
@@ -16,6 +15,7 @@ use crate::layer::absent::AbsentLayers;
 use crate::layer::directories::Directories;
 use crate::layer::layer_store::LayerStore;
 use crate::layer::rootfs::Rootfs;
+use crate::layer::tar::Form;
 use crate::machine::Machine;
 use crate::progress::event::StepId;
 use crate::progress::steps::Steps;
@@ -39,12 +39,12 @@ impl Layers {
         store: Store,
         machine: Arc<Machine>,
         steps: Arc<Steps>,
-        encodings: Vec<Encoding>,
+        forms: Vec<Form>,
         absent: Arc<AbsentLayers>,
         cancel: &CancellationToken,
     ) -> Self {
         let stop = cancel.child_token();
-        let encodings = encodings.into();
+        let forms = forms.into();
         Self {
             shared: LayerStore {
                 store,
@@ -53,7 +53,7 @@ impl Layers {
                 states: Arc::default(),
                 roots: Arc::default(),
                 stop,
-                encodings,
+                forms,
             },
             absent,
             unpacking: tokio::sync::Mutex::default(),
@@ -61,9 +61,9 @@ impl Layers {
         }
     }
 
-    /// What the tars of an image's layers are compressed to while they are written.
-    pub(crate) fn encodings(&self) -> &Arc<[Encoding]> {
-        &self.shared.encodings
+    /// In what forms the layers of an image are wanted.
+    pub(crate) fn forms(&self) -> &Arc<[Form]> {
+        &self.shared.forms
     }
 
     /// Takes note of when a step's new layers, the topmost ones, were made.

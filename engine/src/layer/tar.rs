@@ -1,5 +1,7 @@
 //! A layer's tar on its way into the store, with the compressed forms that outputs will ask for.
 
+use std::sync::Arc;
+
 use cache::layer::compress::Compression as Encoding;
 use cache::layer::{
     CompressedCopy, Content, Entry, EntryKind, LayerError, LayerSink, write_entries,
@@ -10,14 +12,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
 use crate::layer::size;
-use crate::request::{Compression, CompressionAlgorithm, Output};
+use crate::push::Push;
+use crate::request::{Compression, CompressionAlgorithm};
 use crate::stop::Stoppable;
+
+/// A form in which an image's layers are wanted.
+#[derive(Clone)]
+pub(crate) struct Form {
+    pub(crate) encoding: Encoding,
+    /// They send each layer as soon as it is there.
+    pub(crate) pushes: Vec<Arc<Push>>,
+}
+
+impl Form {
+    fn ready(&self, blob: &Descriptor) {
+        self.pushes.iter().for_each(|push| push.begin(blob));
+    }
+}
 
 /// Writes layers' tars.
 pub(crate) struct LayerTar<'a> {
     pub(crate) store: &'a Store,
-    /// In what forms it is kept besides the plain one.
-    pub(crate) encodings: &'a [Encoding],
+    /// In what forms it is wanted; the plain one is kept in any case.
+    pub(crate) forms: &'a [Form],
     /// Ends it early.
     pub(crate) stop: &'a CancellationToken,
 }
@@ -39,14 +56,16 @@ impl LayerTar<'_> {
     ) -> Result<(KeptTar, T), BuildError> {
         let failed = |e: StoreError| BuildError::system("failed to write a layer's tar").because(e);
         let mut plain = self.store.unhashed_blob_writer().map_err(failed)?;
-        let mut compressed = Vec::with_capacity(self.encodings.len());
-        for encoding in self.encodings {
-            // The output that asked for it reads it when all is done.
-            compressed.push((*encoding, self.store.blob_writer().map_err(failed)?.cached()));
+        let (as_it_is, others): (Vec<&Form>, Vec<&Form>) =
+            self.forms.iter().partition(|form| form.encoding == Encoding::None);
+        let mut compressed = Vec::with_capacity(others.len());
+        for form in others {
+            // The output that asked for it is about to read it.
+            compressed.push((form, self.store.blob_writer().map_err(failed)?.cached()));
         }
         let mut outs: Vec<_> = compressed
             .iter_mut()
-            .map(|(encoding, writer)| (*encoding, Stoppable::new(writer, self.stop)))
+            .map(|(form, writer)| (form.encoding, Stoppable::new(writer, self.stop)))
             .collect();
         let copies = outs
             .iter_mut()
@@ -59,13 +78,15 @@ impl LayerTar<'_> {
         let (written, filled) = written.map_err(fill_error)?;
         let digest = written.diff_id.0.clone();
         plain.commit(Some((&digest, written.size))).map_err(failed)?;
-        for (encoding, writer) in compressed {
+        let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
+        as_it_is.iter().for_each(|form| form.ready(&descriptor));
+        for (form, writer) in compressed {
             let (digest, size) = writer.commit(None).map_err(failed)?;
-            let descriptor = Descriptor::new(encoded_type(encoding), digest, size);
-            self.store.add_compressed(&written.diff_id, &encoder(encoding), &descriptor);
+            let descriptor = Descriptor::new(encoded_type(form.encoding), digest, size);
+            self.store.add_compressed(&written.diff_id, &encoder(form.encoding), &descriptor);
+            form.ready(&descriptor);
         }
         size::remember(self.store, &written.diff_id, content);
-        let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
         Ok((KeptTar { diff_id: written.diff_id, descriptor }, filled))
     }
 }
@@ -85,18 +106,13 @@ impl LayerSink for Counted<'_> {
     }
 }
 
-/// The encodings that `outputs` ask for besides the plain tar, as far as they are made while it is written.
-pub(crate) fn encodings(outputs: &[Output]) -> Vec<Encoding> {
-    let mut encodings = Vec::new();
-    for compression in outputs.iter().flat_map(Output::compressions) {
-        let encoding = encoding(compression);
-        // What has a table of contents is made of the whole tar.
-        let is_stream = matches!(encoding, Encoding::Gzip { .. } | Encoding::Zstd { .. });
-        if is_stream && !encodings.contains(&encoding) {
-            encodings.push(encoding);
-        }
+/// Whether a layer gets this encoding while its tar is written. What has a table of contents is made of the
+/// whole tar.
+pub(crate) fn is_stream(encoding: Encoding) -> bool {
+    match encoding {
+        Encoding::None | Encoding::Gzip { .. } | Encoding::Zstd { .. } => true,
+        Encoding::Estargz { .. } | Encoding::ZstdChunked { .. } => false,
     }
-    encodings
 }
 
 pub(crate) fn encoding(compression: Compression) -> Encoding {

@@ -161,7 +161,7 @@ impl BuildWorker {
                 inputs: vec![view],
                 previous: None,
                 time: Time::now(),
-                encodings: [].into(),
+                forms: [].into(),
                 warn: Box::new(move |warning: String| {
                     steps.warn(warning.as_str());
                     // Somebody listens until the layer is made.

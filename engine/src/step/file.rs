@@ -70,7 +70,7 @@ impl BuildWorker {
                 inputs: views.clone(),
                 previous: previous.get(output).cloned(),
                 time,
-                encodings: if is_shipped { self.layers.encodings().clone() } else { [].into() },
+                forms: if is_shipped { self.layers.forms().clone() } else { [].into() },
                 warn: Box::new(move |warning| steps.warn_of(vertex, warning)),
             };
             let written = match mounted {

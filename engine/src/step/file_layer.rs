@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use cache::layer::compress::Compression as Encoding;
 use cache::layer::{LayerSink, Lower, Time};
 use cache::{LayerId, Snapshotter, Store};
 use llb::FileOp;
@@ -15,7 +14,7 @@ use crate::error::BuildError;
 use crate::file_op::{
     self, Applied, FileOpError, Job, Manifest, Plan, Previous, Small, TarBefore, Target, Written,
 };
-use crate::layer::tar::LayerTar;
+use crate::layer::tar::{Form, LayerTar};
 use crate::layer::write_back::WriteBack;
 use crate::machine::Machine;
 use crate::tree::View;
@@ -34,8 +33,8 @@ pub(crate) struct FileLayer {
     /// Time of what it makes itself. It is not in the step's key: a known result keeps the time of when
     /// it was made.
     pub(crate) time: Time,
-    /// What its tar is compressed to while it is written, see [`LayerTar`].
-    pub(crate) encodings: Arc<[Encoding]>,
+    /// In what forms it is wanted, see [`LayerTar`].
+    pub(crate) forms: Arc<[Form]>,
     /// Told what was left out or done otherwise than asked.
     pub(crate) warn: Box<dyn Fn(String) + Send + Sync>,
 }
@@ -136,7 +135,7 @@ impl FileLayer {
     }
 
     fn tar<'s>(&'s self, stop: &'s CancellationToken) -> LayerTar<'s> {
-        LayerTar { store: &self.store, encodings: &self.encodings, stop }
+        LayerTar { store: &self.store, forms: &self.forms, stop }
     }
 
     fn inputs(&self) -> Vec<Option<&View>> {

@@ -228,3 +228,30 @@ fn privileged_what_cannot_be_pushed_is_told() {
     assert!(told.contains("missing"), "{told}");
     assert_eq!(registry.tags("app"), [""; 0]);
 }
+
+/// The step ends when the registry has a layer of the step before, and not earlier.
+#[test]
+fn privileged_layers_are_pushed_while_later_steps_run() {
+    let (Some(world), Some(registry)) = (World::with_busybox(), DockerRegistry::start()) else {
+        return;
+    };
+    std::fs::create_dir(world.path("context")).expect("made");
+    std::fs::write(world.path("context/one"), "1\n").expect("written");
+    for (repository, last, code) in [("good", "true", 0), ("bad", "false", 1)] {
+        let text = format!(
+            "FROM app:1\nCOPY one /one\n\
+             RUN i=0; until /bin/busybox wget -qO- http://{}/v2/_catalog | /bin/busybox grep -w {repository}; \
+             do i=$((i+1)); [ $i -lt 200 ] || exit 1; /bin/busybox sleep 0.1; done\n\
+             RUN {last}\n",
+            registry.host
+        );
+        std::fs::write(world.path("context/Dockerfile"), text).expect("written");
+        let name = registry.name(&format!("{repository}:1"));
+        let words = ["build", "--push", "--no-cache", "--network=host", "--allow=network.host"];
+        let words = [&words[..], &["-t", &name, "context", "--progress=plain"]].concat();
+        let built = world.run(&words, "");
+        assert_eq!(built.status.code(), Some(code), "{}", stderr(&built));
+        let expected: &[&str] = if code == 0 { &["1"] } else { &[] };
+        assert_eq!(registry.tags(repository), expected, "{}", stderr(&built));
+    }
+}
