@@ -48,6 +48,44 @@ pub enum Target {
     Stream(Box<dyn Write + Send>),
     /// A file that is there whole or not at all.
     File(NewFile),
+    /// A program that takes the bytes, and tells in the end whether it has.
+    Load(Box<dyn Load>),
+}
+
+/// An archive that a program takes while it is written.
+pub trait Load: Write + Send {
+    /// Ends the archive, or after a failed write finds out why: the program's word for it.
+    fn finish(self: Box<Self>) -> std::io::Result<()>;
+}
+
+impl Target {
+    /// Has `write` write all of it, and finishes it.
+    pub(crate) fn fill(
+        self,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
+        match self {
+            Self::Stream(mut out) => write(&mut out),
+            Self::File(mut file) => {
+                write(file.file())?;
+                file.commit()
+            }
+            Self::Load(mut load) => match write(&mut load) {
+                // It may have said why it takes no more.
+                Err(error) if is_hung_up(&error) => {
+                    load.finish()?;
+                    Err(std::io::Error::other("it stopped reading before the end"))
+                }
+                Err(error) => Err(error),
+                Ok(()) => load.finish(),
+            },
+        }
+    }
+}
+
+fn is_hung_up(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset)
 }
 
 /// The largest secret, in bytes. A client need not read more than one byte beyond it.

@@ -53,7 +53,7 @@ pub use cache::{
     Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,
     sync_if_asked,
 };
-pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, SECRET_MAX, Target};
+pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, Load, SECRET_MAX, Target};
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, Fault, StepFailure};

@@ -12,6 +12,8 @@ use engine::{
 };
 
 use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::image_engine::{ImageEngine, Loading};
 use crate::ssh::Agent;
 
 /// What was named on the command line for the engine to ask for.
@@ -128,6 +130,7 @@ impl Client for CommandLine {
     fn output(&self, dest: &Destination) -> Result<Target, ClientError> {
         match dest {
             Destination::Stdout => Ok(Target::Stream(Box::new(std::io::stdout()))),
+            Destination::Engine(address) => self.load(address),
             Destination::Path(path) => NewFile::create(path).map(Target::File).map_err(|error| {
                 ClientError::io(format!("failed to write `{}`", path.display()), error)
             }),
@@ -136,6 +139,22 @@ impl Client for CommandLine {
 
     fn output_directory(&self, dest: &Path) -> Result<PathBuf, ClientError> {
         Ok(dest.to_owned())
+    }
+}
+
+impl CommandLine {
+    /// Begins to load an archive into the engine at `address`.
+    fn load(&self, address: &str) -> Result<Target, ClientError> {
+        let engine: ImageEngine =
+            address.parse().map_err(|error: UsageError| ClientError::new(error.message))?;
+        match Loading::begin(&engine) {
+            Ok(loading) => Ok(Target::Load(Box::new(loading))),
+            Err(source) => Err(ClientError {
+                message: format!("failed to reach the engine at `{address}`"),
+                hint: Some("MYBUILD_LOAD=store keeps images in the store alone".to_owned()),
+                source: Some(source),
+            }),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn check_output(output: &Output) -> Result<(), UsageError> {
                 Destination::Path(path) => {
                     check_file(&format!("--output dest={}", path.display()), path)
                 }
-                Destination::Stdout => Ok(()),
+                Destination::Stdout | Destination::Engine(_) => Ok(()),
             }
         }
     }

@@ -45,7 +45,8 @@ pub(crate) fn proxies(
     }
 }
 
-fn read(path: &Path) -> io::Result<Vec<u8>> {
+/// All of a file of Docker's.
+pub(crate) fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
     if !path.metadata()?.is_file() {
         return Err(io::Error::other("it is not a regular file"));

@@ -5,6 +5,11 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+/// Where engines listen: Docker's, then Podman's.
+const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
+/// The same of a user's own, in the directory for what runs.
+const SOCKETS_OF_USER: [&str; 2] = ["docker.sock", "podman/podman.sock"];
+
 /// The surroundings that the meaning of a command line depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
@@ -12,6 +17,8 @@ pub struct Environment {
     pub variables: BTreeMap<String, OsString>,
     /// Standard input is a terminal.
     pub stdin_is_terminal: bool,
+    /// Where engines that take images listen, the one that counts first. They need not be there.
+    pub engine_sockets: Vec<PathBuf>,
     /// Standard output is a terminal.
     pub stdout_is_terminal: bool,
     /// Standard error is a terminal.
@@ -21,7 +28,10 @@ pub struct Environment {
 impl Environment {
     /// That of this process.
     pub fn of_process() -> Self {
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let runtime = runtime.into_iter().flat_map(|at| SOCKETS_OF_USER.map(|name| at.join(name)));
         Self {
+            engine_sockets: runtime.chain(SOCKETS.map(PathBuf::from)).collect(),
             variables: std::env::vars_os()
                 .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
                 .collect(),

@@ -20,6 +20,7 @@ pub mod environment;
 pub mod error;
 pub mod exit;
 pub mod go_names;
+pub mod image_engine;
 pub mod interrupt;
 pub mod json_text;
 pub mod listing;

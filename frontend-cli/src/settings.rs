@@ -57,6 +57,7 @@ const fn setting(name: &'static str, place: Place, stance: Stance) -> Setting {
 const PROXY: Stance = Honoured("reaches the steps, but neither image nor cache");
 const PLATFORM: Stance = Honoured("its value for `ARG`, instead of the build's own");
 const NO_DAEMON: Stance = Unused("mybuild builds by itself, without a daemon");
+const ENGINE: Stance = Honoured("with `--load` and `-o type=docker`: which engine gets the image");
 const NO_CLIENT: Stance = Meaningless("there is no daemon to talk to");
 const NO_ATTESTATIONS: &str = "attestations are not made";
 
@@ -131,11 +132,11 @@ pub const SETTINGS: &[Setting] = &[
         Honoured("where credentials are kept, and proxies looked for"),
     ),
     setting("DOCKER_CONTENT_TRUST", Variable, Refused("pin images by digest, and unset it")),
-    setting("DOCKER_CONTEXT", Variable, NO_DAEMON),
+    setting("DOCKER_CONTEXT", Variable, ENGINE),
     setting("DOCKER_CUSTOM_HEADERS", Variable, NO_CLIENT),
     setting("DOCKER_DEFAULT_PLATFORM", Variable, Honoured("`--platform` where that is not given")),
     setting("DOCKER_HIDE_LEGACY_COMMANDS", Variable, NO_CLIENT),
-    setting("DOCKER_HOST", Variable, NO_DAEMON),
+    setting("DOCKER_HOST", Variable, ENGINE),
     setting("DOCKER_TLS", Variable, NO_CLIENT),
     setting("DOCKER_TLS_VERIFY", Variable, NO_CLIENT),
     setting(
@@ -147,6 +148,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("HTTPS_PROXY", Both, PROXY),
     setting("HTTP_PROXY", Both, PROXY),
     setting("MYBUILD_CONFIG", Variable, Honoured("the configuration file")),
+    setting(
+        "MYBUILD_LOAD",
+        Variable,
+        Honoured("address of the engine for `--load`; `store`: none gets the image"),
+    ),
     setting("MYBUILD_ROOT", Variable, Honoured("`--root` where that is not given")),
     setting("NO_COLOR", Variable, Honoured("turns colours off")),
     setting("NO_PROXY", Both, PROXY),

@@ -212,11 +212,12 @@ impl Export<'_> {
         tar: bool,
         form: &ImageForm,
     ) -> Result<Built, BuildError> {
-        let label = match kind {
-            LayoutKind::Oci => "exporting to oci image format",
-            LayoutKind::Docker => "exporting to docker image format",
+        let label = match (kind, dest) {
+            (_, Destination::Engine(address)) => format!("loading into {address}"),
+            (LayoutKind::Oci, _) => "exporting to oci image format".to_owned(),
+            (LayoutKind::Docker, _) => "exporting to docker image format".to_owned(),
         };
-        let step = self.steps.internal(label);
+        let step = self.steps.internal(&label);
         let forming = self.forming(form, step.step);
         let tags = self.request.names_of(form);
         let (client, layers, dest) = (self.client.clone(), self.layers.clone(), dest.clone());

@@ -168,13 +168,15 @@ pub enum LocalMode {
     Delete,
 }
 
-/// A file, or standard output, as the client calls it.
+/// A file, standard output or a program that keeps images, as the client calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {
     /// A path of the client's; replaced only when all of it is written.
     Path(PathBuf),
     /// The client's standard output.
     Stdout,
+    /// A program that takes Docker's archives.
+    Engine(String),
 }
 
 /// `compression=`, `compression-level=`, `force-compression=`

@@ -41,7 +41,7 @@ pub(super) fn parse(text: &str, environment: &Environment) -> Result<Parsed, Usa
     };
     let parsed = match output {
         Some(output) => Parsed { output, times: Times::default() },
-        None => Attributes::read(text)?.into_output()?,
+        None => Attributes::read(text, environment)?.into_output()?,
     };
     if environment.stdout_is_terminal && parsed.output.is_stdout() {
         return Err(UsageError::new(format!(
@@ -57,10 +57,11 @@ struct Attributes<'a> {
     text: &'a str,
     kind: String,
     rest: BTreeMap<String, String>,
+    environment: &'a Environment,
 }
 
 impl<'a> Attributes<'a> {
-    fn read(text: &'a str) -> Result<Self, UsageError> {
+    fn read(text: &'a str, environment: &'a Environment) -> Result<Self, UsageError> {
         let mut rest = BTreeMap::new();
         for (key, value) in csv::pairs(text)? {
             // Annotation keys are case-sensitive, attribute names are not: `pairs` lowered both.
@@ -74,7 +75,7 @@ impl<'a> Attributes<'a> {
             UsageError::new(format!("`--output {text}`: `type` is missing"))
                 .with_hint(format!("types are {}", TYPES.join(", ")))
         })?;
-        Ok(Self { text, kind, rest })
+        Ok(Self { text, kind, rest, environment })
     }
 
     fn into_output(mut self) -> Result<Parsed, UsageError> {
@@ -116,7 +117,7 @@ impl<'a> Attributes<'a> {
         let platform_split = self.flag("platform-split")?;
         match self.dest() {
             Some(Destination::Path(dest)) => Ok(Output::Local { dest, platform_split, mode }),
-            Some(Destination::Stdout) => Err(self.invalid("a directory is wanted, not `-`")),
+            Some(_) => Err(self.invalid("a directory is wanted, not `-`")),
             None => Err(self.invalid("`dest` is missing")),
         }
     }

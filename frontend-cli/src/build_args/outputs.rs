@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use engine::Annotation;
-use engine::request::{Destination, LocalMode, MediaTypes, Output, Times};
+use engine::request::{Compression, Destination, ImageForm, LocalMode, MediaTypes, Output, Times};
 use oci::Reference;
 
 use super::tag::tag;
@@ -12,6 +12,7 @@ use crate::cli::BuildArgs;
 use crate::destination::normal;
 use crate::environment::Environment;
 use crate::error::UsageError;
+use crate::image_engine::ImageEngine;
 
 /// Outputs, and what they say about the image.
 #[derive(Default)]
@@ -43,6 +44,11 @@ pub(super) fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Out
     }
     check_pushes(args, &result)?;
     let has_image = result.outputs.iter().any(|output| matches!(output, Output::Image { .. }));
+    if args.load
+        && let Some(engine) = ImageEngine::find(environment)?
+    {
+        result.load_into(&engine);
+    }
     if args.load && !result.outputs.is_empty() && !has_image {
         result.outputs.push(Output::image());
     }
@@ -91,6 +97,16 @@ fn check_pushes(args: &BuildArgs, outputs: &Outputs) -> Result<(), UsageError> {
 }
 
 impl Outputs {
+    /// The engine gets the image, unless an output says so already.
+    fn load_into(&mut self, engine: &ImageEngine) {
+        let dest = Destination::Engine(engine.to_string());
+        let is_there = |output: &Output| matches!(output, Output::Docker { dest: known, .. } if *known == dest);
+        if !self.outputs.iter().any(is_there) {
+            let form = ImageForm { compression: Compression::NONE, ..ImageForm::default() };
+            self.outputs.insert(0, Output::Docker { dest, tar: true, form });
+        }
+    }
+
     /// Whether `output`, given as `text`, goes together with what there is.
     fn check(&self, text: &str, output: &Output) -> Result<(), UsageError> {
         let invalid = |why: &str| UsageError::new(format!("`--output {text}`: {why}"));

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use engine::{BuildError, Client, EngineOptions, Event, Outcome, Reserve, Workspace};
+use engine::{
+    BuildError, Client, Destination, EngineOptions, Event, Outcome, Output, Reserve, Workspace,
+};
 use oci::Reference;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +88,7 @@ async fn make(
     cancel: CancellationToken,
     debug: bool,
 ) -> anyhow::Result<Exit> {
+    let engines = engines(&build.request.outputs);
     let result = workspace.build(build.request, client, display.progress(), cancel).await;
     let findings = display.finish();
     let for_people = matches!(build.progress, Mode::Tree { .. } | Mode::Plain);
@@ -111,8 +114,18 @@ async fn make(
         ui::data(format!("{}\n", result_files::image_id(&outcome)).as_bytes())?;
     } else if for_people {
         ui::error(&summary(&outcome));
+        engines.iter().for_each(|address| ui::error(&format!("loaded into {address}\n")));
     }
     Ok(Exit::Success)
+}
+
+/// The engines that get the image.
+fn engines(outputs: &[Output]) -> Vec<String> {
+    let address = |output: &Output| match output {
+        Output::Docker { dest: Destination::Engine(address), .. } => Some(address.clone()),
+        _ => None,
+    };
+    outputs.iter().filter_map(address).collect()
 }
 
 /// The last line: what came out of it.

@@ -856,7 +856,7 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--output type=oci,dest=x,attestation-inline=true`: `attestation-inline=true` is not supported
               hint: attestations are not made
         -o type=docker,context=default .
-            error: `--output type=docker,context=default`: `context=default` is not supported
+            error: Docker's context `default`: no engine listens here
         -o type=local .
             error: `--output type=local`: `dest` is missing
         -o type=local,dest=- .

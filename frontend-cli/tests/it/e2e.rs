@@ -13,6 +13,7 @@ mod contexts;
 mod copies;
 mod devices;
 mod edited;
+mod engines;
 mod escapes;
 mod example;
 mod examples;

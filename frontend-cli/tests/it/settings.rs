@@ -34,12 +34,19 @@ fn example(setting: &Setting) -> String {
     setting.name.replace('*', "X")
 }
 
-/// Those that the process looks at before or after the words have a meaning, and the one that only
-/// `--ssh` asks for (`arguments` has it).
+/// Those that the process looks at before or after the words have a meaning, and those that only
+/// `--ssh` and `--load` ask for (`arguments` and `e2e::engines` have them).
 fn is_outside(name: &str) -> bool {
     matches!(
         name,
-        "CLICOLOR_FORCE" | "MYBUILD_CONFIG" | "MYBUILD_ROOT" | "NO_COLOR" | "SSH_AUTH_SOCK"
+        "CLICOLOR_FORCE"
+            | "DOCKER_CONTEXT"
+            | "DOCKER_HOST"
+            | "MYBUILD_CONFIG"
+            | "MYBUILD_LOAD"
+            | "MYBUILD_ROOT"
+            | "NO_COLOR"
+            | "SSH_AUTH_SOCK"
     )
 }
 
@@ -51,6 +58,7 @@ fn meaning(words: &[&str], variables: &[(&str, &str)]) -> Result<(String, Vec<St
     let variables = variables.iter().chain(&[("TERM", "xterm")]);
     let environment = Environment {
         variables: variables.map(|(name, value)| ((*name).to_owned(), value.into())).collect(),
+        engine_sockets: Vec::new(),
         stdin_is_terminal: true,
         stdout_is_terminal: true,
         stderr_is_terminal: true,

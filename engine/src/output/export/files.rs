@@ -167,11 +167,5 @@ fn write_tar(
             .map_err(std::io::Error::other)?;
         std::io::Write::flush(&mut out)
     };
-    match target {
-        Target::Stream(mut out) => write(&mut out),
-        Target::File(mut file) => {
-            write(file.file())?;
-            file.commit()
-        }
-    }
+    target.fill(write)
 }

@@ -222,6 +222,7 @@ pub(crate) fn place(dest: &Destination) -> String {
     match dest {
         Destination::Path(path) => format!("`{}`", path.display()),
         Destination::Stdout => "standard output".to_owned(),
+        Destination::Engine(address) => format!("into the engine at `{address}`"),
     }
 }
 
@@ -231,11 +232,11 @@ pub(crate) fn write_archive(
     write: impl FnOnce(Archive<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     match target {
-        Target::Stream(mut out) => write(Archive::Stream(&mut out)),
         Target::File(mut file) => {
             write(Archive::File(file.file()))?;
             file.commit()
         }
+        stream => stream.fill(|mut out| write(Archive::Stream(&mut out))),
     }
 }
 

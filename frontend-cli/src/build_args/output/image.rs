@@ -5,6 +5,7 @@ use oci::Reference;
 
 use super::Attributes;
 use crate::error::UsageError;
+use crate::image_engine::ImageEngine;
 
 impl Attributes<'_> {
     /// The output of one of the three types.
@@ -25,8 +26,23 @@ impl Attributes<'_> {
             (Some(dest), tar) => {
                 Ok(Output::Docker { dest, tar, form: self.form(Compression::default())? })
             }
-            // Without a file Docker loads the image into its own store. This is ours.
-            (None, _) => self.stored(),
+            // Without a file it goes where `docker load` would bring it; this is our store where no engine is.
+            (None, _) => match self.engine()? {
+                Some(engine) => Ok(Output::Docker {
+                    dest: Destination::Engine(engine.to_string()),
+                    tar: true,
+                    form: self.form(Compression::NONE)?,
+                }),
+                None => self.stored(),
+            },
+        }
+    }
+
+    /// Where the image is loaded into.
+    fn engine(&mut self) -> Result<Option<ImageEngine>, UsageError> {
+        match self.rest.remove("context") {
+            Some(name) => ImageEngine::of_context(&name, self.environment).map(Some),
+            None => ImageEngine::find(self.environment),
         }
     }
 

@@ -199,6 +199,7 @@ impl Builder {
             .env_clear()
             .env("MYBUILD_ROOT", &self.store)
             .env("MYBUILD_CONFIG", self.path("empty.toml"))
+            .env("MYBUILD_LOAD", "store")
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")

@@ -1,0 +1,90 @@
+//! An archive on its way into an engine: `POST /images/load` of Docker's API.
+
+use std::io::{self, BufWriter, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+
+use super::ImageEngine;
+use super::response::{self, Response};
+
+/// The longest answer that is read, in bytes.
+const ANSWER_MAX: u64 = 1 << 20;
+
+/// Bytes of a chunk.
+const CHUNK: usize = 1 << 20;
+
+/// A request that is being written.
+pub struct Loading {
+    out: BufWriter<Chunks>,
+}
+
+trait Connection: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Connection for T {}
+
+/// What is written becomes chunks of HTTP/1.1 (RFC 9112, 7.1).
+struct Chunks {
+    connection: Box<dyn Connection>,
+}
+
+impl Loading {
+    /// Connects, and begins the request.
+    pub fn begin(engine: &ImageEngine) -> io::Result<Self> {
+        let mut connection: Box<dyn Connection> = match engine {
+            ImageEngine::Unix(path) => Box::new(UnixStream::connect(path)?),
+            ImageEngine::Tcp(host) => Box::new(TcpStream::connect(host)?),
+        };
+        connection.write_all(
+            b"POST /images/load?quiet=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
+              Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n",
+        )?;
+        Ok(Self { out: BufWriter::with_capacity(CHUNK, Chunks { connection }) })
+    }
+}
+
+impl Write for Loading {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl engine::Load for Loading {
+    /// Ends the request, and waits for what the engine says of it.
+    fn finish(mut self: Box<Self>) -> io::Result<()> {
+        // An engine that has refused the archive already listens no more, and has said why.
+        let sent = self.out.flush();
+        let chunks = self.out.get_mut();
+        let ended = sent.and_then(|()| chunks.connection.write_all(b"0\r\n\r\n"));
+        let mut answer = Vec::new();
+        let read = (&mut chunks.connection).take(ANSWER_MAX).read_to_end(&mut answer);
+        match response::parse(&answer) {
+            Some(Response::Loaded) => Ok(()),
+            Some(Response::Refused(why)) => Err(io::Error::other(why)),
+            None if ended.is_err() || read.is_err() || answer.is_empty() => {
+                Err(io::Error::other("it has hung up without an answer"))
+            }
+            None => Err(io::Error::other("it gave no answer that makes sense")),
+        }
+    }
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.is_empty() {
+            // That would end the request.
+            return Ok(0);
+        }
+        self.connection.write_all(format!("{:x}\r\n", bytes.len()).as_bytes())?;
+        self.connection.write_all(bytes)?;
+        self.connection.write_all(b"\r\n")?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.connection.flush()
+    }
+}
