@@ -8,6 +8,9 @@ use serde::Deserialize;
 
 use crate::gc::GcConfig;
 
+/// Directories with certificates for registries.
+const CERTIFICATES: [&str; 2] = ["docker/certs.d", "containers/certs.d"];
+
 /// `mybuild.toml`. Its `[registry."HOST"]` tables mean what they mean in BuildKit's configuration, and
 /// `[gc]` what is said of garbage there.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -82,9 +85,16 @@ impl Config {
         Ok(Self::default())
     }
 
-    /// How registries are reached.
-    pub(crate) fn registries(&self) -> registry::Config {
-        registry::Config { hosts: self.registry.clone(), ..registry::Config::default() }
+    /// How registries are reached. Certificates may also be where Docker and Podman look for them: below the
+    /// user's directory for configuration, and in `/etc`.
+    pub(crate) fn registries(&self, config_home: Option<&Path>) -> registry::Config {
+        let homes = config_home.into_iter().chain([Path::new("/etc")]);
+        let certificates = homes.flat_map(|home| CERTIFICATES.map(|path| home.join(path)));
+        registry::Config {
+            hosts: self.registry.clone(),
+            certificates: certificates.collect(),
+            ..registry::Config::default()
+        }
     }
 
     fn read(path: &Path) -> Result<Option<Self>, ConfigError> {

@@ -56,7 +56,7 @@ impl Engine {
             Some(root) => root.clone(),
             None => default_root(&machine, options.data_home.as_deref())?,
         };
-        let registries = config.registries();
+        let registries = config.registries(options.config_home.as_deref());
         Ok(Self { root, config, registries, machine })
     }
 

@@ -34,7 +34,8 @@ impl RegistryClient {
         credentials: Credentials,
         insecure: &[&str],
     ) -> Result<Self, BuildError> {
-        let mut config = options.configuration()?.registries();
+        let config = options.configuration()?;
+        let mut config = config.registries(options.config_home.as_deref());
         insecure.iter().for_each(|domain| config.trust_blindly(domain));
         Ok(Self { registries: Arc::new(Registries::new(config, credentials)) })
     }

@@ -19,8 +19,9 @@ pub(crate) fn line(question: &str) -> io::Result<Option<String>> {
 
 /// The same without showing what is typed. `None` at the end of the input, and when it is interrupted.
 pub(crate) fn secret(question: &str) -> io::Result<Option<String>> {
-    ask(question)?;
+    // Before the question: whoever sees it may type at once.
     let silence = Silence::begin()?;
+    ask(question)?;
     let typed = Typing::default().read(&mut io::stdin().lock());
     drop(silence);
     writeln!(io::stderr())?;

@@ -11,6 +11,8 @@ use serde::Deserialize;
 pub struct Config {
     /// Settings by registry. The key is a host with an optional port (`docker.io`, `127.0.0.1:5000`).
     pub hosts: BTreeMap<String, HostConfig>,
+    /// Directories like Docker's `certs.d`, which have one for each registry, called like it.
+    pub certificates: Vec<PathBuf>,
     /// Limits on the time and connections that a registry may take.
     pub limits: Limits,
 }
@@ -57,13 +59,15 @@ pub struct KeyPair {
 }
 
 impl HostConfig {
-    pub(crate) fn tls(&self) -> Tls {
+    /// The certificates, with those that lie in directories for the registry `domain`.
+    pub(crate) fn tls(&self, domain: &str, directories: &[PathBuf]) -> Tls {
         let certificate =
             |pair: &KeyPair| ClientCertificate { key: pair.key.clone(), chain: pair.cert.clone() };
         Tls {
             insecure: self.insecure,
             roots: self.ca.clone(),
             certificates: self.keypair.iter().map(certificate).collect(),
+            directories: directories.iter().map(|directory| directory.join(domain)).collect(),
         }
     }
 }

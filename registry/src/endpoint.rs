@@ -70,7 +70,11 @@ impl Endpoint {
             prefix: String::new(),
             namespace: None,
             http: settings.http,
-            connections: Connections::new(host, settings.tls(), config.limits.clone()),
+            connections: Connections::new(
+                host,
+                settings.tls(registry, &config.certificates),
+                config.limits.clone(),
+            ),
             scheme: OnceCell::new(),
             auth: Auth::new(registry, credentials.clone()),
         }

@@ -2,6 +2,7 @@
 
 mod archives;
 mod docker_registry;
+mod hostile;
 mod imagetools;
 mod login;
 mod offline;

@@ -253,3 +253,79 @@ async fn a_registry_with_tokens_takes_those_of_its_service() {
         assert_eq!(outcomes(client, name).await, expected, "{name}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_may_lie_in_a_directory_of_the_registry() {
+    let keys = tempfile::tempdir().unwrap();
+    if !certificate(keys.path()) {
+        return;
+    }
+    let asks = |_: &Path| {
+        let cert = keys.path().join("cert.pem");
+        with_tls(keys.path()).replace("key:", &format!("clientcas: [{}], key:", cert.display()))
+    };
+    let Some(registry) = Registry::start(asks) else { return };
+    let directory = keys.path().join("certs.d").join(&registry.host);
+    std::fs::create_dir_all(&directory).unwrap();
+    let outcome = async || {
+        let certificates = vec![keys.path().join("nosuch"), keys.path().join("certs.d")];
+        let config = Config { certificates, ..Config::default() };
+        let client = client_with(config, Credentials::anonymous());
+        client.resolve(&reference(&registry.host, "app")).await.unwrap_err()
+    };
+    let put = |from: &str, name: &str| {
+        std::fs::copy(keys.path().join(from), directory.join(name)).unwrap();
+    };
+    assert_eq!(outcome().await.kind(), ErrorKind::Untrusted);
+    put("cert.pem", "ca.crt");
+    assert_eq!(outcome().await.kind(), ErrorKind::Unavailable);
+    put("cert.pem", "me.cert");
+    let keyless = outcome().await;
+    assert_eq!(keyless.kind(), ErrorKind::Configuration);
+    assert!(registry::chain(&keyless).contains("me.cert` has no key"), "{keyless:?}");
+    put("key.pem", "me.key");
+    assert_eq!(outcome().await.kind(), ErrorKind::NotFound);
+    std::fs::write(directory.join("broken.crt"), "x").unwrap();
+    assert_eq!(outcome().await.kind(), ErrorKind::Configuration);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_fetches_what_it_lacks_serves_what_the_registry_has() {
+    let Some(registry) = Registry::start(plain) else { return };
+    let origin = registry.host.clone();
+    let Some(mirror) = Registry::start(|directory| {
+        format!("{}\nproxy: {{remoteurl: \"http://{origin}\"}}", plain(directory))
+    }) else {
+        return;
+    };
+    let mirrored = || {
+        let settings = HostConfig { mirrors: vec![mirror.host.clone()], ..HostConfig::default() };
+        let hosts = [(origin.clone(), settings)].into();
+        client_with(Config { hosts, ..Config::default() }, Credentials::anonymous())
+    };
+    let (image, app) = (Image::new(noise(100_000)), reference(&origin, "app:latest"));
+    // A push goes to the registry itself: the mirror would refuse it.
+    push(&mirrored(), &app, &image).await;
+    let resolved = mirrored().resolve(&app).await.unwrap();
+    assert_eq!(resolved.host, mirror.host);
+    pull(&mirrored(), &app, &image).await;
+    // The mirror keeps what it has fetched, which takes it a moment.
+    let blob = mirror.path("storage/docker/registry/v2/blobs/sha256");
+    let hex = Digest::of(&image.layer).hex().to_owned();
+    let kept = blob.join(&hex[..2]).join(&hex).join("data");
+    for _ in 0..200 {
+        if kept.exists() {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    drop(registry);
+    pull(&mirrored(), &app, &image).await;
+    // What it has not, nobody has now; both are named.
+    let error = mirrored().resolve(&reference(&origin, "other")).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains(&origin) && text.contains(&format!("mirror `{}`", mirror.host)),
+        "{text}"
+    );
+}

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::run::{read_until, terminal};
 use super::world::{World, stderr, stdout};
 use crate::docker_registry::{
-    IDENTITY, Registry, TokenService, certificate, has, with_passwords, with_tokens,
+    IDENTITY, Registry, TokenService, certificate, has, with_passwords, with_tls, with_tokens,
 };
 use crate::e2e::web::Web;
 use crate::server::Reply;
@@ -262,4 +262,53 @@ fn a_terminal_is_asked_and_does_not_show_the_password() {
     read_until(&mut ours, "Login Succeeded");
     assert!(child.wait().expect("it ends").success());
     assert_eq!(config(&world)["auths"][host]["auth"], ALICE);
+}
+
+/// Everything at once: a certificate that only the user trusts, a password, a push, a pull and a `FROM`.
+#[test]
+fn privileged_a_build_starts_from_an_image_behind_a_password() {
+    let Some(world) = World::with_small_image() else { return };
+    let keys = world.path("keys");
+    fs::create_dir(&keys).expect("made");
+    if !certificate(&keys) {
+        return;
+    }
+    let both = |directory: &Path| {
+        let auth = with_passwords(directory);
+        let (_, auth) = auth.split_once('\n').expect("two lines");
+        format!("{}\n{auth}", with_tls(&keys))
+    };
+    let Some(registry) = Registry::start(both) else { return };
+    let host = registry.host.as_str();
+    let own = |words: &[&str], stdin: &str| {
+        let mut command = command(&world, words);
+        let mut child = command.env("XDG_CONFIG_HOME", world.path("xdg")).spawn().expect("it runs");
+        let _ = child.stdin.take().expect("a pipe").write_all(stdin.as_bytes());
+        child.wait_with_output().expect("it ends")
+    };
+    let login = ["login", "-u", "alice", "--password-stdin", host];
+    let told = stderr(&own(&login, "secret"));
+    assert!(told.contains("certificate") && told.contains("certs.d"), "{told}");
+    let directory = world.path("xdg/docker/certs.d").join(host);
+    fs::create_dir_all(&directory).expect("made");
+    fs::copy(keys.join("cert.pem"), directory.join("ca.crt")).expect("copied");
+    let name = format!("{host}/team/small:1");
+    fs::write(world.path("Dockerfile"), format!("FROM {name}\nWORKDIR /new\n")).expect("written");
+    let succeeds = |words: &[&str]| {
+        let output = own(words, "");
+        assert!(output.status.success(), "{words:?}: {}", stderr(&output));
+        stdout(&output)
+    };
+    let refused = own(&["pull", "-q", &name], "");
+    assert!(stderr(&refused).contains("mybuild login"), "{}", stderr(&refused));
+    assert_eq!(stdout(&own(&login, "secret")), "Login Succeeded\n");
+    succeeds(&["tag", "small:1", &name]);
+    succeeds(&["push", "-q", &name]);
+    succeeds(&["rmi", &name]);
+    succeeds(&["pull", "-q", &name]);
+    succeeds(&["build", "-q", "--pull", "-t", "built:1", "."]);
+    succeeds(&["imagetools", "inspect", &name]);
+    succeeds(&["logout", host]);
+    let refused = own(&["build", "--pull", "."], "");
+    assert!(stderr(&refused).contains("authentication required"), "{}", stderr(&refused));
 }
