@@ -133,6 +133,11 @@ impl Cache {
         Some(Made { layers: layers.collect::<Option<_>>()?, created: stack.created })
     }
 
+    /// The blobs of its layers.
+    pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
+        self.blobs.values()
+    }
+
     /// How many records there are.
     pub fn len(&self) -> usize {
         self.config.records.len()

@@ -187,6 +187,8 @@ impl Workspace {
             shipped: &shipped(&job.definition, &targets),
             base: &base,
             stop: cancel,
+            definition: &job.definition,
+            targets: &targets,
         };
         job.shared.export(&export, &session.request.cache_to).await
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-pub use cache::{CacheLocation, CacheMode, CacheSource, CacheTarget};
+pub use cache::{CacheFormat, CacheLocation, CacheMode, CacheSource, CacheTarget};
 use executor::{HostAddress, Limits};
 use oci::{Platform, Reference};
 pub use output::{

@@ -7,15 +7,19 @@
 
 mod export;
 mod fetch;
+mod foreign;
+mod foreign_export;
 mod import;
 mod place;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use buildkit_cache::Made;
 use cache::{LayerId, Record, Store};
-use llb::VertexId;
+use llb::{Definition, VertexId};
 use oci::{DiffId, Digest};
 use remote_cache::{Blob, Place};
 
@@ -25,6 +29,7 @@ use crate::progress::steps::Steps;
 pub(crate) use export::{Export, SALT};
 pub(crate) use fetch::BaseLayers;
 pub(crate) use import::Import;
+pub(crate) use steps::ForeignSteps;
 
 /// The shared caches of one build.
 #[derive(Default)]
@@ -39,8 +44,10 @@ pub(crate) struct SharedCache {
     used: Option<Mutex<BTreeMap<VertexId, Used>>>,
     /// Images that the build starts from, by the digests of their manifests.
     bases: Mutex<HashMap<Digest, Arc<dyn Elsewhere>>>,
-    /// Records that are not the store's yet.
-    found: Mutex<HashMap<Digest, Record>>,
+    /// Records that are not the store's yet, with other keys that lead to them.
+    found: Mutex<HashMap<Digest, (Record, Vec<Digest>)>>,
+    /// What BuildKit's caches know of the steps.
+    pub(crate) foreign: ForeignSteps,
 }
 
 /// A cache that was read.
@@ -112,7 +119,39 @@ impl SharedCache {
             notes: export::notes(&found.salt),
         };
         let mut kept = self.found.lock().expect("no panic while held");
-        kept.insert(record.key.clone(), record.clone());
+        kept.insert(record.key.clone(), (record.clone(), found.aliases.clone()));
+        Some(record)
+    }
+
+    /// What one of BuildKit's caches says of a step, which has the given key here. Layers that `base` has
+    /// come from there, as the blobs that they are.
+    pub(crate) fn foreign_record(
+        &self,
+        store: &Store,
+        definition: &Definition,
+        (vertex, key): (VertexId, &Digest),
+        base: impl Fn(&DiffId) -> Option<Arc<dyn Elsewhere>>,
+    ) -> Option<Record> {
+        let (number, made) = self.foreign.find(definition, vertex)?;
+        let source = &self.sources[number];
+        if source.is_broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let from: Arc<dyn Elsewhere> = source.clone();
+        let stack = |made: &Made| {
+            let mut layers: Vec<LayerId> = Vec::with_capacity(made.layers.len());
+            for blob in &made.layers {
+                let from = base(&blob.diff_id).unwrap_or_else(|| from.clone());
+                let id = self.absent.layer(store, layers.last(), &blob.diff_id, &from);
+                layers.push(id);
+            }
+            layers
+        };
+        let mut record = Record::new(key.clone(), made.iter().map(stack).collect());
+        record.name = definition.vertex(vertex).metadata.name.clone();
+        record.created = made.first().map_or(0, |made| made.created.as_second());
+        let mut kept = self.found.lock().expect("no panic while held");
+        kept.insert(key.clone(), (record.clone(), Vec::new()));
         Some(record)
     }
 
@@ -139,12 +178,11 @@ impl SharedCache {
     /// Keeps the records that were found, as far as the store has their layers.
     pub(crate) fn keep(&self, store: &Store) {
         let found = std::mem::take(&mut *self.found.lock().expect("no panic while held"));
-        for record in found.into_values() {
+        for (record, aliases) in found.into_values() {
             let is_here = |layer: &LayerId| self.absent.diff_id(layer).is_none();
             if record.outputs.iter().flatten().all(is_here) {
                 store.put_record(&record);
-                let (_, said) = &self.records[&record.key];
-                said.aliases.iter().for_each(|alias| store.put_alias(alias, &record.key));
+                aliases.iter().for_each(|alias| store.put_alias(alias, &record.key));
             }
         }
     }

@@ -8,6 +8,7 @@
 //! Read [`View`], then `scan` (walking), `select` (which files), `digest` (the key), `read` (contents).
 
 mod agree;
+mod buildkit;
 mod digest;
 mod filter;
 mod near;

@@ -45,12 +45,24 @@ pub struct CacheTarget {
     pub location: CacheLocation,
     /// `mode=`
     pub mode: CacheMode,
+    /// `format=`
+    pub format: CacheFormat,
     /// How layers are compressed.
     pub compression: Compression,
     /// `sign=`
     pub sign: Option<Arc<SigningKey>>,
     /// `ignore-error=`: that it cannot be written is a warning.
     pub ignore_error: bool,
+}
+
+/// Who can read a cache that is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CacheFormat {
+    /// `mybuild`: we can. Others' records stay.
+    #[default]
+    Own,
+    /// `buildkit`: BuildKit and we can. What was there before is replaced.
+    BuildKit,
 }
 
 /// Which steps are added to a cache.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use cache::{LayerId, Store};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use llb::VertexId;
+use llb::{Definition, VertexId};
 use oci::{Descriptor, DiffId, Digest};
 use registry::{Registries, chain};
 use remote_cache::{Blob, Layer, Packs, Place, Record};
@@ -15,16 +15,16 @@ use super::{SharedCache, Used};
 use crate::blocking::blocking;
 use crate::client::Client;
 use crate::error::BuildError;
-use crate::layer::Layers;
 use crate::layer::tar::{encoder, encoding};
+use crate::layer::{AssembledLayer, Layers};
 use crate::output::export::Compressing;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
 use crate::push::Body;
-use crate::request::{CacheMode, CacheTarget};
+use crate::request::{CacheFormat, CacheMode, CacheTarget};
 
 /// Blobs that travel at once.
-const AT_ONCE: usize = 6;
+pub(super) const AT_ONCE: usize = 6;
 /// Note of a record: see [`solver::CacheKey::salted`].
 pub(crate) const SALT: &str = "salt";
 
@@ -45,6 +45,9 @@ pub(crate) struct Export<'a> {
     /// Layers of the images that the build starts from: who reads the cache gets them from there.
     pub(crate) base: &'a HashSet<DiffId>,
     pub(crate) stop: &'a CancellationToken,
+    /// What was built.
+    pub(crate) definition: &'a Definition,
+    pub(crate) targets: &'a [VertexId],
 }
 
 impl SharedCache {
@@ -58,7 +61,13 @@ impl SharedCache {
             let name = target.location.name();
             let step = export.steps.internal(&format!("exporting cache to {name}"));
             let place = target.location.place(export.registries, export.client)?;
-            match self.export_to(export, target, &place, step.step).await {
+            let exported = match target.format {
+                CacheFormat::Own => self.export_to(export, target, &place, step.step).await,
+                CacheFormat::BuildKit => {
+                    self.export_foreign(export, target, &place, step.step).await
+                }
+            };
+            match exported {
                 Ok(()) => step.done(),
                 Err(BuildError::Canceled) => return Err(BuildError::Canceled),
                 Err(error) if target.ignore_error => {
@@ -88,7 +97,7 @@ impl SharedCache {
             packs.records(&keys).into_iter().map(|record| record.key.clone()).collect();
         let mut layers: HashMap<LayerId, Layer> = HashMap::new();
         let mut records = Vec::new();
-        for used in self.wanted(export, target.mode) {
+        for (_, used) in self.wanted(export, target.mode) {
             if known.contains(&used.record.key) {
                 continue;
             }
@@ -117,14 +126,15 @@ impl SharedCache {
         Ok(())
     }
 
-    fn wanted(&self, export: &Export<'_>, mode: CacheMode) -> Vec<Used> {
+    pub(super) fn wanted(&self, export: &Export<'_>, mode: CacheMode) -> Vec<(VertexId, Used)> {
         let Some(used) = &self.used else { return Vec::new() };
         let used = used.lock().expect("no panic while held");
         let is_wanted = |vertex: &VertexId| match mode {
             CacheMode::Min => export.shipped.contains(vertex),
             CacheMode::Max => true,
         };
-        used.iter().filter(|(vertex, _)| is_wanted(vertex)).map(|(_, used)| used.clone()).collect()
+        let used = used.iter().filter(|(vertex, _)| is_wanted(vertex));
+        used.map(|(vertex, used)| (*vertex, used.clone())).collect()
     }
 
     /// The topmost layer of `stack`, compressed and in the store unless it is an image's.
@@ -141,21 +151,11 @@ impl SharedCache {
             return Ok(Layer { diff_id, blob: None });
         }
         let assembled = export.layers.assembled_top(stack).await?;
-        let diff_id = assembled.diff_id;
+        let diff_id = assembled.diff_id.clone();
         if export.base.contains(&diff_id) {
             return Ok(Layer { diff_id, blob: None });
         }
-        let (store, steps, stop) =
-            (export.store.clone(), export.steps.clone(), export.stop.clone());
-        let (compression, plain) = (target.compression, assembled.descriptor);
-        let wanted = diff_id.clone();
-        let descriptor = blocking(move || {
-            let ready = &|_: &Descriptor| {};
-            let compressing =
-                Compressing { store: &store, compression, steps: &steps, step, stop: &stop, ready };
-            Ok(compressing.layer(&wanted, &plain)?.descriptor)
-        })
-        .await?;
+        let descriptor = compressed(export, target, assembled, step).await?;
         let encoder = encoder(encoding(target.compression)).to_string();
         Ok(Layer { diff_id, blob: Some(Blob { descriptor, encoder }) })
     }
@@ -176,7 +176,25 @@ fn record(used: Used, outputs: Vec<Vec<Layer>>) -> Record {
     }
 }
 
-async fn upload(
+/// The blob of a layer as the target wants it.
+pub(super) async fn compressed(
+    export: &Export<'_>,
+    target: &CacheTarget,
+    layer: AssembledLayer,
+    step: StepId,
+) -> Result<Descriptor, BuildError> {
+    let (store, steps, stop) = (export.store.clone(), export.steps.clone(), export.stop.clone());
+    let compression = target.compression;
+    blocking(move || {
+        let ready = &|_: &Descriptor| {};
+        let compressing =
+            Compressing { store: &store, compression, steps: &steps, step, stop: &stop, ready };
+        Ok(compressing.layer(&layer.diff_id, &layer.descriptor)?.descriptor)
+    })
+    .await
+}
+
+pub(super) async fn upload(
     export: &Export<'_>,
     place: &Place,
     blob: Descriptor,

@@ -5,17 +5,18 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use buildkit_cache::Cache;
 use cache::Store;
 use futures_util::future::join_all;
 use registry::{Registries, chain};
 use remote_cache::{Blob, Packs, Place, Record};
 
-use super::{SharedCache, Source};
+use super::{ForeignSteps, SharedCache, Source, foreign};
 use crate::client::Client;
 use crate::error::BuildError;
 use crate::layer::AbsentLayers;
 use crate::progress::steps::Steps;
-use crate::request::{CacheSource, CacheTarget};
+use crate::request::{CacheFormat, CacheSource, CacheTarget};
 
 /// A cache that has not said what it has by then is left out.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -48,8 +49,10 @@ impl Import<'_> {
             used: (!targets.is_empty()).then(Mutex::<BTreeMap<_, _>>::default),
             ..SharedCache::default()
         };
-        for (source, records) in join_all(reads).await.into_iter().flatten() {
+        let mut foreign = Vec::new();
+        for Read { source, records, caches } in join_all(reads).await.into_iter().flatten() {
             let number = shared.sources.len();
+            foreign.extend(caches.into_iter().map(|cache| (number, cache)));
             shared.sources.push(Arc::new(source));
             for record in records {
                 for alias in &record.aliases {
@@ -58,6 +61,8 @@ impl Import<'_> {
                 shared.records.entry(record.key.clone()).or_insert((number, record));
             }
         }
+        let is_written = targets.iter().any(|target| target.format == CacheFormat::BuildKit);
+        shared.foreign = ForeignSteps::new(foreign, is_written);
         Ok(shared)
     }
 
@@ -66,18 +71,29 @@ impl Import<'_> {
         asked: &CacheSource,
         place: Place,
         absent: &Arc<AbsentLayers>,
-    ) -> Option<(Source, Vec<Record>)> {
+    ) -> Option<Read> {
         let name = asked.location.name();
         if self.offline && asked.location.is_remote() {
             self.steps.warn(format!("the cache {name} is not asked: the build is offline"));
             return None;
         }
         let step = self.steps.internal(&format!("importing cache manifest from {name}"));
-        let packs = match tokio::time::timeout(PATIENCE, Packs::read(&place)).await {
-            Ok(Ok(packs)) => packs,
+        let read = async {
+            let packs = Packs::read(&place).await.map_err(|error| chain(&error))?;
+            let caches = match (&place, &packs.other) {
+                // Nothing in them is signed.
+                (Place::Registry(place), Some(bytes)) if asked.verify.is_empty() => {
+                    foreign::read(place, bytes).await?
+                }
+                _ => Vec::new(),
+            };
+            Ok((packs, caches))
+        };
+        let (packs, caches) = match tokio::time::timeout(PATIENCE, read).await {
+            Ok(Ok(read)) => read,
             failed => {
                 let why = match failed {
-                    Ok(Err(error)) => chain(&error),
+                    Ok(Err(why)) => why,
                     _ => format!("no answer within {} s", PATIENCE.as_secs()),
                 };
                 step.failed(&why);
@@ -90,10 +106,10 @@ impl Import<'_> {
             self.steps.warn(format!("the cache {name}: {warning}"));
         }
         let records: Vec<Record> = packs.records(&asked.verify).into_iter().cloned().collect();
-        if records.is_empty() {
+        if records.is_empty() && caches.iter().all(Cache::is_empty) {
             self.steps.warn(nothing(&name, &packs, asked));
         }
-        let mut blobs: HashMap<_, Blob> = HashMap::new();
+        let mut blobs: HashMap<_, Blob> = foreign::blobs(&caches);
         for layer in records.iter().flat_map(|record| record.outputs.iter().flatten()) {
             if let Some(blob) = &layer.blob {
                 blobs.entry(layer.diff_id.clone()).or_insert_with(|| blob.clone());
@@ -108,14 +124,24 @@ impl Import<'_> {
             steps: self.steps.clone(),
             absent: absent.clone(),
         };
-        Some((source, records))
+        Some(Read { source, records, caches })
     }
+}
+
+/// A cache that was read.
+struct Read {
+    source: Source,
+    records: Vec<Record>,
+    /// Those of BuildKit's.
+    caches: Vec<Cache>,
 }
 
 /// Why a cache gives nothing.
 fn nothing(name: &str, packs: &Packs, asked: &CacheSource) -> String {
     if packs.other.is_some() {
-        return format!("the cache {name} is not used: there is no cache of mybuild at that name");
+        return format!(
+            "the cache {name} is not used: there is no cache of mybuild or BuildKit at that name"
+        );
     }
     if !asked.verify.is_empty() && !packs.is_empty() {
         return format!("the cache {name} is not used: nothing in it is signed by the key");

@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use buildkit_cache::Identity;
 use cache::{Allowance, LayerId, Store};
 use git_client::{Commit, Found, Git, Limits, Place, Remote, Wanted};
 use llb::encode::Encoder;
@@ -64,6 +65,19 @@ impl Revision {
             });
         });
         CacheKey(encoder.finish())
+    }
+}
+
+impl Revision {
+    /// What it is for BuildKit's caches.
+    pub(crate) fn identity<'a>(&'a self, source: &'a GitSource) -> Identity<'a> {
+        let Wanted { commit, tag, reference } = &self.wanted;
+        let tag = tag.as_ref().filter(|_| source.keep_git_dir);
+        Identity::Git {
+            source,
+            commit: tag.unwrap_or(commit).as_str(),
+            reference: reference.as_deref().unwrap_or(commit.as_str()),
+        }
     }
 }
 

@@ -15,8 +15,10 @@ use std::fs::File;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex};
 
+use buildkit_cache::Identity;
 use cache::{LayerId, Record, Store};
 use http_client::{Connections, Limits, StatusCode, Tls, Url, Validators};
+use jiff::Timestamp;
 use llb::HttpSource;
 use oci::Digest;
 use parser::credentials::without_credentials;
@@ -71,6 +73,20 @@ pub(crate) struct Fetched {
     /// When it was last changed, in seconds since 1970, if the server has said so.
     pub(crate) modified: Option<i64>,
     digest: Digest,
+}
+
+impl Fetched {
+    /// Tells `told` what it is for BuildKit's caches.
+    pub(crate) fn identified(&self, source: &HttpSource, told: impl FnOnce(&Identity<'_>)) {
+        let time = self.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        let time = time.map(|time| time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        told(&Identity::Http {
+            source,
+            filename: &self.name,
+            digest: &self.digest,
+            last_modified: time.as_deref(),
+        });
+    }
 }
 
 /// Who is told how far a file is.

@@ -34,7 +34,13 @@ impl BuildWorker {
             let view = self.view(tree).await?;
             let (definition, read) = (self.definition.clone(), view.clone());
             let is_context = matches!(tree, Files::Context(_));
+            let wanted = self.shared.foreign.wanted(&self.definition, vertex, number);
             let digest = blocking(move || {
+                // What cannot be read is told below.
+                let foreign = wanted.and_then(|selectors| {
+                    let tree = read.descriptor().map(|_| &*read);
+                    buildkit_cache::content::digest(&selectors, tree).ok()
+                });
                 let mut copied = None;
                 let digest = match &definition.vertex(vertex).op {
                     Op::File(op) => file_op::taken_in(op, number, &read).map(|taken_in| {
@@ -51,14 +57,17 @@ impl BuildWorker {
                     Ok(None) if is_context => digest_of_all(&read).map(Some),
                     digest => digest,
                 };
-                Ok(digest.map(|digest| (digest, copied)))
+                Ok(digest.map(|digest| (digest, copied, foreign)))
             });
             let (digest, verified) = tokio::join!(digest, self.layers.verify(tree.layers()));
             // What is not there may have been taken away.
             verified?;
             let digest = match digest? {
-                Ok((digest, copied)) => {
+                Ok((digest, copied, foreign)) => {
                     self.note_copied(vertex, number, copied);
+                    if let Some(foreign) = foreign {
+                        self.shared.foreign.digested(vertex, number, foreign);
+                    }
                     digest
                 }
                 Err(error) => {

@@ -6,11 +6,13 @@ use std::time::{Instant, SystemTime};
 
 use cache::Record;
 use llb::{Op, SourceOp, VertexId};
+use oci::DiffId;
 use solver::{CacheKey, Executed, Found};
 use tokio_util::sync::CancellationToken;
 
 use crate::blocking::blocking;
 use crate::error::BuildError;
+use crate::layer::Elsewhere;
 use crate::shared_cache::{BaseLayers, SALT};
 use crate::source::image::ResolvedImage;
 use crate::step::files::{Files, Outputs};
@@ -25,13 +27,22 @@ impl BuildWorker {
 
     /// What another builder has made.
     fn shared_record(&self, key: &CacheKey) -> Option<Record> {
-        self.shared.record(&self.store, &key.0, |diff_id| {
-            let resolved = self.resolved.lock().expect("no panic while held");
-            let has = |image: &&Arc<ResolvedImage>| image.config.rootfs.diff_ids.contains(diff_id);
-            let image = resolved.values().find(has)?.clone();
-            let (images, steps) = (self.images.clone(), self.steps.clone());
-            Some(self.shared.base(BaseLayers { images, image, steps }))
-        })
+        self.shared.record(&self.store, &key.0, |diff_id| self.base_of(diff_id))
+    }
+
+    /// What a builder that shares BuildKit's caches has made.
+    pub(super) fn foreign_record(&self, vertex: VertexId, key: &CacheKey) -> Option<Record> {
+        let (shared, definition) = (&self.shared, &self.definition);
+        shared.foreign_record(&self.store, definition, (vertex, &key.0), |id| self.base_of(id))
+    }
+
+    /// The image of this build that has a layer.
+    fn base_of(&self, diff_id: &DiffId) -> Option<Arc<dyn Elsewhere>> {
+        let resolved = self.resolved.lock().expect("no panic while held");
+        let has = |image: &&Arc<ResolvedImage>| image.config.rootfs.diff_ids.contains(diff_id);
+        let image = resolved.values().find(has)?.clone();
+        let (images, steps) = (self.images.clone(), self.steps.clone());
+        Some(self.shared.base(BaseLayers { images, image, steps }))
     }
 
     /// Whether a result has come to the age at which it is made again.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use buildkit_cache::Identity;
 use cache::LayerId;
 use llb::{GitSource, HttpSource, Op, SourceOp, VertexId};
+use oci::ChainId;
 use solver::{Executed, Source};
 
 use crate::error::BuildError;
@@ -25,12 +27,14 @@ impl BuildWorker {
         match source {
             SourceOp::Local(local) => {
                 let view = self.contexts.view(&self.store, vertex, local).await?;
+                self.shared.foreign.identified(vertex, &Identity::Local);
                 self.steps.cached_source(vertex);
                 Ok(Source { key: None, result: Some([Files::Context(view)].into()) })
             }
             SourceOp::Image(_) | SourceOp::OciLayout { .. } => {
                 let image = self.image(source).await?;
                 self.layers.pulled(&image.config.rootfs.diff_ids, &image.manifest.layers);
+                self.tell_foreign(vertex, source, &image);
                 let result =
                     self.stored_layers(&image).map(|layers| [Files::Layers(layers)].into());
                 if result.is_some() {
@@ -43,12 +47,28 @@ impl BuildWorker {
                 if let Some(warning) = unkept_git_dir(git) {
                     self.steps.warn(warning);
                 }
-                let key = self.git.identify(git).await?.key(git);
+                let revision = self.git.identify(git).await?;
+                self.shared.foreign.identified(vertex, &revision.identity(git));
+                let key = revision.key(git);
                 let result = self.record(&key).map(|record| self.use_record(vertex, record).result);
                 Ok(Source { key: Some(key), result })
             }
             SourceOp::Http(source) => self.identify_http(vertex, source).await,
         }
+    }
+
+    /// Tells those who ask BuildKit's caches which image a source is.
+    fn tell_foreign(&self, vertex: VertexId, source: &SourceOp, image: &ResolvedImage) {
+        let platform = match source {
+            SourceOp::Image(image) => &image.platform,
+            SourceOp::OciLayout { platform, .. } => platform,
+            _ => return,
+        };
+        let diff_ids = image.config.rootfs.diff_ids.iter();
+        let chain = diff_ids.fold(None, |below, id| Some(ChainId::extend(below.as_ref(), id)));
+        let digest = &image.top.digest;
+        let identity = Identity::Image { digest, platform, chain: chain.as_ref() };
+        self.shared.foreign.identified(vertex, &identity);
     }
 
     /// With a checksum only what the store has is looked at. Without one the server has to say what the
@@ -59,7 +79,10 @@ impl BuildWorker {
         source: &HttpSource,
     ) -> Result<Source<Outputs>, BuildError> {
         let outputs = |layer: LayerId| -> Outputs { [Files::Layers([layer].into())].into() };
-        if let Some(key) = pinned_key(source) {
+        if let (Some(key), Some(digest)) = (pinned_key(source), &source.checksum) {
+            let filename = &source.filename;
+            let pinned = Identity::Http { source, filename, digest, last_modified: None };
+            self.shared.foreign.identified(vertex, &pinned);
             let found = self.http.pinned(source).and_then(|record| record.outputs.concat().pop());
             if found.is_some() {
                 self.steps.cached(vertex);
@@ -74,6 +97,7 @@ impl BuildWorker {
             Asked::New(_) => self.steps.done(vertex, start),
         }
         let fetched = asked.fetched();
+        fetched.identified(source, |identity| self.shared.foreign.identified(vertex, identity));
         Ok(Source { key: Some(fetched.key), result: Some(outputs(fetched.layer)) })
     }
 

@@ -81,7 +81,9 @@ impl Worker for BuildWorker {
         key: &CacheKey,
         alias: Option<&CacheKey>,
     ) -> Result<Option<Found<Outputs>>, BuildError> {
-        let record = self.record(key).filter(|record| !self.is_too_old(vertex, record));
+        let foreign = || self.foreign_record(vertex, key);
+        let record =
+            self.record(key).or_else(foreign).filter(|record| !self.is_too_old(vertex, record));
         let Some(record) = record else { return Ok(None) };
         if let Some(alias) = alias {
             self.store.put_alias(&alias.0, &record.key);

@@ -29,6 +29,7 @@ const ROOMS: [(&str, &[&str]); 13] = [
             "git-client",
             "registry",
             "remote-cache",
+            "buildkit-cache",
         ],
     ),
     ("frontend-cli", &["engine", "parser", "oci"]),

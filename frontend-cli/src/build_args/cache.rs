@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use engine::request::{
-    CacheLocation, CacheMode, CacheSource, CacheTarget, Compression, CompressionAlgorithm,
+    CacheFormat, CacheLocation, CacheMode, CacheSource, CacheTarget, Compression,
+    CompressionAlgorithm,
 };
 use engine::{InvalidKey, SigningKey, VerifyingKey};
 use oci::Reference;
@@ -38,7 +39,8 @@ pub(super) fn target(text: &str, environment: &Environment) -> Result<CacheTarge
         Some("max") => CacheMode::Max,
         Some(mode) => return Err(attributes.invalid(&format!("`mode={mode}`: want min or max"))),
     };
-    let compression = attributes.compression()?;
+    let format = attributes.format()?;
+    let compression = attributes.compression(format)?;
     for always in ["image-manifest", "oci-mediatypes"] {
         if attributes.flag(always)? == Some(false) {
             let what = format!("`{always}=false`: a cache is an OCI image manifest");
@@ -52,7 +54,24 @@ pub(super) fn target(text: &str, environment: &Environment) -> Result<CacheTarge
         return Err(attributes.invalid("records are signed with one key"));
     }
     attributes.end()?;
-    Ok(CacheTarget { location, mode, compression, sign, ignore_error })
+    let target = CacheTarget { location, mode, format, compression, sign, ignore_error };
+    check_format(&target, text)?;
+    Ok(target)
+}
+
+/// What BuildKit cannot read is not written for it.
+fn check_format(target: &CacheTarget, text: &str) -> Result<(), UsageError> {
+    if target.format == CacheFormat::Own {
+        return Ok(());
+    }
+    let why = if matches!(target.location, CacheLocation::Directory { .. }) {
+        "a cache for BuildKit is written to a registry"
+    } else if target.sign.is_some() {
+        "BuildKit's caches are not signed"
+    } else {
+        return Ok(());
+    };
+    Err(UsageError::new(format!("`--cache-to {text}`: {why}")))
 }
 
 /// The attributes not yet looked at. What is left in the end is refused.
@@ -96,8 +115,19 @@ impl<'a> Attributes<'a> {
         boolean(&value).map(Some).ok_or_else(wrong)
     }
 
-    fn compression(&mut self) -> Result<Compression, UsageError> {
+    fn format(&mut self) -> Result<CacheFormat, UsageError> {
+        match self.take("format").as_deref() {
+            None | Some("mybuild") => Ok(CacheFormat::Own),
+            Some("buildkit") => Ok(CacheFormat::BuildKit),
+            Some(other) => {
+                Err(self.invalid(&format!("`format={other}`: want mybuild or buildkit")))
+            }
+        }
+    }
+
+    fn compression(&mut self, format: CacheFormat) -> Result<Compression, UsageError> {
         let algorithm = match self.take("compression").as_deref() {
+            None if format == CacheFormat::BuildKit => CompressionAlgorithm::Gzip,
             None | Some("zstd") => CompressionAlgorithm::Zstd,
             Some("gzip") => CompressionAlgorithm::Gzip,
             Some("uncompressed") => CompressionAlgorithm::Uncompressed,

@@ -18,6 +18,7 @@ mod escapes;
 mod example;
 mod examples;
 mod failures;
+mod foreign_cache;
 mod forms;
 mod git;
 mod git_contexts;

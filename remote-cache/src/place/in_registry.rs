@@ -72,6 +72,35 @@ impl InRegistry {
         }
     }
 
+    /// The bytes of a blob that has at most `max` of them.
+    ///
+    /// # Errors
+    /// [`Error`] if it is not there, is larger, or has other content.
+    pub async fn bytes(&self, blob: &Descriptor, max: u64) -> Result<Vec<u8>, Error> {
+        Ok(self.registries.fetch_bytes(&self.reference, blob, max).await?.to_vec())
+    }
+
+    /// The manifest with this digest in the same repository.
+    ///
+    /// # Errors
+    /// [`Error`] if it is not there.
+    pub async fn manifest_of(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let reference = self.reference.with_digest(digest.clone());
+        Ok(self.registries.manifest(&reference).await?.1.to_vec())
+    }
+
+    /// Puts a manifest of another program's, whose blobs are there, at the cache's own name.
+    ///
+    /// # Errors
+    /// [`Error`] if the registry does not take it.
+    pub async fn put_foreign(&self, manifest: &Manifest) -> Result<(), Error> {
+        let bytes = serde_json::to_vec(manifest).expect("a manifest is plain data");
+        let put =
+            self.registries.push_manifest(&self.reference, media_type::MANIFEST, bytes.into());
+        put.await?;
+        Ok(())
+    }
+
     pub(super) async fn summary(&self) -> Result<Summary, Error> {
         let Some(bytes) = self.manifest(&self.reference).await? else { return Ok(Summary::None) };
         Ok(match self.pack_of(&bytes).await? {

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::skip;
@@ -61,6 +63,30 @@ impl Registry {
             std::thread::sleep(Duration::from_millis(25));
         }
         false
+    }
+
+    /// What it has under a tag.
+    pub(crate) fn manifest(&self, repository: &str, tag: &str) -> Value {
+        let link = format!("repositories/{repository}/_manifests/tags/{tag}/current/link");
+        let digest = fs::read_to_string(self.kept(&link)).expect("a tag");
+        serde_json::from_slice(&fs::read(self.blob(&digest)).expect("a manifest")).expect("JSON")
+    }
+
+    /// Loses the layers of what it has under a tag.
+    pub(crate) fn lose_layers(&self, repository: &str, tag: &str) {
+        for layer in self.manifest(repository, tag)["layers"].as_array().expect("a list") {
+            fs::remove_file(self.blob(layer["digest"].as_str().expect("a digest")))
+                .expect("a blob");
+        }
+    }
+
+    fn blob(&self, digest: &str) -> PathBuf {
+        let hex = digest.strip_prefix("sha256:").expect("a digest");
+        self.kept(&format!("blobs/sha256/{}/{hex}/data", &hex[..2]))
+    }
+
+    fn kept(&self, path: &str) -> PathBuf {
+        self.directory.path().join("storage/docker/registry/v2").join(path)
     }
 
     /// What was asked of it since the last call: `GET /v2/…` in the order of their ends.

@@ -17,7 +17,7 @@ const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
      FROM base\nARG WHO=nobody\nRUN echo $WHO > /who\nCOPY --from=make /made /made\nCOPY a /a\n";
 
 /// Builds `context` in the store called `store`.
-fn build(builder: &Builder, store: &str, words: &[&str]) -> Outcome {
+pub(super) fn build(builder: &Builder, store: &str, words: &[&str]) -> Outcome {
     let all = ["build", "--progress", "json", "-f", "Dockerfile", "-t", "app"];
     let times = ["-o", "type=image,rewrite-timestamp=all"];
     let mut command = builder.command(&[&all[..], &times, words, &["context"]].concat());
@@ -25,12 +25,12 @@ fn build(builder: &Builder, store: &str, words: &[&str]) -> Outcome {
     builder.run_command(&mut command)
 }
 
-fn id(builder: &Builder, store: &str) -> String {
+pub(super) fn id(builder: &Builder, store: &str) -> String {
     let mut command = builder.command(&["images", "-q", "--no-trunc"]);
     builder.run_command(command.env("MYBUILD_ROOT", builder.path(store))).success().text()
 }
 
-fn check(builder: &Builder, store: &str) {
+pub(super) fn check(builder: &Builder, store: &str) {
     let mut command = builder.command(&["fsck", "--full"]);
     builder.run_command(command.env("MYBUILD_ROOT", builder.path(store))).success();
 }
