@@ -9,10 +9,10 @@ mod error;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use cache::Store;
+use cache::{BlobFile, Store};
 use futures_util::future::try_join_all;
 use oci::{Descriptor, Digest, Reference};
-use registry::{Pushed, Registries};
+use registry::{ErrorKind, Pushed, Registries};
 use tokio::runtime::Handle;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -224,9 +224,15 @@ impl BlobUpload {
         };
         let mount = origins.iter().find(is_near);
         let item = blob.digest.short();
-        let body = Arc::new(Body { file, steps: steps.clone(), step, item: item.clone() });
-        let pushed = registries.push_blob(&repository, &blob, mount, body).await;
-        let item = match pushed.map_err(PushError::from)? {
+        let body = Body { file: file.clone(), steps: steps.clone(), step, item: item.clone() };
+        let pushed = registries.push_blob(&repository, &blob, mount, Arc::new(body)).await;
+        let pushed = match pushed {
+            Err(error) if may_be_ours(&error) && is_damaged(&store, file).await? => {
+                return Err(PushError::NoBlob(blob.digest).into());
+            }
+            pushed => pushed.map_err(PushError::from)?,
+        };
+        let item = match pushed {
             Pushed::Existing => format!("{item} already exists"),
             Pushed::Mounted => format!("{item} mounted"),
             Pushed::Uploaded => item,
@@ -236,4 +242,23 @@ impl BlobUpload {
         store.add_origin(&blob.digest, &repository);
         Ok(())
     }
+}
+
+/// Whether a registry would say so of a blob with other bytes than its digest says.
+fn may_be_ours(error: &registry::Error) -> bool {
+    use ErrorKind::{DigestMismatch, InvalidAnswer, Storage};
+    matches!(error.kind(), DigestMismatch | InvalidAnswer | Storage)
+}
+
+/// Whether a blob of the store is damaged. It is absent from now on if so.
+async fn is_damaged(store: &Store, file: BlobFile) -> Result<bool, BuildError> {
+    let store = store.clone();
+    blocking(move || {
+        let is_damaged = file.verify(&|| false).is_err();
+        if is_damaged {
+            store.discard_blob(file.digest());
+        }
+        Ok(is_damaged)
+    })
+    .await
 }

@@ -19,7 +19,10 @@ pub(super) enum PushError {
 impl PushError {
     fn hint(&self) -> Option<String> {
         let Self::Registry(error) = self else {
-            return Some("build or pull the image again".to_owned());
+            return Some(
+                "push it again: what was compressed here is made again; else build or pull it"
+                    .to_owned(),
+            );
         };
         let host = error.host();
         match error.kind() {
@@ -48,6 +51,8 @@ impl From<registry::Error> for PushError {
 impl From<PushError> for BuildError {
     fn from(error: PushError) -> Self {
         let hint = error.hint();
-        Self::System(Fault::of(error)).with_hint_if(hint)
+        // A build makes it again.
+        let kind = if matches!(error, PushError::NoBlob(_)) { Self::Lost } else { Self::System };
+        kind(Fault::of(error)).with_hint_if(hint)
     }
 }

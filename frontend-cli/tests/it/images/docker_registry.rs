@@ -10,7 +10,7 @@ use crate::docker_registry::{Registry, plain};
 /// A running `docker-registry`; dropped, it is gone.
 pub(super) struct DockerRegistry {
     pub(super) host: String,
-    _registry: Registry,
+    registry: Registry,
 }
 
 /// An answer of the registry.
@@ -25,12 +25,19 @@ impl DockerRegistry {
     /// `None`, and a word about it, where it is not installed.
     pub(super) fn start() -> Option<Self> {
         let registry = Registry::start(plain)?;
-        Some(Self { host: registry.host.clone(), _registry: registry })
+        Some(Self { host: registry.host.clone(), registry })
     }
 
     /// What names an image here: `127.0.0.1:PORT/app:1`.
     pub(super) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host)
+    }
+
+    /// Loses a blob, in whatever repositories it is.
+    pub(super) fn forget(&self, digest: &str) {
+        let hex = &digest["sha256:".len()..];
+        let blobs = self.registry.path("storage/docker/registry/v2/blobs/sha256");
+        std::fs::remove_dir_all(blobs.join(&hex[..2]).join(hex)).expect("it was there");
     }
 
     /// What is at a path below `/v2/`.

@@ -229,6 +229,43 @@ fn privileged_what_cannot_be_pushed_is_told() {
     assert_eq!(registry.tags("app"), [""; 0]);
 }
 
+/// The registry finds out; a build makes the layer again, and a push says how to go on.
+#[test]
+fn privileged_a_damaged_layer_is_not_pushed() {
+    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let build = |tag: &str| {
+        let words = ["build", "--push", "-t", &registry.name(tag), "context"];
+        world.run(&words, "")
+    };
+    assert!(build("first:1").status.success());
+    let (digest, manifest) = registry.manifest("first", "1");
+    let layer = manifest["layers"][0]["digest"].as_str().expect("text");
+    let path = world.path("store/blobs/sha256").join(&layer["sha256:".len()..]);
+    let damage = || {
+        let mut bytes = std::fs::read(&path).expect("read");
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        std::fs::write(&path, bytes).expect("written");
+    };
+    // The repository has nothing yet, and nowhere to mount it from.
+    registry.forget(layer);
+    damage();
+    let built = build("second:1");
+    assert!(built.status.success(), "{}", stderr(&built));
+    assert_eq!(registry.manifest("second", "1").0, digest);
+    assert_whole(&registry, "second", &manifest);
+    registry.forget(layer);
+    damage();
+    let third = registry.name("third:1");
+    world.ok(&["tag", &registry.name("first:1"), &third]);
+    let told = world.fails(&["push", &third], 1);
+    assert!(told.contains("is missing or damaged in the store"), "{told}");
+    assert!(told.contains("hint: push it again"), "{told}");
+    assert_eq!(registry.tags("third"), [""; 0]);
+    world.ok(&["push", "-q", &third]);
+    assert_whole(&registry, "third", &manifest);
+}
+
 /// The step ends when the registry has a layer of the step before, and not earlier.
 #[test]
 fn privileged_layers_are_pushed_while_later_steps_run() {
