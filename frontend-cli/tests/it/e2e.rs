@@ -35,6 +35,7 @@ mod keys;
 mod left_out;
 mod leftovers;
 mod limits;
+mod matrix;
 mod mistakes;
 mod mounts;
 mod outcome;

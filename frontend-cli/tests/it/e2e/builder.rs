@@ -1,5 +1,6 @@
 //! The program with a directory, a store and a user to run as.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -193,7 +194,12 @@ impl Builder {
     /// The program with these words, in the builder's directory and in an environment that has
     /// nothing of this process's.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+        self.command_of(&self.program, words)
+    }
+
+    /// The same with another program, which starts it.
+    pub(crate) fn command_of(&self, program: impl AsRef<OsStr>, words: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(words)
             .env_clear()

@@ -16,14 +16,14 @@ use super::ssh;
 const PREFIX: &str = "mybuild-e2e-";
 
 /// A user of the machine, for the time of a test.
-struct User {
+pub(super) struct User {
     name: String,
-    id: u32,
-    home: PathBuf,
+    pub(super) id: u32,
+    pub(super) home: PathBuf,
 }
 
 impl User {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         remove_forgotten();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -1,0 +1,116 @@
+//! The same sources give the same image, whatever differs around the build.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value;
+
+use super::builder::Builder;
+use super::rootless::User;
+use super::skip;
+
+/// Steps that write times, names in the order of a directory, and files of several owners and modes.
+const DOCKERFILE: &str = "FROM scratch AS base
+COPY busybox /bin/busybox
+RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]
+FROM base AS one
+WORKDIR /one
+COPY tree .
+RUN touch new && mkdir -p a/b && chmod 2750 a && cp -R z copied && rm z/3
+FROM base AS two
+RUN mkdir /two && echo text >/two/file && chown 12:34 /two/file && ln /two/file /two/hard
+FROM base
+COPY --from=one /one /one
+COPY --from=two --chmod=640 /two /two
+COPY <<END /heredoc
+text
+END
+RUN umask >/umask; ls -U /one >/listed; find /two | sort >>/listed
+LABEL b=2 a=1
+";
+
+/// What differs from one build to the other.
+struct Environment {
+    what: &'static str,
+    /// The mask of the shell that starts the build.
+    umask: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+    words: &'static [&'static str],
+    /// The files of the context are made in the opposite order.
+    is_reversed: bool,
+}
+
+const USUAL: Environment =
+    Environment { what: "usual", umask: "022", variables: &[], words: &[], is_reversed: false };
+
+const ENVIRONMENTS: [Environment; 6] = [
+    USUAL,
+    Environment { what: "umask", umask: "077", ..USUAL },
+    Environment {
+        what: "time zone",
+        variables: &[("TZ", "Asia/Kathmandu"), ("LC_ALL", "tr_TR.UTF-8")],
+        ..USUAL
+    },
+    Environment { what: "directory order", is_reversed: true, ..USUAL },
+    Environment { what: "one job", words: &["--jobs", "1"], ..USUAL },
+    Environment { what: "state folder", words: &["--root", "else/where"], ..USUAL },
+];
+
+#[test]
+fn privileged_six_environments_cold_and_warm_give_one_digest() {
+    let mut digests: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut add = |builder: &Builder, environment: &Environment| {
+        make_context(builder, environment.is_reversed);
+        for state in ["cold", "warm"] {
+            let name = format!("{}, {state}", environment.what);
+            digests.entry(build(builder, environment)).or_default().push(name);
+        }
+    };
+    for environment in &ENVIRONMENTS {
+        let Some(builder) = Builder::bare() else { return };
+        // What was built to see whether that is possible must not make this build warm.
+        builder.run(&["prune", "--all", "--force"]).success();
+        add(&builder, environment);
+    }
+    if rustix::process::geteuid().is_root() {
+        let user = User::new();
+        let builder = Builder::for_user(&user.home, user.id);
+        add(&builder, &Environment { what: "user", ..USUAL });
+    } else {
+        skip("only root makes other users");
+    }
+    assert_eq!(digests.len(), 1, "{digests:#?}");
+}
+
+/// The digests of the image and of an archive of it.
+fn build(builder: &Builder, environment: &Environment) -> String {
+    let program = builder.program().display();
+    let script = format!("umask {}; exec {program} \"$@\"", environment.umask);
+    let words = [
+        &["-c", &script, "sh", "build", "--metadata-file", "meta.json"][..],
+        &["-o", "type=oci,dest=image.tar,rewrite-timestamp=all"],
+        environment.words,
+        &["context"],
+    ];
+    let mut command = builder.command_of("sh", &words.concat());
+    command.env("SOURCE_DATE_EPOCH", "1000000000").envs(environment.variables.iter().copied());
+    builder.run_command(&mut command).success();
+    let meta: Value = serde_json::from_str(&builder.read("meta.json")).expect("JSON");
+    let digest = meta["containerimage.digest"].as_str().expect("a digest").to_owned();
+    let archive = std::fs::read(builder.path("image.tar")).expect("an archive");
+    format!("{digest} {}", oci::Digest::of(&archive))
+}
+
+fn make_context(builder: &Builder, is_reversed: bool) {
+    let mut names = ["a-file", "b-file", "sub/x", "z/1", "z/2", "z/3", "Z"];
+    if is_reversed {
+        names.reverse();
+    }
+    builder.write("context/Dockerfile", DOCKERFILE);
+    for name in names {
+        let path = format!("context/tree/{name}");
+        builder.write(&path, name);
+        let mode = std::fs::Permissions::from_mode(if name == "Z" { 0o755 } else { 0o640 });
+        std::fs::set_permissions(builder.path(&path), mode).expect("an own file");
+    }
+}
