@@ -63,8 +63,38 @@ const NO_ATTESTATIONS: &str = "attestations are not made";
 
 /// Every name.
 pub const SETTINGS: &[Setting] = &[
-    setting("ACTIONS_*", Variable, Meaningless("there is no remote cache")),
+    setting("ACTIONS_*", Variable, Meaningless("there is no cache of `type=gha`")),
     setting("ALL_PROXY", Both, PROXY),
+    setting(
+        "AWS_ACCESS_KEY_ID",
+        Variable,
+        Honoured("for caches with `type=s3`, where the attribute is not given"),
+    ),
+    setting(
+        "AWS_DEFAULT_REGION",
+        Variable,
+        Honoured("for caches with `type=s3`, where the attribute is not given"),
+    ),
+    setting(
+        "AWS_ENDPOINT_URL",
+        Variable,
+        Honoured("for caches with `type=s3`, where the attribute is not given"),
+    ),
+    setting(
+        "AWS_REGION",
+        Variable,
+        Honoured("for caches with `type=s3`, where the attribute is not given"),
+    ),
+    setting(
+        "AWS_SECRET_ACCESS_KEY",
+        Variable,
+        Honoured("for caches with `type=s3`, where the attribute is not given"),
+    ),
+    setting(
+        "AWS_SESSION_TOKEN",
+        Variable,
+        Honoured("for caches with `type=s3`, where the attribute is not given"),
+    ),
     setting("BUILDARCH", Argument, PLATFORM),
     setting("BUILDKIT_ATTEST_*", Argument, Refused(NO_ATTESTATIONS)),
     setting("BUILDKIT_BUILD_NAME", Argument, Unused("there is no history of builds")),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use oci::Digest;
 
 use crate::pack::InvalidPack;
+use crate::place::ObjectError;
 
 /// A failed operation on a shared cache.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +14,9 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Registry(Box<registry::Error>),
+    /// An object store failed.
+    #[error("failed to use the object store")]
+    Object(#[from] ObjectError),
     /// A file could not be used.
     #[error("failed to {action} `{}`", path.display())]
     File {

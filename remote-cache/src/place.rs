@@ -3,6 +3,7 @@
 
 mod directory;
 mod in_registry;
+mod s3;
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use crate::error::Error;
 
 pub use directory::Directory;
 pub use in_registry::InRegistry;
+pub use s3::{InvalidS3, ObjectError, S3, S3Credentials, S3Options};
 
 /// A shared cache's place.
 pub enum Place {
@@ -21,6 +23,8 @@ pub enum Place {
     Registry(InRegistry),
     /// A directory.
     Directory(Directory),
+    /// A bucket of an object store.
+    S3(S3),
 }
 
 /// What stands where the newest pack is expected.
@@ -52,7 +56,7 @@ impl Place {
     pub(crate) async fn summary(&self) -> Result<Summary, Error> {
         match self {
             Self::Registry(place) => place.summary().await,
-            Self::Directory(_) => Ok(Summary::None),
+            Self::Directory(_) | Self::S3(_) => Ok(Summary::None),
         }
     }
 
@@ -61,6 +65,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.names().await,
             Self::Directory(place) => place.names().await,
+            Self::S3(place) => place.names().await,
         }
     }
 
@@ -69,6 +74,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.pack(name).await,
             Self::Directory(place) => place.pack(name).await,
+            Self::S3(place) => place.pack(name).await,
         }
     }
 
@@ -82,6 +88,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.put_pack(name, bytes, blobs).await,
             Self::Directory(place) => place.put_pack(name, bytes).await,
+            Self::S3(place) => place.put_pack(name, bytes).await,
         }
     }
 
@@ -97,6 +104,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.fetch(blob, sink, progress).await,
             Self::Directory(place) => place.fetch(blob, sink, progress).await,
+            Self::S3(place) => place.fetch(blob, sink, progress).await,
         }
     }
 
@@ -112,6 +120,7 @@ impl Place {
         match self {
             Self::Registry(place) => place.upload(blob, source).await,
             Self::Directory(place) => place.upload(blob, source).await,
+            Self::S3(place) => place.upload(blob, source).await,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci::Reference;
-use remote_cache::{SigningKey, VerifyingKey};
+use remote_cache::{S3Options, SigningKey, VerifyingKey};
 
 use super::Compression;
 
@@ -20,12 +20,14 @@ pub enum CacheLocation {
         /// Which of the caches there may be in it.
         tag: String,
     },
+    /// `type=s3`: in a bucket.
+    S3(S3Options),
 }
 
 impl CacheLocation {
     /// Whether it takes the network to get there.
     pub(crate) fn is_remote(&self) -> bool {
-        matches!(self, Self::Registry(_))
+        !matches!(self, Self::Directory { .. })
     }
 }
 

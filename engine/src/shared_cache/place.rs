@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use registry::Registries;
-use remote_cache::Place;
+use remote_cache::{Place, S3};
 
 use crate::client::Client;
 use crate::error::BuildError;
@@ -15,6 +15,7 @@ impl CacheLocation {
         match self {
             Self::Registry(reference) => reference.familiar(),
             Self::Directory { path, .. } => path.display().to_string(),
+            Self::S3(options) => format!("s3:{}/{}", options.bucket, options.name),
         }
     }
 
@@ -30,6 +31,9 @@ impl CacheLocation {
                 let path = client.output_directory(path)?;
                 Ok(Place::directory(&path, tag))
             }
+            Self::S3(options) => S3::new(options, http_client::Limits::default())
+                .map(Place::S3)
+                .map_err(|e| BuildError::input("not a usable object store").because(e)),
         }
     }
 }

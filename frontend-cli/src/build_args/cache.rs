@@ -8,7 +8,7 @@ use engine::request::{
     CacheFormat, CacheLocation, CacheMode, CacheSource, CacheTarget, Compression,
     CompressionAlgorithm,
 };
-use engine::{InvalidKey, SigningKey, VerifyingKey};
+use engine::{InvalidKey, S3Credentials, S3Options, SigningKey, VerifyingKey};
 use oci::Reference;
 
 use super::csv;
@@ -18,13 +18,14 @@ use crate::spelling::boolean;
 
 /// Which cache of a directory is meant when nothing is said.
 const TAG: &str = "latest";
+const TYPES: &str = "types are registry, s3 and local";
 /// Larger files are no keys, in bytes.
 const KEY_MAX: u64 = 64 << 10;
 
 /// Reads one `--cache-from`: a name in a registry, or `type=…` with its attributes.
 pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSource, UsageError> {
     let mut attributes = Attributes::read("--cache-from", text)?;
-    let location = attributes.location("src")?;
+    let location = attributes.location("src", environment)?;
     let verify = attributes.keys("verify", environment, VerifyingKey::parse)?;
     attributes.end()?;
     Ok(CacheSource { location, verify })
@@ -33,7 +34,7 @@ pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSourc
 /// Reads one `--cache-to`.
 pub(super) fn target(text: &str, environment: &Environment) -> Result<CacheTarget, UsageError> {
     let mut attributes = Attributes::read("--cache-to", text)?;
-    let location = attributes.location("dest")?;
+    let location = attributes.location("dest", environment)?;
     let mode = match attributes.take("mode").as_deref() {
         None | Some("min") => CacheMode::Min,
         Some("max") => CacheMode::Max,
@@ -90,8 +91,7 @@ impl<'a> Attributes<'a> {
         }
         let mut rest: BTreeMap<String, String> = csv::pairs(text)?.into_iter().collect();
         let kind = rest.remove("type").ok_or_else(|| {
-            UsageError::new(format!("`{flag} {text}`: `type` is missing"))
-                .with_hint("types are registry and local")
+            UsageError::new(format!("`{flag} {text}`: `type` is missing")).with_hint(TYPES)
         })?;
         Ok(Self { flag, text, kind, rest })
     }
@@ -147,7 +147,11 @@ impl<'a> Attributes<'a> {
         Ok(Compression { algorithm, level: level.transpose()?, force })
     }
 
-    fn location(&mut self, directory: &str) -> Result<CacheLocation, UsageError> {
+    fn location(
+        &mut self,
+        directory: &str,
+        environment: &Environment,
+    ) -> Result<CacheLocation, UsageError> {
         match self.kind.as_str() {
             "registry" => {
                 let name = self.wanted("ref")?;
@@ -164,13 +168,45 @@ impl<'a> Attributes<'a> {
                 }
                 Ok(CacheLocation::Directory { path, tag })
             }
-            kind @ ("inline" | "gha" | "s3" | "azblob") => Err(self
-                .invalid(&format!("`type={kind}` is not supported"))
-                .with_hint("types are registry and local")),
-            kind => Err(self
-                .invalid(&format!("unknown type `{kind}`"))
-                .with_hint("types are registry and local")),
+            "s3" => self.bucket(environment).map(CacheLocation::S3),
+            kind @ ("inline" | "gha" | "azblob") => {
+                Err(self.invalid(&format!("`type={kind}` is not supported")).with_hint(TYPES))
+            }
+            kind => Err(self.invalid(&format!("unknown type `{kind}`")).with_hint(TYPES)),
         }
+    }
+
+    /// `type=s3`, with BuildKit's attributes; what is not said comes from the variables that Amazon's tools
+    /// read.
+    fn bucket(&mut self, environment: &Environment) -> Result<S3Options, UsageError> {
+        let mut or = |name: &str, variable: &str| {
+            let given = self.rest.remove(name).filter(|value| !value.is_empty());
+            given.or_else(|| environment.text(variable).map(str::to_owned))
+        };
+        let region = or("region", "AWS_REGION");
+        let region = region.or_else(|| environment.text("AWS_DEFAULT_REGION").map(str::to_owned));
+        let endpoint = or("endpoint_url", "AWS_ENDPOINT_URL");
+        let id = or("access_key_id", "AWS_ACCESS_KEY_ID");
+        let secret = or("secret_access_key", "AWS_SECRET_ACCESS_KEY");
+        let token = or("session_token", "AWS_SESSION_TOKEN");
+        let credentials = match (id, secret) {
+            (Some(id), Some(secret)) => Some(S3Credentials { id, secret, token }),
+            (None, None) => None,
+            _ => return Err(self.invalid("an access key has an id and a secret")),
+        };
+        let path_style = self.flag("use_path_style")?.unwrap_or(false);
+        Ok(S3Options {
+            bucket: self.wanted("bucket")?,
+            region: region.ok_or_else(|| self.invalid("`region` is missing"))?,
+            endpoint,
+            path_style,
+            prefix: self.take("prefix").unwrap_or_default(),
+            blobs_prefix: self.take("blobs_prefix").unwrap_or_else(|| "blobs/".to_owned()),
+            manifests_prefix: (self.take("manifests_prefix"))
+                .unwrap_or_else(|| "manifests/".to_owned()),
+            name: self.take("name").unwrap_or_else(|| "buildkit".to_owned()),
+            credentials,
+        })
     }
 
     /// The keys that `NAME=FILE` and `NAME-env=VARIABLE` lead to.

@@ -950,10 +950,10 @@ fn what_cannot_be_is_refused_by_name() {
               hint: say where to with `-t HOST/NAME:TAG`, or with `name=` in the output
         --cache-from type=gha .
             error: `--cache-from type=gha`: `type=gha` is not supported
-              hint: types are registry and local
+              hint: types are registry, s3 and local
         --cache-to type=inline .
             error: `--cache-to type=inline`: `type=inline` is not supported
-              hint: types are registry and local
+              hint: types are registry, s3 and local
         --policy filename=x .
             error: `--policy` is not supported
               hint: pin images by digest in the Dockerfile

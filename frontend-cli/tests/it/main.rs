@@ -29,7 +29,6 @@ mod server;
 
 #[path = "../../../registry/tests/it/docker_registry.rs"]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-#[expect(dead_code, reason = "some kinds of registries are for the tests of `registry` alone")]
 mod docker_registry;
 
 #[path = "../../../cache/tests/it/loop_device.rs"]

@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use expect_test::expect_file;
-use frontend_cli::build_args::resolve;
+use frontend_cli::build_args::{Build, resolve};
 use frontend_cli::cli::Subcommand;
 use frontend_cli::environment::Environment;
+use frontend_cli::error::UsageError;
 use frontend_cli::settings::{Place, SETTINGS, Setting, Stance};
 
 /// What `--print=dag` shows of everything that an argument may change.
@@ -34,10 +35,11 @@ fn example(setting: &Setting) -> String {
     setting.name.replace('*', "X")
 }
 
-/// Those that the process looks at before or after the words have a meaning, and those that only
-/// `--ssh` and `--load` ask for (`arguments` and `e2e::engines` have them).
+/// Those that the process looks at before or after the words have a meaning, those that only
+/// `--ssh` and `--load` ask for (`arguments` and `e2e::engines` have them), and those of caches in
+/// buckets (below).
 fn is_outside(name: &str) -> bool {
-    matches!(
+    let is_outside = matches!(
         name,
         "CLICOLOR_FORCE"
             | "DOCKER_CONTEXT"
@@ -47,11 +49,46 @@ fn is_outside(name: &str) -> bool {
             | "MYBUILD_ROOT"
             | "NO_COLOR"
             | "SSH_AUTH_SOCK"
-    )
+    );
+    is_outside || name.starts_with("AWS_")
 }
 
-/// What the words mean in an environment: everything, or the error.
-fn meaning(words: &[&str], variables: &[(&str, &str)]) -> Result<(String, Vec<String>), String> {
+#[test]
+fn a_bucket_takes_from_the_environment_what_its_attributes_do_not_say() {
+    const ALL: [(&str, &str); 5] = [
+        ("AWS_REGION", "region"),
+        ("AWS_ENDPOINT_URL", "endpoint_url"),
+        ("AWS_ACCESS_KEY_ID", "access_key_id"),
+        ("AWS_SECRET_ACCESS_KEY", "secret_access_key"),
+        ("AWS_SESSION_TOKEN", "session_token"),
+    ];
+    let locations = |attributes: &str, variables: &[(&str, &str)]| {
+        let from = format!("type=s3,bucket=b{attributes}");
+        let build = resolved(&["--cache-from", &from, "."], variables);
+        build.map(|build| build.request.cache_from[0].location.clone())
+    };
+    let attributes: String =
+        ALL.iter().map(|(_, attribute)| format!(",{attribute}=own-{attribute}")).collect();
+    let variables: Vec<(&str, String)> =
+        ALL.iter().map(|(name, attribute)| (*name, format!("own-{attribute}"))).collect();
+    let variables: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let given = locations(&attributes, &[]).unwrap();
+    assert!(locations("", &variables).unwrap() == given);
+    let other: Vec<(&str, &str)> = ALL.iter().map(|(name, _)| (*name, "other")).collect();
+    assert!(locations(&attributes, &other).unwrap() == given);
+    for left_out in 1..ALL.len() {
+        let mut some = variables.clone();
+        some.remove(left_out);
+        assert!(locations("", &some).is_err() || locations("", &some).unwrap() != given);
+    }
+    let default = [("AWS_DEFAULT_REGION", "here")];
+    assert!(locations("", &default).unwrap() == locations(",region=here", &[]).unwrap());
+    assert!(locations("", &[]).unwrap_err().message.contains("`region` is missing"));
+}
+
+/// What the words mean in an environment.
+fn resolved(words: &[&str], variables: &[(&str, &str)]) -> Result<Build, UsageError> {
     let argv = ["mybuild"].iter().chain(words).map(Into::into).collect();
     let Ok(cli) = frontend_cli::read(argv) else { panic!("{words:?} are a command line") };
     let Subcommand::Build(args) = cli.command else { panic!("{words:?} are not a build") };
@@ -63,8 +100,13 @@ fn meaning(words: &[&str], variables: &[(&str, &str)]) -> Result<(String, Vec<St
         stdout_is_terminal: true,
         stderr_is_terminal: true,
     };
+    resolve(&args, &environment)
+}
+
+/// The same as text: everything and the warnings, or the error.
+fn meaning(words: &[&str], variables: &[(&str, &str)]) -> Result<(String, Vec<String>), String> {
     let mut build =
-        resolve(&args, &environment).map_err(|e| format!("{}: {:?}", e.message, e.hint))?;
+        resolved(words, variables).map_err(|e| format!("{}: {:?}", e.message, e.hint))?;
     let warnings = std::mem::take(&mut build.warnings);
     Ok((format!("{build:?}"), warnings))
 }

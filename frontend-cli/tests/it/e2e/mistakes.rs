@@ -110,7 +110,7 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "--build-context lib .", ["want NAME=SOURCE", "--build-context lib", "NAME"]),
     mistake("", "--push .", ["a push needs a name", "", "`-t HOST/NAME:TAG`"]),
     mistake("", "--push --offline -t a .", ["`--offline` and a push", "do not go together", ""]),
-    mistake("", "--cache-from type=gha .", ["type=gha", "not supported", "registry and local"]),
+    mistake("", "--cache-from type=gha .", ["type=gha", "not supported", "registry, s3 and local"]),
     mistake(
         "",
         "--build-arg BUILDKIT_INLINE_CACHE=1 .",
