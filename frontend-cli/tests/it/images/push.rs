@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::docker_registry::{DockerRegistry, has};
 use super::world::{World, stderr, stdout};
+use crate::docker_registry::{Registry, certificate, with_tls};
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY one /one\nCOPY two /two\nCMD [\"/one\"]\n";
 
@@ -227,6 +228,37 @@ fn privileged_what_cannot_be_pushed_is_told() {
     let told = world.fails(&["push", &name], 1);
     assert!(told.contains("missing"), "{told}");
     assert_eq!(registry.tags("app"), [""; 0]);
+}
+
+/// What a push allows is allowed for that push alone.
+#[test]
+fn privileged_a_certificate_that_nobody_trusts_is_taken_where_the_push_says_so() {
+    let Some(world) = world() else { return };
+    let keys = world.path("keys");
+    std::fs::create_dir(&keys).expect("made");
+    if !certificate(&keys) {
+        return;
+    }
+    let Some(registry) = Registry::start(|_| with_tls(&keys)) else { return };
+    let name = format!("{}/app:1", registry.host);
+    let output = format!("type=registry,name={name}");
+    let told = world.fails(&["build", "-o", &output, "context"], 1);
+    assert!(told.contains("the server's certificate is not trusted"), "{told}");
+    assert!(told.contains("hint: name its certificate authority in mybuild.toml"), "{told}");
+    let insecure = format!("{output},registry.insecure=true");
+    world.ok(&["build", "-o", &insecure, "context"]);
+    let told = world.fails(&["push", &name], 1);
+    assert!(told.contains("the server's certificate is not trusted"), "{told}");
+    let path = world.path("trusting.toml");
+    let text = format!(
+        "[registry.\"{}\"]\nca = [\"{}\"]\n",
+        registry.host,
+        keys.join("cert.pem").display()
+    );
+    std::fs::write(&path, text).expect("written");
+    let mut command = world.command(&["push", &name, "--progress=plain"]);
+    let pushed = command.env("MYBUILD_CONFIG", &path).output().expect("it runs");
+    assert_eq!(stderr(&pushed).matches("already exists").count(), 3, "{}", stderr(&pushed));
 }
 
 /// The registry finds out; a build makes the layer again, and a push says how to go on.
