@@ -93,6 +93,31 @@ impl Store {
         Ok(())
     }
 
+    /// What [`Self::prune`] would remove; it stays. Room that it would give back is that of the items alone:
+    /// what then leads nowhere is counted, not measured.
+    pub fn would_prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
+        let (root, sizes, held) = (self.root(), self.sizes()?, self.held()?);
+        let room = self.room().map_err(|error| StoreError::io("ask", root, error))?;
+        let free = room.bytes.free + sizes.waiting();
+        let choice = Choice { filter, sizes: &sizes, held: &held, free };
+        let images = self.known_blobs_of_images();
+        let selection = self.inner.database.write(|write| {
+            let selection = Selection::make(root, write, images, &choice)?;
+            Ok::<_, StoreError>(selection)
+        })?;
+        let of = |bucket| selection.slots.iter().filter(move |slot| slot.bucket == bucket).count();
+        Ok(Pruned {
+            freed: selection.items.iter().map(|item| item.bytes).sum(),
+            waiting: 0,
+            steps: selection.steps(),
+            layers: selection.layers(),
+            blobs: selection.blobs(),
+            mounts: of(Bucket::Mounts) as u64,
+            mirrors: of(Bucket::Mirrors) as u64,
+            items: selection.items,
+        })
+    }
+
     /// Moves the rows of what is chosen into the trash. Gives the cache mounts and mirrors chosen.
     fn discard(
         &self,

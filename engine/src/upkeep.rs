@@ -31,6 +31,17 @@ impl Workspace {
         .await
     }
 
+    /// What [`Self::prune`] would remove. Nothing is.
+    pub async fn would_prune(&self, filter: PruneFilter) -> Result<Pruned, BuildError> {
+        let store = self.store.clone();
+        blocking(move || {
+            store
+                .would_prune(&filter)
+                .map_err(|e| BuildError::system("failed to read the store").because(e))
+        })
+        .await
+    }
+
     /// Takes the names of those images away that `takes` chooses and no container uses, and removes what
     /// then leads nowhere.
     pub async fn prune_images(

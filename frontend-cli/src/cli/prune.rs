@@ -25,6 +25,9 @@ pub struct PruneArgs {
     /// List what was removed
     #[arg(long)]
     pub verbose: bool,
+    /// Remove nothing, and list what would go
+    #[arg(long = "dry-run")]
+    pub dry_run: bool,
 }
 
 /// `mybuild image prune`

@@ -19,6 +19,7 @@ pub(super) struct Prune {
     filter: PruneFilter,
     force: bool,
     verbose: bool,
+    dry_run: bool,
 }
 
 impl Prune {
@@ -40,10 +41,14 @@ impl Prune {
             (false, true) => Reach::Unshared,
             (false, false) => reach,
         };
-        Ok(Self { filter, force: args.force, verbose: args.verbose })
+        let (force, verbose, dry_run) = (args.force, args.verbose, args.dry_run);
+        Ok(Self { filter, force, verbose, dry_run })
     }
 
     pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
+        if self.dry_run {
+            return self.tell(options).await;
+        }
         if !self.force && !confirmed(self.what())? {
             return Ok(Exit::Failed);
         }
@@ -54,6 +59,23 @@ impl Prune {
             ui::data(listed(&pruned.items).as_bytes())?;
         }
         ui::data(summary(&pruned).as_bytes())?;
+        tell_warnings(&workspace);
+        Ok(Exit::Success)
+    }
+
+    /// `--dry-run`: what would be removed.
+    async fn tell(self, options: &EngineOptions) -> anyhow::Result<Exit> {
+        let workspace = workspace::open(options, Reserve::Used)?;
+        let pruned = workspace.would_prune(self.filter).await?;
+        if !pruned.items.is_empty() {
+            ui::data(listed(&pruned.items).as_bytes())?;
+        }
+        let text = format!(
+            "would be removed: {}\nTotal reclaimable space: {}\n",
+            counts(&pruned),
+            size(pruned.freed)
+        );
+        ui::data(text.as_bytes())?;
         tell_warnings(&workspace);
         Ok(Exit::Success)
     }
@@ -119,8 +141,20 @@ pub(super) fn since(filter: &str, time: &str) -> Result<Duration, UsageError> {
 }
 
 pub(super) fn summary(pruned: &Pruned) -> String {
-    let mut text = format!(
-        "removed: {}, {}, {}, {}{}\nTotal reclaimed space: {}\n",
+    let mut text =
+        format!("removed: {}\nTotal reclaimed space: {}\n", counts(pruned), size(pruned.freed));
+    if pruned.waiting > 0 {
+        text.push_str(&format!(
+            "{} more when the builds that run now are over\n",
+            size(pruned.waiting)
+        ));
+    }
+    text
+}
+
+fn counts(pruned: &Pruned) -> String {
+    format!(
+        "{}, {}, {}, {}{}",
         counted(pruned.steps, "step"),
         counted(pruned.layers, "layer"),
         counted(pruned.blobs, "blob"),
@@ -129,16 +163,8 @@ pub(super) fn summary(pruned: &Pruned) -> String {
             0 => String::new(),
             1 => ", 1 git repository".to_owned(),
             count => format!(", {count} git repositories"),
-        },
-        size(pruned.freed)
-    );
-    if pruned.waiting > 0 {
-        text.push_str(&format!(
-            "{} more when the builds that run now are over\n",
-            size(pruned.waiting)
-        ));
-    }
-    text
+        }
+    )
 }
 
 fn counted(count: u64, what: &str) -> String {

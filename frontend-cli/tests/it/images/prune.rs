@@ -89,6 +89,40 @@ fn privileged_each_prune_has_its_own_scope() {
 }
 
 #[test]
+fn privileged_what_a_dry_run_lists_is_what_goes() {
+    let Some(world) = world() else { return };
+    for words in [
+        &["prune", "--filter", "type=exec.cachemount"][..],
+        &["builder", "prune"],
+        &["prune", "--all", "--max-used-space", "1"],
+        &["prune", "--all"],
+    ] {
+        let there = |world: &World| {
+            let usage = usage(world);
+            let parts = ["blobs", "layers", "mounts", "images"].map(|part| usage[part].clone());
+            (state(world), parts)
+        };
+        let before = there(&world);
+        // Nothing is asked.
+        let would = world.ok(&[words, &["--dry-run"]].concat());
+        assert_eq!(there(&world), before, "{words:?}");
+        let does = world.ok(&[words, &["--force", "--verbose"]].concat());
+        let parts = |text: &str| {
+            let (table, end) = text.split_once("removed: ").expect("what went");
+            let mut ids: Vec<String> = table
+                .lines()
+                .filter_map(|line| line.split(' ').next().map(str::to_owned))
+                .collect();
+            ids.retain(|id| id != "would" && !id.is_empty());
+            ids.sort();
+            (ids, end.lines().next().map(str::to_owned))
+        };
+        let would = would.replace("would be removed", "removed");
+        assert_eq!(parts(&would), parts(&does), "{words:?}");
+    }
+}
+
+#[test]
 fn privileged_an_answer_may_come_from_a_pipe() {
     let Some(world) = world() else { return };
     let before = state(&world);
