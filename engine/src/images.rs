@@ -10,7 +10,8 @@ mod pull;
 mod push;
 mod save;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use cache::Store;
 use oci::manifest::Document;
@@ -93,6 +94,16 @@ impl Workspace {
         blocking(move || details(&store, &name, platform.as_ref())).await
     }
 
+    /// How long the step took that made each of these layers, as far as the store has its record: a base that was
+    /// pulled or loaded has none.
+    pub async fn layer_durations(
+        &self,
+        layers: &[oci::DiffId],
+    ) -> Result<Vec<Option<Duration>>, BuildError> {
+        let (store, layers) = (self.store.clone(), layers.to_vec());
+        blocking(move || Ok(layer_durations(&store, &layers))).await
+    }
+
     /// Gives an image one more name.
     pub async fn tag_image(&self, source: &str, name: &Reference) -> Result<(), BuildError> {
         let (store, source, name) =
@@ -118,6 +129,20 @@ impl Workspace {
         let (store, name) = (self.store.clone(), name.to_owned());
         blocking(move || remove(&store, &name, force)).await
     }
+}
+
+/// Of several steps that made the same layer the last one counts.
+fn layer_durations(store: &Store, layers: &[oci::DiffId]) -> Vec<Option<Duration>> {
+    let mut records = store.records();
+    records.sort_by_key(|record| record.created);
+    let mut made = HashMap::new();
+    for record in &records {
+        for layer in record.outputs.iter().filter_map(|output| output.last()) {
+            made.insert(layer, Duration::from_millis(record.duration));
+        }
+    }
+    let took = |layer| made.get(&store.layer_of_diff_id(layer)?).copied();
+    layers.iter().map(took).collect()
 }
 
 fn list(store: &Store) -> Vec<ListedImage> {

@@ -173,7 +173,8 @@ pub struct HistoryArgs {
     /// Sizes and times for people; `--human=false` for numbers
     #[arg(long, short = 'H', value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub human: Option<String>,
-    /// `table`, `table TEMPLATE`, `json` or a template (`{{.CreatedBy}}`)
+    /// `table`, `table TEMPLATE`, `json` or a template (`{{.CreatedBy}}`); `{{.Duration}}` is how long the step
+    /// took, where the store has it
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// The image for this platform

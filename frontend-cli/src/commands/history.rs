@@ -1,5 +1,7 @@
 //! `mybuild history`
 
+use std::time::Duration;
+
 use engine::Workspace;
 use engine::images::ImageDetails;
 use oci::Platform;
@@ -20,6 +22,7 @@ const FIELDS: &[Field] = &[
     ("CreatedAt", "CREATED AT"),
     ("CreatedBy", "CREATED BY"),
     ("Size", "SIZE"),
+    ("Duration", "DURATION"),
     ("Comment", "COMMENT"),
 ];
 const TABLE: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
@@ -28,6 +31,9 @@ const TABLE_OF_NUMBERS: &str = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size
 const CREATED_BY_COLUMNS: usize = 45;
 /// What stands for the ids of intermediate images, which there are none of.
 const MISSING: &str = "<missing>";
+
+/// Bytes of a layer, and how long its step took, where that is known.
+type Layer = (u64, Option<Duration>);
 
 /// What `mybuild history` has to do.
 pub(super) struct ShowHistory {
@@ -56,34 +62,45 @@ impl ShowHistory {
 
     pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
         let image = workspace.image(&self.image, self.platform.clone()).await?;
-        let entries = self.entries(&image);
+        let durations = workspace.layer_durations(&image.config.rootfs.diff_ids).await?;
+        let entries = self.entries(&image, &durations);
         ui::data(self.format.render(&entries, FIELDS)?.as_bytes())?;
         tell_warnings(workspace);
         Ok(Exit::Success)
     }
 
     /// The newest entry first, as Docker shows them.
-    fn entries(&self, image: &ImageDetails) -> Vec<Map<String, Value>> {
-        let mut sizes = image.layer_sizes.iter().copied();
-        let mut history: Vec<(&oci::History, u64)> = Vec::new();
+    fn entries(
+        &self,
+        image: &ImageDetails,
+        durations: &[Option<Duration>],
+    ) -> Vec<Map<String, Value>> {
+        let durations = durations.iter().copied().chain(std::iter::repeat(None));
+        let mut layers = image.layer_sizes.iter().copied().zip(durations);
+        let mut history: Vec<(&oci::History, Layer)> = Vec::new();
         for entry in &image.config.history {
-            let size = if entry.empty_layer { 0 } else { sizes.next().unwrap_or(0) };
-            history.push((entry, size));
+            let layer = if entry.empty_layer { None } else { layers.next() };
+            history.push((entry, layer.unwrap_or_default()));
         }
         // A config need not have a history.
         let nameless = oci::History::default();
-        history.extend(sizes.map(|size| (&nameless, size)));
+        history.extend(layers.map(|layer| (&nameless, layer)));
         let id = if self.no_trunc { image.id.to_string() } else { short_id(&image.id) };
         let ids = std::iter::once(id.as_str()).chain(std::iter::repeat(MISSING));
         history
             .into_iter()
             .rev()
             .zip(ids)
-            .map(|((entry, size), id)| self.entry(entry, size, id))
+            .map(|((entry, layer), id)| self.entry(entry, layer, id))
             .collect()
     }
 
-    fn entry(&self, entry: &oci::History, bytes: u64, id: &str) -> Map<String, Value> {
+    fn entry(
+        &self,
+        entry: &oci::History,
+        (bytes, duration): Layer,
+        id: &str,
+    ) -> Map<String, Value> {
         let created = entry.created.as_deref();
         let created_by = entry.created_by.replace(['\t', '\n'], " ");
         let created_by =
@@ -94,8 +111,17 @@ impl ShowHistory {
             ("CreatedAt", created.unwrap_or(crate::docker_units::UNKNOWN_TIME).to_owned()),
             ("CreatedBy", created_by),
             ("Size", if self.human { size(bytes) } else { bytes.to_string() }),
+            ("Duration", duration.map(|took| self.duration(took)).unwrap_or_default()),
             ("Comment", entry.comment.replace(['\t', '\n'], " ")),
         ];
         shown.into_iter().map(|(field, text)| (field.to_owned(), text.into())).collect()
+    }
+
+    /// In seconds for people, else in milliseconds.
+    fn duration(&self, took: Duration) -> String {
+        match self.human {
+            true => format!("{:.1}s", took.as_secs_f64()),
+            false => took.as_millis().to_string(),
+        }
     }
 }

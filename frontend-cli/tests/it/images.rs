@@ -147,6 +147,28 @@ fn privileged_history_has_an_entry_an_instruction() {
 }
 
 #[test]
+fn privileged_history_knows_how_long_the_steps_took() {
+    let Some(world) = World::with_busybox() else { return };
+    let dockerfile = "FROM app:1\nRUN sleep 1.2; echo >/file\nLABEL a=b\n";
+    std::fs::write(world.path("Dockerfile"), dockerfile).expect("written");
+    let history = || {
+        world.ok(&["build", "-q", "-t", "built:1", "."]);
+        let format = "{{.Duration}}";
+        world.ok(&["history", "--human=false", "--format", format, "built:1"])
+    };
+    let told = history();
+    let lines: Vec<&str> = told.lines().collect();
+    // The label has no layer, the base no record.
+    let millis: u64 = lines[1].parse().expect("a number");
+    assert!((1200..60_000).contains(&millis), "{told}");
+    assert!(lines.iter().enumerate().all(|(at, line)| at == 1 || line.is_empty()), "{told}");
+    // A step that need not run again took what it took.
+    assert_eq!(history(), told);
+    let shown = world.ok(&["history", "--format", "{{.Duration}}", "built:1"]);
+    assert_eq!(shown.trim(), format!("{:.1}s", millis as f64 / 1000.0));
+}
+
+#[test]
 fn privileged_names_are_given_and_taken_away() {
     let Some(world) = World::with_small_image() else { return };
     let id = id(&world, "small:1");
