@@ -9,6 +9,7 @@ mod again;
 mod builder;
 mod callers;
 mod changed;
+mod ci;
 mod contexts;
 mod copies;
 mod devices;
