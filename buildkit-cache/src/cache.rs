@@ -12,7 +12,7 @@ use crate::key;
 use crate::step::{Input, Records, Step, StepInput};
 
 /// Where an image config keeps records.
-const INLINE: &str = "moby.buildkit.cache.v0";
+pub const INLINE: &str = "moby.buildkit.cache.v0";
 
 /// A cache config and the blobs that are there for it.
 #[derive(Debug, Clone, Default)]

@@ -164,6 +164,12 @@ impl Config {
     }
 }
 
+/// Records as an image config carries them.
+pub(crate) fn inline_bytes(records: &[Record]) -> Vec<u8> {
+    let wire: Vec<wire::Record> = records.iter().map(write_record).collect();
+    serde_json::to_vec(&wire).expect("records are JSON")
+}
+
 fn check_size(bytes: &[u8]) -> Result<(), InvalidConfig> {
     match bytes.len() {
         size if size > SIZE_MAX => Err(InvalidConfig::TooLarge(size)),

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use oci::{Descriptor, Digest, media_type};
+use data_encoding::BASE64;
+use oci::{Descriptor, DiffId, Digest, media_type};
 
 use crate::artifact::{CREATED, DIFF_ID};
 use crate::cache::{Blob, Made};
-use crate::config::{Config, Layer, Layers, Link, Record, Stack};
+use crate::config::{self, Config, Layer, Layers, Link, Record, Stack};
 use crate::key;
 use crate::step::{Input, Records, Step, StepInput};
 
@@ -15,6 +16,8 @@ use crate::step::{Input, Records, Step, StepInput};
 pub struct Export {
     config: Config,
     blobs: BTreeMap<Digest, Descriptor>,
+    /// Digests of the tars of the config's layers.
+    diff_ids: Vec<DiffId>,
     /// Places of layers, by blob and the layer below.
     layers: HashMap<(Digest, Option<usize>), usize>,
     /// Places of records, by digest and inputs.
@@ -49,6 +52,19 @@ impl Export {
     /// The config, and the blobs that it needs, each once.
     pub fn finish(self) -> (Config, Vec<Descriptor>) {
         (self.config, self.blobs.into_values().collect())
+    }
+
+    /// The records that an image with these layers, bottom first, carries in its config: those that lead to
+    /// results of which the image has all layers. `None` if there are none.
+    pub fn inline(mut self, image: &[DiffId]) -> Option<String> {
+        let records = &mut self.config.records;
+        for record in records.iter_mut() {
+            let results = std::mem::take(&mut record.results).into_iter();
+            let stack = |stack| inside(&self.config.layers, &self.diff_ids, &stack, image);
+            record.results = results.filter_map(stack).collect();
+        }
+        let records = leading_somewhere(std::mem::take(records));
+        (!records.is_empty()).then(|| BASE64.encode(&config::inline_bytes(&records)))
     }
 
     fn links(&mut self, wanted: &StepInput, input: &Input) -> Vec<Link> {
@@ -88,9 +104,48 @@ impl Export {
         let layers = &mut self.config.layers;
         *self.layers.entry((digest.clone(), parent)).or_insert_with(|| {
             layers.push(Layer { blob: digest.clone(), parent, annotations: None });
+            self.diff_ids.push(blob.diff_id.clone());
             layers.len() - 1
         })
     }
+}
+
+/// A stack by the places that its layers have in an image.
+fn inside(layers: &[Layer], diff_ids: &[DiffId], stack: &Stack, image: &[DiffId]) -> Option<Stack> {
+    let Layers::Down(top) = stack.layers else { return None };
+    let below = |place: &usize| layers[*place].parent;
+    let mut places: Vec<usize> = std::iter::successors(Some(top), below).collect();
+    places.reverse();
+    let place = |place: usize| image.iter().position(|known| *known == diff_ids[place]);
+    let places: Vec<usize> = places.into_iter().map(place).collect::<Option<_>>()?;
+    let is_prefix = places.iter().enumerate().all(|(place, number)| place == *number);
+    let layers = match is_prefix {
+        true => Layers::Down(places.len() - 1),
+        false => Layers::Each(places),
+    };
+    Some(Stack { layers, created: stack.created })
+}
+
+/// Without the records that are inputs of none with a result, and have none.
+fn leading_somewhere(records: Vec<Record>) -> Vec<Record> {
+    let mut wanted = vec![false; records.len()];
+    // Inputs stand before those that take them.
+    for (place, record) in records.iter().enumerate().rev() {
+        wanted[place] |= !record.results.is_empty();
+        if wanted[place] {
+            record.inputs.iter().flatten().for_each(|link| wanted[link.record] = true);
+        }
+    }
+    let mut places = Vec::with_capacity(records.len());
+    let mut kept: Vec<Record> = Vec::new();
+    for (mut record, is_wanted) in records.into_iter().zip(wanted) {
+        places.push(kept.len());
+        if is_wanted {
+            record.inputs.iter_mut().flatten().for_each(|link| link.record = places[link.record]);
+            kept.push(record);
+        }
+    }
+    kept
 }
 
 fn annotated(blob: &Blob) -> Descriptor {

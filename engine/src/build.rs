@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use buildkit_cache::cache::INLINE;
 use cache::LayerId;
 use cache::layer::compress::Compression as Encoding;
 use llb::{Definition, VertexId};
@@ -57,6 +58,18 @@ pub struct BuiltImage {
     pub manifest: Descriptor,
     /// The digest of its config: the image id.
     pub config: Digest,
+}
+
+/// What is said where `--cache-to type=inline` does nothing.
+const NOTHING_CARRIED: &str =
+    "the image carries no cache: none of its layers is a step's as it was made";
+
+/// What a build has come to.
+struct Solved<'a> {
+    job: &'a Job,
+    /// The layers of each target.
+    trees: Vec<Vec<LayerId>>,
+    layers: &'a Arc<Layers>,
 }
 
 impl Workspace {
@@ -146,6 +159,7 @@ impl Workspace {
             client: client.as_ref(),
             steps: &steps,
             offline: session.request.offline,
+            inline: session.request.inline_cache,
         };
         let lowered = session.lower(Scope::Target);
         let prepared = async { futures_util::try_join!(lowered, import.read(&sources, &targets)) };
@@ -157,7 +171,8 @@ impl Workspace {
         let pushes = self.pushes(&session);
         let job = Job { shared: Arc::new(shared), ..session.job(definition, &plans, &pushes) };
         self.carry_out(&job, cancel, async |layers, trees| {
-            let outcome = self.finish(&session, &plans, &pushes, trees, layers, cancel).await?;
+            let solved = Solved { job: &job, trees, layers };
+            let outcome = self.finish(&session, &plans, &pushes, solved, cancel).await?;
             self.export_caches(&session, &job, layers, cancel).await?;
             Ok(outcome)
         })
@@ -199,12 +214,12 @@ impl Workspace {
         session: &Session,
         plans: &[PlatformPlan],
         pushes: &[OutputPush],
-        trees: Vec<Vec<LayerId>>,
-        layers: &Arc<Layers>,
+        solved: Solved<'_>,
         cancel: &CancellationToken,
     ) -> Result<Outcome, BuildError> {
+        let layers = solved.layers;
         let step = session.steps.internal("exporting to image");
-        let built = step.ended(self.assemble(session, plans, trees, layers).await)?;
+        let built = step.ended(self.assemble(session, plans, solved).await)?;
         let export = Export {
             store: &self.store,
             machine: &self.machine,
@@ -261,8 +276,7 @@ impl Workspace {
         &self,
         session: &Session,
         plans: &[PlatformPlan],
-        trees: Vec<Vec<LayerId>>,
-        layers: &Arc<Layers>,
+        Solved { job, trees, layers }: Solved<'_>,
     ) -> Result<Built, BuildError> {
         let annotated =
             |level, platform| annotations::at(&session.request.annotations, level, Some(platform));
@@ -279,6 +293,7 @@ impl Workspace {
                 tree = layers.squashed(&tree, base).await?;
             }
             let mut assembled = layers.assembled(&tree).await?;
+            let made = session.request.inline_cache.then(|| assembled.clone());
             if let Some(times) = session.new_times(plan) {
                 let (store, layers) = (self.store.clone(), layers.clone());
                 let base = session.base_layers(plan);
@@ -286,6 +301,16 @@ impl Workspace {
                     Redate { store: &store, layers: &layers, times }.all(assembled, base)
                 })
                 .await?;
+            }
+            // What the base carries is not said of this image.
+            config.extra.remove(INLINE);
+            if let (Some(made), Some(target)) = (made, plan.target) {
+                let image: Vec<_> = assembled.iter().map(|layer| layer.diff_id.clone()).collect();
+                let definition = &job.definition;
+                match job.shared.inline(definition, target.vertex, &made, &image) {
+                    Some(records) => drop(config.extra.insert(INLINE.to_owned(), records.into())),
+                    None => session.steps.warn(NOTHING_CARRIED.to_owned()),
+                }
             }
             let parts = Parts {
                 config,

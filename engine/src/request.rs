@@ -83,6 +83,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<CacheSource>,
     /// `--cache-to`
     pub cache_to: Vec<CacheTarget>,
+    /// `--cache-to type=inline`: the image carries records of the steps whose layers it has.
+    pub inline_cache: bool,
     /// Times in what is written out.
     pub times: Times,
     /// `--annotation`; of two for the same, the last counts.

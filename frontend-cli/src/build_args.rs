@@ -80,6 +80,9 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     let arguments = arguments::resolve(&args, environment)?;
     let network = network(args.network.as_deref())?;
     let mut targets = stages(args.target.as_slice());
+    let (inline, cache_to): (Vec<String>, _) =
+        args.cache_to.iter().cloned().partition(|text| cache::is_inline(text));
+    inline.iter().try_for_each(|text| cache::check_inline(text))?;
     let request = BuildRequest {
         dockerfile,
         context,
@@ -116,7 +119,8 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
         tags: outputs.tags,
         outputs: outputs.outputs,
         cache_from: each(&args.cache_from, |text| cache::source(text, environment))?,
-        cache_to: each(&args.cache_to, |text| cache::target(text, environment))?,
+        cache_to: each(&cache_to, |text| cache::target(text, environment))?,
+        inline_cache: !inline.is_empty(),
         times: outputs.times,
         annotations: outputs.annotations,
         index: None,

@@ -107,7 +107,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "BUILDKIT_INLINE_CACHE",
         Argument,
-        Refused("the store keeps every step for later builds"),
+        Refused("`--cache-to type=inline` has the image carry a cache"),
     ),
     setting("BUILDKIT_MULTI_PLATFORM", Argument, Honoured("an index, even of one platform")),
     setting("BUILDKIT_PROGRESS", Variable, Honoured("`--progress` where that is not given")),

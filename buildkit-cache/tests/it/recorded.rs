@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
+use buildkit_cache::cache::INLINE;
 use buildkit_cache::content;
 use buildkit_cache::source::{self, Identity};
-use buildkit_cache::{Artifact, Cache, Config, Export, Input, Records, Step, vertex};
+use buildkit_cache::{Artifact, Blob, Cache, Config, Export, Input, Records, Step, vertex};
 use expect_test::{Expect, expect};
 use llb::{Definition, GitSource, Op, SourceOp, VertexId};
-use oci::{ChainId, Digest, ImageConfig, Platform};
+use oci::{ChainId, Descriptor, DiffId, Digest, ImageConfig, Platform};
 use parser::lower::{BaseImage, ImageRequest, Lowered, Options, Outcome, RequestedImage};
 
 use crate::context::{Memory, context, memory};
@@ -161,12 +162,30 @@ fn inputs(definition: &Definition, id: VertexId, step: &Step, known: &Known) -> 
     inputs
 }
 
+/// What an image with these layers carries of an export.
+fn carried(export: Export, layers: &[Blob]) -> Cache {
+    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id.clone()).collect();
+    let records = export.inline(&diff_ids).expect("the image has all layers of the last step");
+    let mut image = ImageConfig::default();
+    image.rootfs.diff_ids = diff_ids;
+    image.extra.insert(INLINE.to_owned(), records.into());
+    let layers: Vec<Descriptor> = layers.iter().map(|layer| layer.descriptor.clone()).collect();
+    Cache::of_image(&image, &layers).unwrap().expect("there are records")
+}
+
 fn check(name: &str, options: &Options, want: Expect) {
     let dockerfile = String::from_utf8(read(&format!("{name}/Dockerfile"))).unwrap();
     let lowered = lower(&dockerfile, options);
     let target = lowered.target.expect("there are files").vertex;
-    let (text, export, _) = found(&lowered.definition, target, &cache(name));
+    let recorded = cache(name);
+    let (text, export, known) = found(&lowered.definition, target, &recorded);
     want.assert_eq(&text);
+    let made = recorded.made(&known[&(target, 0)]);
+    let layers = &made.first().expect("the last step has a result").layers;
+    let carried = carried(export.clone(), layers);
+    let (_, _, known) = found(&lowered.definition, target, &carried);
+    let made = carried.made(&known[&(target, 0)]);
+    assert_eq!(made.first().map(|made| made.layers.len()), Some(layers.len()), "{name} inline");
     let (config, blobs) = export.finish();
     let ours = Cache::new(config, &blobs);
     assert_eq!(found(&lowered.definition, target, &ours).0, text, "not found in our own cache");

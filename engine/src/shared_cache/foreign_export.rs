@@ -7,7 +7,7 @@ use buildkit_cache::{Blob, Made, config};
 use cache::LayerId;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use llb::VertexId;
+use llb::{Definition, VertexId};
 use oci::{Descriptor, DiffId, Digest, Document, media_type};
 use registry::chain;
 use remote_cache::{InRegistry, Place};
@@ -16,6 +16,7 @@ use tokio_util::bytes::Bytes;
 use super::SharedCache;
 use super::export::{AT_ONCE, Export, compressed, upload};
 use crate::error::BuildError;
+use crate::layer::AssembledLayer;
 use crate::progress::event::StepId;
 use crate::request::CacheTarget;
 
@@ -42,7 +43,8 @@ impl SharedCache {
         }
         let Gathered { made, uploads, .. } = gathered;
         let made = |vertex, output| made.get(&(vertex, output)).cloned();
-        let (config, layers) = self.foreign.write(export.definition, export.targets, made);
+        let written = self.foreign.write(export.definition, export.targets, made);
+        let (config, layers) = written.finish();
         let failed = |why: String| {
             BuildError::system(format!(
                 "failed to write the cache {}: {why}",
@@ -55,6 +57,31 @@ impl SharedCache {
         uploads.try_collect::<Vec<()>>().await?;
         let put = put(registry, place, config, layers);
         put.await.map_err(|error| failed(chain(&error)))
+    }
+
+    /// The records that an image carries of the steps that `target` is made of. `layers` are those of the steps,
+    /// `image` those that the image has. All steps are of one time, so that equal images carry equal records.
+    pub(crate) fn inline(
+        &self,
+        definition: &Definition,
+        target: VertexId,
+        layers: &[AssembledLayer],
+        image: &[DiffId],
+    ) -> Option<String> {
+        let used = self.used.as_ref()?.lock().expect("no panic while held");
+        let diff_ids: HashMap<&LayerId, &DiffId> =
+            layers.iter().map(|layer| (&layer.id, &layer.diff_id)).collect();
+        let blob = |id: &LayerId| {
+            let diff_id = (*diff_ids.get(id)?).clone();
+            let descriptor = Descriptor::new(media_type::LAYER, diff_id.0.clone(), 0);
+            Some(Blob { descriptor, diff_id, created: None })
+        };
+        let made = |vertex: VertexId, output: usize| {
+            let stack = used.get(&vertex)?.record.outputs.get(output)?;
+            let layers = stack.iter().map(blob).collect::<Option<_>>()?;
+            Some(Made { layers, created: Timestamp::UNIX_EPOCH })
+        };
+        self.foreign.write(definition, &[target], made).inline(image)
     }
 
     /// The blobs of layers that are at a place already, as far as its caches were read.

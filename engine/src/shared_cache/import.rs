@@ -28,6 +28,8 @@ pub(crate) struct Import<'a> {
     pub(crate) client: &'a dyn Client,
     pub(crate) steps: &'a Arc<Steps>,
     pub(crate) offline: bool,
+    /// The image carries records, too.
+    pub(crate) inline: bool,
 }
 
 impl Import<'_> {
@@ -46,7 +48,7 @@ impl Import<'_> {
         let reads = places.into_iter().map(|(source, place)| self.read_one(source, place, &absent));
         let mut shared = SharedCache {
             absent: absent.clone(),
-            used: (!targets.is_empty()).then(Mutex::<BTreeMap<_, _>>::default),
+            used: (!targets.is_empty() || self.inline).then(Mutex::<BTreeMap<_, _>>::default),
             ..SharedCache::default()
         };
         let mut foreign = Vec::new();
@@ -61,7 +63,8 @@ impl Import<'_> {
                 shared.records.entry(record.key.clone()).or_insert((number, record));
             }
         }
-        let is_written = targets.iter().any(|target| target.format == CacheFormat::BuildKit);
+        let is_written =
+            self.inline || targets.iter().any(|target| target.format == CacheFormat::BuildKit);
         shared.foreign = ForeignSteps::new(foreign, is_written);
         Ok(shared)
     }

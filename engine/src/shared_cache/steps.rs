@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use buildkit_cache::source::{self, Identity};
-use buildkit_cache::{Cache, Config, Export, Input, Made, Records, Selector, Step, vertex};
+use buildkit_cache::{Cache, Export, Input, Made, Records, Selector, Step, vertex};
 use llb::{Definition, Op, VertexId};
-use oci::{Descriptor, Digest, Platform};
+use oci::{Digest, Platform};
 
 /// What BuildKit's caches are asked about this build, and what is written for them.
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl ForeignSteps {
         definition: &Definition,
         targets: &[VertexId],
         made: impl Fn(VertexId, usize) -> Option<Made>,
-    ) -> (Config, Vec<Descriptor>) {
+    ) -> Export {
         let mut known = self.known.lock().expect("no panic while held");
         let mut written: HashMap<(VertexId, usize), Records> = HashMap::new();
         let mut export = Export::default();
@@ -108,7 +108,7 @@ impl ForeignSteps {
                 written.insert((id, output), records);
             }
         }
-        export.finish()
+        export
     }
 }
 

@@ -136,6 +136,7 @@ impl World {
             outputs: Vec::new(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            inline_cache: false,
             times: Times::default(),
             annotations: Vec::new(),
             index: None,

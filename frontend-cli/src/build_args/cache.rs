@@ -31,6 +31,21 @@ pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSourc
     Ok(CacheSource { location, verify })
 }
 
+/// Whether a `--cache-to` wants the records in the image.
+pub(super) fn is_inline(text: &str) -> bool {
+    csv::pairs(text).is_ok_and(|pairs| pairs.contains(&("type".to_owned(), "inline".to_owned())))
+}
+
+/// Refuses what is said of such a cache and cannot be.
+pub(super) fn check_inline(text: &str) -> Result<(), UsageError> {
+    let mut attributes = Attributes::read("--cache-to", text)?;
+    if let Some(mode) = attributes.take("mode").filter(|mode| mode != "min") {
+        let what = format!("`mode={mode}`: an image has the layers of its own steps alone");
+        return Err(attributes.invalid(&what));
+    }
+    attributes.end()
+}
+
 /// Reads one `--cache-to`.
 pub(super) fn target(text: &str, environment: &Environment) -> Result<CacheTarget, UsageError> {
     let mut attributes = Attributes::read("--cache-to", text)?;
@@ -65,7 +80,7 @@ fn check_format(target: &CacheTarget, text: &str) -> Result<(), UsageError> {
     if target.format == CacheFormat::Own {
         return Ok(());
     }
-    let why = if matches!(target.location, CacheLocation::Directory { .. }) {
+    let why = if !matches!(target.location, CacheLocation::Registry(_)) {
         "a cache for BuildKit is written to a registry"
     } else if target.sign.is_some() {
         "BuildKit's caches are not signed"
@@ -169,7 +184,8 @@ impl<'a> Attributes<'a> {
                 Ok(CacheLocation::Directory { path, tag })
             }
             "s3" => self.bucket(environment).map(CacheLocation::S3),
-            kind @ ("inline" | "gha" | "azblob") => {
+            "inline" => Err(self.invalid("an image that carries a cache is asked by its name")),
+            kind @ ("gha" | "azblob") => {
                 Err(self.invalid(&format!("`type={kind}` is not supported")).with_hint(TYPES))
             }
             kind => Err(self.invalid(&format!("unknown type `{kind}`")).with_hint(TYPES)),

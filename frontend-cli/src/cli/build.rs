@@ -144,7 +144,7 @@ pub struct BuildArgs {
     /// `mode=max` adds all steps, not only those whose layers the image has. `compression=zstd|gzip|uncompressed`,
     /// `compression-level=N`, `sign=FILE` (or `sign-env=VARIABLE`, an Ed25519 private key),
     /// `ignore-error=true`. Nothing that others have added is overwritten. `format=buildkit` puts a cache that
-    /// BuildKit reads in place of what is at NAME.
+    /// BuildKit reads in place of what is at NAME. `type=inline` has the image itself carry the records.
     #[arg(long = "cache-to", value_name = "NAME | type=TYPE,…", help_heading = CACHE)]
     pub cache_to: Vec<String>,
 

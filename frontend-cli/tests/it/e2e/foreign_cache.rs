@@ -15,6 +15,12 @@ const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
      RUN --mount=from=make,source=/src,target=/src --mount=type=cache,target=/cache/ cat /src/b1 > /b\n\
      COPY --from=make /made /made\nCOPY --link --chown=7 dir/ /dir/\nRUN <<EOF\necho $A > /env\nEOF\n";
 
+/// One stage takes a file of another.
+const STAGES: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
+     RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
+     FROM base AS make\nRUN echo made > /made # first\n\
+     FROM base\nCOPY --from=make /made /made\nRUN wc /made > /count\n";
+
 fn world() -> Option<Builder> {
     let builder = Builder::bare()?;
     builder.write("Dockerfile", DOCKERFILE);
@@ -57,14 +63,10 @@ fn privileged_steps_are_found_in_a_cache_that_buildkit_reads() {
 #[test]
 fn privileged_equal_files_of_another_stage_find_a_step_by_themselves() {
     let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
-    let lines = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
-         RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
-         FROM base AS make\nRUN echo made > /made # first\n\
-         FROM base\nCOPY --from=make /made /made\nRUN wc /made > /count\n";
-    builder.write("Dockerfile", lines);
+    builder.write("Dockerfile", STAGES);
     build(&builder, "one", &["--cache-to", &to(&registry, ",mode=max")]).success();
     let from = format!("{}/cache:main", registry.host);
-    builder.write("Dockerfile", lines.replace("# first", "# second"));
+    builder.write("Dockerfile", STAGES.replace("# first", "# second"));
     let second = build(&builder, "two", &["--cache-from", &from]).success();
     assert_eq!(second.ran(), ["make 1/1"], "{}", second.stderr);
     check(&builder, "two");
@@ -107,11 +109,39 @@ fn privileged_a_cache_without_its_layers_is_left_out() {
 }
 
 #[test]
+fn privileged_an_image_carries_the_steps_that_it_is_made_of() {
+    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    builder.write("Dockerfile", STAGES);
+    let image = format!("{}/app:1", registry.host);
+    let run = |store: &str, words: &[&str]| {
+        let all = ["build", "--progress", "json", "-f", "Dockerfile"];
+        let mut command = builder.command(&[&all[..], words, &["context"]].concat());
+        builder.run_command(command.env("MYBUILD_ROOT", builder.path(store)))
+    };
+    run("one", &["-t", &image, "--push", "--cache-to", "type=inline"]).success();
+    let found = run("two", &["--cache-from", &image]).success();
+    assert_eq!(found.ran(), Vec::<String>::new(), "{}", found.stderr);
+    check(&builder, "two");
+    // What is built on it does not carry that.
+    builder.write("Dockerfile", format!("FROM {image}\nRUN echo more > /more\n"));
+    let over = format!("{}/over:1", registry.host);
+    run("one", &["-t", &over, "--push"]).success();
+    let built = run("three", &["--cache-from", &over]).success();
+    assert!(built.stderr.contains("there is no cache"), "{}", built.stderr);
+
+    builder.write("Dockerfile", STAGES);
+    let squashed = run("one", &["--squash", "--cache-to", "type=inline"]).success();
+    assert!(squashed.stderr.contains("the image carries no cache"), "{}", squashed.stderr);
+}
+
+#[test]
 fn what_buildkit_cannot_read_is_not_asked_for() {
     let Some(builder) = Builder::bare() else { return };
     for (text, want) in [
         ("type=local,dest=x,format=buildkit", "a cache for BuildKit is written to a registry"),
         ("type=registry,ref=a/b,format=other", "`format=other`: want mybuild or buildkit"),
+        ("type=inline,mode=max", "an image has the layers of its own steps alone"),
+        ("type=inline,ref=a/b", "`ref` is not an attribute of `type=inline`"),
     ] {
         let refused = builder.run(&["build", "--cache-to", text, "."]);
         assert!(refused.stderr.contains(want), "{text}: {}", refused.stderr);
