@@ -47,7 +47,7 @@ pub enum Error {
         source: InvalidPack,
     },
     /// What is there is something else, and is not to be lost.
-    #[error("`{0}` is something else than a cache")]
+    #[error("`{0}` is the name of something else, which would be lost")]
     Taken(String),
     /// The name cannot have a cache beside it.
     #[error("`{0}` is too long a tag for a cache: want 60 characters at most")]

@@ -136,7 +136,8 @@ impl Packs {
     /// written again; without new ones nothing is.
     ///
     /// # Errors
-    /// [`Error`] if the place does not take them.
+    /// [`Error`] if the place does not take them; [`Error::Taken`] if another program's image or cache stands where
+    /// they were to go.
     pub async fn add(
         &self,
         place: &Place,
@@ -152,6 +153,9 @@ impl Packs {
             .collect();
         if news.is_empty() {
             return Ok(0);
+        }
+        if let (Some(_), Place::Registry(place)) = (&self.other, place) {
+            return Err(Error::Taken(place.reference().familiar()));
         }
         let count = news.len();
         let pack = self.merged(news);

@@ -15,7 +15,7 @@ use remote_cache::Blob;
 
 use super::Source;
 use crate::blocking::blocking;
-use crate::error::BuildError;
+use crate::error::{BoxedError, BuildError};
 use crate::layer::Elsewhere;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
@@ -59,28 +59,19 @@ impl Elsewhere for Source {
             let fetches = diff_ids.into_iter().map(|diff_id| self.fetch_layer(diff_id, id));
             let fetched: Vec<_> =
                 futures_util::stream::iter(fetches).buffered(AT_ONCE).collect().await;
-            let fetched: Result<Vec<Descriptor>, Failed> = fetched.into_iter().collect();
+            let fetched: Result<Vec<Descriptor>, String> = fetched.into_iter().collect();
             match fetched {
                 Ok(blobs) => {
                     step.done();
                     Ok(blobs)
                 }
-                Err(Failed::Store(error)) => step.ended(Err(error)),
-                Err(Failed::Cache(message)) => {
+                Err(message) => {
                     step.failed(&message);
                     Err(self.give_up(&message))
                 }
             }
         })
     }
-}
-
-/// Why a layer did not come.
-enum Failed {
-    /// The cache does not have it, or something else.
-    Cache(String),
-    /// There is no room for it.
-    Store(BuildError),
 }
 
 impl Source {
@@ -93,15 +84,15 @@ impl Source {
         BuildError::lost(format!("a layer in the cache {name} is missing or damaged"))
     }
 
-    /// Brings a layer into the store, as the plain tar that it was made as.
-    async fn fetch_layer(&self, diff_id: DiffId, step: StepId) -> Result<Descriptor, Failed> {
+    /// Brings a layer into the store, as the plain tar that it was made as. Whatever stands in the way, be it
+    /// that there is no room for what somebody calls a layer, makes it a miss.
+    async fn fetch_layer(&self, diff_id: DiffId, step: StepId) -> Result<Descriptor, String> {
         let Blob { descriptor, .. } = self.blobs[&diff_id].clone();
         if let Some(blob) = self.store.blob(&diff_id.0) {
             return Ok(Descriptor::new(media_type::LAYER, diff_id.0, blob.size()));
         }
-        let directory = self.store.temporary_directory();
-        let failed = |e| Failed::Store(BuildError::system("failed to write a layer").because(e));
-        let file = tempfile::tempfile_in(directory).map_err(failed)?;
+        let file = tempfile::tempfile_in(self.store.temporary_directory());
+        let file = file.map_err(|error| chain(&error))?;
         let sink = FileSink { file, hasher: Hasher::like(&descriptor.digest), received: 0 };
         let (steps, item, size) = (self.steps.clone(), descriptor.digest.short(), descriptor.size);
         let progress = move |current| {
@@ -109,43 +100,37 @@ impl Source {
             steps.event(Event::Transfer { step, item, current, total, done });
         };
         let fetched = self.place.fetch(&descriptor, sink, progress).await;
-        let sink = fetched.map_err(|error| Failed::Cache(chain(&error)))?;
+        let sink = fetched.map_err(|error| chain(&error))?;
         let (store, wanted) = (self.store.clone(), diff_id.clone());
-        let kept = blocking(move || Ok(keep(&store, sink.file, &wanted)));
-        let size = kept.await.map_err(Failed::Store)??;
+        let kept = blocking(move || Ok(keep(&store, sink.file, &wanted))).await;
+        let size = kept.map_err(|error| chain(&error))?;
+        let size = size.map_err(|error| {
+            format!("layer {} cannot be read: {}", diff_id.0.short(), chain(error.as_ref()))
+        })?;
         Ok(Descriptor::new(media_type::LAYER, diff_id.0, size))
     }
 }
 
 /// Keeps the plain tar of a layer, which must have the digest `diff_id`; gives its size.
-fn keep(store: &Store, mut file: File, diff_id: &DiffId) -> Result<u64, Failed> {
-    let failed = |e: cache::StoreError| {
-        Failed::Store(BuildError::system("failed to write a layer").because(e))
-    };
-    let broken = |error: io::Error| {
-        Failed::Cache(format!("layer {} cannot be read: {error}", diff_id.0.short()))
-    };
-    file.rewind().map_err(broken)?;
-    let (_, mut reader) = decompress(file).map_err(broken)?;
-    let mut writer = store.unhashed_blob_writer().map_err(failed)?;
+fn keep(store: &Store, mut file: File, diff_id: &DiffId) -> Result<u64, BoxedError> {
+    file.rewind()?;
+    let (_, mut reader) = decompress(file)?;
+    let mut writer = store.unhashed_blob_writer()?;
     let mut hasher = Hasher::like(&diff_id.0);
     let (mut size, mut buffer) = (0, vec![0; BUFFER]);
     loop {
-        let length = reader.read(&mut buffer).map_err(broken)?;
+        let length = reader.read(&mut buffer)?;
         if length == 0 {
             break;
         }
         hasher.update(&buffer[..length]);
         size += length as u64;
-        let written = writer.write_all(&buffer[..length]);
-        written
-            .map_err(|e| Failed::Store(BuildError::system("failed to write a layer").because(e)))?;
+        writer.write_all(&buffer[..length])?;
     }
     if hasher.finish() != diff_id.0 {
-        let message = format!("layer {} has other content", diff_id.0.short());
-        return Err(Failed::Cache(message));
+        return Err("it has other content".into());
     }
-    writer.commit(Some((&diff_id.0, size))).map_err(failed)?;
+    writer.commit(Some((&diff_id.0, size)))?;
     Ok(size)
 }
 

@@ -12,6 +12,12 @@ const IMAGES_MAX: usize = 16;
 
 /// The caches at a name where there is none of ours: `bytes` are the document that is there. None if it is
 /// something else. An error is a sentence for the user.
+/// Whether a manifest or an index is a cache of BuildKit's, and no image.
+pub(super) fn is_cache(bytes: &[u8]) -> bool {
+    let document = manifest::parse(bytes, None);
+    document.is_ok_and(|document| matches!(Artifact::of(document), Artifact::Cache { .. }))
+}
+
 pub(super) async fn read(place: &InRegistry, bytes: &[u8]) -> Result<Vec<Cache>, String> {
     let Ok(document) = manifest::parse(bytes, None) else { return Ok(Vec::new()) };
     match Artifact::of(document) {

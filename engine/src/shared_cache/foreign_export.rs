@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use llb::{Definition, VertexId};
 use oci::{Descriptor, DiffId, Digest, Document, media_type};
 use registry::chain;
-use remote_cache::{InRegistry, Place};
+use remote_cache::{InRegistry, Packs, Place};
 use tokio_util::bytes::Bytes;
 
-use super::SharedCache;
 use super::export::{AT_ONCE, Export, compressed, upload};
+use super::{SharedCache, foreign};
 use crate::error::BuildError;
 use crate::layer::AssembledLayer;
 use crate::progress::event::StepId;
@@ -52,6 +52,12 @@ impl SharedCache {
             ))
         };
         let config = config.to_bytes().map_err(|error| failed(chain(&error)))?;
+        let packs = Packs::read(place).await.map_err(|error| failed(chain(&error)))?;
+        if packs.other.is_some_and(|bytes| !foreign::is_cache(&bytes)) {
+            return Err(failed(chain(&remote_cache::Error::Taken(
+                registry.reference().familiar(),
+            ))));
+        }
         let uploads = uploads.into_values().map(|blob| upload(export, place, blob, step));
         let uploads = futures_util::stream::iter(uploads).buffer_unordered(AT_ONCE);
         uploads.try_collect::<Vec<()>>().await?;

@@ -96,7 +96,7 @@ impl Directory {
             let file = std::fs::File::open(&path).map_err(Error::file("read", &path))?;
             sink.restart().map_err(Error::Sink)?;
             // One byte more shows that there are too many.
-            let mut file = file.take(blob.size + 1);
+            let mut file = file.take(blob.size.saturating_add(1));
             let mut buffer = vec![0; BUFFER];
             loop {
                 let length = file.read(&mut buffer).map_err(Error::file("read", &path))?;

@@ -114,6 +114,22 @@ fn privileged_ten_who_write_at_once_lose_nothing() {
     }
 }
 
+#[test]
+fn privileged_an_image_is_not_overwritten_by_a_cache() {
+    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let name = format!("{}/app:1", registry.host);
+    builder.run(&["build", "-f", "Dockerfile", "--push", "-t", &name, "context"]).success();
+    registry.requests();
+    for more in ["", ",format=buildkit"] {
+        let to = format!("type=registry,ref={name},mode=max{more}");
+        let failed = build(&builder, "one", &["--cache-to", &to]).fails_with(1);
+        assert!(failed.words().contains("would be lost"), "{}", failed.stderr);
+    }
+    let written = registry.requests().into_iter().filter(|r| r.contains("/manifests/"));
+    let written: Vec<String> = written.filter(|request| request.starts_with("PUT")).collect();
+    assert_eq!(written, Vec::<String>::new());
+}
+
 /// A server that speaks S3; it ends when dropped.
 struct ObjectStore {
     address: String,
@@ -259,7 +275,7 @@ const HARM: [Harm; 9] = [
                 layers.iter_mut().for_each(|layer| layer["blob"] = blob.clone());
             });
         },
-        "has other content",
+        "it has other content",
     ),
     ("no JSON", |cache| fs::write(&cache.packs()[0], "{").unwrap(), "not records of a cache"),
     (
