@@ -151,8 +151,13 @@ fn sources(words: &[String], tags: &[Reference]) -> Result<Vec<Source>, UsageErr
 }
 
 fn parse(word: &str) -> Result<Word, UsageError> {
-    if let Ok(digest) = word.parse() {
-        return Ok(Word::Content(digest, Said::default()));
+    match word.parse::<Digest>() {
+        Ok(digest) => return Ok(Word::Content(digest, Said::default())),
+        // Nobody means an image of that name.
+        Err(error) if word.starts_with("sha256:") || word.starts_with("sha512:") => {
+            return Err(UsageError::new(error.to_string()));
+        }
+        Err(_) => {}
     }
     if word.trim_start().starts_with('{') {
         let read = Said::parse(word);
