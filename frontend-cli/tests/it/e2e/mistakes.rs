@@ -490,9 +490,9 @@ fn privileged_a_warning_is_an_event_where_events_are_asked_for() {
     let Some(builder) = Builder::new() else { return };
     let mut command = builder.command(&["--rm", "--progress", "json", "context"]);
     builder.write("context/Dockerfile", "FROM busybox\n");
-    let outcome = builder.run_command(command.env("DOCKER_HOST", "tcp://elsewhere")).success();
+    let outcome = builder.run_command(command.env("BUILDKIT_HOST", "tcp://elsewhere")).success();
     assert_eq!(outcome.words(), "", "{}", outcome.stderr);
-    for about in ["DOCKER_HOST", "`--rm` has no effect"] {
+    for about in ["BUILDKIT_HOST", "`--rm` has no effect"] {
         let is_it = |line: &&str| line.contains("\"warning\"") && line.contains(about);
         assert_eq!(outcome.stderr.lines().filter(is_it).count(), 1, "{}", outcome.stderr);
     }
