@@ -161,8 +161,10 @@ impl Workspace {
             offline: session.request.offline,
             inline: session.request.inline_cache,
         };
-        let lowered = session.lower(Scope::Target);
-        let prepared = async { futures_util::try_join!(lowered, import.read(&sources, &targets)) };
+        // Each phase has its state on the heap: together they would fill a thread's stack.
+        let lowered = Box::pin(session.lower(Scope::Target));
+        let read = Box::pin(import.read(&sources, &targets));
+        let prepared = async { futures_util::try_join!(lowered, read) };
         let ((definition, plans), shared) = until(cancel, prepared).await?;
         session.tell_warnings(&plans);
         session.check_times(&plans)?;
@@ -172,8 +174,9 @@ impl Workspace {
         let job = Job { shared: Arc::new(shared), ..session.job(definition, &plans, &pushes) };
         self.carry_out(&job, cancel, async |layers, trees| {
             let solved = Solved { job: &job, trees, layers };
-            let outcome = self.finish(&session, &plans, &pushes, solved, cancel).await?;
-            self.export_caches(&session, &job, layers, cancel).await?;
+            let finish = self.finish(&session, &plans, &pushes, solved, cancel);
+            let outcome = Box::pin(finish).await?;
+            Box::pin(self.export_caches(&session, &job, layers, cancel)).await?;
             Ok(outcome)
         })
         .await

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use oci::Digest;
 
+use crate::object_error::ObjectError;
 use crate::pack::InvalidPack;
-use crate::place::ObjectError;
 
 /// A failed operation on a shared cache.
 #[derive(Debug, thiserror::Error)]

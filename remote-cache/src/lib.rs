@@ -10,6 +10,7 @@ mod download;
 mod error;
 mod exchange;
 mod name;
+mod object_error;
 mod pack;
 mod place;
 mod record;
@@ -17,9 +18,8 @@ mod signature;
 
 pub use error::Error;
 pub use exchange::Packs;
+pub use object_error::ObjectError;
 pub use pack::{InvalidPack, PACK_MAX, Pack, Signed};
-pub use place::{
-    Directory, InRegistry, InvalidS3, ObjectError, Place, S3, S3Credentials, S3Options,
-};
+pub use place::{Directory, InRegistry, InvalidS3, Place, S3, S3Credentials, S3Options};
 pub use record::{Blob, Layer, Record};
 pub use signature::{InvalidKey, Signature, SigningKey, VerifyingKey};

@@ -15,7 +15,7 @@ use crate::error::Error;
 
 pub use directory::Directory;
 pub use in_registry::InRegistry;
-pub use s3::{InvalidS3, ObjectError, S3, S3Credentials, S3Options};
+pub use s3::{InvalidS3, S3, S3Credentials, S3Options};
 
 /// A shared cache's place.
 pub enum Place {

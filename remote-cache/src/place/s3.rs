@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http_client::{
-    Backoff, BodySource, Connections, Deadline, Failure, Limits, Method, Payload, Request,
-    Resource, Response, Retry, StatusCode, Tls, Url,
+    Backoff, BodySource, Connections, Deadline, Limits, Method, Payload, Request, Resource,
+    Response, StatusCode, Tls, Url,
 };
 use oci::Descriptor;
 use registry::BlobSink;
@@ -20,6 +20,7 @@ use tokio_util::bytes::Bytes;
 use crate::download;
 use crate::error::Error;
 use crate::name;
+use crate::object_error::ObjectError;
 use crate::pack::PACK_MAX;
 
 /// How long a signed URL is good for.
@@ -81,37 +82,6 @@ pub enum InvalidS3 {
     /// The bucket's name.
     #[error("`{0}` is not a name for a bucket")]
     Bucket(String),
-}
-
-/// A failed request to an object store.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// There was no answer, or only a part of one.
-    #[error(transparent)]
-    Http(#[from] http_client::Error),
-    /// The server refused.
-    #[error("the server answered with status {status}{message}")]
-    Status {
-        /// The status.
-        status: u16,
-        /// What it said, with a colon before it; may be empty.
-        message: String,
-        /// When it asks to be asked again.
-        retry_after: Option<Duration>,
-    },
-    /// A list that cannot be understood.
-    #[error("the server's list of objects cannot be read")]
-    List,
-}
-
-impl Failure for ObjectError {
-    fn retry(&self) -> Retry {
-        match self {
-            Self::Http(error) => error.retry(),
-            Self::Status { status, retry_after, .. } => Retry::of_status(*status, *retry_after),
-            Self::List => Retry::Never,
-        }
-    }
 }
 
 /// A cache in a bucket.
