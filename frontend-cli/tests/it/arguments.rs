@@ -265,7 +265,7 @@ const REFUSED: &str = "
     --builder remote .
     --push .
     --cache-from type=gha .
-    --cache-to type=inline .
+    --cache-to type=azblob .
     --policy filename=x .
     --resource cpus=1 .
     --security-opt seccomp=unconfined .
@@ -670,7 +670,7 @@ fn what_cannot_be_is_refused_by_name() {
               hint: there are 386, amd64, arm, arm64, loong64, mips, mips64, mips64le, mipsle, ppc64, ppc64le, riscv64, s390x, wasm
         --build-arg BUILDKIT_INLINE_CACHE=1 .
             error: `--build-arg BUILDKIT_INLINE_CACHE=1` is not supported
-              hint: the store keeps every step for later builds
+              hint: `--cache-to type=inline` has the image carry a cache
         --build-arg =v .
             error: `--build-arg =v`: the name is empty
         --label =v .
@@ -951,8 +951,8 @@ fn what_cannot_be_is_refused_by_name() {
         --cache-from type=gha .
             error: `--cache-from type=gha`: `type=gha` is not supported
               hint: types are registry, s3 and local
-        --cache-to type=inline .
-            error: `--cache-to type=inline`: `type=inline` is not supported
+        --cache-to type=azblob .
+            error: `--cache-to type=azblob`: `type=azblob` is not supported
               hint: types are registry, s3 and local
         --policy filename=x .
             error: `--policy` is not supported

@@ -114,7 +114,7 @@ const OF_USAGE: &[Mistake] = &[
     mistake(
         "",
         "--build-arg BUILDKIT_INLINE_CACHE=1 .",
-        ["is not supported", "BUILDKIT_INLINE_CACHE=1", "the store keeps every step"],
+        ["is not supported", "BUILDKIT_INLINE_CACHE=1", "`--cache-to type=inline`"],
     ),
 ];
 
