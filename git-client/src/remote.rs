@@ -78,7 +78,7 @@ impl Remote {
             return Err(RemoteError::Protocol);
         }
         let mut url = Url::parse(text).map_err(|_| RemoteError::Invalid)?;
-        let host = url.host_str().filter(|host| !host.is_empty()).ok_or(RemoteError::Invalid)?;
+        let host = url.host_str().filter(|host| is_host(host)).ok_or(RemoteError::Invalid)?;
         let host = host.to_owned();
         if [host.as_str(), url.username()].iter().any(|part| is_option(part)) {
             return Err(RemoteError::Option);
@@ -119,7 +119,7 @@ impl Remote {
         let is_name = |text: &str| {
             text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
         };
-        if host.is_empty() || path.is_empty() || !is_name(host) || !is_name(user) {
+        if !is_host(host) || path.is_empty() || !is_name(host) || !is_name(user) {
             return Err(RemoteError::Invalid);
         }
         if [user, host, path].iter().any(|part| is_option(part)) {
@@ -203,6 +203,11 @@ impl Remote {
     }
 }
 
+/// Whether it may be a host: no label of its name is empty at the beginning, so that it is no `..` either.
+fn is_host(text: &str) -> bool {
+    !text.is_empty() && !text.starts_with('.')
+}
+
 /// What a program would take for an option.
 fn is_option(part: &str) -> bool {
     part.starts_with('-') || part.to_ascii_lowercase().starts_with("%2d")
@@ -283,6 +288,8 @@ mod tests {
             ("ssh://-oProxyCommand=x@example.org/a", Err(Option)),
             ("ssh://%2doProxyCommand=x@example.org/a", Err(Option)),
             ("ssh://example.org/-x", Err(Option)),
+            ("ssh://../a/a", Err(Invalid)),
+            ("..:a/a", Err(Invalid)),
             ("-x@example.org:a", Err(Option)),
             ("git@-example.org:a", Err(Option)),
             ("git@example.org:-a", Err(Option)),
