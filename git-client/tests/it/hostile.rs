@@ -123,7 +123,9 @@ async fn an_endless_list_ends() {
     let remote = Remote::parse(&server.url("a.git")).unwrap();
     let start = Instant::now();
     let error = world.git.look_up(&remote, &Access::default(), "").await.unwrap_err();
-    assert!(error.to_string().contains("ut of memory"), "{error}");
+    // `git` runs into its limit, or is so long about making room that it reads nothing more.
+    let said = error.to_string();
+    assert!(said.contains("ut of memory") || said.contains("nothing came"), "{error}");
     assert!(start.elapsed() < Duration::from_secs(60));
     nothing_runs(&server.host()).await;
 }
