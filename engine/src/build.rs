@@ -261,7 +261,11 @@ impl Workspace {
             let Output::Image { form, store: is_stored, push: Some(options), .. } = output else {
                 continue;
             };
-            let names = [session.request.tags.as_slice(), form.names.as_slice()].concat();
+            // An output that says where to goes nowhere else.
+            let names = match form.names.is_empty() {
+                true => session.request.tags.clone(),
+                false => form.names.clone(),
+            };
             let registries =
                 self.registries_for_push(session.client.as_ref(), &names, options.insecure);
             let (store, steps) = (self.store.clone(), session.steps.clone());

@@ -41,6 +41,17 @@ fn assert_whole(registry: &DockerRegistry, repository: &str, manifest: &Value) {
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 #[test]
+fn privileged_an_output_that_says_where_to_goes_nowhere_else() {
+    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let output = format!("type=image,name={},push=true", registry.name("app:1"));
+    let built = world.run(&["build", "-t", "nowhere.invalid/app:2", "-o", &output, "context"], "");
+    assert!(built.status.success(), "{}", stderr(&built));
+    assert_eq!(registry.tags("app"), ["1"]);
+    let listed = stdout(&world.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"], ""));
+    assert!(listed.contains("nowhere.invalid/app:2"), "{listed}");
+}
+
+#[test]
 fn privileged_an_image_goes_to_its_registry_and_comes_back() {
     let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
     let name = registry.name("team/app:1");
