@@ -179,7 +179,7 @@ impl SharedCache {
     pub(crate) fn keep(&self, store: &Store) {
         let found = std::mem::take(&mut *self.found.lock().expect("no panic while held"));
         for (record, aliases) in found.into_values() {
-            let is_here = |layer: &LayerId| self.absent.diff_id(layer).is_none();
+            let is_here = |layer: &LayerId| store.layer(layer).is_some();
             if record.outputs.iter().flatten().all(is_here) {
                 store.put_record(&record);
                 aliases.iter().for_each(|alias| store.put_alias(alias, &record.key));

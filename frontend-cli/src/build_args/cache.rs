@@ -151,14 +151,26 @@ impl<'a> Attributes<'a> {
                 return Err(self.invalid(&what));
             }
         };
+        let highest = match algorithm {
+            CompressionAlgorithm::Gzip => 9,
+            CompressionAlgorithm::Zstd => 22,
+            _ => -1,
+        };
         let level = self.take("compression-level");
         let level = level.map(|level| {
-            let number = level.parse().ok().filter(|level| (0..=22).contains(level));
-            number.ok_or_else(|| {
-                self.invalid(&format!("`compression-level={level}`: want a number from 0 to 22"))
+            let number = level.parse().ok().filter(|level| (0..=highest).contains(level));
+            number.ok_or_else(|| match highest {
+                -1 => self.invalid("`compression-level` without a compression"),
+                _ => self.invalid(&format!(
+                    "`compression-level={level}`: want a number from 0 to {highest}"
+                )),
             })
         });
         let force = self.flag("force-compression")?.unwrap_or(false);
+        if force && format == CacheFormat::Own {
+            let what = "`force-compression=true` is for `format=buildkit`: layers of base images are not in this cache";
+            return Err(self.invalid(what));
+        }
         Ok(Compression { algorithm, level: level.transpose()?, force })
     }
 
@@ -207,7 +219,7 @@ impl<'a> Attributes<'a> {
         let token = or("session_token", "AWS_SESSION_TOKEN");
         let credentials = match (id, secret) {
             (Some(id), Some(secret)) => Some(S3Credentials { id, secret, token }),
-            (None, None) => None,
+            (None, None) if token.is_none() => None,
             _ => return Err(self.invalid("an access key has an id and a secret")),
         };
         let path_style = self.flag("use_path_style")?.unwrap_or(false);
