@@ -20,8 +20,8 @@ use std::sync::{Arc, Mutex};
 use buildkit_cache::Made;
 use cache::{LayerId, Record, Store};
 use llb::{Definition, VertexId};
-use oci::{DiffId, Digest};
-use remote_cache::{Blob, Place};
+use oci::{Descriptor, DiffId, Digest};
+use remote_cache::Place;
 
 use crate::layer::{AbsentLayers, Elsewhere};
 use crate::progress::steps::Steps;
@@ -56,7 +56,7 @@ pub(super) struct Source {
     /// As messages call it.
     name: String,
     /// Where its layers are.
-    blobs: HashMap<DiffId, Blob>,
+    blobs: HashMap<DiffId, Descriptor>,
     /// It has shown that what it says does not hold.
     is_broken: AtomicBool,
     store: Store,

@@ -21,5 +21,5 @@ pub use exchange::Packs;
 pub use object_error::ObjectError;
 pub use pack::{InvalidPack, PACK_MAX, Pack, Signed};
 pub use place::{Directory, InRegistry, InvalidS3, Place, S3, S3Credentials, S3Options};
-pub use record::{Blob, Layer, Record};
+pub use record::{Layer, Record};
 pub use signature::{InvalidKey, Signature, SigningKey, VerifyingKey};

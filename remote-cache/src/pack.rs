@@ -5,7 +5,7 @@
 //! ```json
 //! {"version": 1,
 //!  "includes": ["names of packs whose records are all here"],
-//!  "layers": [{"diffId": "sha256:…", "below": 0, "blob": {"mediaType": …}, "encoder": "zstd-3-3"}],
+//!  "layers": [{"diffId": "sha256:…", "below": 0, "blob": {"mediaType": …}}],
 //!  "records": [{"key": "sha256:…", "outputs": [3], "name": "RUN make", …,
 //!               "signatures": [{"signer": "hex", "signature": "base64"}]}]}
 //! ```
@@ -19,7 +19,7 @@ use data_encoding::BASE64;
 use oci::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
-use crate::record::{Blob, Layer, Record};
+use crate::record::{Layer, Record};
 use crate::signature::{Signature, SigningKey, VerifyingKey};
 
 /// Version of the form, and of what keys are made from.
@@ -113,8 +113,6 @@ struct Bytes {
     media_type: String,
     digest: Digest,
     size: u64,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    encoder: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -181,7 +179,7 @@ impl Pack {
         let layers = self.records.iter().flat_map(|signed| signed.record.outputs.iter().flatten());
         let blobs = layers.filter_map(|layer| layer.blob.as_ref());
         let by_digest: BTreeMap<&Digest, &Descriptor> =
-            blobs.map(|blob| (&blob.descriptor.digest, &blob.descriptor)).collect();
+            blobs.map(|blob| (&blob.digest, blob)).collect();
         by_digest.into_values().cloned().collect()
     }
 }
@@ -197,10 +195,9 @@ impl Stacks {
     fn top(&mut self, layers: &[Layer]) -> Option<u32> {
         layers.iter().fold(None, |below, layer| {
             let blob = layer.blob.as_ref().map(|blob| Bytes {
-                media_type: blob.descriptor.media_type.clone(),
-                digest: blob.descriptor.digest.clone(),
-                size: blob.descriptor.size,
-                encoder: blob.encoder.clone(),
+                media_type: blob.media_type.clone(),
+                digest: blob.digest.clone(),
+                size: blob.size,
             });
             let node = Node { diff_id: layer.diff_id.clone(), below, blob };
             let next = u32::try_from(self.nodes.len()).expect("a build has fewer layers");
@@ -260,10 +257,10 @@ impl<'a> Heights<'a> {
         while let Some(number) = next {
             let node = self.nodes.get(number as usize).ok_or(InvalidPack::Number)?;
             *room = room.checked_sub(1).ok_or(InvalidPack::TooLarge)?;
-            let blob = node.blob.as_ref().map(|blob| Blob {
-                descriptor: Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size),
-                encoder: blob.encoder.clone(),
-            });
+            let blob = node
+                .blob
+                .as_ref()
+                .map(|blob| Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size));
             layers.push(Layer { diff_id: node.diff_id.clone(), blob });
             next = node.below;
         }

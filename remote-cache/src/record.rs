@@ -34,14 +34,5 @@ pub struct Layer {
     /// Digest of its plain tar.
     pub diff_id: DiffId,
     /// Its blob in the cache; `None` for a layer of an image that the build starts from, which has it.
-    pub blob: Option<Blob>,
-}
-
-/// A layer's bytes as the cache has them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blob {
-    /// Media type, digest and size.
-    pub descriptor: Descriptor,
-    /// Which compressor has made it, as its maker calls it; empty where nobody knows.
-    pub encoder: String,
+    pub blob: Option<Descriptor>,
 }

@@ -8,14 +8,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use llb::{Definition, VertexId};
 use oci::{Descriptor, DiffId, Digest};
 use registry::{Registries, chain};
-use remote_cache::{Blob, Layer, Packs, Place, Record};
+use remote_cache::{Layer, Packs, Place, Record};
 use tokio_util::sync::CancellationToken;
 
 use super::{SharedCache, Used};
 use crate::blocking::blocking;
 use crate::client::Client;
 use crate::error::BuildError;
-use crate::layer::tar::{encoder, encoding};
 use crate::layer::{AssembledLayer, Layers};
 use crate::output::export::Compressing;
 use crate::progress::event::{Event, StepId};
@@ -117,7 +116,7 @@ impl SharedCache {
         let blobs: BTreeMap<Digest, Descriptor> = layers
             .into_values()
             .filter_map(|layer| layer.blob)
-            .map(|blob| (blob.descriptor.digest.clone(), blob.descriptor))
+            .map(|blob| (blob.digest.clone(), blob))
             .collect();
         let uploads = blobs.into_values().map(|blob| upload(export, place, blob, step));
         let uploads = futures_util::stream::iter(uploads).buffer_unordered(AT_ONCE);
@@ -156,8 +155,7 @@ impl SharedCache {
             return Ok(Layer { diff_id, blob: None });
         }
         let descriptor = compressed(export, target, assembled, step).await?;
-        let encoder = encoder(encoding(target.compression)).to_string();
-        Ok(Layer { diff_id, blob: Some(Blob { descriptor, encoder }) })
+        Ok(Layer { diff_id, blob: Some(descriptor) })
     }
 }
 

@@ -11,7 +11,6 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use oci::{Descriptor, DiffId, Digest, Hasher, media_type};
 use registry::{BlobSink, chain};
-use remote_cache::Blob;
 
 use super::Source;
 use crate::blocking::blocking;
@@ -87,7 +86,7 @@ impl Source {
     /// Brings a layer into the store, as the plain tar that it was made as. Whatever stands in the way, be it
     /// that there is no room for what somebody calls a layer, makes it a miss.
     async fn fetch_layer(&self, diff_id: DiffId, step: StepId) -> Result<Descriptor, String> {
-        let Blob { descriptor, .. } = self.blobs[&diff_id].clone();
+        let descriptor = self.blobs[&diff_id].clone();
         if let Some(blob) = self.store.blob(&diff_id.0) {
             return Ok(Descriptor::new(media_type::LAYER, diff_id.0, blob.size()));
         }

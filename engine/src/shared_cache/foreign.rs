@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use buildkit_cache::{Artifact, Cache, Config, config};
 use oci::{Descriptor, DiffId, ImageConfig, manifest};
 use registry::chain;
-use remote_cache::{Blob, InRegistry};
+use remote_cache::InRegistry;
 
 /// Of images at one name so many are asked for records.
 const IMAGES_MAX: usize = 16;
@@ -61,11 +61,11 @@ async fn fetch(place: &InRegistry, blob: &Descriptor, max: usize) -> Result<Vec<
 }
 
 /// Where the layers of `caches` are.
-pub(super) fn blobs(caches: &[Cache]) -> HashMap<DiffId, Blob> {
+pub(super) fn blobs(caches: &[Cache]) -> HashMap<DiffId, Descriptor> {
     let blobs = caches.iter().flat_map(Cache::blobs);
     let blob = |blob: &buildkit_cache::Blob| {
         let descriptor = blob.descriptor.clone();
-        (blob.diff_id.clone(), Blob { descriptor, encoder: String::new() })
+        (blob.diff_id.clone(), descriptor)
     };
     blobs.map(blob).collect()
 }

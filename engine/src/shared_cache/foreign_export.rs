@@ -99,7 +99,7 @@ impl SharedCache {
         };
         let sources = self.sources.iter().filter(|source| is_there(&source.place));
         let blobs = sources.flat_map(|source| &source.blobs);
-        blobs.map(|(diff_id, blob)| (diff_id.clone(), blob.descriptor.clone())).collect()
+        blobs.map(|(diff_id, blob)| (diff_id.clone(), blob.clone())).collect()
     }
 
     async fn foreign_stack(

@@ -9,7 +9,7 @@ use buildkit_cache::Cache;
 use cache::Store;
 use futures_util::future::join_all;
 use registry::{Registries, chain};
-use remote_cache::{Blob, Packs, Place, Record};
+use remote_cache::{Packs, Place, Record};
 
 use super::{ForeignSteps, SharedCache, Source, foreign};
 use crate::client::Client;
@@ -112,7 +112,7 @@ impl Import<'_> {
         if records.is_empty() && caches.iter().all(Cache::is_empty) {
             self.steps.warn(nothing(&name, &packs, asked));
         }
-        let mut blobs: HashMap<_, Blob> = foreign::blobs(&caches);
+        let mut blobs: HashMap<_, _> = foreign::blobs(&caches);
         for layer in records.iter().flat_map(|record| record.outputs.iter().flatten()) {
             if let Some(blob) = &layer.blob {
                 blobs.entry(layer.diff_id.clone()).or_insert_with(|| blob.clone());

@@ -4,13 +4,12 @@ use std::collections::BTreeMap;
 
 use oci::{Descriptor, DiffId, Digest, media_type};
 use proptest::prelude::*;
-use remote_cache::{Blob, Layer, Pack, Packs, Place, Record, Signed, SigningKey, VerifyingKey};
+use remote_cache::{Layer, Pack, Packs, Place, Record, Signed, SigningKey, VerifyingKey};
 
 fn layer(name: &str) -> Layer {
     let descriptor =
         Descriptor::new(media_type::LAYER_ZSTD, Digest::of(format!("{name}.zst").as_bytes()), 9);
-    let blob = Blob { descriptor, encoder: "zstd-3-3".to_owned() };
-    Layer { diff_id: DiffId(Digest::of(name.as_bytes())), blob: Some(blob) }
+    Layer { diff_id: DiffId(Digest::of(name.as_bytes())), blob: Some(descriptor) }
 }
 
 fn record(name: &str, layers: &[&str]) -> Record {
