@@ -72,21 +72,23 @@ impl Store {
         if is_directory(path) {
             return Ok(());
         }
-        // A link or a file there is none of ours. A directory, just made by another, stays.
+        // Of those that share it, one makes it: a second would take the place of one that is empty yet.
+        let making = path.with_extension("new");
+        let _making = FileLock::wait(&making, Mode::Exclusive)
+            .map_err(|error| StoreError::io("lock", &making, error))?;
+        if is_directory(path) {
+            return Ok(());
+        }
+        // A link or a file there is none of ours.
         let _ = std::fs::remove_file(path);
         let temporary = self.temporary();
         let created = DirBuilder::new().mode(mode).create(&temporary);
         let prepared = created.and_then(|()| prepare(&temporary));
         let placed = prepared.and_then(|()| std::fs::rename(&temporary, path));
-        // Of two that share it, the slower finds it made.
-        if let Err(error) = placed
-            && !is_directory(path)
-        {
+        placed.map_err(|error| {
             self.inner.removals.start(temporary);
-            return Err(StoreError::io("create", path, error));
-        }
-        self.inner.removals.now(&temporary);
-        Ok(())
+            StoreError::io("create", path, error)
+        })
     }
 }
 
@@ -235,8 +237,7 @@ fn list_slots(path: &Path, bucket: Bucket) -> io::Result<Vec<Slot>> {
         if !mount.file_type()?.is_dir() {
             continue;
         }
-        for entry in std::fs::read_dir(mount.path())? {
-            let path = entry?.path();
+        for path in entries(&mount.path())? {
             let lock = path.with_extension("lock");
             if !std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
                 continue;

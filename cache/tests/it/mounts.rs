@@ -134,6 +134,28 @@ fn a_new_mount_is_prepared_before_anybody_sees_it() {
 }
 
 #[test]
+fn a_mount_that_is_shared_is_made_by_one() {
+    let root = root();
+    let store = open(root.path());
+    let prepared = AtomicUsize::new(0);
+    let prepare = |_: &Path| {
+        prepared.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(20));
+        Ok(())
+    };
+    let begin = std::sync::Barrier::new(4);
+    let take = || {
+        begin.wait();
+        store.cache_mount("id", Sharing::Shared, &prepare, &|| false).unwrap().unwrap()
+    };
+    std::thread::scope(|scope| {
+        let users = [(); 4].map(|()| scope.spawn(take));
+        users.into_iter().for_each(|user| drop(user.join().unwrap()));
+    });
+    assert_eq!(prepared.into_inner(), 1);
+}
+
+#[test]
 fn prune_leaves_mounts_that_are_in_use() {
     let root = root();
     let store = open(root.path());
