@@ -8,6 +8,7 @@ pub(crate) mod find;
 mod load;
 mod pull;
 mod push;
+pub(crate) mod rootfs;
 mod save;
 
 use std::collections::{BTreeMap, HashMap};

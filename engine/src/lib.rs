@@ -15,6 +15,7 @@ mod agent;
 mod blocking;
 mod build;
 mod cdi;
+pub mod compare;
 mod dockerfile;
 mod document;
 mod engine;

@@ -13,7 +13,7 @@ use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::images::{self, ListedImage, Removed};
 use crate::layer::{Bases, Layers};
-use crate::progress::event::{Event, Progress};
+use crate::progress::event::Silence;
 use crate::progress::steps::Steps;
 use crate::source::git::check_mirrors;
 use crate::stored::read_variants;
@@ -109,13 +109,6 @@ impl Workspace {
     pub fn take_warnings(&self) -> Vec<String> {
         self.store.take_warnings().iter().map(|warning| chain(warning)).collect()
     }
-}
-
-/// Progress that nobody follows.
-struct Silence;
-
-impl Progress for Silence {
-    fn event(&self, _: Event) {}
 }
 
 /// What is below each layer, by the records of steps and by the images.

@@ -3,6 +3,7 @@
 mod build;
 mod call;
 mod completions;
+mod diff;
 mod du;
 mod fix;
 mod fsck;

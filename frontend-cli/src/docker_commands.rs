@@ -32,7 +32,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("cp", "`mybuild build -o DIR` writes the files of an image"),
     ("create", NO_CONTAINERS),
     ("debug", "`mybuild run` looks into an image, `--progress=plain` shows all that steps write"),
-    ("diff", "`mybuild history IMAGE` shows what each step added"),
     ("events", "`mybuild build --progress=json` writes what happens, for programs"),
     ("exec", NO_EXEC),
     ("export", "`mybuild build -o type=tar,dest=FILE` writes the files of an image"),

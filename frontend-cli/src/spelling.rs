@@ -39,6 +39,7 @@ const GROUPS: &[(&str, &str, &str)] = &[
     ("image", "rm", "rmi"),
     ("image", "save", "save"),
     ("image", "tag", "tag"),
+    ("container", "diff", "diff"),
     ("container", "prune", "container-prune"),
     ("container", "run", "run"),
     ("imagetools", "create", "imagetools-create"),

@@ -14,6 +14,13 @@ pub trait Progress: Send + Sync {
     }
 }
 
+/// Progress that nobody follows.
+pub(crate) struct Silence;
+
+impl Progress for Silence {
+    fn event(&self, _: Event) {}
+}
+
 /// Number of a step in this build, from 1, in the order in which steps become known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StepId(pub u32);

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cache::LayerId;
 use oci::{ContainerConfig, Reference};
 use tokio_util::sync::CancellationToken;
 
@@ -11,13 +10,10 @@ use super::RunRequest;
 use crate::blocking::blocking;
 use crate::client::Client;
 use crate::error::BuildError;
-use crate::images::find;
-use crate::layer::Layers;
+use crate::images::{find, rootfs};
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
-use crate::solve::ATTEMPTS;
-use crate::stored::Variant;
 use crate::workspace::Workspace;
 
 /// An image that can be mounted.
@@ -70,52 +66,12 @@ impl Workspace {
             (self.store.clone(), request.image.clone(), request.platform.clone());
         let found = blocking(move || {
             let variant = find(&store, &text)?.variant(&store, &text, platform.as_ref())?;
-            let layers = layers_of(&store, &variant).ok_or_else(|| {
-                BuildError::input(format!("image `{text}` is incomplete in the store"))
-                    .with_hint("pull or build it again")
-            })?;
+            let layers = rootfs::layers_of(&store, &text, &variant)?;
             Ok((variant, layers))
         });
         let (variant, ids) = found.await?;
-        let layers = self.whole_layers(&ids, steps, cancel).await?;
+        let layers = self.whole_rootfs(&ids, steps, cancel).await?.lowers().to_vec();
         let architecture = variant.config.architecture.clone();
         Ok(Image { id: variant.id, config: variant.config.config, architecture, layers })
     }
-
-    /// The directories of layers, none of which was changed since it was made: those are unpacked
-    /// again.
-    async fn whole_layers(
-        &self,
-        ids: &[LayerId],
-        steps: &Arc<Steps>,
-        cancel: &CancellationToken,
-    ) -> Result<Vec<PathBuf>, BuildError> {
-        let mut tries = 1..ATTEMPTS;
-        loop {
-            let (store, machine) = (self.store.clone(), self.machine.clone());
-            let layers =
-                Layers::new(store, machine, steps.clone(), Vec::new(), Arc::default(), cancel);
-            let rootfs = layers.rootfs(ids).await?;
-            match layers.verify(ids).await {
-                Ok(()) => return Ok(rootfs.lowers().to_vec()),
-                Err(BuildError::Lost(_)) if tries.next().is_some() => {
-                    self.tell_store_warnings(steps);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-}
-
-/// The layers as the store knows them, if it has all of them.
-fn layers_of(store: &cache::Store, variant: &Variant) -> Option<Vec<LayerId>> {
-    if variant.config.rootfs.diff_ids.len() != variant.manifest.layers.len() {
-        return None;
-    }
-    let id =
-        |(diff_id, blob): (&oci::DiffId, &oci::Descriptor)| match store.layer_of_diff_id(diff_id) {
-            Some(id) => Some(id),
-            None => store.has_blob(&blob.digest).then(|| store.add_blob_layer(diff_id, blob)),
-        };
-    variant.layers().map(id).collect()
 }

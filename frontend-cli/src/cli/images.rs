@@ -18,6 +18,19 @@ pub enum ImageSubcommand {
     /// Show the history of an image, layer by layer
     #[command(args_override_self = true, max_term_width = 100)]
     History(HistoryArgs),
+    /// Show which files differ between two images, an image and a directory, or two layers
+    ///
+    /// FROM and TO are images, layers or directories. `app~1` is the image `app` without its topmost layer,
+    /// `app~2` without two; a layer stands for itself and what is below it, and is named by its id
+    /// (`mybuild du --verbose`) or its digest (`mybuild history --format '{{.Layer}} {{.CreatedBy}}'`). What
+    /// begins with `/`, `./` or `../` is a directory, and so is `dir:PATH`. With FROM alone: what its topmost
+    /// layer changes.
+    ///
+    /// A line a path, as `docker diff` writes them: A is new, C is another or has something in it that is, D is
+    /// gone with all that was in it. Compared are kind, mode, owner, content, the target of a link, devices and
+    /// extended attributes; not times.
+    #[command(args_override_self = true, max_term_width = 100)]
+    Diff(DiffArgs),
     /// Add a name to an image
     #[command(max_term_width = 100)]
     Tag(TagArgs),
@@ -178,6 +191,26 @@ pub struct HistoryArgs {
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
     /// The image for this platform
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+}
+
+/// `mybuild diff`
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct DiffArgs {
+    /// Image, layer or directory
+    #[arg(value_name = "FROM")]
+    pub from: String,
+    /// Image, layer or directory
+    #[arg(value_name = "TO")]
+    pub to: Option<String>,
+    /// `json`, `table`, `table TEMPLATE` or a template (`{{.Kind}} {{.Path}}`); sizes are bytes
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Exit with 1 if there are differences, and with 2 if something goes wrong
+    #[arg(long = "exit-code")]
+    pub exit_code: bool,
+    /// The images for this platform
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
 }

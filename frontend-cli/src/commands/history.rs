@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use engine::Workspace;
 use engine::images::ImageDetails;
-use oci::Platform;
+use oci::{DiffId, Platform};
 use serde_json::{Map, Value};
 
 use super::image::{platform, short_id, tell_warnings};
@@ -23,6 +23,7 @@ const FIELDS: &[Field] = &[
     ("CreatedBy", "CREATED BY"),
     ("Size", "SIZE"),
     ("Duration", "DURATION"),
+    ("Layer", "LAYER"),
     ("Comment", "COMMENT"),
 ];
 const TABLE: &str = "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
@@ -32,8 +33,14 @@ const CREATED_BY_COLUMNS: usize = 45;
 /// What stands for the ids of intermediate images, which there are none of.
 const MISSING: &str = "<missing>";
 
-/// Bytes of a layer, and how long its step took, where that is known.
-type Layer = (u64, Option<Duration>);
+/// What is known of an entry's layer; nothing of an entry without one.
+#[derive(Default)]
+struct Layer<'a> {
+    digest: Option<&'a DiffId>,
+    bytes: u64,
+    /// How long its step took, where that is known.
+    duration: Option<Duration>,
+}
 
 /// What `mybuild history` has to do.
 pub(super) struct ShowHistory {
@@ -76,8 +83,15 @@ impl ShowHistory {
         durations: &[Option<Duration>],
     ) -> Vec<Map<String, Value>> {
         let durations = durations.iter().copied().chain(std::iter::repeat(None));
-        let mut layers = image.layer_sizes.iter().copied().zip(durations);
-        let mut history: Vec<(&oci::History, Layer)> = Vec::new();
+        let sizes = image.layer_sizes.iter().copied().zip(durations);
+        let mut layers = image
+            .config
+            .rootfs
+            .diff_ids
+            .iter()
+            .zip(sizes)
+            .map(|(digest, (bytes, duration))| Layer { digest: Some(digest), bytes, duration });
+        let mut history: Vec<(&oci::History, Layer<'_>)> = Vec::new();
         for entry in &image.config.history {
             let layer = if entry.empty_layer { None } else { layers.next() };
             history.push((entry, layer.unwrap_or_default()));
@@ -95,12 +109,8 @@ impl ShowHistory {
             .collect()
     }
 
-    fn entry(
-        &self,
-        entry: &oci::History,
-        (bytes, duration): Layer,
-        id: &str,
-    ) -> Map<String, Value> {
+    fn entry(&self, entry: &oci::History, layer: Layer<'_>, id: &str) -> Map<String, Value> {
+        let Layer { digest, bytes, duration } = layer;
         let created = entry.created.as_deref();
         let created_by = entry.created_by.replace(['\t', '\n'], " ");
         let created_by =
@@ -112,6 +122,7 @@ impl ShowHistory {
             ("CreatedBy", created_by),
             ("Size", if self.human { size(bytes) } else { bytes.to_string() }),
             ("Duration", duration.map(|took| self.duration(took)).unwrap_or_default()),
+            ("Layer", digest.map(ToString::to_string).unwrap_or_default()),
             ("Comment", entry.comment.replace(['\t', '\n'], " ")),
         ];
         shown.into_iter().map(|(field, text)| (field.to_owned(), text.into())).collect()

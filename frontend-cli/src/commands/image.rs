@@ -3,7 +3,8 @@
 use engine::{EngineOptions, Reach, Reserve, Workspace};
 
 use super::{
-    du, fsck, history, images, inspect, load, prune, prune_images, pull, push, rmi, run, save, tag,
+    diff, du, fsck, history, images, inspect, load, prune, prune_images, pull, push, rmi, run,
+    save, tag,
 };
 use crate::cli::{BuildArgs, ImageSubcommand};
 use crate::environment::Environment;
@@ -18,6 +19,7 @@ pub(super) enum ImageCommand {
     Images(images::List),
     Inspect(inspect::Inspect),
     History(history::ShowHistory),
+    Diff(diff::Diff),
     Tag(tag::Tag),
     Rmi(rmi::Remove),
     Save(save::Save),
@@ -41,6 +43,7 @@ impl ImageCommand {
             ImageSubcommand::Images(args) => Self::Images(images::List::resolve(args)?),
             ImageSubcommand::Inspect(args) => Self::Inspect(inspect::Inspect::resolve(args)?),
             ImageSubcommand::History(args) => Self::History(history::ShowHistory::resolve(args)?),
+            ImageSubcommand::Diff(args) => Self::Diff(diff::Diff::resolve(args)?),
             ImageSubcommand::Tag(args) => Self::Tag(tag::Tag::resolve(&args)?),
             ImageSubcommand::Rmi(args) => Self::Rmi(rmi::Remove::resolve(args)),
             ImageSubcommand::Save(args) => Self::Save(save::Save::resolve(args, environment)?),
@@ -79,6 +82,7 @@ impl ImageCommand {
             Self::Images(list) => list.run(&open()?).await,
             Self::Inspect(inspect) => inspect.run(&open()?).await,
             Self::History(show) => show.run(&open()?).await,
+            Self::Diff(diff) => diff.run(&options).await,
             Self::Tag(tag) => tag.run(&open()?).await,
             Self::Rmi(remove) => remove.run(&open()?).await,
             Self::Save(save) => save.run(&open()?).await,

@@ -109,12 +109,19 @@ impl World {
         child.wait_with_output().expect("mybuild ends")
     }
 
+    /// Nothing is mounted that others see.
+    #[track_caller]
+    pub(super) fn assert_no_mounts(&self) {
+        let here = self.directory.path().to_str().expect("UTF-8");
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("read");
+        assert!(!mounts.contains(here), "{mounts}");
+    }
+
     /// No process, mount or temporary file of a container is there any more.
     #[track_caller]
     pub(super) fn assert_nothing_left(&self) {
+        self.assert_no_mounts();
         let here = self.directory.path().to_str().expect("UTF-8").to_owned();
-        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("read");
-        assert!(!mounts.contains(&here), "{mounts}");
         for process in std::fs::read_dir("/proc").expect("listed").flatten() {
             let environment = std::fs::read(process.path().join("environ")).unwrap_or_default();
             let environment = String::from_utf8_lossy(&environment);
