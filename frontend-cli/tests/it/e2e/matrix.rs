@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use super::builder::Builder;
+use super::registry::Registry;
 use super::rootless::User;
 use super::skip;
 
@@ -36,12 +37,20 @@ struct Environment {
     umask: &'static str,
     variables: &'static [(&'static str, &'static str)],
     words: &'static [&'static str],
+    /// The state folder.
+    store: &'static str,
     /// The files of the context are made in the opposite order.
     is_reversed: bool,
 }
 
-const USUAL: Environment =
-    Environment { what: "usual", umask: "022", variables: &[], words: &[], is_reversed: false };
+const USUAL: Environment = Environment {
+    what: "usual",
+    umask: "022",
+    variables: &[],
+    words: &[],
+    store: "store",
+    is_reversed: false,
+};
 
 const ENVIRONMENTS: [Environment; 6] = [
     USUAL,
@@ -53,18 +62,29 @@ const ENVIRONMENTS: [Environment; 6] = [
     },
     Environment { what: "directory order", is_reversed: true, ..USUAL },
     Environment { what: "one job", words: &["--jobs", "1"], ..USUAL },
-    Environment { what: "state folder", words: &["--root", "else/where"], ..USUAL },
+    Environment { what: "state folder", store: "else/where", ..USUAL },
 ];
 
 #[test]
-fn privileged_six_environments_cold_and_warm_give_one_digest() {
+fn privileged_six_environments_cold_warm_and_imported_give_one_digest() {
+    let Some(registry) = Registry::start() else { return };
+    let cache = format!("type=registry,ref={}/cache", registry.host);
     let mut digests: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut add = |builder: &Builder, environment: &Environment| {
         make_context(builder, environment.is_reversed);
-        for state in ["cold", "warm"] {
-            let name = format!("{}, {state}", environment.what);
-            digests.entry(build(builder, environment)).or_default().push(name);
+        let mut add = |state: &str, digest| {
+            digests.entry(digest).or_default().push(format!("{}, {state}", environment.what));
+        };
+        // The first one fills the cache that the others import.
+        let fills = ["--cache-to", &format!("{cache},mode=max")];
+        let cold = if environment.what == USUAL.what { &fills[..] } else { &[] };
+        for (state, words) in [("cold", cold), ("warm", &[])] {
+            add(state, build(builder, environment, environment.store, words).0);
         }
+        let store = format!("{}-imported", environment.store);
+        let (digest, ran) = build(builder, environment, &store, &["--cache-from", &cache]);
+        assert_eq!(ran, Vec::<String>::new(), "{}", environment.what);
+        add("imported", digest);
     };
     for environment in &ENVIRONMENTS {
         let Some(builder) = Builder::bare() else { return };
@@ -82,23 +102,29 @@ fn privileged_six_environments_cold_and_warm_give_one_digest() {
     assert_eq!(digests.len(), 1, "{digests:#?}");
 }
 
-/// The digests of the image and of an archive of it.
-fn build(builder: &Builder, environment: &Environment) -> String {
+/// The digests of the image and of an archive of it, and the steps that ran.
+fn build(
+    builder: &Builder,
+    environment: &Environment,
+    store: &str,
+    words: &[&str],
+) -> (String, Vec<String>) {
     let program = builder.program().display();
     let script = format!("umask {}; exec {program} \"$@\"", environment.umask);
     let words = [
-        &["-c", &script, "sh", "build", "--metadata-file", "meta.json"][..],
-        &["-o", "type=oci,dest=image.tar,rewrite-timestamp=all"],
+        &["-c", &script, "sh", "build", "--metadata-file", "meta.json", "--progress", "json"][..],
+        &["-o", "type=oci,dest=image.tar,rewrite-timestamp=all", "--root", store],
         environment.words,
+        words,
         &["context"],
     ];
     let mut command = builder.command_of("sh", &words.concat());
     command.env("SOURCE_DATE_EPOCH", "1000000000").envs(environment.variables.iter().copied());
-    builder.run_command(&mut command).success();
+    let built = builder.run_command(&mut command).success();
     let meta: Value = serde_json::from_str(&builder.read("meta.json")).expect("JSON");
     let digest = meta["containerimage.digest"].as_str().expect("a digest").to_owned();
     let archive = std::fs::read(builder.path("image.tar")).expect("an archive");
-    format!("{digest} {}", oci::Digest::of(&archive))
+    (format!("{digest} {}", oci::Digest::of(&archive)), built.ran())
 }
 
 fn make_context(builder: &Builder, is_reversed: bool) {
