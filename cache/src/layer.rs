@@ -45,12 +45,14 @@ pub use files::TarFiles;
 pub use flavor::Flavor;
 pub use left_out::LeftOut;
 pub use lower::Lower;
+pub(crate) use read::mtime;
 pub use read::{read_entry, read_xattrs};
 pub use remove::remove_tree;
 pub(crate) use remove::{IsLeft, remove_tree_unless};
 pub use tarball::{TarSink, set_checksum};
 pub use unpack::{
-    ExtractOptions, Extracted, Limits, UnpackOptions, Unpacked, adopt, extract_archive, unpack,
+    ExtractOptions, Extracted, Limits, UnpackOptions, Unpacked, adopt, extract_archive,
+    merge_archive, unpack,
 };
 
 /// One name of a layer, with everything but its content.

@@ -11,6 +11,10 @@ use crate::lock::{FileLock, Mode};
 use crate::slot::{Slot, Wanted, slots_in};
 use crate::store::Store;
 
+mod contents;
+
+pub use contents::{empty, fill, put_came_from};
+
 /// Who may use a cache mount at the same time, in this and other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Sharing {

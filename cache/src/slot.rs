@@ -36,7 +36,7 @@ impl Store {
         prepare: &dyn Fn(&Path) -> io::Result<()>,
     ) -> Result<Option<(PathBuf, FileLock)>, StoreError> {
         let id = wanted.id;
-        let slots = self.bucket(wanted.bucket).join(blake3::hash(id.as_bytes()).to_hex().as_str());
+        let slots = place_of(self, wanted.bucket, id);
         let guard = guard(self.root());
         let _guard = FileLock::wait(&guard, Mode::Shared)
             .map_err(|error| StoreError::io("lock", &guard, error))?;
@@ -90,6 +90,16 @@ impl Store {
             StoreError::io("create", path, error)
         })
     }
+}
+
+/// Where the slots for an id are.
+fn place_of(store: &Store, bucket: Bucket, id: &str) -> PathBuf {
+    store.bucket(bucket).join(blake3::hash(id.as_bytes()).to_hex().as_str())
+}
+
+/// Where a slot is, or would be.
+pub(crate) fn place(store: &Store, bucket: Bucket, id: &str, number: u32) -> PathBuf {
+    place_of(store, bucket, id).join(number.to_string())
 }
 
 /// Where the lock is that whoever makes a slot holds.

@@ -10,6 +10,8 @@ mod fetch;
 mod foreign;
 mod foreign_export;
 mod import;
+mod mounts;
+mod mounts_export;
 mod place;
 mod steps;
 
@@ -29,6 +31,7 @@ use crate::progress::steps::Steps;
 pub(crate) use export::{Export, SALT};
 pub(crate) use fetch::BaseLayers;
 pub(crate) use import::Import;
+pub(crate) use mounts::{Brought, SharedMounts};
 pub(crate) use steps::ForeignSteps;
 
 /// The shared caches of one build.
@@ -48,6 +51,8 @@ pub(crate) struct SharedCache {
     found: Mutex<HashMap<Digest, (Record, Vec<Digest>)>>,
     /// What BuildKit's caches know of the steps.
     pub(crate) foreign: ForeignSteps,
+    /// What cache mounts held.
+    pub(crate) mounts: SharedMounts,
 }
 
 /// A cache that was read.

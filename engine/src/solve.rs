@@ -278,6 +278,7 @@ impl Workspace {
         if ids.is_empty() {
             return Ok(());
         }
+        job.shared.mounts.begin_empty(&ids);
         let step = job.steps.internal("emptying cache mounts");
         let (store, token) = (self.store.clone(), cancel.clone());
         let emptied = blocking(move || {

@@ -30,6 +30,19 @@ pub fn bytes_or_share(text: &str, whole: u64) -> Option<u64> {
     (0.0..=100.0).contains(&percent).then_some((whole as f64 * percent / 100.0) as u64)
 }
 
+/// Bytes in the units that limits are given in, to be read.
+pub(crate) fn told(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    // A tenth, where there is one.
+    format!("{} {}", (value * 10.0).round() / 10.0, UNITS[unit])
+}
+
 /// A duration as Go writes them, and in days: `1h30m`, `1.5h`, `90s`, `2d`.
 pub fn duration(text: &str) -> Option<Duration> {
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! An archive, unpacked as a layer and as `ADD` does: no panic, and nothing outside of the tree is
+//! An archive, unpacked as a layer, as `ADD` does and as a cache mount's: no panic, and nothing outside of the tree is
 //! touched.
 
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use cache::layer::{
     DirectoryOptions, DirectorySink, ExtractOptions, Flavor, Limits, UnpackOptions,
-    extract_archive, unpack,
+    extract_archive, merge_archive, unpack,
 };
 
 /// A few bytes may stand for very many.
@@ -16,7 +16,7 @@ const LIMITS: Limits = Limits { bytes: 1 << 20, entries: 1000, ratio: 400, free_
 pub(crate) fn run(bytes: &[u8]) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let path = |name: &str| directory.path().join(name);
-    for name in ["layer", "added", "beside"] {
+    for name in ["layer", "added", "merged", "beside"] {
         std::fs::create_dir(path(name)).expect("a fresh directory");
     }
     std::fs::write(path("beside/canary"), "alive").expect("a fresh file");
@@ -27,16 +27,24 @@ pub(crate) fn run(bytes: &[u8]) {
     if extract_archive(bytes, &mut added, &options).is_ok() {
         drop(added.finish());
     }
-    assert_eq!(names(directory.path()), ["added", "beside", "layer"]);
+    // The second time over what is there.
+    for _ in 0..2 {
+        let root = File::open(path("merged")).expect("a directory of ours");
+        drop(merge_archive(bytes, root.into(), directory_options(Flavor::Plain), &options));
+    }
+    assert_eq!(names(directory.path()), ["added", "beside", "layer", "merged"]);
     assert_eq!(names(&path("beside")), ["canary"]);
     assert_eq!(std::fs::read(path("beside/canary")).expect("it is there"), b"alive");
 }
 
 fn sink(root: &Path, flavor: Flavor) -> DirectorySink {
     let root = File::open(root).expect("a directory of ours");
+    DirectorySink::new(root.into(), directory_options(flavor)).expect("a directory of ours")
+}
+
+fn directory_options(flavor: Flavor) -> DirectoryOptions {
     let is_root = rustix::process::geteuid().is_root();
-    let options = DirectoryOptions { ignore_owner: !is_root, ..DirectoryOptions::new(flavor) };
-    DirectorySink::new(root.into(), options).expect("a directory of ours")
+    DirectoryOptions { ignore_owner: !is_root, ..DirectoryOptions::new(flavor) }
 }
 
 fn names(directory: &Path) -> Vec<String> {

@@ -41,6 +41,25 @@ impl Registries {
         upload.run().await.map_err(|cause| attempts.fatal(&endpoint, cause))
     }
 
+    /// Whether `repository` has a blob. One of another length is not it.
+    ///
+    /// # Errors
+    /// [`Error`] if the registry does not say.
+    pub async fn has_blob(
+        &self,
+        repository: &Reference,
+        descriptor: &Descriptor,
+    ) -> Result<bool, Error> {
+        let subject = format!("{}@{}", repository.repository(), descriptor.digest);
+        let attempts = Attempts::new("look for the blob", subject);
+        let endpoint = self.origin(repository.domain());
+        let (deadline, source) = (self.request_deadline(), Arc::new(Bytes::new()));
+        let upload =
+            Upload { endpoint: &endpoint, repository, descriptor, mount: None, source, deadline };
+        let _permit = endpoint.connections().permit().await;
+        upload.exists().await.map_err(|cause| attempts.fatal(&endpoint, cause))
+    }
+
     /// Pushes a manifest or index to `reference`: its tag, else its digest, else `latest`. The blobs
     /// and manifests that it refers to must have been pushed before.
     ///

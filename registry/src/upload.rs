@@ -159,7 +159,7 @@ impl Upload<'_> {
     }
 
     /// Whether the repository has the blob. One of another length is not it.
-    async fn exists(&self) -> Result<bool, Cause> {
+    pub(crate) async fn exists(&self) -> Result<bool, Cause> {
         let rest = format!("blobs/{}", self.descriptor.digest);
         let url = self.endpoint.url(self.repository.path(), &rest, self.deadline).await?;
         match self.send(Request::new(Method::HEAD, url)).await {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use oci::Digest;
 
+use crate::index::InvalidIndex;
 use crate::object_error::ObjectError;
 use crate::pack::InvalidPack;
 
@@ -45,6 +46,14 @@ pub enum Error {
         name: String,
         /// Why.
         source: InvalidPack,
+    },
+    /// What a cache mount held cannot be found out.
+    #[error("what `{id}` held cannot be read")]
+    Index {
+        /// The mount.
+        id: String,
+        /// Why.
+        source: InvalidIndex,
     },
     /// What is there is something else, and is not to be lost.
     #[error("`{0}` is the name of something else, which would be lost")]

@@ -10,12 +10,14 @@ use std::time::SystemTime;
 use futures_util::StreamExt as _;
 use oci::Digest;
 
+use crate::contents::{self, Contents};
 use crate::error::Error;
 use crate::name;
-use crate::pack::{PACK_MAX, Pack, Signed};
+use crate::pack::{PACK_MAX, Pack};
 use crate::place::{Place, Summary};
 use crate::record::Record;
 use crate::signature::{SigningKey, VerifyingKey};
+use crate::signed::Signed;
 
 /// How many packs are fetched at once.
 const AT_ONCE: usize = 8;
@@ -118,7 +120,7 @@ impl Packs {
         let signed = self.packs.iter().flat_map(|found| &found.pack.records);
         let order = |record: &Record| (record.created, format!("{:?}", record.outputs));
         for signed in signed.filter(|signed| signed.is_trusted(keys)) {
-            let record = &signed.record;
+            let record = &signed.said;
             let known = by_key.entry(&record.key).or_insert(record);
             if *known != record && order(record) < order(known) {
                 *known = record;
@@ -127,13 +129,22 @@ impl Packs {
         by_key.into_values().collect()
     }
 
-    /// Whether nothing is there.
-    pub fn is_empty(&self) -> bool {
-        self.packs.iter().all(|found| found.pack.records.is_empty())
+    /// What cache mounts held, by what one of `keys` has signed; without keys, by everything. For each mount the
+    /// newest, and what others wrote at the same time.
+    pub fn mounts(&self, keys: &[VerifyingKey]) -> Vec<&Contents> {
+        let all = self.packs.iter().flat_map(|found| &found.pack.mounts);
+        let trusted: Vec<_> = all.filter(|signed| signed.is_trusted(keys)).collect();
+        let heads = contents::heads(trusted.iter().copied());
+        heads.into_iter().map(|signed| &signed.said).collect()
     }
 
-    /// Adds `records`, whose blobs are there, to what has been read from `place`. Records that are there are not
-    /// written again; without new ones nothing is.
+    /// Whether nothing is there.
+    pub fn is_empty(&self) -> bool {
+        self.packs.iter().all(|found| found.pack.records.is_empty() && found.pack.mounts.is_empty())
+    }
+
+    /// Adds `news`, whose blobs are there, to what has been read from `place`. Records that are there are not
+    /// written again; without anything new nothing is.
     ///
     /// # Errors
     /// [`Error`] if the place does not take them; [`Error::Taken`] if another program's image or cache stands where
@@ -141,37 +152,34 @@ impl Packs {
     pub async fn add(
         &self,
         place: &Place,
-        records: Vec<Record>,
+        news: News,
         key: Option<&SigningKey>,
     ) -> Result<usize, Error> {
         let mine: Vec<VerifyingKey> = key.iter().map(|key| key.verifying_key()).collect();
         let known: HashSet<&Digest> = self.records(&mine).into_iter().map(|r| &r.key).collect();
-        let news: Vec<Signed> = records
-            .into_iter()
-            .filter(|record| !known.contains(&record.key))
-            .map(|record| Signed::new(record, key))
-            .collect();
-        if news.is_empty() {
+        let records = news.records.into_iter().filter(|record| !known.contains(&record.key));
+        let records: Vec<_> = records.map(|record| Signed::new(record, key)).collect();
+        let mounts: Vec<_> = news.mounts.into_iter().map(|said| Signed::new(said, key)).collect();
+        let count = records.len() + mounts.len();
+        if count == 0 {
             return Ok(0);
         }
         if let (Some(_), Place::Registry(place)) = (&self.other, place) {
             return Err(Error::Taken(place.reference().familiar()));
         }
-        let count = news.len();
-        let pack = self.merged(news);
+        let pack = self.merged(records, mounts);
         let bytes = pack.to_bytes();
         let name = name::new(&bytes, SystemTime::now());
         place.put_pack(&name, bytes, &pack.blobs()).await?;
         Ok(count)
     }
 
-    /// A pack of `news` and of what is in the smaller packs.
-    fn merged(&self, news: Vec<Signed>) -> Pack {
+    /// A pack of what is new and of what is in the smaller packs.
+    fn merged(&self, mut records: Vec<Signed<Record>>, mut mounts: Vec<Signed<Contents>>) -> Pack {
         let mut found: Vec<&Found> = self.packs.iter().filter(|f| f.name.is_some()).collect();
         found.sort_by_key(|found| found.size);
         let mut room = MERGED_MAX;
         let mut includes = BTreeSet::new();
-        let mut records = news;
         for Found { name, size, pack } in found {
             let Some(left) = room.checked_sub(*size) else { break };
             room = left;
@@ -182,7 +190,18 @@ impl Packs {
                     records.push(signed.clone());
                 }
             }
+            mounts.extend(pack.mounts.iter().cloned());
         }
-        Pack { includes: includes.into_iter().collect(), records }
+        let mounts = contents::heads(mounts.iter()).into_iter().cloned().collect();
+        Pack { includes: includes.into_iter().collect(), records, mounts }
     }
+}
+
+/// What is added to a cache.
+#[derive(Debug, Default)]
+pub struct News {
+    /// Records of steps.
+    pub records: Vec<Record>,
+    /// What cache mounts held.
+    pub mounts: Vec<Contents>,
 }

@@ -1,4 +1,4 @@
-//! Packs: records on their way, many in one document.
+//! Packs: records on their way, many in one document, and what cache mounts held.
 //!
 //! A pack is written once and never changed. It is JSON:
 //!
@@ -7,7 +7,9 @@
 //!  "includes": ["names of packs whose records are all here"],
 //!  "layers": [{"diffId": "sha256:…", "below": 0, "blob": {"mediaType": …}}],
 //!  "records": [{"key": "sha256:…", "outputs": [3], "name": "RUN make", …,
-//!               "signatures": [{"signer": "hex", "signature": "base64"}]}]}
+//!               "signatures": [{"signer": "hex", "signature": "base64"}]}],
+//!  "mounts": [{"id": "/root/.npm", "created": 7, "size": 9, "after": ["hex"], "index": {…}, "bundles": [{…}],
+//!              "signatures": […]}]}
 //! ```
 //!
 //! Each entry of `layers` lies on the one that `below` numbers, which stands before it; an output is the number
@@ -19,8 +21,10 @@ use data_encoding::BASE64;
 use oci::{Descriptor, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::contents::Contents;
 use crate::record::{Layer, Record};
-use crate::signature::{Signature, SigningKey, VerifyingKey};
+use crate::signature::{Signature, VerifyingKey};
+use crate::signed::Signed;
 
 /// Version of the form, and of what keys are made from.
 const VERSION: u32 = 1;
@@ -32,22 +36,15 @@ const STACKS_MAX: usize = 1_000_000;
 /// No record has more signatures.
 const SIGNATURES_MAX: usize = 16;
 
-/// Records, and which other packs they make superfluous.
+/// Records and contents of cache mounts, and which other packs they make superfluous.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pack {
-    /// Names of packs whose records are all here.
+    /// Names of packs that have nothing else that counts.
     pub includes: Vec<String>,
     /// The records.
-    pub records: Vec<Signed>,
-}
-
-/// A record and who stands for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Signed {
-    /// What is said.
-    pub record: Record,
-    /// By whom; whether they are right nobody has checked yet.
-    pub signatures: Vec<Signature>,
+    pub records: Vec<Signed<Record>>,
+    /// What cache mounts held.
+    pub mounts: Vec<Signed<Contents>>,
 }
 
 /// Why bytes are not a pack.
@@ -67,22 +64,6 @@ pub enum InvalidPack {
     TooLarge,
 }
 
-impl Signed {
-    /// A record, signed if there is a key.
-    pub fn new(record: Record, key: Option<&SigningKey>) -> Self {
-        let signatures = key.iter().map(|key| key.sign(&record)).collect();
-        Self { record, signatures }
-    }
-
-    /// Whether one of `keys` has signed it; without keys everybody is trusted.
-    pub fn is_trusted(&self, keys: &[VerifyingKey]) -> bool {
-        let signed = |key: &VerifyingKey| {
-            self.signatures.iter().any(|signature| key.accepts(&self.record, signature))
-        };
-        keys.is_empty() || keys.iter().any(signed)
-    }
-}
-
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Document {
@@ -93,6 +74,23 @@ struct Document {
     layers: Vec<Node>,
     #[serde(default)]
     records: Vec<Entry>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<Mount>,
+}
+
+/// What a cache mount held.
+#[derive(Serialize, Deserialize)]
+struct Mount {
+    id: String,
+    created: i64,
+    size: u64,
+    #[serde(default)]
+    after: Vec<String>,
+    index: Bytes,
+    #[serde(default)]
+    bundles: Vec<Bytes>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signatures: Vec<Mark>,
 }
 
 /// A layer on a stack.
@@ -113,6 +111,17 @@ struct Bytes {
     media_type: String,
     digest: Digest,
     size: u64,
+}
+
+impl Bytes {
+    fn of(blob: &Descriptor) -> Self {
+        let Descriptor { media_type, digest, size, .. } = blob.clone();
+        Self { media_type, digest, size }
+    }
+
+    fn descriptor(&self) -> Descriptor {
+        Descriptor::new(&self.media_type, self.digest.clone(), self.size)
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -150,7 +159,9 @@ impl Pack {
         let mut stacks = Stacks::default();
         let records = self.records.iter().map(|signed| entry(signed, &mut stacks)).collect();
         let includes = self.includes.clone();
-        let document = Document { version: VERSION, includes, layers: stacks.nodes, records };
+        let mounts = self.mounts.iter().map(mount).collect();
+        let document =
+            Document { version: VERSION, includes, layers: stacks.nodes, records, mounts };
         serde_json::to_vec(&document).expect("a pack is plain data")
     }
 
@@ -171,15 +182,18 @@ impl Pack {
         for entry in document.records {
             records.push(signed(entry, &stacks, &mut room)?);
         }
-        Ok(Self { includes: document.includes, records })
+        let mounts = document.mounts.into_iter().map(contents).collect();
+        Ok(Self { includes: document.includes, records, mounts })
     }
 
-    /// All blobs that the records name, each once.
+    /// All blobs that the records and the cache mounts' contents name, each once.
     pub fn blobs(&self) -> Vec<Descriptor> {
-        let layers = self.records.iter().flat_map(|signed| signed.record.outputs.iter().flatten());
-        let blobs = layers.filter_map(|layer| layer.blob.as_ref());
+        let layers = self.records.iter().flat_map(|signed| signed.said.outputs.iter().flatten());
+        let layers = layers.filter_map(|layer| layer.blob.as_ref());
+        let mounts = self.mounts.iter().map(|signed| &signed.said);
+        let mounts = mounts.flat_map(|said| std::iter::once(&said.index).chain(&said.bundles));
         let by_digest: BTreeMap<&Digest, &Descriptor> =
-            blobs.map(|blob| (&blob.digest, blob)).collect();
+            layers.chain(mounts).map(|blob| (&blob.digest, blob)).collect();
         by_digest.into_values().cloned().collect()
     }
 }
@@ -194,11 +208,7 @@ struct Stacks {
 impl Stacks {
     fn top(&mut self, layers: &[Layer]) -> Option<u32> {
         layers.iter().fold(None, |below, layer| {
-            let blob = layer.blob.as_ref().map(|blob| Bytes {
-                media_type: blob.media_type.clone(),
-                digest: blob.digest.clone(),
-                size: blob.size,
-            });
+            let blob = layer.blob.as_ref().map(Bytes::of);
             let node = Node { diff_id: layer.diff_id.clone(), below, blob };
             let next = u32::try_from(self.nodes.len()).expect("a build has fewer layers");
             let number = *self.numbers.entry(node.clone()).or_insert(next);
@@ -210,12 +220,50 @@ impl Stacks {
     }
 }
 
-fn entry(signed: &Signed, stacks: &mut Stacks) -> Entry {
-    let record = signed.record.clone();
+fn marks(signatures: &[Signature]) -> Vec<Mark> {
     let mark = |signature: &Signature| Mark {
         signer: signature.signer.to_string(),
         signature: BASE64.encode(&signature.bytes),
     };
+    signatures.iter().map(mark).collect()
+}
+
+/// A signature that cannot be read is nobody's.
+fn signatures(marks: &[Mark]) -> Vec<Signature> {
+    let signature = |mark: &Mark| {
+        let signer = VerifyingKey::parse(&mark.signer).ok()?;
+        Some(Signature { signer, bytes: BASE64.decode(mark.signature.as_bytes()).ok()? })
+    };
+    marks.iter().take(SIGNATURES_MAX).filter_map(signature).collect()
+}
+
+fn mount(signed: &Signed<Contents>) -> Mount {
+    let Contents { id, created, size, after, index, bundles } = signed.said.clone();
+    Mount {
+        id,
+        created,
+        size,
+        after,
+        index: Bytes::of(&index),
+        bundles: bundles.iter().map(Bytes::of).collect(),
+        signatures: marks(&signed.signatures),
+    }
+}
+
+fn contents(mount: Mount) -> Signed<Contents> {
+    let said = Contents {
+        id: mount.id,
+        created: mount.created,
+        size: mount.size,
+        after: mount.after,
+        index: mount.index.descriptor(),
+        bundles: mount.bundles.iter().map(Bytes::descriptor).collect(),
+    };
+    Signed { said, signatures: signatures(&mount.signatures) }
+}
+
+fn entry(signed: &Signed<Record>, stacks: &mut Stacks) -> Entry {
+    let record = signed.said.clone();
     Entry {
         outputs: record.outputs.iter().map(|layers| stacks.top(layers)).collect(),
         key: record.key,
@@ -226,7 +274,7 @@ fn entry(signed: &Signed, stacks: &mut Stacks) -> Entry {
         duration: record.duration,
         parts: record.parts,
         warnings: record.warnings,
-        signatures: signed.signatures.iter().map(mark).collect(),
+        signatures: marks(&signed.signatures),
     }
 }
 
@@ -257,10 +305,7 @@ impl<'a> Heights<'a> {
         while let Some(number) = next {
             let node = self.nodes.get(number as usize).ok_or(InvalidPack::Number)?;
             *room = room.checked_sub(1).ok_or(InvalidPack::TooLarge)?;
-            let blob = node
-                .blob
-                .as_ref()
-                .map(|blob| Descriptor::new(&blob.media_type, blob.digest.clone(), blob.size));
+            let blob = node.blob.as_ref().map(Bytes::descriptor);
             layers.push(Layer { diff_id: node.diff_id.clone(), blob });
             next = node.below;
         }
@@ -269,16 +314,15 @@ impl<'a> Heights<'a> {
     }
 }
 
-fn signed(entry: Entry, stacks: &Heights<'_>, room: &mut usize) -> Result<Signed, InvalidPack> {
+fn signed(
+    entry: Entry,
+    stacks: &Heights<'_>,
+    room: &mut usize,
+) -> Result<Signed<Record>, InvalidPack> {
     let outputs =
         entry.outputs.iter().map(|top| stacks.layers(*top, room)).collect::<Result<_, _>>()?;
-    // A signature that cannot be read is nobody's.
-    let signature = |mark: &Mark| {
-        let signer = VerifyingKey::parse(&mark.signer).ok()?;
-        Some(Signature { signer, bytes: BASE64.decode(mark.signature.as_bytes()).ok()? })
-    };
-    let signatures = entry.signatures.iter().take(SIGNATURES_MAX).filter_map(signature).collect();
-    let record = Record {
+    let signatures = signatures(&entry.signatures);
+    let said = Record {
         key: entry.key,
         aliases: entry.aliases,
         salt: entry.salt,
@@ -289,5 +333,5 @@ fn signed(entry: Entry, stacks: &Heights<'_>, room: &mut usize) -> Result<Signed
         parts: entry.parts,
         warnings: entry.warnings,
     };
-    Ok(Signed { record, signatures })
+    Ok(Signed { said, signatures })
 }

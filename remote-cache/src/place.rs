@@ -9,9 +9,11 @@ use std::sync::Arc;
 
 use http_client::BodySource;
 use oci::{Descriptor, Reference};
-use registry::{BlobSink, Registries};
+use registry::{BlobSink, MemorySink, Registries};
 
+use crate::contents::Contents;
 use crate::error::Error;
+use crate::index::{INDEX_MAX, Index, InvalidIndex};
 
 pub use directory::Directory;
 pub use in_registry::InRegistry;
@@ -105,6 +107,32 @@ impl Place {
             Self::Registry(place) => place.fetch(blob, sink, progress).await,
             Self::Directory(place) => place.fetch(blob, sink, progress).await,
             Self::S3(place) => place.fetch(blob, sink, progress).await,
+        }
+    }
+
+    /// Where the bytes of what a cache mount held are.
+    ///
+    /// # Errors
+    /// [`Error`] if that is not there, has other content, or cannot be understood.
+    pub async fn index(&self, contents: &Contents) -> Result<Index, Error> {
+        let invalid = |source| Error::Index { id: contents.id.clone(), source };
+        if contents.index.size > INDEX_MAX {
+            return Err(invalid(InvalidIndex::Form("too long".to_owned())));
+        }
+        let sink = MemorySink::new(&contents.index.digest);
+        let bytes = self.fetch(&contents.index, sink, |_| {}).await?.into_bytes();
+        Index::parse(&bytes, contents.size).map_err(invalid)
+    }
+
+    /// Whether a blob is there. One of another length is not it.
+    ///
+    /// # Errors
+    /// [`Error`] if the place does not say.
+    pub async fn has(&self, blob: &Descriptor) -> Result<bool, Error> {
+        match self {
+            Self::Registry(place) => place.has(blob).await,
+            Self::Directory(place) => place.has(blob).await,
+            Self::S3(place) => place.has(blob).await,
         }
     }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use oci::{Descriptor, DiffId, Digest};
 
+use crate::signature::{Signable, Words};
+
 /// The result of a step that some builder has run. Everything in it comes from outside: a layer counts only
 /// once its bytes have turned out to have the digest that stands here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,4 +37,32 @@ pub struct Layer {
     pub diff_id: DiffId,
     /// Its blob in the cache; `None` for a layer of an image that the build starts from, which has it.
     pub blob: Option<Descriptor>,
+}
+
+/// Blobs are left out: what they hold is checked by the digests of layers, which are in it, and they may be
+/// compressed otherwise.
+impl Signable for Record {
+    const DOMAIN: &'static str = "mybuild cache record v1";
+
+    fn say(&self, words: &mut Words) {
+        words.text(self.key.as_str());
+        words.count(self.aliases.len());
+        self.aliases.iter().for_each(|alias| words.text(alias.as_str()));
+        words.text(&self.salt);
+        words.count(self.outputs.len());
+        for output in &self.outputs {
+            words.count(output.len());
+            output.iter().for_each(|layer| words.text(layer.diff_id.0.as_str()));
+        }
+        words.text(&self.name);
+        words.text(&self.created.to_string());
+        words.text(&self.duration.to_string());
+        words.count(self.parts.len());
+        self.parts.iter().for_each(|(name, digits)| {
+            words.text(name);
+            words.text(digits);
+        });
+        words.count(self.warnings.len());
+        self.warnings.iter().for_each(|warning| words.text(warning));
+    }
 }

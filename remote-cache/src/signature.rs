@@ -1,21 +1,50 @@
-//! Signatures of records: Ed25519 (RFC 8032).
+//! Signatures of what a cache says: Ed25519 (RFC 8032).
 
 use std::fmt;
 
 use data_encoding::{BASE64, HEXLOWER};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 
-use crate::record::Record;
-
-/// What a signature is made over begins with this, so that it says nothing about anything else.
-const DOMAIN: &str = "mybuild cache record v1";
 /// Length of a key's seed and of a public key, in bytes.
 const KEY: usize = 32;
 
-/// Signs records.
+/// Something that a builder says of a cache, and stands for.
+pub trait Signable {
+    /// What a signature is made over begins with this, so that it says nothing about anything else.
+    const DOMAIN: &'static str;
+
+    /// Everything in it that a build acts on.
+    fn say(&self, words: &mut Words);
+}
+
+/// What is signed, each part with its length before it.
+#[derive(Default)]
+pub struct Words(Vec<u8>);
+
+impl Words {
+    /// Adds a part.
+    pub fn text(&mut self, part: &str) {
+        self.0.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        self.0.extend_from_slice(part.as_bytes());
+    }
+
+    /// Adds how many parts follow.
+    pub fn count(&mut self, count: usize) {
+        self.text(&count.to_string());
+    }
+
+    fn of<T: Signable>(said: &T) -> Vec<u8> {
+        let mut words = Self::default();
+        words.text(T::DOMAIN);
+        said.say(&mut words);
+        words.0
+    }
+}
+
+/// Signs what is said.
 pub struct SigningKey(Ed25519KeyPair);
 
-/// Checks signatures of records.
+/// Checks signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifyingKey([u8; KEY]);
 
@@ -59,8 +88,8 @@ impl SigningKey {
         VerifyingKey(key.try_into().expect("a public key has 32 bytes"))
     }
 
-    pub(crate) fn sign(&self, record: &Record) -> Signature {
-        let bytes = self.0.sign(&signed_bytes(record)).as_ref().to_vec();
+    pub(crate) fn sign(&self, said: &impl Signable) -> Signature {
+        let bytes = self.0.sign(&Words::of(said)).as_ref().to_vec();
         Signature { signer: self.verifying_key(), bytes }
     }
 }
@@ -89,10 +118,10 @@ impl VerifyingKey {
         }
     }
 
-    /// Whether `signature` is this key's, of this record.
-    pub(crate) fn accepts(&self, record: &Record, signature: &Signature) -> bool {
+    /// Whether `signature` is this key's, of this.
+    pub(crate) fn accepts(&self, said: &impl Signable, signature: &Signature) -> bool {
         let key = UnparsedPublicKey::new(&ED25519, self.0);
-        signature.signer == *self && key.verify(&signed_bytes(record), &signature.bytes).is_ok()
+        signature.signer == *self && key.verify(&Words::of(said), &signature.bytes).is_ok()
     }
 }
 
@@ -120,36 +149,4 @@ fn bare(text: &str) -> Result<[u8; KEY], InvalidKey> {
     let text = text.trim().as_bytes();
     let decoded = HEXLOWER.decode(text).or_else(|_| BASE64.decode(text));
     decoded.ok().and_then(|bytes| bytes.try_into().ok()).ok_or(InvalidKey::Form)
-}
-
-/// Everything a record says that a build acts on, each part with its length before it. Blobs are left out: what
-/// they hold is checked by the digests of layers, which are in it, and they may be compressed otherwise.
-fn signed_bytes(record: &Record) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut text = |part: &str| {
-        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
-        bytes.extend_from_slice(part.as_bytes());
-    };
-    let count = |count: usize| count.to_string();
-    text(DOMAIN);
-    text(record.key.as_str());
-    text(&count(record.aliases.len()));
-    record.aliases.iter().for_each(|alias| text(alias.as_str()));
-    text(&record.salt);
-    text(&count(record.outputs.len()));
-    for output in &record.outputs {
-        text(&count(output.len()));
-        output.iter().for_each(|layer| text(layer.diff_id.0.as_str()));
-    }
-    text(&record.name);
-    text(&record.created.to_string());
-    text(&record.duration.to_string());
-    text(&count(record.parts.len()));
-    record.parts.iter().for_each(|(name, digits)| {
-        text(name);
-        text(digits);
-    });
-    text(&count(record.warnings.len()));
-    record.warnings.iter().for_each(|warning| text(warning));
-    bytes
 }

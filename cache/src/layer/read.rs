@@ -167,6 +167,6 @@ pub(super) fn from_stat(path: Vec<u8>, kind: EntryKind, stat: &Stat) -> Entry {
 
 /// The modification time in `stat`.
 #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-pub(super) fn mtime(stat: &Stat) -> Time {
+pub(crate) fn mtime(stat: &Stat) -> Time {
     Time { seconds: stat.st_mtime as i64, nanoseconds: stat.st_mtime_nsec as u32 }
 }

@@ -17,7 +17,7 @@ use tar::{EntryType, Header};
 use super::content::{CopyError, drain};
 use super::name::{self, to_path};
 use super::pipe::{self, CHUNK};
-use super::{Content, Entry, EntryKind, LayerError, LayerSink};
+use super::{Content, Entry, EntryKind, LayerError, LayerSink, Time};
 
 const BLOCK: usize = 512;
 
@@ -29,6 +29,14 @@ pub struct TarSink<W: Write> {
     hand_over: fn(&mut W, &mut Vec<u8>) -> io::Result<()>,
     written: u64,
     entries: u64,
+    times: Times,
+}
+
+/// How exact the times in a tar are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Times {
+    Seconds,
+    Nanoseconds,
 }
 
 impl<W: Write> TarSink<W> {
@@ -42,7 +50,19 @@ impl<W: Write> TarSink<W> {
     }
 
     fn with(out: W, hand_over: fn(&mut W, &mut Vec<u8>) -> io::Result<()>) -> Self {
-        Self { out, buffer: Vec::with_capacity(CHUNK), hand_over, written: 0, entries: 0 }
+        Self {
+            out,
+            buffer: Vec::with_capacity(CHUNK),
+            hand_over,
+            written: 0,
+            entries: 0,
+            times: Times::Seconds,
+        }
+    }
+
+    /// The same with times in nanoseconds, as a layer's tar must not have them.
+    pub fn with_exact_times(self) -> Self {
+        Self { times: Times::Nanoseconds, ..self }
     }
 
     /// How many entries were written.
@@ -81,7 +101,7 @@ impl<W: Write> TarSink<W> {
     }
 
     fn header(&mut self, entry: &Entry, fields: &Fields<'_>) -> Result<(), LayerError> {
-        let records = fields.records(entry);
+        let records = fields.records(entry, self.times);
         let mut header = fields.header(entry);
         if records.is_empty() {
             if let Some((prefix, suffix)) = split_ustar(&fields.name) {
@@ -281,7 +301,7 @@ impl<'a> Fields<'a> {
     }
 
     /// What the header has no room for, as PAX records.
-    fn records(&self, entry: &'a Entry) -> BTreeMap<Vec<u8>, Cow<'_, [u8]>> {
+    fn records(&self, entry: &'a Entry, times: Times) -> BTreeMap<Vec<u8>, Cow<'_, [u8]>> {
         let mut records = BTreeMap::new();
         let mut number = |key: &str, value: u64, width: u32| {
             if value >> (3 * width) != 0 {
@@ -293,9 +313,12 @@ impl<'a> Fields<'a> {
         if !self.bare {
             number("uid", entry.uid.into(), 7);
             number("gid", entry.gid.into(), 7);
-            let seconds = entry.mtime.seconds;
-            if !(0..1 << 33).contains(&seconds) {
-                records.insert("mtime".into(), Cow::Owned(seconds.to_string().into_bytes()));
+            let Time { seconds, nanoseconds } = entry.mtime;
+            let is_exact = times == Times::Nanoseconds && nanoseconds > 0 && seconds >= 0;
+            let fraction = if is_exact { format!(".{nanoseconds:09}") } else { String::new() };
+            if !(0..1 << 33).contains(&seconds) || is_exact {
+                let time = format!("{seconds}{fraction}");
+                records.insert("mtime".into(), Cow::Owned(time.into_bytes()));
             }
             for (key, value) in &entry.xattrs {
                 let key = [b"SCHILY.xattr.", &key[..]].concat();

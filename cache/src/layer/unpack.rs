@@ -16,8 +16,10 @@ use super::{Content, Entry, EntryKind, LayerError, LayerSink, Lower, pipe};
 use crate::allowance::Allowance;
 
 mod adopt;
+mod merge;
 
 pub use adopt::adopt;
+pub use merge::merge_archive;
 
 /// The most an archive may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

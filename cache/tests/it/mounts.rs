@@ -216,3 +216,107 @@ fn mounts_are_made_in_a_storm_of_prunes() {
         assert!(pruned > 10, "{pruned}");
     });
 }
+
+/// What is in a directory, a line each: path, mode, time and content.
+fn listing(directory: &Path) -> Vec<String> {
+    let find = "cd \"$0\" && find . | sort | while read -r name; do stat -c '%n %a %Y %F %h' \"$name\"; \
+                test -f \"$name\" && cat \"$name\"; readlink \"$name\"; done; true";
+    let listed = std::process::Command::new("sh").args(["-c", find]).arg(directory).output();
+    let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+    listed.lines().map(str::to_owned).collect()
+}
+
+fn shell(directory: &Path, script: &str) {
+    let run =
+        std::process::Command::new("sh").args(["-ec", script]).current_dir(directory).status();
+    assert!(run.unwrap().success());
+}
+
+fn archive(mount: &CacheMount) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    assert_eq!(mount.write_archive(&mut bytes).unwrap(), []);
+    bytes
+}
+
+fn target() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// Whether this user may change owners.
+fn ignores_owner() -> bool {
+    !rustix::process::geteuid().is_root()
+}
+
+#[test]
+fn an_archive_of_a_mount_gives_its_directory_back() {
+    let root = root();
+    let store = open(root.path());
+    let mount = take(&store, Sharing::Locked);
+    let make = "mkdir -p d/e; echo one >d/e/one; ln d/e/one linked; ln -s /nowhere/else link; mkfifo pipe; \
+                touch -d '2020-01-02 03:04:05.123456789' d/e/one; : >.wh.gone; chmod 700 d; chmod 750 .";
+    shell(mount.path(), make);
+    let bytes = mount.write_archive(&mut Vec::new()).unwrap();
+    assert_eq!(bytes.len(), 1, "the name that means something else in a tar is told: {bytes:?}");
+    shell(mount.path(), "rm .wh.gone; touch -d '2021-01-01' . d");
+    let bytes = archive(&mount);
+    assert_eq!(archive(&mount), bytes);
+    let copy = target();
+    cache::mount::fill(copy.path(), &bytes[..], ignores_owner()).unwrap();
+    assert_eq!(listing(copy.path()), listing(mount.path()));
+    let exact = std::fs::metadata(copy.path().join("linked")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::mtime_nsec(&exact), 123_456_789);
+    // Once it is empty again it is as a new one.
+    cache::mount::empty(copy.path()).unwrap();
+    let mode = std::fs::metadata(copy.path()).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o7777, 0o755);
+    assert_eq!(std::fs::read_dir(copy.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn of_two_archives_the_newer_of_each_file_counts() {
+    let root = root();
+    let store = open(root.path());
+    let named = |id: &str, script: &str| {
+        let mount = store.cache_mount(id, Sharing::Locked, &nothing, &|| false).unwrap().unwrap();
+        shell(mount.path(), script);
+        archive(&mount)
+    };
+    let first = named(
+        "first",
+        "echo old >a; echo new >b; mkdir d c; echo in >d/in; ln -s d way; ln a hard; \
+         touch -d 2020-01-01 a hard; touch -d 2020-01-03 b d/in; touch -hd 2020-01-01 way",
+    );
+    let second = named(
+        "second",
+        "echo new >a; echo old >b; echo file >d; echo more >more; echo file >c; mkdir way; \
+         echo stray >way/stray; ln a hard2; touch -d 2020-01-02 a b d more c way/stray hard2",
+    );
+    let merged = target();
+    for archive in [&first, &second] {
+        cache::mount::fill(merged.path(), &archive[..], ignores_owner()).unwrap();
+    }
+    let read = |name: &str| std::fs::read_to_string(merged.path().join(name)).unwrap();
+    let names = ["a", "b", "hard", "hard2", "d/in", "more"].map(read);
+    assert_eq!(names, ["new\n", "new\n", "old\n", "new\n", "in\n", "more\n"]);
+    // A directory is never replaced, nor written to through a link.
+    assert!(merged.path().join("c").is_dir() && !merged.path().join("d/stray").exists());
+}
+
+#[test]
+fn a_mount_knows_what_it_came_from_until_it_goes() {
+    let root = root();
+    let store = open(root.path());
+    assert!(!store.has_cache_mount("id"));
+    assert!(store.cache_mount_alone("id", &|| false).unwrap().is_none());
+    let mount = take(&store, Sharing::Shared);
+    assert!(store.cache_mount_alone("id", &|| true).unwrap().is_none(), "it is in use");
+    let names: Vec<String> = (0..1000).map(|n| format!("{n:016x}")).collect();
+    mount.put_came_from(&names);
+    let kept = mount.came_from();
+    assert!(kept.len() > 16 && names.starts_with(&kept), "{kept:?}");
+    drop(mount);
+    assert!(store.has_cache_mount("id"));
+    assert_eq!(store.cache_mount_alone("id", &|| false).unwrap().unwrap().came_from(), kept);
+    store.empty_cache_mounts(&["id".to_owned()].into(), &|| false).unwrap();
+    assert_eq!(take(&store, Sharing::Shared).came_from(), Vec::<String>::new());
+}

@@ -38,6 +38,8 @@ pub struct CacheSource {
     pub location: CacheLocation,
     /// `verify=`: only what one of these keys has signed counts; without any, everything does.
     pub verify: Vec<VerifyingKey>,
+    /// `mounts=`: contents of cache mounts are taken from there.
+    pub mounts: bool,
 }
 
 /// One `--cache-to`.
@@ -53,6 +55,8 @@ pub struct CacheTarget {
     pub compression: Compression,
     /// `sign=`
     pub sign: Option<Arc<SigningKey>>,
+    /// `mounts=`, `mounts-max-size=`: contents of cache mounts are added, so many bytes at most.
+    pub mounts: Option<u64>,
     /// `ignore-error=`: that it cannot be written is a warning.
     pub ignore_error: bool,
 }

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use llb::{Definition, VertexId};
 use oci::{Descriptor, DiffId, Digest};
 use registry::{Registries, chain};
-use remote_cache::{Layer, Packs, Place, Record};
+use remote_cache::{Layer, News, Packs, Place, Record};
 use tokio_util::sync::CancellationToken;
 
 use super::{SharedCache, Used};
@@ -121,7 +121,9 @@ impl SharedCache {
         let uploads = blobs.into_values().map(|blob| upload(export, place, blob, step));
         let uploads = futures_util::stream::iter(uploads).buffer_unordered(AT_ONCE);
         uploads.try_collect::<Vec<()>>().await?;
-        packs.add(place, records, target.sign.as_deref()).await.map_err(failed)?;
+        let mounts = self.mounts.export(export, target, place, &packs, step).await?;
+        let news = News { records, mounts };
+        packs.add(place, news, target.sign.as_deref()).await.map_err(failed)?;
         Ok(())
     }
 

@@ -90,23 +90,26 @@ impl Source {
         if let Some(blob) = self.store.blob(&diff_id.0) {
             return Ok(Descriptor::new(media_type::LAYER, diff_id.0, blob.size()));
         }
-        let file = tempfile::tempfile_in(self.store.temporary_directory());
-        let file = file.map_err(|error| chain(&error))?;
-        let sink = FileSink { file, hasher: Hasher::like(&descriptor.digest), received: 0 };
-        let (steps, item, size) = (self.steps.clone(), descriptor.digest.short(), descriptor.size);
-        let progress = move |current| {
-            let (item, total, done) = (item.clone(), Some(size), current >= size);
-            steps.event(Event::Transfer { step, item, current, total, done });
-        };
-        let fetched = self.place.fetch(&descriptor, sink, progress).await;
-        let sink = fetched.map_err(|error| chain(&error))?;
+        let file = self.fetch_blob(&descriptor, step).await?;
         let (store, wanted) = (self.store.clone(), diff_id.clone());
-        let kept = blocking(move || Ok(keep(&store, sink.file, &wanted))).await;
+        let kept = blocking(move || Ok(keep(&store, file, &wanted))).await;
         let size = kept.map_err(|error| chain(&error))?;
         let size = size.map_err(|error| {
             format!("layer {} cannot be read: {}", diff_id.0.short(), chain(error.as_ref()))
         })?;
         Ok(Descriptor::new(media_type::LAYER, diff_id.0, size))
+    }
+
+    /// A blob of the cache, in a file without a name.
+    pub(super) async fn fetch_blob(&self, blob: &Descriptor, step: StepId) -> Result<File, String> {
+        let sink = FileSink::new(&self.store, &blob.digest).map_err(|error| chain(&error))?;
+        let (steps, item, size) = (self.steps.clone(), blob.digest.short(), blob.size);
+        let progress = move |current| {
+            let (item, total, done) = (item.clone(), Some(size), current >= size);
+            steps.event(Event::Transfer { step, item, current, total, done });
+        };
+        let fetched = self.place.fetch(blob, sink, progress).await;
+        Ok(fetched.map_err(|error| chain(&error))?.file)
     }
 }
 
@@ -138,6 +141,14 @@ struct FileSink {
     file: File,
     hasher: Hasher,
     received: u64,
+}
+
+impl FileSink {
+    /// For a blob of this digest, in the store's temporary directory.
+    fn new(store: &Store, digest: &Digest) -> io::Result<Self> {
+        let file = tempfile::tempfile_in(store.temporary_directory())?;
+        Ok(Self { file, hasher: Hasher::like(digest), received: 0 })
+    }
 }
 
 impl BlobSink for FileSink {

@@ -9,8 +9,9 @@ use buildkit_cache::Cache;
 use cache::Store;
 use futures_util::future::join_all;
 use registry::{Registries, chain};
-use remote_cache::{Packs, Place, Record};
+use remote_cache::{Contents, Packs, Place, Record};
 
+use super::mounts::SharedMounts;
 use super::{ForeignSteps, SharedCache, Source, foreign};
 use crate::client::Client;
 use crate::error::BuildError;
@@ -49,13 +50,17 @@ impl Import<'_> {
         let mut shared = SharedCache {
             absent: absent.clone(),
             used: (!targets.is_empty() || self.inline).then(Mutex::<BTreeMap<_, _>>::default),
+            mounts: SharedMounts::new(targets.iter().any(|target| target.mounts.is_some())),
             ..SharedCache::default()
         };
         let mut foreign = Vec::new();
-        for Read { source, records, caches } in join_all(reads).await.into_iter().flatten() {
+        for Read { source, records, mounts, caches } in join_all(reads).await.into_iter().flatten()
+        {
             let number = shared.sources.len();
             foreign.extend(caches.into_iter().map(|cache| (number, cache)));
-            shared.sources.push(Arc::new(source));
+            let source = Arc::new(source);
+            shared.mounts.add(&source, mounts);
+            shared.sources.push(source);
             for record in records {
                 for alias in &record.aliases {
                     shared.aliases.entry(alias.clone()).or_insert_with(|| record.key.clone());
@@ -109,7 +114,11 @@ impl Import<'_> {
             self.steps.warn(format!("the cache {name}: {warning}"));
         }
         let records: Vec<Record> = packs.records(&asked.verify).into_iter().cloned().collect();
-        if records.is_empty() && caches.iter().all(Cache::is_empty) {
+        let mounts: Vec<Contents> = match asked.mounts {
+            true => packs.mounts(&asked.verify).into_iter().cloned().collect(),
+            false => Vec::new(),
+        };
+        if records.is_empty() && mounts.is_empty() && caches.iter().all(Cache::is_empty) {
             self.steps.warn(nothing(&name, &packs, asked));
         }
         let mut blobs: HashMap<_, _> = foreign::blobs(&caches);
@@ -127,7 +136,7 @@ impl Import<'_> {
             steps: self.steps.clone(),
             absent: absent.clone(),
         };
-        Some(Read { source, records, caches })
+        Some(Read { source, records, mounts, caches })
     }
 }
 
@@ -135,6 +144,8 @@ impl Import<'_> {
 struct Read {
     source: Source,
     records: Vec<Record>,
+    /// What cache mounts held.
+    mounts: Vec<Contents>,
     /// Those of BuildKit's.
     caches: Vec<Cache>,
 }

@@ -17,9 +17,11 @@ use crate::file_op::{copy_directory, digest_of_all};
 use crate::layer::Rootfs;
 use crate::layer::write_back::written_back;
 use crate::progress::event::StoppedStep;
+use crate::shared_cache::Brought;
 use crate::step::exhausted::{self, Words};
 use crate::step::file_layer::FileLayer;
 use crate::step::files::{Files, Outputs};
+use crate::step::mounts::cache_mount_id;
 use crate::step::process;
 use crate::step::sandbox::{Ended, Task};
 use crate::step::surroundings::Surroundings;
@@ -109,6 +111,7 @@ impl BuildWorker {
         let inputs = self.definition.inputs(run.vertex);
         let inputs = inputs.iter().map(|i| self.definition.vertex(i.vertex).digest.clone());
         let inputs: Vec<Digest> = inputs.collect();
+        let brought = self.bring_mounts(op, &inputs).await;
         let trees = stacks.iter().map(|(number, s)| (*number, s.rootfs.clone())).collect();
         let (store, op, client) = (self.store.clone(), op.clone(), self.client.clone());
         let (machine, token) = (self.machine.clone(), run.cancel.clone());
@@ -122,6 +125,7 @@ impl BuildWorker {
                 store: &store,
                 limits: &limits,
                 inputs: &inputs,
+                brought: &brought,
                 client: &client,
                 mount_points: Some(&mount_points),
             };
@@ -130,6 +134,14 @@ impl BuildWorker {
             prepared.map(|prepared| prepared.for_architecture(architecture))
         });
         Ok((prepared.await?, stacks))
+    }
+
+    /// Fetches what caches say that the op's cache mounts held, as far as there are none here.
+    async fn bring_mounts(&self, op: &ExecOp, inputs: &[Digest]) -> Vec<Brought> {
+        let ids: Vec<String> =
+            op.mounts.iter().filter_map(|mount| cache_mount_id(mount, inputs)).collect();
+        let brings = ids.iter().map(|id| self.shared.mounts.bring(&self.store, id));
+        futures_util::future::join_all(brings).await.into_iter().flatten().collect()
     }
 
     /// A context as layers: what a step mounts must be what was digested, with the ignore file

@@ -6,6 +6,7 @@ use llb::Rlimit;
 use crate::step::disk_budget::Overrun;
 use crate::step::exit_hint::exit_hint;
 use crate::step::sandbox::Ended;
+use crate::units;
 
 /// For the error's own line, and for the one after.
 pub(crate) struct Words {
@@ -49,11 +50,11 @@ fn missing_id(ids: u64, tail: &[String]) -> Option<String> {
 fn disk(overrun: Overrun) -> Words {
     let (how, hint) = match overrun {
         Overrun::Budget(limit) => (
-            format!("it wrote more than {}", size(limit)),
+            format!("it wrote more than {}", units::told(limit)),
             "raise `--step-disk`, or write what the image does not need to a cache mount",
         ),
         Overrun::Reserve(left) => (
-            format!("it filled the disk: less than {} are left", size(left)),
+            format!("it filled the disk: less than {} are left", units::told(left)),
             "`mybuild prune` removes what is not in use",
         ),
     };
@@ -63,7 +64,7 @@ fn disk(overrun: Overrun) -> Words {
 fn memory(limit: Option<u64>) -> Words {
     let (how, hint) = match limit {
         Some(limit) => (
-            format!("out of memory: its limit is {}", size(limit)),
+            format!("out of memory: its limit is {}", units::told(limit)),
             "raise `--memory` or the limit of its control group, or do less at once",
         ),
         None => ("out of memory".to_owned(), "the machine has no more: do less at once"),
@@ -77,9 +78,10 @@ fn hint(exhausted: Exhausted) -> Option<String> {
         Exhausted::Processes { limit: Some(limit) } => Some(format!(
             "a process could not be started: the limit is {limit} at once; do less at once"
         )),
-        Exhausted::Memory { limit: Some(limit) } => {
-            Some(format!("one of its processes was killed: the limit of memory is {}", size(limit)))
-        }
+        Exhausted::Memory { limit: Some(limit) } => Some(format!(
+            "one of its processes was killed: the limit of memory is {}",
+            units::told(limit)
+        )),
         Exhausted::Processes { limit: None } | Exhausted::Memory { limit: None } => None,
     }
 }
@@ -97,23 +99,10 @@ fn cut_short(status: ExitStatus, ulimits: &[Rlimit]) -> Option<String> {
         }
         FILE_SIZE => {
             let bytes = u64::try_from(limit("fsize")?.soft).ok()?;
-            Some(format!("`--ulimit fsize` allows files of {}", size(bytes)))
+            Some(format!("`--ulimit fsize` allows files of {}", units::told(bytes)))
         }
         _ => None,
     }
-}
-
-/// Bytes in the units that limits are given in.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1024.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    // A tenth, where there is one.
-    format!("{} {}", (value * 10.0).round() / 10.0, UNITS[unit])
 }
 
 #[cfg(test)]

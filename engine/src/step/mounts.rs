@@ -67,8 +67,8 @@ impl<'a> Mounting<'a> {
         }
         let (source, readonly) = match &mount.kind {
             MountKind::Bind => self.bind(mount)?,
-            MountKind::Cache { id, sharing } => {
-                let dir = self.cache_mount(id, *sharing, mount)?;
+            MountKind::Cache { sharing, .. } => {
+                let dir = self.cache_mount(*sharing, mount)?;
                 // That of a seed was applied when the folder was filled; without one it is the folder's own.
                 let selector =
                     mount.input.map_or_else(|| mount.selector.clone(), |_| String::new());
@@ -146,21 +146,24 @@ impl<'a> Mounting<'a> {
         Ok((source, false))
     }
 
-    /// Takes hold of a cache mount's folder; a new one is filled from the mount's input.
+    /// Takes hold of a cache mount's folder; a new one is filled with what it held elsewhere, or else from the
+    /// mount's input.
     fn cache_mount(
         &mut self,
-        id: &str,
         sharing: llb::CacheSharing,
         mount: &llb::Mount,
     ) -> Result<PathBuf, BuildError> {
-        let Surroundings { machine, store, inputs, .. } = self.surroundings;
-        let id = cache_mount_id(id, mount, inputs);
+        let Surroundings { machine, store, inputs, brought, .. } = self.surroundings;
+        let id = cache_mount_id(mount, inputs).expect("it is a cache mount");
         let sharing = match sharing {
             llb::CacheSharing::Shared => cache::Sharing::Shared,
             llb::CacheSharing::Private => cache::Sharing::Private,
             llb::CacheSharing::Locked => cache::Sharing::Locked,
         };
+        let brought = brought.iter().find(|brought| brought.id == id);
+        let ignore_owner = machine.host().single_id();
         let fill = |target: &Path| match mount.input {
+            _ if brought.is_some_and(|brought| brought.fill(target, ignore_owner)) => Ok(()),
             Some(input) => {
                 let scratch = store.temporary_directory();
                 seed::fill(machine, &scratch, &self.trees[&input], &mount.selector, target)
@@ -192,10 +195,12 @@ fn new_layer(store: &cache::Store) -> Result<NewLayer, BuildError> {
     store.new_layer().map_err(|e| BuildError::system("failed to make a layer").because(e))
 }
 
-/// Folders with another first content (another owner, another mode) are other folders.
-fn cache_mount_id(id: &str, mount: &llb::Mount, inputs: &[oci::Digest]) -> String {
-    match mount.input {
+/// What a cache mount is called in the store; `None` for another mount. Folders with another first content (another
+/// owner, another mode) are other folders.
+pub(super) fn cache_mount_id(mount: &llb::Mount, inputs: &[oci::Digest]) -> Option<String> {
+    let MountKind::Cache { id, .. } = &mount.kind else { return None };
+    Some(match mount.input {
         Some(input) => format!("{id}\n{}\n{}", inputs[input], mount.selector),
-        None => id.to_owned(),
-    }
+        None => id.clone(),
+    })
 }

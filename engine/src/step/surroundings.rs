@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::client::Client;
 use crate::machine::Machine;
+use crate::shared_cache::Brought;
 
 /// What the request grants and hands to processes.
 pub(crate) struct Surroundings<'a> {
@@ -14,6 +15,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) limits: &'a executor::Limits,
     /// Digests of the op's inputs.
     pub(crate) inputs: &'a [oci::Digest],
+    /// What caches say that cache mounts held which are not there yet.
+    pub(crate) brought: &'a [Brought],
     /// Who has the secrets and the agents.
     pub(crate) client: &'a Arc<dyn Client>,
     /// What the root is to have beneath its layers: see [`crate::step::mount_points`].

@@ -11,7 +11,7 @@ use engine::request::{
 use engine::{InvalidKey, S3Credentials, S3Options, SigningKey, VerifyingKey};
 use oci::Reference;
 
-use super::csv;
+use super::{csv, quantity};
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::spelling::boolean;
@@ -19,6 +19,8 @@ use crate::spelling::boolean;
 /// Which cache of a directory is meant when nothing is said.
 const TAG: &str = "latest";
 const TYPES: &str = "types are registry, s3 and local";
+/// So much of cache mounts goes into a cache when nothing is said, in bytes.
+const MOUNTS_MAX: u64 = 4 << 30;
 /// Larger files are no keys, in bytes.
 const KEY_MAX: u64 = 64 << 10;
 
@@ -27,8 +29,9 @@ pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSourc
     let mut attributes = Attributes::read("--cache-from", text)?;
     let location = attributes.location("src", environment)?;
     let verify = attributes.keys("verify", environment, VerifyingKey::parse)?;
+    let mounts = attributes.flag("mounts")?.unwrap_or(true);
     attributes.end()?;
-    Ok(CacheSource { location, verify })
+    Ok(CacheSource { location, verify, mounts })
 }
 
 /// Whether a `--cache-to` wants the records in the image.
@@ -69,8 +72,9 @@ pub(super) fn target(text: &str, environment: &Environment) -> Result<CacheTarge
     if !keys.is_empty() {
         return Err(attributes.invalid("records are signed with one key"));
     }
+    let mounts = attributes.mounts()?;
     attributes.end()?;
-    let target = CacheTarget { location, mode, format, compression, sign, ignore_error };
+    let target = CacheTarget { location, mode, format, compression, sign, mounts, ignore_error };
     check_format(&target, text)?;
     Ok(target)
 }
@@ -84,6 +88,8 @@ fn check_format(target: &CacheTarget, text: &str) -> Result<(), UsageError> {
         "a cache for BuildKit is written to a registry"
     } else if target.sign.is_some() {
         "BuildKit's caches are not signed"
+    } else if target.mounts.is_some() {
+        "BuildKit's caches have no contents of cache mounts"
     } else {
         return Ok(());
     };
@@ -128,6 +134,20 @@ impl<'a> Attributes<'a> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let wrong = || self.invalid(&format!("`{name}={value}`: want true or false"));
         boolean(&value).map(Some).ok_or_else(wrong)
+    }
+
+    /// How many bytes of cache mounts are added, if any.
+    fn mounts(&mut self) -> Result<Option<u64>, UsageError> {
+        let is_wanted = self.flag("mounts")?.unwrap_or(false);
+        match (is_wanted, self.take("mounts-max-size")) {
+            (false, None) => Ok(None),
+            (true, None) => Ok(Some(MOUNTS_MAX)),
+            (true, Some(size)) => match quantity::bytes("mounts-max-size", &size) {
+                Ok(size) => Ok(Some(size)),
+                Err(_) => Err(self.invalid(&format!("`mounts-max-size={size}` is not a size"))),
+            },
+            (false, Some(_)) => Err(self.invalid("`mounts-max-size` without `mounts=true`")),
+        }
     }
 
     fn format(&mut self) -> Result<CacheFormat, UsageError> {

@@ -135,7 +135,8 @@ pub struct BuildArgs {
     /// `type=registry,ref=NAME` or just NAME, `type=local,src=DIR[,tag=TAG]`, or `type=s3,bucket=NAME,…`. With `verify=FILE` (or
     /// `verify-env=VARIABLE`) only what this public key signed counts. May be given several times: the
     /// first that knows a step counts. One that cannot be read is left out, with a warning. What buildx has
-    /// written to a registry is read, too, and images that carry its cache.
+    /// written to a registry is read, too, and images that carry its cache. With `mounts=false` what it has of cache
+    /// mounts is not used.
     #[arg(long = "cache-from", value_name = "NAME | type=TYPE,…", help_heading = CACHE)]
     pub cache_from: Vec<String>,
     /// Cache to add this build's steps to, for other builders
@@ -143,7 +144,8 @@ pub struct BuildArgs {
     /// `type=registry,ref=NAME` or just NAME, `type=local,dest=DIR[,tag=TAG]`, or `type=s3,bucket=NAME,…`.
     /// `mode=max` adds all steps, not only those whose layers the image has. `compression=zstd|gzip|uncompressed`,
     /// `compression-level=N`, `sign=FILE` (or `sign-env=VARIABLE`, an Ed25519 private key),
-    /// `ignore-error=true`. Nothing that others have added is overwritten. `format=buildkit` puts a cache that
+    /// `ignore-error=true`. `mounts=true` adds what the cache mounts of the build hold, `mounts-max-size=SIZE` of it at
+    /// most. Nothing that others have added is overwritten. `format=buildkit` puts a cache that
     /// BuildKit reads in place of what is at NAME. `type=inline` has the image itself carry the records.
     #[arg(long = "cache-to", value_name = "NAME | type=TYPE,…", help_heading = CACHE)]
     pub cache_to: Vec<String>,

@@ -219,6 +219,11 @@ const REFUSED: &str = "
     -o type=oci,dest=x,compression=estargz,compression-level=10 .
     -o type=oci,dest=x,compression-level=10 .
     -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
+    --cache-to type=local,dest=x,mounts-max-size=1g .
+    --cache-to type=local,dest=x,mounts=true,mounts-max-size=lots .
+    --cache-to type=registry,ref=x,format=buildkit,mounts=true .
+    --cache-to type=inline,mounts=true .
+    --cache-from type=local,src=x,mounts-max-size=1g .
     -o type=oci,dest=x,rewrite-timestamp=some .
     -o type=local,dest=x,rewrite-timestamp=true .
     -o type=oci,dest=x,source-date-epoch=-1 .
@@ -834,6 +839,16 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--output type=oci,dest=x,compression-level=10`: `compression-level=10`: want a number from 0 to 9
         -o type=oci,dest=x,compression=uncompressed,compression-level=1 .
             error: `--output type=oci,dest=x,compression=uncompressed,compression-level=1`: `compression-level` without a compression
+        --cache-to type=local,dest=x,mounts-max-size=1g .
+            error: `--cache-to type=local,dest=x,mounts-max-size=1g`: `mounts-max-size` without `mounts=true`
+        --cache-to type=local,dest=x,mounts=true,mounts-max-size=lots .
+            error: `--cache-to type=local,dest=x,mounts=true,mounts-max-size=lots`: `mounts-max-size=lots` is not a size
+        --cache-to type=registry,ref=x,format=buildkit,mounts=true .
+            error: `--cache-to type=registry,ref=x,format=buildkit,mounts=true`: BuildKit's caches have no contents of cache mounts
+        --cache-to type=inline,mounts=true .
+            error: `--cache-to type=inline,mounts=true`: `mounts` is not an attribute of `type=inline` that is known
+        --cache-from type=local,src=x,mounts-max-size=1g .
+            error: `--cache-from type=local,src=x,mounts-max-size=1g`: `mounts-max-size` is not an attribute of `type=local` that is known
         -o type=oci,dest=x,rewrite-timestamp=some .
             error: `--output type=oci,dest=x,rewrite-timestamp=some`: `rewrite-timestamp=some`: want `true`, `false` or `all`
         -o type=local,dest=x,rewrite-timestamp=true .

@@ -50,6 +50,7 @@ mod runc;
 mod secrets;
 mod shapes;
 mod shared_cache;
+mod shared_mounts;
 mod sharing;
 mod ssh;
 mod targets;

@@ -115,17 +115,22 @@ impl Directory {
         .await
     }
 
+    /// One that was cut short is not there.
+    pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, Error> {
+        let (path, size) = (self.blob(&blob.digest), blob.size);
+        blocking(move || Ok(std::fs::metadata(&path).is_ok_and(|found| found.len() == size))).await
+    }
+
     pub(super) async fn upload(
         &self,
         blob: &Descriptor,
         source: Arc<dyn BodySource>,
     ) -> Result<bool, Error> {
-        let (path, size) = (self.blob(&blob.digest), blob.size);
+        if self.has(blob).await? {
+            return Ok(false);
+        }
+        let path = self.blob(&blob.digest);
         blocking(move || {
-            // One that was cut short is written again.
-            if std::fs::metadata(&path).is_ok_and(|found| found.len() == size) {
-                return Ok(false);
-            }
             let mut content = source.open(0).map_err(Error::file("read the blob for", &path))?;
             write(&path, &mut content).map_err(Error::file("write", &path))?;
             Ok(true)

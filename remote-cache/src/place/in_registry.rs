@@ -164,6 +164,10 @@ impl InRegistry {
         Ok(self.registries.fetch_blob(&self.reference, blob, sink, progress).await?)
     }
 
+    pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, Error> {
+        Ok(self.registries.has_blob(&self.reference, blob).await?)
+    }
+
     pub(super) async fn upload(
         &self,
         blob: &Descriptor,

@@ -198,15 +198,20 @@ impl S3 {
         download::fetch(object, blob, sink, progress).await
     }
 
+    pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, Error> {
+        let key = format!("{}{}", self.blobs, blob.digest);
+        Ok(self.inner.size(&key).await? == Some(blob.size))
+    }
+
     pub(super) async fn upload(
         &self,
         blob: &Descriptor,
         source: Arc<dyn BodySource>,
     ) -> Result<bool, Error> {
-        let key = format!("{}{}", self.blobs, blob.digest);
-        if self.inner.size(&key).await? == Some(blob.size) {
+        if self.has(blob).await? {
             return Ok(false);
         }
+        let key = format!("{}{}", self.blobs, blob.digest);
         let payload = Payload::Stream { source, from: 0, size: blob.size };
         self.inner.put(&key, payload, blob.size).await?;
         Ok(true)

@@ -1,10 +1,12 @@
 //! Tests of what is exchanged with shared caches.
 
+mod bundles;
+
 use std::collections::BTreeMap;
 
 use oci::{Descriptor, DiffId, Digest, media_type};
 use proptest::prelude::*;
-use remote_cache::{Layer, Pack, Packs, Place, Record, Signed, SigningKey, VerifyingKey};
+use remote_cache::{Layer, News, Pack, Packs, Place, Record, Signed, SigningKey, VerifyingKey};
 
 fn layer(name: &str) -> Layer {
     let descriptor =
@@ -26,6 +28,10 @@ fn record(name: &str, layers: &[&str]) -> Record {
     }
 }
 
+fn records(records: Vec<Record>) -> News {
+    News { records, ..News::default() }
+}
+
 fn key(seed: u8) -> SigningKey {
     SigningKey::parse(&format!("{seed:02x}").repeat(32)).unwrap()
 }
@@ -34,12 +40,12 @@ fn key(seed: u8) -> SigningKey {
 fn a_pack_is_read_as_it_was_written_and_a_stack_of_layers_is_written_once() {
     let names: Vec<String> = (0..100).map(|n| format!("layer {n}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let records: Vec<Signed> = (1..=100)
+    let records: Vec<Signed<Record>> = (1..=100)
         .map(|height| {
             Signed::new(record(&format!("step {height}"), &names[..height]), Some(&key(1)))
         })
         .collect();
-    let pack = Pack { includes: vec!["older".to_owned()], records };
+    let pack = Pack { includes: vec!["older".to_owned()], records, mounts: Vec::new() };
     let bytes = pack.to_bytes();
     assert_eq!(Pack::parse(&bytes).unwrap(), pack);
     assert_eq!(pack.blobs().len(), 100);
@@ -66,12 +72,12 @@ fn a_record_whose_key_or_result_was_exchanged_is_nobodys() {
     ];
     for (number, edit) in edits.into_iter().enumerate() {
         let mut edited = signed.clone();
-        edit(&mut edited.record);
+        edit(&mut edited.said);
         assert!(!edited.is_trusted(&trusted), "edit {number}");
     }
     // Another compressor's blob is still the same layer.
     let mut edited = signed;
-    edited.record.outputs[0][0].blob = None;
+    edited.said.outputs[0][0].blob = None;
     assert!(edited.is_trusted(&trusted));
 }
 
@@ -134,7 +140,7 @@ proptest! {
     ) {
         let _ = Pack::parse(&bytes);
         let signed = Signed::new(record("a", &["x", "y"]), Some(&key(1)));
-        let mut edited = Pack { includes: Vec::new(), records: vec![signed] }.to_bytes();
+        let mut edited = Pack { records: vec![signed], ..Pack::default() }.to_bytes();
         let length = edited.len();
         edited[at % length] = with;
         let _ = Pack::parse(&edited);
@@ -150,8 +156,8 @@ async fn what_many_add_is_there_and_is_read_from_few_packs() {
         let (one, two) =
             (Packs::read(&place()).await.unwrap(), Packs::read(&place()).await.unwrap());
         for (packs, who) in [(one, "one"), (two, "two")] {
-            let news = vec![record(&format!("{who} {round}"), &["x"])];
-            assert_eq!(packs.add(&place(), news.clone(), None).await.unwrap(), 1);
+            let news = records(vec![record(&format!("{who} {round}"), &["x"])]);
+            assert_eq!(packs.add(&place(), news, None).await.unwrap(), 1);
         }
     }
     let packs = Packs::read(&place()).await.unwrap();
@@ -159,7 +165,7 @@ async fn what_many_add_is_there_and_is_read_from_few_packs() {
     assert_eq!(packs.warnings, Vec::<String>::new());
     // Nothing new is nothing to write.
     let known = record("one 3", &["x"]);
-    assert_eq!(packs.add(&place(), vec![known], None).await.unwrap(), 0);
+    assert_eq!(packs.add(&place(), records(vec![known]), None).await.unwrap(), 0);
     // Another cache of the same directory has nothing of it.
     let other = Place::directory(directory.path(), "other");
     assert!(Packs::read(&other).await.unwrap().is_empty());
@@ -172,8 +178,8 @@ async fn the_oldest_of_several_records_of_a_step_counts_for_everybody() {
     let nothing = Packs::read(&place).await.unwrap();
     let (mut late, mut early) = (record("a", &["late"]), record("a", &["early"]));
     (late.created, early.created) = (20, 10);
-    nothing.add(&place, vec![late], Some(&key(2))).await.unwrap();
-    nothing.add(&place, vec![early], Some(&key(1))).await.unwrap();
+    nothing.add(&place, records(vec![late]), Some(&key(2))).await.unwrap();
+    nothing.add(&place, records(vec![early]), Some(&key(1))).await.unwrap();
     let packs = Packs::read(&place).await.unwrap();
     let of = |keys: &[VerifyingKey]| packs.records(keys)[0].created;
     assert_eq!((of(&[]), of(&[key(2).verifying_key()])), (10, 20));
