@@ -13,6 +13,7 @@ use crate::clock::now;
 use crate::database::{Kind, Row};
 use crate::direct::DirectFile;
 use crate::error::StoreError;
+use crate::growing::{Grower, GrowingBlob, growing};
 use crate::layer::read_up_to;
 use crate::pending::PendingBlob;
 use crate::removal::Removals;
@@ -30,6 +31,8 @@ pub struct BlobWriter {
     store: Store,
     file: Hashed,
     temporary: Temporary,
+    /// Tells those who read it already.
+    grower: Option<Grower>,
 }
 
 /// A blob in the store. It stays readable for as long as the store is open, whatever prune does.
@@ -201,7 +204,11 @@ impl Store {
 
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write(bytes)
+        let count = self.file.write(bytes)?;
+        if let Some(grower) = &self.grower {
+            grower.written(self.file.file.written());
+        }
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -213,7 +220,7 @@ impl BlobWriter {
     fn new(store: &Store, temporary: Temporary, file: File, hash: Option<Hasher>) -> Self {
         let room = Allowance::in_store(store.root());
         let file = Hashed { file: DirectFile::new(file), hash, size: 0, room };
-        Self { store: store.clone(), file, temporary }
+        Self { store: store.clone(), file, temporary, grower: None }
     }
 
     /// Has the bytes in the page cache, too: somebody is about to read them.
@@ -222,10 +229,19 @@ impl BlobWriter {
         self
     }
 
+    /// The blob as it grows, to be read by somebody else at the same time.
+    pub fn growing(&mut self) -> Result<GrowingBlob, StoreError> {
+        let path = self.temporary.path();
+        let made = growing(path, self.file.file.written());
+        let (grower, blob) = made.map_err(|error| StoreError::io("open", path, error))?;
+        self.grower = Some(grower);
+        Ok(blob)
+    }
+
     /// Finishes the blob: it is there from now on, and durable after the next commit. With an
     /// expectation, content that differs from it is refused.
     pub fn commit(self, expected: Option<(&Digest, u64)>) -> Result<(Digest, u64), StoreError> {
-        let Self { store, file, temporary } = self;
+        let Self { store, file, temporary, grower } = self;
         let failed = |error: io::Error| StoreError::io("write", temporary.path(), error);
         let Hashed { file, hash, size, .. } = file;
         file.finish().map_err(failed)?;
@@ -238,6 +254,9 @@ impl BlobWriter {
             check((wanted, wanted_size), (&digest, size))?;
         }
         store.finish_blob(temporary, &digest, size);
+        if let Some(grower) = grower {
+            grower.finish(size);
+        }
         Ok((digest, size))
     }
 }

@@ -48,6 +48,11 @@ impl DirectFile {
         Self { way: Way::Cached, ..self }
     }
 
+    /// How many bytes are in the file.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Writes what is left.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.set_direct(false);

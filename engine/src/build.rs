@@ -22,7 +22,7 @@ use crate::output::export::{Built, Export, Exported, OutputPush, PushedImage};
 use crate::output::redate::{NewTimes, Redate};
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
-use crate::push::Push;
+use crate::push::{Push, Pushes};
 use crate::remote::Fetch;
 use crate::request::{BuildRequest, Epoch, ImageForm, MediaTypes, Output, Rewrite};
 use crate::shared_cache::{self, Import};
@@ -375,7 +375,7 @@ impl Session {
             let form = form(&mut forms, encoding(output.form.compression));
             // What is squashed is in no image by itself.
             if !self.request.squash {
-                form.pushes.push(output.push.clone());
+                form.pushes.add(output.push.clone());
             }
         }
         forms.retain(|form| is_stream(form.encoding));
@@ -438,7 +438,7 @@ impl Session {
 /// The form of an encoding.
 fn form(forms: &mut Vec<Form>, encoding: Encoding) -> &mut Form {
     let at = forms.iter().position(|form| form.encoding == encoding).unwrap_or_else(|| {
-        forms.push(Form { encoding, pushes: Vec::new() });
+        forms.push(Form { encoding, pushes: Pushes::default() });
         forms.len() - 1
     });
     &mut forms[at]

@@ -4,6 +4,7 @@
 //! over them, then the names: a push that fails leaves none.
 
 mod body;
+mod early;
 mod error;
 
 use std::collections::HashMap;
@@ -22,7 +23,9 @@ use crate::progress::event::{Event, StepId};
 use crate::progress::steps::{InternalStep, Steps};
 use crate::stored::{self, DocumentBytes};
 
-pub(crate) use body::Body;
+pub(crate) use body::{Body, Shown};
+use early::EarlyBlob;
+pub(crate) use early::Pushes;
 use error::PushError;
 
 /// A push to the registries of some names, and what has been begun of it.
@@ -69,10 +72,16 @@ impl Push {
     /// Begins to bring a blob of the store to all repositories. Whether it fails is told in the end; what
     /// the image does not need then is given up.
     pub(crate) fn begin(&self, blob: &Descriptor) {
+        self.begin_with(blob, Vec::new());
+    }
+
+    fn begin_with(&self, blob: &Descriptor, mut early: Vec<EarlyBlob>) {
         let step = self.step();
         let mut uploads = self.uploads.lock().expect("no panic while held");
         for repository in self.repositories() {
             let key = (repository.clone(), blob.digest.clone());
+            let begun = early.iter().position(|early| early.repository == repository);
+            let early = begun.map(|begun| early.swap_remove(begun));
             uploads.entry(key).or_insert_with(|| {
                 let upload = BlobUpload {
                     store: self.store.clone(),
@@ -80,6 +89,7 @@ impl Push {
                     steps: self.steps.clone(),
                     step,
                     repository,
+                    early,
                     blob: blob.clone(),
                 };
                 Upload::Begun(AbortOnDropHandle::new(self.runtime.spawn(upload.run())))
@@ -208,12 +218,13 @@ struct BlobUpload {
     steps: Arc<Steps>,
     step: StepId,
     repository: Reference,
+    early: Option<EarlyBlob>,
     blob: Descriptor,
 }
 
 impl BlobUpload {
     async fn run(self) -> Result<(), BuildError> {
-        let Self { store, registries, steps, step, repository, blob } = self;
+        let Self { store, registries, steps, step, repository, early, blob } = self;
         let (digest, lookup) = (blob.digest.clone(), store.clone());
         let found = blocking(move || Ok((lookup.blob(&digest), lookup.origins(&digest)))).await?;
         let (Some(file), origins) = found else {
@@ -224,8 +235,13 @@ impl BlobUpload {
         };
         let mount = origins.iter().find(is_near);
         let item = blob.digest.short();
-        let body = Body { file: file.clone(), steps: steps.clone(), step, item: item.clone() };
-        let pushed = registries.push_blob(&repository, &blob, mount, Arc::new(body)).await;
+        let shown = Shown { steps: steps.clone(), step, item: item.clone(), total: blob.size };
+        let early = early.map(|early| {
+            let _ = early.shown.set(shown.clone());
+            early.upload
+        });
+        let body = Arc::new(Body { file: file.clone(), shown });
+        let pushed = registries.push_blob(&repository, &blob, mount, early, body).await;
         let pushed = match pushed {
             Err(error) if may_be_ours(&error) && is_damaged(&store, file).await? => {
                 return Err(PushError::NoBlob(blob.digest).into());

@@ -14,7 +14,7 @@ use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::limits::Limits;
 use crate::redirect::{REDIRECTS_MAX, RedirectError, Refusal};
-use crate::request::{Payload, Request};
+use crate::request::{BodySource, Payload, Request};
 use crate::response::Response;
 use crate::sending::{Sending, stream_body};
 use crate::tls::{SetupError, Tls};
@@ -66,6 +66,11 @@ impl Connections {
     /// The limits of its requests.
     pub fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// A permit for one more request, if it may run now.
+    pub fn try_permit(&self) -> Option<SemaphorePermit<'_>> {
+        self.permits.try_acquire().ok()
     }
 
     /// Waits until one more request may run. The permit is for one request, to the end of its answer.
@@ -127,17 +132,31 @@ impl Connections {
             Payload::Empty => self.answer(builder, deadline).await?,
             Payload::Bytes(bytes) => self.answer(builder.body(bytes.clone()), deadline).await?,
             Payload::Stream { source, from, size } => {
-                let sending = Arc::new(Sending::new());
-                let body = stream_body(source.clone(), *from, *size, sending.clone());
-                let answer = builder.header(CONTENT_LENGTH, *size).body(body).send();
-                tokio::select! {
-                    answer = deadline.wait("an answer", Duration::MAX, answer) => answer??,
-                    error = sending.is_stuck(&self.limits, *size) => return Err(error),
-                }
+                let builder = builder.header(CONTENT_LENGTH, *size);
+                self.sent(builder, Body { source, from: *from, size: *size }, deadline).await?
+            }
+            Payload::Growing { source } => {
+                self.sent(builder, Body { source, from: 0, size: u64::MAX }, deadline).await?
             }
         };
         let (method, plain_http) = (request.method.clone(), request.plain_http);
         Ok(Response { inner, method, plain_http, idle: self.limits.idle, deadline })
+    }
+
+    /// Sends a request with a body that is read meanwhile.
+    async fn sent(
+        &self,
+        builder: reqwest::RequestBuilder,
+        body: Body<'_>,
+        deadline: Deadline,
+    ) -> Result<reqwest::Response, Error> {
+        let sending = Arc::new(Sending::new());
+        let body = stream_body(body.source.clone(), body.from, body.size, sending.clone());
+        let answer = builder.body(body).send();
+        tokio::select! {
+            answer = deadline.wait("an answer", Duration::MAX, answer) => Ok(answer??),
+            error = sending.is_stuck(&self.limits) => Err(error),
+        }
     }
 
     async fn answer(
@@ -162,6 +181,13 @@ impl Connections {
         let build = move || build_client(tls.as_ref(), &limits, proxy);
         tokio::task::spawn_blocking(build).await.expect("building a client does not panic")
     }
+}
+
+/// A body that is read while it is sent: at most `size` bytes of a source, from one on.
+struct Body<'a> {
+    source: &'a Arc<dyn BodySource>,
+    from: u64,
+    size: u64,
 }
 
 /// A client that does not follow redirects itself and, without `tls`, trusts no certificate.

@@ -53,6 +53,11 @@ pub enum Payload {
         /// Its length in bytes.
         size: u64,
     },
+    /// A body whose length is not known before its end, in pieces (RFC 9112, section 7.1) or frames.
+    Growing {
+        /// Where it is read from, to its end.
+        source: Arc<dyn BodySource>,
+    },
 }
 
 /// A body to upload. It is read on a blocking thread, and again when the upload is retried.

@@ -1,6 +1,7 @@
 //! Bodies on their way to a server, and how far they are.
 
 use std::io::{self, Read as _};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -25,19 +26,21 @@ enum Stage {
     Source,
     /// The network, which takes the last chunk.
     Network(Instant),
-    /// The answer.
-    Answer(Instant),
+    /// The answer, to so many bytes.
+    Answer(Instant, u64),
 }
 
 /// Notices that a server does not take a body, or does not answer it.
 #[derive(Debug)]
 pub(crate) struct Sending {
     stage: Mutex<Stage>,
+    /// Bytes that the network has got.
+    sent: AtomicU64,
 }
 
 impl Sending {
     pub(crate) fn new() -> Self {
-        Self { stage: Mutex::new(Stage::Network(Instant::now())) }
+        Self { stage: Mutex::new(Stage::Network(Instant::now())), sent: AtomicU64::new(0) }
     }
 
     fn stage(&self) -> MutexGuard<'_, Stage> {
@@ -49,19 +52,23 @@ impl Sending {
         *self.stage() = Stage::Source;
     }
 
-    /// The network has it, or the end.
-    pub(crate) fn sends(&self, is_end: bool) {
+    /// The network has the next chunk, of so many bytes; nothing at the end.
+    pub(crate) fn sends(&self, bytes: Option<u64>) {
         let now = Instant::now();
-        *self.stage() = if is_end { Stage::Answer(now) } else { Stage::Network(now) };
+        let sent = self.sent.fetch_add(bytes.unwrap_or(0), Ordering::Relaxed);
+        *self.stage() =
+            if bytes.is_none() { Stage::Answer(now, sent) } else { Stage::Network(now) };
     }
 
-    /// Returns once a server has been given all the time that it may take over a body of `size` bytes.
-    pub(crate) async fn is_stuck(&self, limits: &Limits, size: u64) -> Error {
+    /// Returns once a server has been given all the time that it may take over the body.
+    pub(crate) async fn is_stuck(&self, limits: &Limits) -> Error {
         loop {
             let (what, since, patience) = match *self.stage() {
                 Stage::Source => ("", Instant::now(), limits.slow),
                 Stage::Network(since) => ("the server to take more", since, chunk_time(limits)),
-                Stage::Answer(since) => ("an answer", since, limits.request + keeping_time(size)),
+                Stage::Answer(since, size) => {
+                    ("an answer", since, limits.request + keeping_time(size))
+                }
             };
             if since.elapsed() >= patience {
                 return Error::TimedOut { what, patience };
@@ -71,7 +78,7 @@ impl Sending {
     }
 }
 
-/// Reads `size` bytes of a body on a blocking thread, a few chunks ahead of the network.
+/// Reads at most `size` bytes of a body on a blocking thread, a few chunks ahead of the network.
 pub(crate) fn stream_body(
     source: Arc<dyn BodySource>,
     from: u64,
@@ -100,7 +107,8 @@ pub(crate) fn stream_body(
         async move {
             sending.reads();
             let chunk = receiver.recv().await;
-            sending.sends(chunk.is_none());
+            let bytes = |chunk: &io::Result<Bytes>| chunk.as_ref().map_or(0, Bytes::len) as u64;
+            sending.sends(chunk.as_ref().map(bytes));
             Some((chunk?, receiver))
         }
     });
@@ -128,7 +136,7 @@ mod tests {
 
     /// What is said when it is given up; `None` if that is not within `time`.
     async fn given_up(sending: &Sending, time: Duration) -> Option<String> {
-        let error = tokio::time::timeout(time, sending.is_stuck(&limits(), 0)).await;
+        let error = tokio::time::timeout(time, sending.is_stuck(&limits())).await;
         error.ok().map(|error| error.to_string())
     }
 
@@ -139,9 +147,9 @@ mod tests {
         assert!(given_up(&sending, long).await.unwrap().contains("the server to take more"));
         sending.reads();
         assert_eq!(given_up(&sending, short).await, None);
-        sending.sends(false);
+        sending.sends(Some(1));
         assert!(given_up(&sending, long).await.unwrap().contains("the server to take more"));
-        sending.sends(true);
+        sending.sends(None);
         assert_eq!(given_up(&sending, short).await, None);
         assert!(given_up(&sending, long).await.unwrap().contains("an answer"));
     }

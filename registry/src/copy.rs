@@ -97,8 +97,10 @@ impl Copy<'_> {
 
     async fn blob(&self, blob: Descriptor) -> Result<(), Error> {
         let source = Arc::new(Passage::new(self.registries, &self.from, &blob));
-        let pushed =
-            self.registries.push_blob(&self.to, &blob, Some(&self.from), source.clone()).await;
+        let pushed = self
+            .registries
+            .push_blob(&self.to, &blob, Some(&self.from), None, source.clone())
+            .await;
         match (pushed, source.failure()) {
             (Ok(pushed), _) => {
                 (self.told)(Copied::Blob(blob, pushed));

@@ -42,4 +42,4 @@ pub use protocol::ProtocolError;
 pub use registries::Registries;
 pub use resolve::Resolved;
 pub use sink::{BlobSink, MemorySink};
-pub use upload::Pushed;
+pub use upload::{EarlyUpload, Pushed};

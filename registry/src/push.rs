@@ -13,12 +13,12 @@ use crate::cause::Cause;
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::registries::Registries;
-use crate::upload::{Pushed, Upload, check_stored};
+use crate::upload::{EarlyUpload, Pushed, Target, Upload, check_stored};
 
 impl Registries {
     /// Pushes a blob to `repository`, unless it is there already. If `mount`, a repository of the same
     /// registry, is known to have the blob, the registry is asked to mount it from there instead. An upload
-    /// that breaks goes on where the registry says that it is.
+    /// that breaks goes on where the registry says that it is. What was sent `early` is not sent again.
     ///
     /// # Errors
     /// [`Error`] once all attempts have failed.
@@ -27,6 +27,7 @@ impl Registries {
         repository: &Reference,
         descriptor: &Descriptor,
         mount: Option<&Reference>,
+        early: Option<EarlyUpload>,
         source: Arc<dyn BodySource>,
     ) -> Result<Pushed, Error> {
         let subject = format!("{}@{}", repository.repository(), descriptor.digest);
@@ -36,8 +37,9 @@ impl Registries {
             mount.domain() == repository.domain() && mount.path() != repository.path()
         });
         let deadline = self.transfer_deadline(descriptor.size);
-        let upload =
-            Upload { endpoint: &endpoint, repository, descriptor, mount, source, deadline };
+        let target =
+            Target { endpoint: endpoint.clone(), repository: repository.clone(), deadline };
+        let mut upload = Upload { target, descriptor, mount, early, source };
         upload.run().await.map_err(|cause| attempts.fatal(&endpoint, cause))
     }
 

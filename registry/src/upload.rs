@@ -3,20 +3,21 @@
 
 use std::sync::Arc;
 
-use http_client::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION, RANGE,
-};
-use http_client::{
-    Backoff, BodySource, Deadline, Method, Payload, Request, Response, StatusCode, Url,
-};
+use http_client::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use http_client::{Backoff, BodySource, Method, Payload, Request, Response, StatusCode};
 use oci::{Descriptor, Digest, Reference};
 use tokio_util::bytes::Bytes;
 
 use crate::cause::Cause;
-use crate::endpoint::Endpoint;
 use crate::kind::ErrorKind;
 use crate::protocol::ProtocolError;
-use crate::scope::Scope;
+
+mod early;
+mod session;
+
+pub use early::EarlyUpload;
+pub(crate) use session::Target;
+use session::{BYTES, Session, Started, received};
 
 /// Bytes of one piece, if the registry does not want more.
 const PIECE: u64 = 16 << 20;
@@ -36,27 +37,20 @@ pub enum Pushed {
 
 /// A blob on its way into a repository.
 pub(crate) struct Upload<'a> {
-    pub(crate) endpoint: &'a Endpoint,
-    pub(crate) repository: &'a Reference,
+    pub(crate) target: Target,
     pub(crate) descriptor: &'a Descriptor,
     /// A repository of the same registry that may have it.
     pub(crate) mount: Option<&'a Reference>,
+    /// What of it was sent while it was made.
+    pub(crate) early: Option<EarlyUpload>,
     pub(crate) source: Arc<dyn BodySource>,
-    pub(crate) deadline: Deadline,
 }
 
-/// What the registry has begun to receive.
-struct Session {
-    /// Where the next request goes.
-    location: Url,
-    /// How many bytes it has.
-    received: u64,
-    /// Bytes that a piece must have at least, but for the last.
-    piece_min: u64,
-}
-
-enum Started {
-    Mounted,
+/// What came of beginning.
+enum Begun {
+    /// Nothing is left to do.
+    Done(Pushed),
+    /// The bytes can be sent.
     At(Session),
 }
 
@@ -93,9 +87,10 @@ fn status(cause: &Cause) -> Option<u16> {
 }
 
 impl Upload<'_> {
-    pub(crate) async fn run(&self) -> Result<Pushed, Cause> {
-        let _permit = self.endpoint.connections().permit().await;
-        let mut backoff = self.endpoint.backoff(self.deadline);
+    pub(crate) async fn run(&mut self) -> Result<Pushed, Cause> {
+        let target = self.target.clone();
+        let _permit = target.endpoint.connections().permit().await;
+        let mut backoff = target.endpoint.backoff(target.deadline);
         let (mut way, mut session) = (Way::Whole, None);
         loop {
             let cause = match self.attempt(way, &mut session, &mut backoff).await {
@@ -117,7 +112,7 @@ impl Upload<'_> {
     }
 
     async fn attempt(
-        &self,
+        &mut self,
         way: Way,
         begun: &mut Option<Session>,
         backoff: &mut Backoff<'_>,
@@ -128,10 +123,9 @@ impl Upload<'_> {
         };
         let session = match resumed {
             Some(session) => session,
-            None if self.exists().await? => return Ok(Pushed::Existing),
-            None => match self.start().await? {
-                Started::Mounted => return Ok(Pushed::Mounted),
-                Started::At(session) => session,
+            None => match self.begin().await? {
+                Begun::Done(pushed) => return Ok(pushed),
+                Begun::At(session) => session,
             },
         };
         let session = begun.insert(session);
@@ -150,18 +144,37 @@ impl Upload<'_> {
         Payload::Stream { source: Arc::clone(&self.source), from, size: to - from }
     }
 
-    fn scope(&self) -> Scope {
-        self.endpoint.scope(self.repository.path(), "pull,push")
+    async fn send(&self, request: Request) -> Result<Response, Cause> {
+        self.target.send(&request).await
     }
 
-    async fn send(&self, request: Request) -> Result<Response, Cause> {
-        self.endpoint.send(&request, &self.scope(), self.deadline).await
+    /// Begins to bring the blob, unless it is there already, or was sent while it was made.
+    async fn begin(&mut self) -> Result<Begun, Cause> {
+        let early = self.early.take();
+        let is_there = self.exists().await?;
+        if let Some(early) = early {
+            if is_there || self.mount.is_some() {
+                early.refuse().await;
+            } else if let Some(session) = early.sent().await
+                // A way that spares time, and no more: whatever fails here is done again.
+                && let Ok(pushed) = self.complete(&session, Payload::Bytes(Bytes::new())).await
+            {
+                return Ok(Begun::Done(pushed));
+            }
+        }
+        if is_there {
+            return Ok(Begun::Done(Pushed::Existing));
+        }
+        Ok(match self.start().await? {
+            Started::Mounted => Begun::Done(Pushed::Mounted),
+            Started::At(session) => Begun::At(session),
+        })
     }
 
     /// Whether the repository has the blob. One of another length is not it.
     pub(crate) async fn exists(&self) -> Result<bool, Cause> {
         let rest = format!("blobs/{}", self.descriptor.digest);
-        let url = self.endpoint.url(self.repository.path(), &rest, self.deadline).await?;
+        let url = self.target.url(&rest).await?;
         match self.send(Request::new(Method::HEAD, url)).await {
             Ok(response) => {
                 let length = response.header(&CONTENT_LENGTH).and_then(|text| text.parse().ok());
@@ -176,34 +189,10 @@ impl Upload<'_> {
     /// Begins an upload, unless the registry can mount the blob from where it is. A registry that does not
     /// let us see that repository is asked without it.
     async fn start(&self) -> Result<Started, Cause> {
-        let Some(mount) = self.mount else { return self.start_with(None).await };
-        match self.start_with(Some(mount)).await {
-            Err(cause) if is_refusal(&cause) => self.start_with(None).await,
+        let Some(mount) = self.mount else { return self.target.start(None).await };
+        match self.target.start(Some((&self.descriptor.digest, mount))).await {
+            Err(cause) if is_refusal(&cause) => self.target.start(None).await,
             started => started,
-        }
-    }
-
-    async fn start_with(&self, mount: Option<&Reference>) -> Result<Started, Cause> {
-        let mut scope = self.scope();
-        let mut url =
-            self.endpoint.url(self.repository.path(), "blobs/uploads/", self.deadline).await?;
-        if let Some(mount) = mount {
-            let digest = self.descriptor.digest.as_str();
-            url.query_pairs_mut().append_pair("mount", digest).append_pair("from", mount.path());
-            let other = self.endpoint.scope(mount.path(), "pull");
-            scope.actions = format!("{} {}", scope.actions, other.actions);
-        }
-        let mut request = Request::new(Method::POST, url);
-        request.payload = Payload::Bytes(Bytes::new());
-        let response = self.endpoint.send(&request, &scope, self.deadline).await?;
-        match response.status() {
-            StatusCode::CREATED => Ok(Started::Mounted),
-            StatusCode::ACCEPTED => {
-                let location = response.location().map_err(http_client::Error::from)?;
-                let piece_min = number(&response, "oci-chunk-min-length").unwrap_or(0);
-                Ok(Started::At(Session { location, received: 0, piece_min }))
-            }
-            status => Err(ProtocolError::UploadStatus(status.as_u16()).into()),
         }
     }
 
@@ -253,36 +242,8 @@ impl Upload<'_> {
     }
 }
 
-const BYTES: &str = "application/octet-stream";
-
-impl Session {
-    /// Goes on where an answer says, if it does.
-    fn follow(&mut self, response: &Response) -> Result<(), Cause> {
-        if response.header(&LOCATION).is_some() {
-            self.location = response.location().map_err(http_client::Error::from)?;
-        }
-        Ok(())
-    }
-}
-
 fn is_refusal(cause: &Cause) -> bool {
     matches!(cause.kind(), ErrorKind::Unauthorized | ErrorKind::Denied)
-}
-
-/// How many bytes an answer says there are. A registry that has none has no way to say it: `0-0`.
-fn received(response: &Response) -> Option<u64> {
-    let range = response.header(&RANGE)?;
-    let (first, last) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
-    let (first, last): (u64, u64) = (first.parse().ok()?, last.parse().ok()?);
-    match (first, last) {
-        (0, 0) => Some(0),
-        (0, last) => last.checked_add(1),
-        _ => None,
-    }
-}
-
-fn number(response: &Response, name: &str) -> Option<u64> {
-    response.headers().get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
 /// If the registry names the digest of what it stored, it must be that of what was sent.

@@ -103,7 +103,7 @@ impl Pushing {
                 steps: &steps,
                 step: sending.step(),
                 stop: &stop,
-                ready: &|blob| sending.begin(blob),
+                pushes: &sending.clone().into(),
             };
             packed(&compressing, &target, 0)
         });
@@ -174,7 +174,7 @@ fn packed(
                 if is_ours && is_plain(store, layer) {
                     *layer = packed_layer(compressing, layer)?;
                 }
-                (compressing.ready)(layer);
+                compressing.pushes.begin(layer);
             }
             is_ours.then(|| json(&manifest))
         }

@@ -1,7 +1,5 @@
 //! A layer's tar on its way into the store, with the compressed forms that outputs will ask for.
 
-use std::sync::Arc;
-
 use cache::layer::compress::Compression as Encoding;
 use cache::layer::{
     CompressedCopy, Content, Entry, EntryKind, LayerError, LayerSink, write_entries,
@@ -12,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::BuildError;
 use crate::layer::size;
-use crate::push::Push;
+use crate::push::Pushes;
 use crate::request::{Compression, CompressionAlgorithm};
 use crate::stop::Stoppable;
 
@@ -20,14 +18,8 @@ use crate::stop::Stoppable;
 #[derive(Clone)]
 pub(crate) struct Form {
     pub(crate) encoding: Encoding,
-    /// They send each layer as soon as it is there.
-    pub(crate) pushes: Vec<Arc<Push>>,
-}
-
-impl Form {
-    fn ready(&self, blob: &Descriptor) {
-        self.pushes.iter().for_each(|push| push.begin(blob));
-    }
+    /// What sends them.
+    pub(crate) pushes: Pushes,
 }
 
 /// Writes layers' tars.
@@ -61,11 +53,13 @@ impl LayerTar<'_> {
         let mut compressed = Vec::with_capacity(others.len());
         for form in others {
             // The output that asked for it is about to read it.
-            compressed.push((form, self.store.blob_writer().map_err(failed)?.cached()));
+            let mut writer = self.store.blob_writer().map_err(failed)?.cached();
+            let early = form.pushes.begin_early(&mut writer).map_err(failed)?;
+            compressed.push((form, early, writer));
         }
         let mut outs: Vec<_> = compressed
             .iter_mut()
-            .map(|(form, writer)| (form.encoding, Stoppable::new(writer, self.stop)))
+            .map(|(form, _, writer)| (form.encoding, Stoppable::new(writer, self.stop)))
             .collect();
         let copies = outs
             .iter_mut()
@@ -79,12 +73,12 @@ impl LayerTar<'_> {
         let digest = written.diff_id.0.clone();
         plain.commit(Some((&digest, written.size))).map_err(failed)?;
         let descriptor = Descriptor::new(media_type::LAYER, digest, written.size);
-        as_it_is.iter().for_each(|form| form.ready(&descriptor));
-        for (form, writer) in compressed {
+        as_it_is.iter().for_each(|form| form.pushes.begin(&descriptor));
+        for (form, early, writer) in compressed {
             let (digest, size) = writer.commit(None).map_err(failed)?;
             let descriptor = Descriptor::new(encoded_type(form.encoding), digest, size);
             self.store.add_compressed(&written.diff_id, &encoder(form.encoding), &descriptor);
-            form.ready(&descriptor);
+            form.pushes.go_on(&descriptor, early);
         }
         size::remember(self.store, &written.diff_id, content);
         Ok((KeptTar { diff_id: written.diff_id, descriptor }, filled))

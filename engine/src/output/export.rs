@@ -25,6 +25,7 @@ use crate::machine::Machine;
 use crate::output::assemble::AssembledImage;
 use crate::progress::event::StepId;
 use crate::progress::steps::Steps;
+use crate::push::Pushes;
 use crate::request::{BuildRequest, Destination, ImageForm, MediaTypes, Output};
 
 pub(crate) use forms::Compressing;
@@ -176,7 +177,7 @@ impl Export<'_> {
     async fn formed(&self, label: &str, form: &ImageForm) -> Result<Built, BuildError> {
         let step = self.steps.internal(label);
         let forming = self.forming(form, step.step);
-        step.ended(blocking(move || forming.built(&|_| {})).await)
+        step.ended(blocking(move || forming.built(&Pushes::default())).await)
     }
 
     fn forming(&self, form: &ImageForm, step: StepId) -> Forming {
@@ -222,7 +223,7 @@ impl Export<'_> {
         let tags = self.request.names_of(form);
         let (client, layers, dest) = (self.client.clone(), self.layers.clone(), dest.clone());
         let written = blocking(move || {
-            let built = forming.built(&|_| {})?;
+            let built = forming.built(&Pushes::default())?;
             let (store, stop) = (&forming.store, &forming.stop);
             let layout = Layout { store, kind, built: &built, tags: &tags, stop };
             let written = layout.write(client.as_ref(), &dest, tar);

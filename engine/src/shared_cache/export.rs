@@ -19,7 +19,7 @@ use crate::layer::{AssembledLayer, Layers};
 use crate::output::export::Compressing;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
-use crate::push::Body;
+use crate::push::{Body, Pushes, Shown};
 use crate::request::{CacheFormat, CacheMode, CacheTarget};
 
 /// Blobs that travel at once.
@@ -186,9 +186,9 @@ pub(super) async fn compressed(
     let (store, steps, stop) = (export.store.clone(), export.steps.clone(), export.stop.clone());
     let compression = target.compression;
     blocking(move || {
-        let ready = &|_: &Descriptor| {};
+        let pushes = &Pushes::default();
         let compressing =
-            Compressing { store: &store, compression, steps: &steps, step, stop: &stop, ready };
+            Compressing { store: &store, compression, steps: &steps, step, stop: &stop, pushes };
         Ok(compressing.layer(&layer.diff_id, &layer.descriptor)?.descriptor)
     })
     .await
@@ -204,7 +204,8 @@ pub(super) async fn upload(
         BuildError::lost(format!("layer {} is missing in the store", blob.digest.short()))
     })?;
     let item = blob.digest.short();
-    let body = Body { file, steps: export.steps.clone(), step, item: item.clone() };
+    let (steps, total) = (export.steps.clone(), blob.size);
+    let body = Body { file, shown: Shown { steps, step, item: item.clone(), total } };
     let uploaded = place.upload(&blob, Arc::new(body)).await;
     let is_new =
         uploaded.map_err(|e| BuildError::system("failed to write to the cache").because(e))?;

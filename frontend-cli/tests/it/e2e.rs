@@ -43,6 +43,7 @@ mod outcome;
 mod outputs;
 mod platforms;
 mod process_one;
+mod pushed;
 mod registry;
 mod result;
 mod rootless;

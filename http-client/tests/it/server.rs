@@ -198,10 +198,33 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
             None => break,
         };
     }
-    let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).await.ok()?;
+    let body = match headers.contains_key("transfer-encoding") {
+        true => read_chunks(stream).await?,
+        false => {
+            let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).await.ok()?;
+            body
+        }
+    };
     Some(Seen { method, target, headers, body })
+}
+
+/// A body in chunks (RFC 9112, section 7.1), if it comes to its end.
+async fn read_chunks(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok().filter(|length| *length > 0)?;
+        let length = usize::from_str_radix(line.trim_end(), 16).ok()?;
+        let begin = body.len();
+        body.resize(begin + length + 2, 0);
+        stream.read_exact(&mut body[begin..]).await.ok()?;
+        body.truncate(begin + length);
+        if length == 0 {
+            return Some(body);
+        }
+    }
 }
 
 #[derive(PartialEq)]

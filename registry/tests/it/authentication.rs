@@ -191,7 +191,10 @@ async fn credentials_never_cross_to_another_host() {
     let client = with(Credentials::anonymous().with(server.host(), alice()));
     let descriptor = oci::Descriptor::new("", oci::Digest::of(&bytes), bytes.len() as u64);
     let source: Arc<dyn http_client::BodySource> = Arc::new(tokio_util::bytes::Bytes::from(bytes));
-    client.push_blob(&reference(server.host(), "app"), &descriptor, None, source).await.unwrap();
+    client
+        .push_blob(&reference(server.host(), "app"), &descriptor, None, None, source)
+        .await
+        .unwrap();
     let put = store.seen().pop().unwrap();
     assert_eq!(
         (put.method.as_str(), put.body.len(), put.header("authorization")),

@@ -4,6 +4,7 @@
 
 mod authentication;
 mod docker_registry;
+mod early;
 mod hostile;
 mod image;
 mod mirrors;

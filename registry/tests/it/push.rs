@@ -26,7 +26,7 @@ fn client_of(limits: Limits) -> Registries {
 async fn push(client: &Registries, host: &str, bytes: &[u8]) -> Result<Pushed, Error> {
     let descriptor = Descriptor::new("", Digest::of(bytes), bytes.len() as u64);
     let source = Arc::new(Bytes::from(bytes.to_vec()));
-    client.push_blob(&reference(host, "app"), &descriptor, None, source).await
+    client.push_blob(&reference(host, "app"), &descriptor, None, None, source).await
 }
 
 async fn push_manifest(client: &Registries, host: &str) -> Result<Descriptor, Error> {
@@ -412,7 +412,7 @@ async fn a_mount_that_is_not_allowed_is_an_upload() {
     let descriptor = Descriptor::new("", Digest::of(&bytes), 5);
     let (to, mount) = (reference(server.host(), "app"), reference(server.host(), "secret"));
     let source = Arc::new(Bytes::from(bytes));
-    let pushed = client().push_blob(&to, &descriptor, Some(&mount), source).await.unwrap();
+    let pushed = client().push_blob(&to, &descriptor, Some(&mount), None, source).await.unwrap();
     assert_eq!(pushed, Pushed::Uploaded);
 }
 

@@ -26,7 +26,7 @@ fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
 async fn push(client: &Registries, to: &Reference, image: &Image) {
     for blob in [&image.config, &image.layer] {
         let source: Arc<dyn BodySource> = Arc::new(Bytes::from(blob.clone()));
-        client.push_blob(to, &describe("", blob), None, source).await.unwrap();
+        client.push_blob(to, &describe("", blob), None, None, source).await.unwrap();
     }
     let bytes = Bytes::from(image.manifest.clone());
     let descriptor = client.push_manifest(to, media_type::MANIFEST, bytes).await.unwrap();
@@ -59,7 +59,7 @@ async fn an_image_goes_to_a_registry_and_comes_back() {
         (&copy, None, Pushed::Existing),
     ] {
         assert_eq!(
-            client.push_blob(to, &descriptor, mount, Arc::clone(&layer)).await.unwrap(),
+            client.push_blob(to, &descriptor, mount, None, Arc::clone(&layer)).await.unwrap(),
             expected
         );
     }
@@ -67,7 +67,7 @@ async fn an_image_goes_to_a_registry_and_comes_back() {
     let wrong = describe("", b"other bytes");
     assert!(
         client
-            .push_blob(&copy, &wrong, None, Arc::new(Bytes::from_static(b"wrong bytes")))
+            .push_blob(&copy, &wrong, None, None, Arc::new(Bytes::from_static(b"wrong bytes")))
             .await
             .is_err()
     );
@@ -196,7 +196,7 @@ async fn outcomes(
 ) -> (Result<Pushed, ErrorKind>, Result<(), ErrorKind>) {
     let blob = Bytes::from(noise(1000));
     let descriptor = describe("", &blob);
-    let pushed = client.push_blob(name, &descriptor, None, Arc::new(blob)).await;
+    let pushed = client.push_blob(name, &descriptor, None, None, Arc::new(blob)).await;
     let pulled = client.resolve(name).await;
     (pushed.map_err(|e| e.kind()), pulled.map(drop).map_err(|e| e.kind()))
 }
@@ -235,7 +235,8 @@ async fn a_registry_with_tokens_takes_those_of_its_service() {
     // One token for both repositories.
     for blob in [&image.config, &image.layer] {
         let source: Arc<dyn BodySource> = Arc::new(Bytes::from(blob.clone()));
-        let pushed = alice.push_blob(&public, &describe("", blob), Some(&private), source).await;
+        let pushed =
+            alice.push_blob(&public, &describe("", blob), Some(&private), None, source).await;
         assert_eq!(pushed.unwrap(), Pushed::Mounted);
     }
     push(&alice, &public, &image).await;

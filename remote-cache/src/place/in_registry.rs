@@ -173,7 +173,7 @@ impl InRegistry {
         blob: &Descriptor,
         source: Arc<dyn BodySource>,
     ) -> Result<bool, Error> {
-        let pushed = self.registries.push_blob(&self.reference, blob, None, source).await?;
+        let pushed = self.registries.push_blob(&self.reference, blob, None, None, source).await?;
         Ok(pushed == Pushed::Uploaded)
     }
 }

@@ -16,6 +16,7 @@ use crate::layer::tar::{encoded_type, encoder, encoding};
 use crate::output::assemble::AssembledImage;
 use crate::progress::event::{Event, StepId};
 use crate::progress::steps::Steps;
+use crate::push::Pushes;
 use crate::request::{Compression, ImageForm};
 use crate::stop::Stoppable;
 
@@ -49,11 +50,11 @@ impl Forming {
         Ok(())
     }
 
-    /// The images, under documents of their own. `ready` is called with each layer's blob as soon as it is there.
-    pub(super) fn built(&self, ready: &dyn Fn(&Descriptor)) -> Result<Built, BuildError> {
+    /// The images, under documents of their own. `pushes` send what is there.
+    pub(super) fn built(&self, pushes: &Pushes) -> Result<Built, BuildError> {
         let images = self.built.images.iter();
         let formed = images.map(|(platform, image)| {
-            Ok((platform.clone(), self.image(platform, image.clone(), ready)?))
+            Ok((platform.clone(), self.image(platform, image.clone(), pushes)?))
         });
         let formed = formed.collect::<Result<Vec<_>, BuildError>>()?;
         let types = self.form.media_types;
@@ -66,7 +67,7 @@ impl Forming {
         &self,
         platform: &Platform,
         mut image: AssembledImage,
-        ready: &dyn Fn(&Descriptor),
+        pushes: &Pushes,
     ) -> Result<AssembledImage, BuildError> {
         let at = |level| annotations::at(&self.annotations, level, Some(platform));
         let compressing = Compressing {
@@ -75,7 +76,7 @@ impl Forming {
             steps: &self.steps,
             step: self.step,
             stop: &self.stop,
-            ready,
+            pushes,
         };
         for layer in &mut image.layers {
             let pulled = layer.descriptor.media_type != media_type::LAYER;
@@ -86,7 +87,7 @@ impl Forming {
             if !self.form.keeps_nondistributable {
                 distribute(&mut layer.descriptor);
             }
-            ready(&layer.descriptor);
+            pushes.begin(&layer.descriptor);
         }
         self.describe(&mut image)?;
         let manifest = write_manifest(
@@ -126,8 +127,8 @@ pub(crate) struct Compressing<'a> {
     pub(crate) step: StepId,
     /// Ends it early.
     pub(crate) stop: &'a CancellationToken,
-    /// Called with each layer's blob as soon as it is there.
-    pub(crate) ready: &'a dyn Fn(&Descriptor),
+    /// What sends them.
+    pub(crate) pushes: &'a Pushes,
 }
 
 impl Compressing<'_> {
@@ -180,6 +181,7 @@ impl Compressing<'_> {
         let file = blob.open().map_err(|e| failed(e.into()))?;
         let (_, mut reader) = compress::decompress(file).map_err(|e| failed(e.into()))?;
         let mut writer = store.unhashed_blob_writer().map_err(|e| failed(e.into()))?.cached();
+        let early = self.pushes.begin_early(&mut writer).map_err(|e| failed(e.into()))?;
         let mut out = Stoppable::new(&mut writer, self.stop);
         let compressed =
             compress::compress(&mut reader, &mut out, encoding).map_err(|e| failed(e.into()))?;
@@ -191,6 +193,7 @@ impl Compressing<'_> {
         let annotations = compressed.encoded.annotations;
         let descriptor =
             Descriptor { annotations, ..Descriptor::new(encoded_type(encoding), digest, size) };
+        self.pushes.go_on(&descriptor, early);
         told(from.size, true);
         Ok(self.remember(diff_id, encoding, compressed.encoded.diff_id, descriptor))
     }

@@ -36,7 +36,7 @@ pub(super) async fn push(
 ) -> Result<PushedImage, BuildError> {
     let push = output.push.clone();
     let forming = export.forming(&output.form, push.step());
-    let formed = blocking(move || forming.built(&|blob| push.begin(blob)));
+    let formed = blocking(move || forming.built(&push.into()));
     let target = formed.await?.target;
     output.push.finish(&target).await?;
     Ok(PushedImage { names: output.push.names(&target.digest), target })
