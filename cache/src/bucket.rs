@@ -17,6 +17,7 @@ use oci::Digest;
 /// ├── locks-v1/             one file a lock, removed with it
 /// ├── leases-v1/SESSION     locked for as long as the process has the store open
 /// ├── logs-v1/BUILD/STEP    full logs of steps
+/// ├── containers-v1/ID/     containers that stay: container.json, fs, work, lock
 /// ├── mounts-v1/HASH/SLOT   cache mounts
 /// ├── git-v1/HASH/0         what was fetched of git repositories
 /// ├── index-v1/HASH         stat indexes of build contexts
@@ -40,6 +41,8 @@ pub enum Bucket {
     Leases,
     /// `logs-v1`.
     Logs,
+    /// `containers-v1`.
+    Containers,
     /// `mounts-v1`.
     Mounts,
     /// `git-v1`.
@@ -50,13 +53,14 @@ pub enum Bucket {
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Blobs,
         Self::Layers,
         Self::Temporary,
         Self::Locks,
         Self::Leases,
         Self::Logs,
+        Self::Containers,
         Self::Mounts,
         Self::Mirrors,
         Self::StatIndexes,
@@ -71,6 +75,7 @@ impl Bucket {
             Self::Locks => "locks-v1",
             Self::Leases => "leases-v1",
             Self::Logs => "logs-v1",
+            Self::Containers => "containers-v1",
             Self::Mounts => "mounts-v1",
             Self::Mirrors => "git-v1",
             Self::StatIndexes => "index-v1",

@@ -12,6 +12,7 @@ use crate::blob::{hash_file, size_of_row};
 use crate::bucket::blob_path;
 use crate::bucket::{Bucket, RECORDS};
 use crate::check::Comparison;
+use crate::container::Container;
 use crate::database::{Kind, Row};
 use crate::error::StoreError;
 use crate::form::parse_form;
@@ -80,6 +81,8 @@ pub enum Damage {
     Index,
     /// A tagged image lacks a blob.
     ImageIncomplete,
+    /// What is kept of a container cannot be read, or a layer that it stands on is gone.
+    Container,
     /// What was fetched of a git repository is not what it should be.
     Mirror,
 }
@@ -110,6 +113,7 @@ impl Damage {
             Self::Layout => "layout",
             Self::Index => "index",
             Self::ImageIncomplete => "image-incomplete",
+            Self::Container => "container",
             Self::Mirror => "git-repository",
         }
     }
@@ -133,6 +137,7 @@ impl Store {
         problems.extend(self.check_layers(options)?);
         problems.extend(self.check_records(options)?);
         problems.extend(self.check_images());
+        problems.extend(self.check_containers()?);
         Ok(problems)
     }
 
@@ -313,6 +318,23 @@ impl Store {
             Some(Problem { damage: Damage::ImageIncomplete, path: path.clone(), detail })
         };
         images.iter().filter_map(missing).collect()
+    }
+
+    /// Nothing is removed here either: what a container has written nobody can make again.
+    fn check_containers(&self) -> Result<Vec<Problem>, StoreError> {
+        let directories = self.container_directories()?;
+        let problem = |path: &PathBuf| {
+            let detail = match Container::read(path) {
+                Err(error) => error.to_string(),
+                Ok(container) => {
+                    let mut layers = container.record.layers.iter();
+                    let missing = layers.find(|id| self.layer(id).is_none())?;
+                    format!("container `{}` lacks layer {missing}", container.record.name)
+                }
+            };
+            Some(Problem { damage: Damage::Container, path: path.clone(), detail })
+        };
+        Ok(directories.iter().filter_map(problem).collect())
     }
 
     fn row_problem(&self, damage: Damage, detail: String) -> Problem {

@@ -1,4 +1,4 @@
-//! The store on disk: blobs, layers, step records, memos, images, cache mounts, git mirrors, logs.
+//! The store on disk: blobs, layers, step records, memos, images, containers, cache mounts, git mirrors, logs.
 //!
 //! [`Store::open`] starts a session. What is put in is visible to the session at once and to
 //! other processes after a commit ([`Store::flush`], or the background's); [`commit`] says in
@@ -31,6 +31,7 @@ pub mod record;
 pub mod snapshot;
 
 pub mod claim;
+pub mod container;
 pub mod log;
 pub mod mirror;
 pub mod mount;
@@ -77,6 +78,9 @@ pub use blob::{BlobFile, BlobWriter, DamagedBlob, VerifiedReader};
 pub use bucket::Bucket;
 pub use claim::Claim;
 pub use committer::CommitStep;
+pub use container::{
+    Container, ContainerRecord, ContainerState, CreateContainerError, NewContainer, OwnContainer,
+};
 pub use copy_tree::{CopyTreeError, copy_tree};
 pub use disk::size_of;
 pub use download::{BlobDownload, DownloadReader};

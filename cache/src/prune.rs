@@ -168,7 +168,7 @@ impl Store {
         Ok(units.into_iter().map(|unit| unit.item).collect())
     }
 
-    /// What sessions say that they hold; this one's, too.
+    /// What sessions say that they hold, this one's, too, and what containers need.
     fn held(&self) -> Result<Vec<Holds>, StoreError> {
         let own = self.inner.lease.session();
         let others = lease::living(self.root())?;
@@ -176,7 +176,10 @@ impl Store {
         let held = others.map(|session| lease::held_by(self.root(), session));
         // What may hold anything is waited for: see the trash.
         let held = held.filter(|holds| *holds != Holds::Everything);
-        Ok(held.chain([self.inner.lease.holds()]).collect())
+        let mut held: Vec<Holds> = held.chain([self.inner.lease.holds()]).collect();
+        // Afterwards: what a session has just let go of may be a container's now.
+        held.push(self.held_by_containers()?);
+        Ok(held)
     }
 }
 

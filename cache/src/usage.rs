@@ -31,6 +31,8 @@ pub struct DiskUsage {
     pub blobs: u64,
     /// Layers as trees.
     pub layers: u64,
+    /// Containers that stay.
+    pub containers: u64,
     /// Cache mounts.
     pub mounts: u64,
     /// What was fetched of git repositories.
@@ -45,6 +47,8 @@ pub struct DiskUsage {
     pub ballast: u64,
     /// Number of images; one with several names counts once.
     pub image_count: u64,
+    /// Number of containers.
+    pub container_count: u64,
     /// Number of cache mounts.
     pub mount_count: u64,
     /// Number of git repositories.
@@ -148,6 +152,8 @@ impl Store {
         usage.layers = sizes.trees();
         (usage.mount_count, usage.mounts) = sizes.slots_in(Bucket::Mounts);
         (usage.mirror_count, usage.mirrors) = sizes.slots_in(Bucket::Mirrors);
+        usage.containers = size(Bucket::Containers);
+        usage.container_count = self.container_directories()?.len() as u64;
         usage.logs = size(Bucket::Logs);
         usage.temporary = size(Bucket::Temporary) + self.unknown_trees(&sizes)?;
         let database = ["", "-wal", "-shm"].map(|suffix| format!("{RECORDS}{suffix}"));
@@ -158,6 +164,7 @@ impl Store {
         usage.total = usage.images
             + usage.blobs
             + usage.layers
+            + usage.containers
             + usage.mounts
             + usage.mirrors
             + usage.logs

@@ -42,6 +42,14 @@ pub enum Warning {
         /// Which blob.
         digest: Digest,
     },
+    /// What is kept of a container cannot be read.
+    #[error("the container in `{}` is damaged, ignoring it", path.display())]
+    DamagedContainer {
+        /// Its directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Cause,
+    },
     /// A layer's directory is gone.
     #[error("the files of layer {layer} are missing, making them again")]
     MissingLayer {

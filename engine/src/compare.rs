@@ -1,4 +1,4 @@
-//! How two file trees differ: those of images and layers of the store, and directories.
+//! How two file trees differ: those of images, layers and containers of the store, and directories.
 //!
 //! What is compared is what an image can hold: kind, mode, owner, content, target, device and extended
 //! attributes. Times are not, nor is which names are one file. Read [`Change`], then `side` (what a word
@@ -28,7 +28,8 @@ pub use crate::tree::Kind;
 /// A tree, as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Side {
-    /// An image, an image without its topmost layers (`app~2`), or a layer on what is below it.
+    /// A container that stays, an image, an image without its topmost layers (`app~2`), or a layer on what
+    /// is below it.
     Stored(String),
     /// A directory of this machine.
     Directory(PathBuf),
@@ -39,7 +40,7 @@ pub enum Side {
 pub struct CompareRequest {
     /// From what.
     pub from: Side,
-    /// To what; without it to `from`, from what is below its topmost layer.
+    /// To what; without it to `from`, from what is below its topmost layer: of a container, from its image.
     pub to: Option<Side>,
     /// The platform wanted; `None` for this machine's.
     pub platform: Option<Platform>,
@@ -153,7 +154,10 @@ impl Workspace {
             Named::Layers(layers) => {
                 let steps = Arc::new(Steps::new(Arc::new(Silence)));
                 let cancel = CancellationToken::new();
-                self.whole_rootfs(&layers.0, &steps, &cancel).await?.view()
+                let rootfs = self.whole_rootfs(&layers.ids, &steps, &cancel).await?;
+                let directories: Vec<PathBuf> =
+                    rootfs.lowers().iter().cloned().chain(layers.upper).collect();
+                tree::view_of_layers(self.machine.host(), &directories)
             }
         }
         .map_err(failed)

@@ -280,8 +280,11 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
         By::Id(_) => all.clone(),
     };
     let is_last = !all.is_empty() && all.iter().all(|name| names.contains(name));
-    if is_last && !(force && by_name) && is_in_use(store, &found.target) {
-        return Err(in_use(text, by_name));
+    if is_last
+        && !(force && by_name)
+        && let Some(user) = user_of(store, &found.target)?
+    {
+        return Err(user.refuses(text, by_name));
     }
     for name in &names {
         store
@@ -295,18 +298,44 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
     })
 }
 
-/// Whether a container runs the image, for whichever platform.
-pub(crate) fn is_in_use(store: &Store, target: &Descriptor) -> bool {
-    read_variants(store, target).iter().any(|variant| store.is_image_in_use(&variant.id))
+/// Who has an image.
+pub(crate) enum ImageUser {
+    /// A container that stays.
+    Kept(Box<cache::Container>),
+    /// One that is running and will be gone.
+    Running,
 }
 
-fn in_use(text: &str, by_name: bool) -> BuildError {
-    let hint = if by_name {
-        "stop the container first, or take the name away with `--force`"
-    } else {
-        "stop the container first"
-    };
-    BuildError::refused(format!("image `{text}` is used by a running container")).with_hint(hint)
+/// The container that has the image, for whichever platform.
+pub(crate) fn user_of(store: &Store, target: &Descriptor) -> Result<Option<ImageUser>, BuildError> {
+    for variant in read_variants(store, target) {
+        let kept = store.container_of_image(&variant.id);
+        let kept = kept
+            .map_err(|e| BuildError::system("failed to use the store's containers").because(e))?;
+        if let Some(container) = kept {
+            return Ok(Some(ImageUser::Kept(Box::new(container))));
+        }
+        if store.is_image_in_use(&variant.id) {
+            return Ok(Some(ImageUser::Running));
+        }
+    }
+    Ok(None)
+}
+
+impl ImageUser {
+    fn refuses(&self, text: &str, by_name: bool) -> BuildError {
+        let (who, how) = match self {
+            Self::Kept(container) if !container.is_running() => {
+                let name = &container.record.name;
+                let how = format!("remove the container first (`mybuild rm {name}`)");
+                (format!("container `{name}`"), how)
+            }
+            _ => ("a running container".to_owned(), "stop the container first".to_owned()),
+        };
+        let force = if by_name { ", or take the name away with `--force`" } else { "" };
+        BuildError::refused(format!("image `{text}` is used by {who}"))
+            .with_hint(format!("{how}{force}"))
+    }
 }
 
 /// The image of a config whose layers the store has, under the manifest that a build gives it.

@@ -16,6 +16,7 @@ mod blocking;
 mod build;
 mod cdi;
 pub mod compare;
+pub mod containers;
 mod dockerfile;
 mod document;
 mod engine;

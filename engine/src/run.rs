@@ -1,8 +1,8 @@
-//! Containers: one command of an image, in the foreground, on a writable layer that is thrown away.
+//! Containers: one command of an image, in the foreground, on a writable layer.
 //!
 //! A container runs in the sandbox of a build's steps, with Docker's rules for what to run, as whom
-//! and where. There is no life beyond [`Container::wait`]: what the command wrote outside of bind
-//! mounts is removed with the [`Container`].
+//! and where. What the command wrote outside of bind mounts is removed at [`Container::end`], but for what
+//! one with a name has written to its root: that stays in the store (see [`crate::containers`]).
 
 mod image;
 mod process;
@@ -13,9 +13,9 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cache::{Claim, NewLayer};
+use cache::{CreateContainerError, NewLayer, OwnContainer};
 use executor::{Executor, NetworkUsed, Running, SpawnError};
-use oci::{Digest, Platform};
+use oci::Platform;
 use registry::chain;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +44,9 @@ pub struct RunRequest {
     pub command: Vec<String>,
     /// Replaces the image's `ENTRYPOINT` (by none, if empty) and drops its `CMD`.
     pub entrypoint: Option<Vec<String>>,
+    /// Variables for proxies: as [`Self::env`], which counts more, but no image that is made of the
+    /// container has them.
+    pub proxies: Vec<(String, String)>,
     /// Added to the image's environment.
     pub env: Vec<(String, String)>,
     /// Working directory, absolute; made if missing.
@@ -77,10 +80,19 @@ pub struct RunRequest {
     pub limits: ResourceLimits,
     /// Signal that asks it to stop; `None` for the image's.
     pub stop_signal: Option<i32>,
-    /// Name that no other running container of the store may have.
-    pub name: Option<String>,
+    /// Name that no other container of the store may have. With one it stays when its command has ended.
+    pub name: Option<ContainerName>,
     /// Where its streams go.
     pub streams: Streams,
+}
+
+/// What a container is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerName {
+    /// Its name.
+    pub name: String,
+    /// It goes when its command ends.
+    pub is_removed_at_end: bool,
 }
 
 /// A file or directory of the host in a container, with all that is mounted beneath it.
@@ -189,12 +201,20 @@ pub struct Container {
     pub warnings: Vec<String>,
     running: Arc<Running>,
     scratch: Scratch,
-    _claim: Option<Claim>,
+    upper: Upper,
 }
 
 /// Directories for writes that nobody keeps; removed when dropped.
 #[derive(Default)]
 struct Scratch(Vec<NewLayer>);
+
+/// Where a container writes to its root.
+enum Upper {
+    /// Removed when dropped.
+    Scratch(NewLayer),
+    /// It stays.
+    Kept(Box<OwnContainer>),
+}
 
 impl Workspace {
     /// Starts a container; an image that is missing is pulled first, as the request allows.
@@ -219,7 +239,6 @@ impl Workspace {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Container, RunError> {
-        let claim = self.claim_name(request.name.as_deref())?;
         let image = tokio::select! {
             image = self.image_to_run(&request, client, progress, cancel.clone()) => image?,
             () = cancel.cancelled() => return Err(BuildError::Canceled.into()),
@@ -229,18 +248,25 @@ impl Workspace {
             let message = "failed to note in the store that the image is in use".to_owned();
             return Err(BuildError::system(message).into());
         }
-        let stop_signal = request.stop_signal.or_else(|| signal::number(&image.config.stop_signal));
+        let stop_signal =
+            request.stop_signal.or_else(|| signal::number(&image.config.config.stop_signal));
         let machine = self.machine.clone();
         let store = self.store.clone();
         let started = blocking(move || {
             let executor = machine.executor()?;
             check_ports(executor, &request)?;
             let prepared = process::prepare(&machine, &store, &request, &image)?;
-            let process::Prepared { process, scratch } = prepared;
-            let running = executor.spawn(process).map_err(RunError::Spawn);
-            Ok(running.map(|running| (running, scratch)))
+            let process::Prepared { process, scratch, mut upper } = prepared;
+            let running = match executor.spawn(process) {
+                Ok(running) => running,
+                Err(error) => return Ok(Err(RunError::Spawn(error))),
+            };
+            if let Upper::Kept(container) = &mut upper {
+                container.started().map_err(kept)?;
+            }
+            Ok(Ok((running, scratch, upper)))
         });
-        let (mut running, scratch) = started.await??;
+        let (mut running, scratch, upper) = started.await??;
         let terminal = running.terminal();
         let terminal =
             terminal.map_err(|e| BuildError::system("failed to open the terminal").because(e))?;
@@ -253,23 +279,24 @@ impl Workspace {
             warnings: running.warnings().to_vec(),
             running: Arc::new(running),
             scratch,
-            _claim: claim,
+            upper,
         })
     }
+}
 
-    /// Holds a name for as long as the container runs.
-    fn claim_name(&self, name: Option<&str>) -> Result<Option<Claim>, BuildError> {
-        let Some(name) = name else { return Ok(None) };
-        let mut encoder = llb::encode::Encoder::new("container name");
-        encoder.text(name);
-        let key: Digest = encoder.finish();
-        let claim = self.store.try_claim(&key);
-        match claim
-            .map_err(|e| BuildError::system("failed to claim the container's name").because(e))?
-        {
-            Some(claim) => Ok(Some(claim)),
-            None => Err(BuildError::refused(format!("a container named `{name}` is running"))
-                .with_hint("choose another `--name`, or leave it out")),
+fn kept(error: cache::StoreError) -> BuildError {
+    BuildError::system("failed to keep the container").because(error)
+}
+
+fn not_made(error: CreateContainerError) -> BuildError {
+    match error {
+        CreateContainerError::Store(error) => kept(error),
+        CreateContainerError::Taken(known) => {
+            let hint = match known.is_running() {
+                true => "choose another `--name`, or leave it out".to_owned(),
+                false => format!("`mybuild rm {}` removes it", known.record.name),
+            };
+            BuildError::refused(CreateContainerError::Taken(known).to_string()).with_hint(hint)
         }
     }
 }
@@ -327,14 +354,19 @@ impl Container {
         .await
     }
 
-    /// Removes what is left of it on disk.
-    pub async fn remove(self) {
-        let Self { running, scratch, .. } = self;
-        let removed = blocking(move || {
+    /// Its command has `ended`: removes what is left of it on disk, or notes how it ended if it stays.
+    pub async fn end(self, ended: &ExitStatus) -> Result<(), BuildError> {
+        let Self { running, scratch, upper, .. } = self;
+        let code = ended.code();
+        blocking(move || {
             drop(running);
             drop(scratch);
+            match upper {
+                Upper::Scratch(layer) => drop(layer),
+                Upper::Kept(container) => container.ended(code).map_err(kept)?,
+            }
             Ok(())
-        });
-        removed.await.expect("removing does not fail");
+        })
+        .await
     }
 }

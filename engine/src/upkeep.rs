@@ -51,7 +51,8 @@ impl Workspace {
         let mut removed = Vec::new();
         for image in self.images().await?.iter().filter(|image| takes(image)) {
             let target = self.store.resolve(&image.name);
-            if target.is_some_and(|target| !images::is_in_use(&self.store, &target)) {
+            let Some(target) = target else { continue };
+            if images::user_of(&self.store, &target)?.is_none() {
                 removed.push(self.remove_image(&image.name, false).await?);
             }
         }

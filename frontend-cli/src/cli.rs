@@ -2,6 +2,7 @@
 //! ([`crate::build_args`] for `build`).
 
 mod build;
+mod containers;
 mod images;
 mod prune;
 mod registry;
@@ -10,6 +11,7 @@ mod run;
 use std::path::PathBuf;
 
 pub use build::BuildArgs;
+pub use containers::*;
 pub use images::*;
 pub use prune::*;
 pub use registry::*;
@@ -76,6 +78,9 @@ pub enum Subcommand {
     /// The commands on images and on the store.
     #[command(flatten)]
     Image(ImageSubcommand),
+    /// The commands on containers that stay.
+    #[command(flatten)]
+    Container(ContainerSubcommand),
     /// The commands on registries, which need no store.
     #[command(flatten)]
     Registry(RegistrySubcommand),

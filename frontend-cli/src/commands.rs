@@ -2,7 +2,9 @@
 
 mod build;
 mod call;
+mod commit;
 mod completions;
+mod containers;
 mod diff;
 mod du;
 mod fix;
@@ -19,15 +21,19 @@ mod logout;
 mod man;
 mod manifest_inspect;
 mod prune;
+mod prune_containers;
 mod prune_images;
+mod ps;
 mod pull;
 mod push;
 mod registry;
+mod rm;
 mod rmi;
 mod run;
 mod save;
 mod tag;
 
+use containers::ContainerCommand;
 use image::ImageCommand;
 use registry::RegistryCommand;
 
@@ -48,6 +54,7 @@ pub struct Command {
 enum Action {
     Build(Box<Build>),
     Image(Box<ImageCommand>),
+    Container(Box<ContainerCommand>),
     Registry(Box<RegistryCommand>),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -63,6 +70,9 @@ impl Command {
             }
             Subcommand::Image(subcommand) => {
                 Action::Image(Box::new(ImageCommand::resolve(subcommand, environment)?))
+            }
+            Subcommand::Container(subcommand) => {
+                Action::Container(Box::new(ContainerCommand::resolve(subcommand)?))
             }
             Subcommand::Registry(subcommand) => {
                 Action::Registry(Box::new(RegistryCommand::resolve(subcommand, environment)?))
@@ -97,6 +107,7 @@ impl Command {
                 build::run(*build, self.options, self.global.debug).await
             }
             Action::Image(command) => command.run(self.options, notice).await,
+            Action::Container(command) => command.run(&self.options).await,
             Action::Registry(command) => command.run(&self.options).await,
             Action::Completions(args) => completions::run(&args),
             Action::Man(args) => man::run(&args),

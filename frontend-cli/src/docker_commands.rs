@@ -4,12 +4,11 @@ use parser::suggest::{Case, nearest};
 
 use crate::error::UsageError;
 
-const NO_CONTAINERS: &str = "containers run in the foreground, with `mybuild run`; nothing of them \
-                             stays, so there is none to list or to manage";
+const NO_CONTAINERS: &str = "containers run in the foreground, with `mybuild run`; what one with a \
+                             `--name` leaves is for `mybuild diff`, `commit` and `rm`";
 const NO_EXEC: &str = "`mybuild run IMAGE COMMAND` runs a command in a new container";
 const NO_LOGS: &str = "a container's output is that of `mybuild run`; logs of steps are in the \
                        store, and a failed build names its own";
-const NO_COMMIT: &str = "an image is made from a Dockerfile, with `mybuild build`";
 const NO_MANIFEST: &str =
     "`mybuild imagetools create -t NAME SOURCE…` makes an index in the registry";
 const NO_COMPOSE: &str = "build each image with `mybuild -t NAME DIR`, run it with `mybuild run`";
@@ -25,9 +24,7 @@ const NO_SWARM: &str = "that is Docker's orchestration; mybuild builds, and runs
 const COMMANDS: &[(&str, &str)] = &[
     ("attach", NO_CONTAINERS),
     ("bake", NO_COMPOSE),
-    ("commit", NO_COMMIT),
     ("compose", NO_COMPOSE),
-    ("container", NO_CONTAINERS),
     ("context", NO_DAEMON),
     ("cp", "`mybuild build -o DIR` writes the files of an image"),
     ("create", NO_CONTAINERS),
@@ -51,10 +48,8 @@ const COMMANDS: &[(&str, &str)] = &[
     ("pause", NO_CONTAINERS),
     ("plugin", NO_DAEMON),
     ("port", NO_CONTAINERS),
-    ("ps", NO_CONTAINERS),
     ("rename", NO_CONTAINERS),
     ("restart", NO_CONTAINERS),
-    ("rm", "`mybuild rmi IMAGE` removes images; containers are gone when they end"),
     ("scout", "scan the archive of `mybuild save -o app.tar NAME` with another tool"),
     ("search", "look on the registry's own site; `mybuild pull NAME` fetches an image"),
     ("secret", "`mybuild build --secret id=NAME,src=FILE` gives a step a secret"),

@@ -7,7 +7,7 @@ mod variables;
 use std::collections::BTreeMap;
 
 use engine::request::{NetworkMode, PullPolicy};
-use engine::run::{ResourceLimits, RunRequest, Streams, signal_number};
+use engine::run::{ContainerName, ResourceLimits, RunRequest, Streams, signal_number};
 
 use crate::build_args::{self, host, quantity};
 use crate::cli::{RefusedRunArgs, RunArgs};
@@ -50,8 +50,7 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
             .with_hint("a container without a network cannot be reached; leave one of them out"));
     }
     let mut warnings = Vec::new();
-    let mut env = proxies(environment, &mut warnings);
-    env.extend(variables::resolve(&args.env_files, &args.env, environment)?);
+    let proxies = proxies(environment, &mut warnings);
     let request = RunRequest {
         image: image.clone(),
         platform: platform(args.platform.as_deref(), environment)?,
@@ -61,7 +60,8 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
             "" => Vec::new(),
             program => vec![program.to_owned()],
         }),
-        env,
+        proxies,
+        env: variables::resolve(&args.env_files, &args.env, environment)?,
         workdir: args.workdir.as_deref().map(absolute).transpose()?,
         init: args.init,
         user: args.user.clone(),
@@ -81,7 +81,7 @@ pub fn resolve(args: &RunArgs, environment: &Environment) -> Result<Run, UsageEr
             .collect::<Result<_, _>>()?,
         limits: limits(args)?,
         stop_signal: args.stop_signal.as_deref().map(stop_signal).transpose()?,
-        name: args.name.as_deref().map(name).transpose()?,
+        name: args.name.as_deref().map(|text| container_name(text, args.rm)).transpose()?,
         streams: Streams::Piped { stdin: args.interactive },
     };
     let progress = build_args::progress(
@@ -133,8 +133,8 @@ fn refuse(refused: &RefusedRunArgs) -> Result<(), UsageError> {
         ("--ipc", refused.ipc.is_some(), SANDBOX),
         ("--userns", refused.userns.is_some(), SANDBOX),
         ("--group-add", !refused.group_add.is_empty(), "there is `--user USER:GROUP`"),
-        ("--label", !refused.labels.is_empty(), "a container is gone when it ends"),
-        ("--cidfile", refused.cidfile.is_some(), "containers have no ids"),
+        ("--label", !refused.labels.is_empty(), "give it a name with `--name`"),
+        ("--cidfile", refused.cidfile.is_some(), "give it a name with `--name`"),
         ("--health-cmd", refused.health_cmd.is_some(), BACKGROUND),
         ("--runtime", refused.runtime.is_some(), SANDBOX),
         ("--sysctl", !refused.sysctl.is_empty(), SANDBOX),
@@ -220,12 +220,12 @@ fn stop_signal(text: &str) -> Result<i32, UsageError> {
 }
 
 /// Docker's names: a letter or digit, then also `_`, `.` and `-`.
-fn name(text: &str) -> Result<String, UsageError> {
+fn container_name(text: &str, is_removed_at_end: bool) -> Result<ContainerName, UsageError> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && text.len() > 1 && text.chars().all(is_plain) {
-        return Ok(text.to_owned());
+        return Ok(ContainerName { name: text.to_owned(), is_removed_at_end });
     }
-    Err(UsageError::new(format!("`--name {text}` is not a name"))
+    Err(UsageError::new(format!("`--name {text}` is not a valid name"))
         .with_hint("names have letters, digits, `_`, `.` and `-`"))
 }

@@ -4,6 +4,7 @@
 
 mod child;
 mod commit;
+mod containers;
 mod copy_tree;
 mod corpus;
 mod damage;

@@ -1,8 +1,11 @@
 //! Which layers a word names.
 
+use std::path::PathBuf;
+
 use cache::{LayerId, Store};
 use oci::Platform;
 
+use crate::containers;
 use crate::error::BuildError;
 use crate::images::{find, rootfs};
 use crate::stored::read_variants;
@@ -10,38 +13,50 @@ use crate::stored::read_variants;
 /// Shorter beginnings of a layer's digest are not looked for.
 const PREFIX_MIN: usize = 4;
 
-/// A stack of layers, the bottom one first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Layers(pub(super) Vec<LayerId>);
+/// A stack of layers.
+pub(super) struct Layers {
+    /// Those that are sealed, the bottom one first.
+    pub(super) ids: Vec<LayerId>,
+    /// What a container has written above them.
+    pub(super) upper: Option<PathBuf>,
+}
 
 impl Layers {
-    /// Those of an image (`app`), of an image without its topmost ones (`app~2`), or those up to a layer,
+    /// Those of a container, of an image (`app`), of an image without its topmost ones (`app~2`), or those up to a layer,
     /// which is named by its id in the store or by the beginning of its digest.
     pub(super) fn named(
         store: &Store,
         text: &str,
         platform: Option<&Platform>,
     ) -> Result<Self, BuildError> {
+        if let Some(container) = containers::find(store, text)? {
+            let upper = Some(container.fs());
+            return Ok(Self { ids: container.record.layers, upper });
+        }
         let (name, without) = split(text)?;
-        let mut layers = match find(store, name) {
+        let mut ids = match find(store, name) {
             Ok(found) => {
                 let variant = found.variant(store, name, platform)?;
                 rootfs::layers_of(store, name, &variant)?
             }
             Err(error) => up_to(store, name).ok_or(error)?,
         };
-        let Some(left) = layers.len().checked_sub(without) else {
-            let count = layers.len();
+        let Some(left) = ids.len().checked_sub(without) else {
+            let count = ids.len();
             return Err(BuildError::input(format!("`{text}`: `{name}` has only {count} layers"))
                 .with_hint("`mybuild history` shows them"));
         };
-        layers.truncate(left);
-        Ok(Self(layers))
+        ids.truncate(left);
+        Ok(Self { ids, upper: None })
     }
 
     /// What the topmost layer lies on.
     pub(super) fn below(&self) -> Self {
-        Self(self.0.iter().take(self.0.len().saturating_sub(1)).cloned().collect())
+        let left = match self.upper {
+            Some(_) => self.ids.len(),
+            None => self.ids.len().saturating_sub(1),
+        };
+        Self { ids: self.ids[..left].to_vec(), upper: None }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci::{ContainerConfig, Reference};
+use cache::LayerId;
+use oci::{Descriptor, Digest, ImageConfig, Reference};
 use tokio_util::sync::CancellationToken;
 
 use super::RunRequest;
@@ -14,14 +15,16 @@ use crate::images::{find, rootfs};
 use crate::progress::event::Progress;
 use crate::progress::steps::Steps;
 use crate::request::PullPolicy;
+use crate::stored::Variant;
 use crate::workspace::Workspace;
 
 /// An image that can be mounted.
 pub(super) struct Image {
-    pub(super) id: oci::Digest,
-    pub(super) config: ContainerConfig,
-    /// What its programs are built for.
-    pub(super) architecture: String,
+    pub(super) id: Digest,
+    pub(super) manifest: Descriptor,
+    pub(super) config: ImageConfig,
+    /// Its layers, the bottom one first.
+    pub(super) ids: Vec<LayerId>,
     /// Directories of its layers, the bottom one first.
     pub(super) layers: Vec<PathBuf>,
 }
@@ -71,7 +74,7 @@ impl Workspace {
         });
         let (variant, ids) = found.await?;
         let layers = self.whole_rootfs(&ids, steps, cancel).await?.lowers().to_vec();
-        let architecture = variant.config.architecture.clone();
-        Ok(Image { id: variant.id, config: variant.config.config, architecture, layers })
+        let Variant { id, manifest_descriptor: manifest, config, .. } = variant;
+        Ok(Image { id, manifest, config, ids, layers })
     }
 }

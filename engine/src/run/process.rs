@@ -5,20 +5,21 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use cache::layer::{Lower, Time};
-use cache::{NewLayer, Store};
+use cache::{NewContainer, NewLayer, Store};
 use executor::{
-    BindSource, Environment, FirstProcess, Limits, Mount, MountSource, Network, Process, Rlimit,
-    Role, Root, Stdio, Without,
+    BindSource, Environment, FirstProcess, Limits, Mount, MountSource, Network, Process, Protocol,
+    Rlimit, Role, Root, Stdio, Without,
 };
 use llb::{FileAction, FileActionKind, FileInput, FileOp, MkdirOp};
-use oci::ContainerConfig;
+use oci::{ContainerConfig, ImageConfig};
 
 use super::image::Image;
-use super::{Bind, ResourceLimits, RunRequest, Scratch, Streams};
+use super::{Bind, ResourceLimits, RunRequest, Scratch, Streams, Upper, not_made};
 use crate::error::{BuildError, Fault};
 use crate::file_op::{self, Job, Target};
 use crate::machine::Machine;
 use crate::request::NetworkMode;
+use crate::step::mount_points;
 use crate::tree::{self, View};
 
 /// Docker's, for an image without one.
@@ -30,6 +31,7 @@ const CPU_PERIOD: u64 = 100_000;
 pub(super) struct Prepared {
     pub(super) process: Process,
     pub(super) scratch: Scratch,
+    pub(super) upper: Upper,
 }
 
 pub(super) fn prepare(
@@ -39,27 +41,29 @@ pub(super) fn prepare(
     image: &Image,
 ) -> Result<Prepared, BuildError> {
     let mut scratch = Scratch::default();
-    let config = &image.config;
+    let config = &image.config.config;
     let cwd = working_directory(request, config);
+    let arguments = arguments(request, config)?;
     let mut lowers = image.layers.clone();
     let view = tree::view_of_layers(machine.host(), &lowers)
         .map_err(|e| BuildError::System(Fault::of(e)))?;
     let mounts = mounts(store, request, config, &lowers, &view, &mut scratch)?;
     let is_mounted = mounts.iter().any(|mount| is_below(&cwd, &mount.target));
+    let upper = upper(store, request, image, &arguments)?;
+    let (fs, work) = upper.directories();
     if !is_mounted && !is_directory(&view, &cwd)? {
-        lowers.push(directory_layer(machine, store, &view, &cwd, &mut scratch)?);
+        make_directory(machine, store, &view, &cwd, &fs)?;
     }
-    let layer = new_layer(store)?;
-    let root = Root::Overlay { lowers, upper: layer.fs(), work: layer.work() };
-    scratch.0.push(layer);
+    lowers.insert(0, mount_points::of_container(store)?);
+    let root = Root::Overlay { lowers, upper: fs, work };
     let hostname = match &request.hostname {
         Some(name) => name.clone(),
         None => random_name()?,
     };
-    let mut process = Process::new(root, arguments(request, config)?);
+    let mut process = Process::new(root, arguments);
     process.env = Environment(environment(request, config, &hostname));
     process.cwd = cwd;
-    process.architecture.clone_from(&image.architecture);
+    process.architecture.clone_from(&image.config.architecture);
     process.user = request.user.clone().unwrap_or_else(|| config.user.clone());
     process.mounts = mounts;
     let first = if request.init { FirstProcess::Init } else { FirstProcess::Command };
@@ -88,7 +92,71 @@ pub(super) fn prepare(
         Streams::Piped { stdin } => Stdio::Piped { stdin },
         Streams::Terminal { rows, columns } => Stdio::Tty { rows, columns },
     };
-    Ok(Prepared { process, scratch })
+    Ok(Prepared { process, scratch, upper })
+}
+
+/// Where the container writes to its root.
+fn upper(
+    store: &Store,
+    request: &RunRequest,
+    image: &Image,
+    arguments: &[String],
+) -> Result<Upper, BuildError> {
+    let Some(name) = &request.name else { return new_layer(store).map(Upper::Scratch) };
+    let container = store.create_container(NewContainer {
+        name: name.name.clone(),
+        image: request.image.clone(),
+        manifest: image.manifest.clone(),
+        image_id: image.id.clone(),
+        layers: image.ids.clone(),
+        config: ImageConfig {
+            config: own_config(request, &image.config.config),
+            ..image.config.clone()
+        },
+        command: arguments.to_vec(),
+        is_removed_at_end: name.is_removed_at_end,
+    });
+    container.map(|container| Upper::Kept(Box::new(container))).map_err(not_made)
+}
+
+impl Upper {
+    /// Its upper directory, and the work directory that goes with it.
+    fn directories(&self) -> (PathBuf, PathBuf) {
+        match self {
+            Self::Scratch(layer) => (layer.fs(), layer.work()),
+            Self::Kept(container) => (container.container().fs(), container.container().work()),
+        }
+    }
+}
+
+/// The image's config with what the user has asked for: what Docker commits.
+fn own_config(request: &RunRequest, config: &ContainerConfig) -> ContainerConfig {
+    let mut own = config.clone();
+    if let Some(entrypoint) = &request.entrypoint {
+        own.entrypoint = Some(entrypoint.clone()).filter(|words| !words.is_empty());
+        own.cmd = None;
+    }
+    if !request.command.is_empty() {
+        own.cmd = Some(request.command.clone());
+    }
+    for (name, value) in &request.env {
+        let is_it = |known: &String| known.split_once('=').is_some_and(|(known, _)| known == name);
+        own.env.retain(|known| !is_it(known));
+        own.env.push(format!("{name}={value}"));
+    }
+    if let Some(workdir) = &request.workdir {
+        own.working_dir.clone_from(workdir);
+    }
+    if let Some(user) = &request.user {
+        own.user.clone_from(user);
+    }
+    let ports = request.ports.iter().map(|port| match port.protocol {
+        Protocol::Tcp => format!("{}/tcp", port.container),
+        Protocol::Udp => format!("{}/udp", port.container),
+    });
+    own.exposed_ports.extend(ports.map(|port| (port, oci::Empty {})));
+    own.volumes.extend(request.volumes.iter().map(|path| (path.clone(), oci::Empty {})));
+    own
 }
 
 /// `ENTRYPOINT` and `CMD`, or what stands for them: an entrypoint of the user's drops the image's
@@ -124,7 +192,8 @@ fn environment(
         variables.push(own("TERM", "xterm"));
     }
     let mut environment: Vec<(String, String)> = Vec::new();
-    let further = config.env.iter().map(split).chain(request.env.iter().cloned());
+    let asked = request.proxies.iter().chain(&request.env).cloned();
+    let further = config.env.iter().map(split).chain(asked);
     for (name, value) in variables.into_iter().chain(further) {
         match environment.iter_mut().find(|(known, _)| *known == name) {
             Some(known) => known.1 = value,
@@ -225,14 +294,14 @@ fn is_directory(view: &View, path: &str) -> Result<bool, BuildError> {
     }
 }
 
-/// A layer in which the working directory exists, made as `WORKDIR` makes it.
-fn directory_layer(
+/// Makes the working directory in the upper directory `fs`, as `WORKDIR` makes it.
+fn make_directory(
     machine: &Machine,
     store: &Store,
     view: &View,
     path: &str,
-    scratch: &mut Scratch,
-) -> Result<PathBuf, BuildError> {
+    fs: &Path,
+) -> Result<(), BuildError> {
     let mkdir = MkdirOp {
         path: path.to_owned(),
         mode: 0o755,
@@ -247,9 +316,6 @@ fn directory_layer(
         kind: FileActionKind::Mkdir(mkdir),
     };
     let op = FileOp { actions: vec![action] };
-    let layer = new_layer(store)?;
-    let fs = layer.fs();
-    scratch.0.push(layer);
     let inputs = [Some(view)];
     let temporary = store.temporary_directory();
     let job = Job {
@@ -262,11 +328,11 @@ fn directory_layer(
         is_stopped: &|| false,
     };
     let options = || machine.directory_options(Lower::none());
-    let target = Target::Directory { path: &fs, options: &options, previous: None };
+    let target = Target::Directory { path: fs, options: &options, previous: None };
     file_op::apply(&job, target).map_err(|e| {
         BuildError::input(format!("failed to make the working directory `{path}`")).because(e)
     })?;
-    Ok(fs)
+    Ok(())
 }
 
 fn new_layer(store: &Store) -> Result<NewLayer, BuildError> {

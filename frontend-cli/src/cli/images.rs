@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use super::RunArgs;
-use super::prune::{ContainerPruneArgs, DuArgs, ImagePruneArgs, PruneArgs, SystemPruneArgs};
+use super::prune::{DuArgs, ImagePruneArgs, PruneArgs, SystemPruneArgs};
 
 /// The commands on images and on the store.
 #[derive(Debug, clap::Subcommand)]
@@ -18,13 +18,13 @@ pub enum ImageSubcommand {
     /// Show the history of an image, layer by layer
     #[command(args_override_self = true, max_term_width = 100)]
     History(HistoryArgs),
-    /// Show which files differ between two images, an image and a directory, or two layers
+    /// Show which files differ between images, layers, containers and directories
     ///
-    /// FROM and TO are images, layers or directories. `app~1` is the image `app` without its topmost layer,
+    /// FROM and TO are containers that `mybuild run --name NAME` has left, images, layers or directories. `app~1` is the image `app` without its topmost layer,
     /// `app~2` without two; a layer stands for itself and what is below it, and is named by its id
     /// (`mybuild du --verbose`) or its digest (`mybuild history --format '{{.Layer}} {{.CreatedBy}}'`). What
-    /// begins with `/`, `./` or `../` is a directory, and so is `dir:PATH`. With FROM alone: what its topmost
-    /// layer changes.
+    /// begins with `/`, `./` or `../` is a directory, and so is `dir:PATH`. With FROM alone: what the
+    /// container has changed, or what the topmost layer changes.
     ///
     /// A line a path, as `docker diff` writes them: A is new, C is another or has something in it that is, D is
     /// gone with all that was in it. Compared are kind, mode, owner, content, the target of a link, devices and
@@ -55,11 +55,12 @@ pub enum ImageSubcommand {
     /// already is not sent again. The tag comes last: a push that fails leaves it what it was.
     #[command(args_override_self = true, max_term_width = 100)]
     Push(PushArgs),
-    /// Run a command in a throw-away container of an image
+    /// Run a command in a container of an image
     ///
-    /// The container runs in the foreground, in the same sandbox as the steps of a build. When it
-    /// ends, everything it wrote is removed, with or without --rm; data to keep goes to a
-    /// directory named with --volume. The exit code is the command's; 125 if it could not be
+    /// The container runs in the foreground, in the same sandbox as the steps of a build. When its command
+    /// ends, everything it wrote is removed, unless it has a --name and no --rm: then it stays for
+    /// `mybuild diff`, `commit` and `rm`. What it wrote to volumes of the image goes in any case; data to
+    /// keep goes to a directory named with --volume. The exit code is the command's; 125 if it could not be
     /// started, 126 if it is not executable, 127 if it was not found.
     #[command(
         args_override_self = true,
@@ -75,9 +76,8 @@ pub enum ImageSubcommand {
     /// a limit, what of the cache fits it. Images with names always stay, and so does what running builds
     /// and containers use.
     ///
-    /// As for Docker: `mybuild image prune` removes images, `mybuild builder prune` the build cache,
-    /// `mybuild system prune` both. `mybuild container prune` has nothing to do: a container is removed when
-    /// its command ends.
+    /// As for Docker: `mybuild image prune` removes images, `mybuild builder prune` the build cache, `mybuild
+    /// container prune` containers whose command has ended, `mybuild system prune` all of these.
     #[command(args_override_self = true, max_term_width = 100)]
     Prune(PruneArgs),
     /// Remove the build cache and the cache mounts, except for the layers of images with names
@@ -96,7 +96,7 @@ pub enum ImageSubcommand {
         override_usage = "mybuild image prune [OPTIONS]"
     )]
     ImagePrune(ImagePruneArgs),
-    /// Remove the build cache, and what images without a name have left
+    /// Remove containers whose command has ended, the build cache, and what images without a name have left
     ///
     /// With --all it also removes images that no container uses, and the cache of those.
     #[command(
@@ -106,14 +106,6 @@ pub enum ImageSubcommand {
         override_usage = "mybuild system prune [OPTIONS]"
     )]
     SystemPrune(SystemPruneArgs),
-    /// Nothing to do: a container is removed when its command ends
-    #[command(
-        hide = true,
-        args_override_self = true,
-        max_term_width = 100,
-        override_usage = "mybuild container prune [OPTIONS]"
-    )]
-    ContainerPrune(ContainerPruneArgs),
     /// Show how much space the store takes
     ///
     /// `images` is what `mybuild image prune --all` can give back, `build cache` and `cache mounts` what
@@ -198,10 +190,10 @@ pub struct HistoryArgs {
 /// `mybuild diff`
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct DiffArgs {
-    /// Image, layer or directory
+    /// Container, image, layer or directory
     #[arg(value_name = "FROM")]
     pub from: String,
-    /// Image, layer or directory
+    /// Container, image, layer or directory
     #[arg(value_name = "TO")]
     pub to: Option<String>,
     /// `json`, `table`, `table TEMPLATE` or a template (`{{.Kind}} {{.Path}}`); sizes are bytes

@@ -53,23 +53,12 @@ pub struct SystemPruneArgs {
     /// Do not ask
     #[arg(long, short = 'f')]
     pub force: bool,
-    /// Also remove anonymous volumes: they go with their container, so there are none
+    /// Also remove anonymous volumes: they go when the command of their container ends, so there are none
     #[arg(long)]
     pub volumes: bool,
     /// `until=24h`, `until=TIME`: what was not used since, and images made before; `label=NAME[=VALUE]`,
     /// `label!=NAME[=VALUE]`: of images
     #[arg(long = "filter", value_name = "FILTER")]
-    pub filters: Vec<String>,
-}
-
-/// `mybuild container prune`
-#[derive(Debug, Clone, Default, clap::Args)]
-pub struct ContainerPruneArgs {
-    /// Do not ask
-    #[arg(long, short = 'f')]
-    pub force: bool,
-    /// Which: there are none
-    #[arg(long = "filter", value_name = "FILTER", hide = true)]
     pub filters: Vec<String>,
 }
 

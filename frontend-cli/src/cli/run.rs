@@ -14,7 +14,7 @@ pub struct RunArgs {
     /// Give the container a terminal
     #[arg(long, short = 't')]
     pub tty: bool,
-    /// Remove the container when it ends: always so
+    /// Remove the container when its command ends, also if it has a --name; one without is removed anyway
     #[arg(long)]
     pub rm: bool,
     /// Have an init as process 1, which reaps processes; without it the command is process 1
@@ -80,7 +80,7 @@ pub struct RunArgs {
     #[arg(long = "pids-limit", value_name = "NUMBER", help_heading = LIMITS)]
     pub pids_limit: Option<String>,
 
-    /// Name that no other running container of the store may have
+    /// Name that no other container of the store has; the container stays when its command has ended
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Use the image for this platform

@@ -98,12 +98,14 @@ fn rows(usage: &DiskUsage, verbose: bool) -> Vec<String> {
         rows.push(row("other blobs", None, usage.blobs));
         rows.push(row("layers", Some(usage.layer_count), usage.layers));
         rows.push(row("steps", Some(usage.steps), usage.records));
+        rows.push(row("containers", Some(usage.container_count), usage.containers));
         rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
         rows.push(row("git repositories", Some(usage.mirror_count), usage.mirrors));
         rows.push(row("logs", None, usage.logs));
         rows.push(row("temporary", None, usage.temporary));
         rows.push(row("reserve", None, usage.ballast));
     } else {
+        rows.push(row("containers", Some(usage.container_count), usage.containers));
         rows.push(row("build cache", Some(usage.steps), usage.blobs + usage.layers));
         rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
         rows.push(row("git repositories", Some(usage.mirror_count), usage.mirrors));
@@ -120,6 +122,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "images": usage.images,
         "blobs": usage.blobs,
         "layers": usage.layers,
+        "containers": usage.containers,
         "mounts": usage.mounts,
         "mirrors": usage.mirrors,
         "logs": usage.logs,
@@ -129,6 +132,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "steps": usage.steps,
         "layer_count": usage.layer_count,
         "image_count": usage.image_count,
+        "container_count": usage.container_count,
         "mount_count": usage.mount_count,
         "mirror_count": usage.mirror_count,
     })

@@ -29,7 +29,6 @@ pub(super) enum ImageCommand {
     Run(Box<Run>),
     Prune(prune::Prune),
     PruneImages(prune_images::PruneImages),
-    PruneContainers,
     Du(du::ShowUsage),
     Fsck(fsck::Check),
 }
@@ -65,7 +64,6 @@ impl ImageCommand {
             ImageSubcommand::SystemPrune(args) => {
                 Self::PruneImages(prune_images::PruneImages::of_system(&args)?)
             }
-            ImageSubcommand::ContainerPrune(_) => Self::PruneContainers,
             ImageSubcommand::Du(args) => Self::Du(du::ShowUsage::resolve(&args)?),
             ImageSubcommand::Fsck(args) => Self::Fsck(fsck::Check::resolve(&args)),
         })
@@ -92,7 +90,6 @@ impl ImageCommand {
             Self::Run(command) => run::run(*command, &options, notice).await,
             Self::Prune(prune) => prune.run(&options).await,
             Self::PruneImages(prune) => prune.run(&options).await,
-            Self::PruneContainers => prune::no_containers(),
             Self::Du(show) => show.run(&open()?).await,
             Self::Fsck(check) => check.run(&open()?).await,
         }

@@ -110,13 +110,6 @@ pub(super) fn confirmed(what: &str) -> std::io::Result<bool> {
     Ok(is_yes)
 }
 
-/// `mybuild container prune`: a container is removed when its command ends.
-pub(super) fn no_containers() -> anyhow::Result<Exit> {
-    ui::error("no container is kept: each is removed when its command ends\n");
-    ui::data(b"Total reclaimed space: 0B\n")?;
-    Ok(Exit::Success)
-}
-
 /// What `--filter` says of the cache.
 pub(super) fn filter(command: &str, texts: &[String]) -> Result<PruneFilter, UsageError> {
     let mut filter = PruneFilter::default();

@@ -1,10 +1,12 @@
 //! `mybuild image prune`, `mybuild system prune`
 
+use engine::containers::PrunedContainers;
 use engine::images::ListedImage;
 use engine::{EngineOptions, PruneFilter, Pruned, Reach, Reserve};
 
 use super::image::tell_warnings;
 use super::prune::{confirmed, since, summary};
+use super::prune_containers;
 use crate::cli::{ImagePruneArgs, SystemPruneArgs};
 use crate::docker_units::size;
 use crate::error::UsageError;
@@ -17,8 +19,22 @@ pub(super) struct PruneImages {
     all: bool,
     force: bool,
     filters: Vec<Filter>,
-    /// What of the cache goes; nothing for images alone.
-    cache: Option<PruneFilter>,
+    /// What goes besides.
+    besides: Besides,
+}
+
+/// What goes with images.
+enum Besides {
+    /// Nothing: images alone.
+    Nothing,
+    /// Containers whose command has ended, and of the cache what fits.
+    System {
+        cache: PruneFilter,
+        /// Only containers made before this, in seconds since 1970.
+        before: Option<i64>,
+    },
+    /// As for Docker: images are chosen by labels, and neither the cache nor containers have any.
+    Labels,
 }
 
 enum Filter {
@@ -31,17 +47,23 @@ enum Filter {
 impl PruneImages {
     pub(super) fn of_images(args: &ImagePruneArgs) -> Result<Self, UsageError> {
         let (filters, _) = filters(&args.filters)?;
-        Ok(Self { all: args.all, force: args.force, filters, cache: None })
+        Ok(Self { all: args.all, force: args.force, filters, besides: Besides::Nothing })
     }
 
     /// Of `--volumes` there are none: a container's go with it.
     pub(super) fn of_system(args: &SystemPruneArgs) -> Result<Self, UsageError> {
         let (filters, mut cache) = filters(&args.filters)?;
         cache.reach = if args.all { Reach::All } else { Reach::Unshared };
-        // As for Docker: labels are those of images, and the cache has none.
-        let takes_cache = !filters.iter().any(|filter| matches!(filter, Filter::Label { .. }));
-        let cache = Some(cache).filter(|_| takes_cache);
-        Ok(Self { all: args.all, force: args.force, filters, cache })
+        let before = filters.iter().find_map(|filter| match filter {
+            Filter::MadeBefore(time) => Some(*time),
+            Filter::Label { .. } => None,
+        });
+        let has_labels = filters.iter().any(|filter| matches!(filter, Filter::Label { .. }));
+        let besides = match has_labels {
+            true => Besides::Labels,
+            false => Besides::System { cache, before },
+        };
+        Ok(Self { all: args.all, force: args.force, filters, besides })
     }
 
     pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
@@ -49,14 +71,22 @@ impl PruneImages {
             return Ok(Exit::Failed);
         }
         let workspace = workspace::open(options, Reserve::Used)?;
+        // What a container has is not to be in the way of its image.
+        let containers = match self.besides {
+            Besides::System { before, .. } => {
+                prune_containers::prune(&workspace, before, false).await?
+            }
+            Besides::Nothing | Besides::Labels => PrunedContainers::default(),
+        };
         let takes =
             |image: &ListedImage| self.all && self.filters.iter().all(|filter| filter.takes(image));
         let (removed, mut pruned) = workspace.prune_images(takes).await?;
-        if let Some(filter) = self.cache {
+        if let Besides::System { cache, .. } = self.besides {
             let Pruned { freed, .. } = pruned;
-            pruned = workspace.prune(filter).await?;
+            pruned = workspace.prune(cache).await?;
             pruned.freed += freed;
         }
+        pruned.freed += containers.freed;
         let mut text = String::new();
         for removed in &removed {
             removed.untagged.iter().for_each(|name| text.push_str(&format!("untagged: {name}\n")));
@@ -65,6 +95,7 @@ impl PruneImages {
         if !text.is_empty() {
             text = format!("Deleted Images:\n{text}\n");
         }
+        text.insert_str(0, &prune_containers::listed(&containers, false));
         if self.all || !removed.is_empty() {
             text.push_str(&format!("Total reclaimed space: {}\n", size(pruned.freed)));
         } else {
@@ -76,14 +107,16 @@ impl PruneImages {
     }
 
     fn what(&self) -> &'static str {
-        match (self.all, &self.cache) {
-            (false, None) => "what images without a name have left",
-            (true, None) => "all images that no container uses",
-            (false, Some(_)) => {
-                "the build cache, the cache mounts, and what images without a name have left"
+        match (self.all, &self.besides) {
+            (false, Besides::Nothing | Besides::Labels) => "what images without a name have left",
+            (true, Besides::Nothing | Besides::Labels) => "all images that no container uses",
+            (false, Besides::System { .. }) => {
+                "containers whose command has ended, the build cache, the cache mounts, and what images \
+                 without a name have left"
             }
-            (true, Some(_)) => {
-                "all images that no container uses, all of the build cache, and the cache mounts"
+            (true, Besides::System { .. }) => {
+                "containers whose command has ended, all images that no other container uses, all of the \
+                 build cache, and the cache mounts"
             }
         }
     }

@@ -143,8 +143,12 @@ async fn attend(
     tokio::task::spawn_blocking(move || outputs.into_iter().for_each(|output| drop(output.join())))
         .await?;
     drop(raw);
-    container.remove().await;
-    Ok(ended?)
+    let ended = ended?;
+    if let Err(error) = container.end(&ended).await {
+        // What its command has ended with counts more.
+        ui::warning(&format!("{:#}", anyhow::Error::from(error)));
+    }
+    Ok(ended)
 }
 
 /// Where a port is open: at one address, or at all of them.

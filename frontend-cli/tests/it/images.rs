@@ -1,6 +1,7 @@
 //! The commands on images, by the real program against a store of their own.
 
 mod archives;
+mod containers;
 mod diff;
 mod docker_registry;
 mod hostile;

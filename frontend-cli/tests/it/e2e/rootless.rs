@@ -217,3 +217,23 @@ fn privileged_an_ordinary_user_adds_a_commit() {
     }
     drop(user);
 }
+
+#[test]
+fn privileged_an_ordinary_user_keeps_and_commits_a_container() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("every test is an ordinary user's here");
+    }
+    let user = User::new();
+    let builder = Builder::for_user(&user.home, user.id);
+    builder.make_busybox();
+    let script = "echo new >/new; rm -r /tmp; mkdir /tmp; chown 3:4 /new";
+    builder.run(&["run", "--name", "kept", "busybox", "sh", "-c", script]).success();
+    let changed = "A /new\nC /tmp (mode 1777 -> 755)\n";
+    assert_eq!(builder.run(&["diff", "kept"]).success().text(), changed);
+    builder.run(&["commit", "kept", "saved"]).success();
+    assert_eq!(builder.run(&["diff", "saved"]).success().text(), changed);
+    let owner = builder.run(&["run", "saved", "stat", "-c", "%u:%g", "/new"]).success();
+    assert_eq!(owner.text(), "3:4\n");
+    builder.run(&["rm", "kept"]).success();
+    builder.run(&["fsck", "--full"]).success();
+}

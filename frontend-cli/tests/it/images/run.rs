@@ -247,10 +247,14 @@ fn privileged_a_name_is_taken_while_its_container_runs() {
         start(&world, &["-i", "--name", "web", "app:1", "sh", "-c", "echo ready; cat"]);
     let taken = world.fails(&["run", "--name", "web", "app:1"], 125);
     assert!(taken.contains("a container named `web` is running"), "{taken}");
-    world.ok(&["run", "--name", "other", "app:1"]);
+    world.ok(&["run", "--rm", "--name", "other", "app:1"]);
     drop(child.stdin.take());
     child.wait().expect("it ends");
-    world.ok(&["run", "--name", "web", "app:1"]);
+    let taken = world.fails(&["run", "--name", "web", "app:1"], 125);
+    assert!(taken.contains("a container named `web` exists"), "{taken}");
+    world.ok(&["rm", "web"]);
+    world.ok(&["run", "--rm", "--name", "web", "app:1"]);
+    world.ok(&["run", "--rm", "--name", "web", "app:1"]);
 }
 
 #[test]

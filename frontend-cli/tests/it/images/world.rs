@@ -131,6 +131,7 @@ impl World {
             |folder: &str| std::fs::read_dir(self.path(folder)).expect("listed").next().is_none();
         assert!(is_empty("store/tmp-v1"));
         assert!(is_empty("store/leases-v1"));
+        assert!(is_empty("store/containers-v1"));
         // The one layer of the one image; what a container writes is not kept.
         let layers = std::fs::read_dir(self.path("store/layers-v1")).expect("listed").count();
         assert!(layers <= 1, "{layers} layers");
