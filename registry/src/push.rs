@@ -55,11 +55,11 @@ impl Registries {
         let subject = format!("{}@{}", repository.repository(), descriptor.digest);
         let attempts = Attempts::new("look for the blob", subject);
         let endpoint = self.origin(repository.domain());
-        let (deadline, source) = (self.request_deadline(), Arc::new(Bytes::new()));
-        let upload =
-            Upload { endpoint: &endpoint, repository, descriptor, mount: None, source, deadline };
+        let deadline = self.request_deadline();
+        let target =
+            Target { endpoint: endpoint.clone(), repository: repository.clone(), deadline };
         let _permit = endpoint.connections().permit().await;
-        upload.exists().await.map_err(|cause| attempts.fatal(&endpoint, cause))
+        target.has(descriptor).await.map_err(|cause| attempts.fatal(&endpoint, cause))
     }
 
     /// Pushes a manifest or index to `reference`: its tag, else its digest, else `latest`. The blobs

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use http_client::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
-use http_client::{Backoff, BodySource, Method, Payload, Request, Response, StatusCode};
+use http_client::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
+use http_client::{Backoff, BodySource, Method, Payload, Request, Response};
 use oci::{Descriptor, Digest, Reference};
 use tokio_util::bytes::Bytes;
 
@@ -151,7 +151,7 @@ impl Upload<'_> {
     /// Begins to bring the blob, unless it is there already, or was sent while it was made.
     async fn begin(&mut self) -> Result<Begun, Cause> {
         let early = self.early.take();
-        let is_there = self.exists().await?;
+        let is_there = self.target.has(self.descriptor).await?;
         if let Some(early) = early {
             if is_there || self.mount.is_some() {
                 early.refuse().await;
@@ -169,21 +169,6 @@ impl Upload<'_> {
             Started::Mounted => Begun::Done(Pushed::Mounted),
             Started::At(session) => Begun::At(session),
         })
-    }
-
-    /// Whether the repository has the blob. One of another length is not it.
-    pub(crate) async fn exists(&self) -> Result<bool, Cause> {
-        let rest = format!("blobs/{}", self.descriptor.digest);
-        let url = self.target.url(&rest).await?;
-        match self.send(Request::new(Method::HEAD, url)).await {
-            Ok(response) => {
-                let length = response.header(&CONTENT_LENGTH).and_then(|text| text.parse().ok());
-                let is_it = length.is_none_or(|length: u64| length == self.descriptor.size);
-                Ok(response.status() == StatusCode::OK && is_it)
-            }
-            Err(Cause::NotFound) => Ok(false),
-            Err(cause) => Err(cause),
-        }
     }
 
     /// Begins an upload, unless the registry can mount the blob from where it is. A registry that does not

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use http_client::header::{LOCATION, RANGE};
+use http_client::header::{CONTENT_LENGTH, LOCATION, RANGE};
 use http_client::{Deadline, Method, Payload, Request, Response, StatusCode, Url};
-use oci::{Digest, Reference};
+use oci::{Descriptor, Digest, Reference};
 use tokio_util::bytes::Bytes;
 
 use crate::cause::Cause;
@@ -49,6 +49,21 @@ impl Target {
 
     pub(super) async fn send(&self, request: &Request) -> Result<Response, Cause> {
         self.endpoint.send(request, &self.scope(), self.deadline).await
+    }
+
+    /// Whether the repository has the blob. One of another length is not it.
+    pub(crate) async fn has(&self, blob: &Descriptor) -> Result<bool, Cause> {
+        let rest = format!("blobs/{}", blob.digest);
+        let url = self.url(&rest).await?;
+        match self.send(&Request::new(Method::HEAD, url)).await {
+            Ok(response) => {
+                let length = response.header(&CONTENT_LENGTH).and_then(|text| text.parse().ok());
+                let is_it = length.is_none_or(|length: u64| length == blob.size);
+                Ok(response.status() == StatusCode::OK && is_it)
+            }
+            Err(Cause::NotFound) => Ok(false),
+            Err(cause) => Err(cause),
+        }
     }
 
     /// Begins an upload, or has the registry mount a blob from another repository.
