@@ -68,7 +68,9 @@ pub use plan::{GraphFormat, Plan};
 pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use registries::RegistryClient;
 pub use registry::{Credential, Credentials, CredentialsError, Forgotten, Kept, Login};
-pub use remote_cache::{InvalidKey, S3Credentials, S3Options, SigningKey, VerifyingKey};
+pub use remote_cache::{
+    GhaOptions, GhaVersion, InvalidKey, S3Credentials, S3Options, SigningKey, VerifyingKey,
+};
 pub use request::*;
 pub use solve::{SolveRequest, Solved, SolvedLayer};
 pub use umask::{give_file, put_umask_aside};

@@ -59,42 +59,23 @@ const PLATFORM: Stance = Honoured("its value for `ARG`, instead of the build's o
 const NO_DAEMON: Stance = Unused("mybuild builds by itself, without a daemon");
 const ENGINE: Stance = Honoured("with `--load` and `-o type=docker`: which engine gets the image");
 const NO_CLIENT: Stance = Meaningless("there is no daemon to talk to");
+const ACTIONS: Stance = Honoured("for caches with `type=gha`, where the attribute is not given");
+const BUCKET: Stance = Honoured("for caches with `type=s3`, where the attribute is not given");
 const NO_ATTESTATIONS: &str = "attestations are not made";
 
 /// Every name.
 pub const SETTINGS: &[Setting] = &[
-    setting("ACTIONS_*", Variable, Meaningless("there is no cache of `type=gha`")),
+    setting("ACTIONS_CACHE_SERVICE_V2", Variable, ACTIONS),
+    setting("ACTIONS_CACHE_URL", Variable, ACTIONS),
+    setting("ACTIONS_RESULTS_URL", Variable, ACTIONS),
+    setting("ACTIONS_RUNTIME_TOKEN", Variable, ACTIONS),
     setting("ALL_PROXY", Both, PROXY),
-    setting(
-        "AWS_ACCESS_KEY_ID",
-        Variable,
-        Honoured("for caches with `type=s3`, where the attribute is not given"),
-    ),
-    setting(
-        "AWS_DEFAULT_REGION",
-        Variable,
-        Honoured("for caches with `type=s3`, where the attribute is not given"),
-    ),
-    setting(
-        "AWS_ENDPOINT_URL",
-        Variable,
-        Honoured("for caches with `type=s3`, where the attribute is not given"),
-    ),
-    setting(
-        "AWS_REGION",
-        Variable,
-        Honoured("for caches with `type=s3`, where the attribute is not given"),
-    ),
-    setting(
-        "AWS_SECRET_ACCESS_KEY",
-        Variable,
-        Honoured("for caches with `type=s3`, where the attribute is not given"),
-    ),
-    setting(
-        "AWS_SESSION_TOKEN",
-        Variable,
-        Honoured("for caches with `type=s3`, where the attribute is not given"),
-    ),
+    setting("AWS_ACCESS_KEY_ID", Variable, BUCKET),
+    setting("AWS_DEFAULT_REGION", Variable, BUCKET),
+    setting("AWS_ENDPOINT_URL", Variable, BUCKET),
+    setting("AWS_REGION", Variable, BUCKET),
+    setting("AWS_SECRET_ACCESS_KEY", Variable, BUCKET),
+    setting("AWS_SESSION_TOKEN", Variable, BUCKET),
     setting("BUILDARCH", Argument, PLATFORM),
     setting("BUILDKIT_ATTEST_*", Argument, Refused(NO_ATTESTATIONS)),
     setting("BUILDKIT_BUILD_NAME", Argument, Unused("there is no history of builds")),

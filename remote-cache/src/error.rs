@@ -15,9 +15,21 @@ pub enum Error {
     /// A registry failed.
     #[error(transparent)]
     Registry(Box<registry::Error>),
-    /// An object store failed.
-    #[error("failed to use the object store")]
+    /// A server of objects failed.
+    #[error("failed to use the server of the cache")]
     Object(#[from] ObjectError),
+    /// The cache service of GitHub Actions does not know us.
+    #[error("the cache service of GitHub Actions does not accept the token")]
+    Token(#[source] ObjectError),
+    /// The token is not one for writing.
+    #[error("the token of the job may only read the cache")]
+    ReadOnly,
+    /// All names that were tried were taken.
+    #[error("too many write the cache at once")]
+    Crowded,
+    /// A blob was there, and has been removed.
+    #[error("blob {0} is not in the cache any more")]
+    Gone(Digest),
     /// A file could not be used.
     #[error("failed to {action} `{}`", path.display())]
     File {

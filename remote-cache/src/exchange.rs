@@ -5,7 +5,6 @@
 //! time. So nothing is ever overwritten, and hardly anything is read twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::SystemTime;
 
 use futures_util::StreamExt as _;
 use oci::Digest;
@@ -30,6 +29,8 @@ const MERGED_MAX: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub struct Packs {
     packs: Vec<Found>,
+    /// The names that the place lists; `None` if it does not.
+    listed: Option<BTreeSet<String>>,
     /// What could not be read, each in a line.
     pub warnings: Vec<String>,
     /// What another program has put where the newest pack is expected: a manifest or an index.
@@ -51,15 +52,23 @@ impl Packs {
     /// # Errors
     /// [`Error`] if the place cannot be reached.
     pub async fn read(place: &Place) -> Result<Self, Error> {
-        let (summary, names) = futures_util::join!(place.summary(), place.names());
+        let (summary, names) = place.overview().await?;
         let mut packs = Self::default();
-        match summary? {
+        match summary {
             Summary::None => {}
             Summary::Pack(bytes) => packs.take("the newest records", None, &bytes),
+            Summary::Packs(newest) => {
+                for (name, bytes) in newest {
+                    packs.take(&name.clone(), Some(name), &bytes);
+                }
+            }
             Summary::Other(bytes) => packs.other = Some(bytes),
         }
         let mut names = match names {
-            Ok(names) => names,
+            Ok(names) => {
+                packs.listed = Some(names.iter().cloned().collect());
+                names
+            }
             // Not every registry lists its tags to everybody.
             Err(error) if !packs.packs.is_empty() => {
                 packs.warnings.push(registry::chain(&error));
@@ -67,7 +76,7 @@ impl Packs {
             }
             Err(error) => return Err(error),
         };
-        if let Some(newest) = packs.packs.first_mut() {
+        if let Some(newest) = packs.packs.first_mut().filter(|newest| newest.name.is_none()) {
             let bytes = newest.pack.to_bytes();
             newest.name = names.iter().find(|name| name::fits(name, &bytes)).cloned();
         }
@@ -169,8 +178,7 @@ impl Packs {
         }
         let pack = self.merged(records, mounts);
         let bytes = pack.to_bytes();
-        let name = name::new(&bytes, SystemTime::now());
-        place.put_pack(&name, bytes, &pack.blobs()).await?;
+        place.put_pack(bytes, &pack.blobs()).await?;
         Ok(count)
     }
 
@@ -184,7 +192,10 @@ impl Packs {
             let Some(left) = room.checked_sub(*size) else { break };
             room = left;
             includes.extend(name.iter().cloned());
-            includes.extend(pack.includes.iter().cloned());
+            // What is not there any more need not be named for ever.
+            let is_there =
+                |name: &&String| self.listed.as_ref().is_none_or(|all| all.contains(*name));
+            includes.extend(pack.includes.iter().filter(is_there).cloned());
             for signed in &pack.records {
                 if !records.contains(signed) {
                     records.push(signed.clone());

@@ -7,6 +7,7 @@
 //! What a cache says is never trusted: a record's layers count once their bytes have the digests that it names,
 //! which is for the caller to check, and records may have to be signed.
 
+mod azure;
 mod bundle;
 mod contents;
 mod download;
@@ -18,6 +19,8 @@ mod object_error;
 mod pack;
 mod place;
 mod record;
+mod refusal;
+mod server;
 mod signature;
 mod signed;
 mod unbundle;
@@ -29,8 +32,12 @@ pub use exchange::{News, Packs};
 pub use index::{Bundle, Index, InvalidIndex};
 pub use object_error::ObjectError;
 pub use pack::{InvalidPack, PACK_MAX, Pack};
-pub use place::{Directory, InRegistry, InvalidS3, Place, S3, S3Credentials, S3Options};
+pub use place::{
+    Directory, Gha, GhaOptions, GhaVersion, InRegistry, InvalidGha, InvalidS3, Place, S3,
+    S3Credentials, S3Options,
+};
 pub use record::{Layer, Record};
+pub use refusal::Code;
 pub use signature::{InvalidKey, Signable, Signature, SigningKey, VerifyingKey, Words};
 pub use signed::Signed;
 pub use unbundle::Unbundle;

@@ -16,6 +16,11 @@ pub(crate) fn new(bytes: &[u8], now: SystemTime) -> String {
     format!("{since:0TIME$x}-{}", &Digest::of(bytes).hex()[..DIGEST])
 }
 
+/// The name of a pack where packs have numbers: `id`, of as many digits, is whose number it is.
+pub(crate) fn numbered(number: u64, id: &str) -> String {
+    format!("{number:0TIME$x}-{id}")
+}
+
 /// Whether `name` is one, and not a part of somebody's path.
 pub(crate) fn is_name(name: &str) -> bool {
     let is_hex = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));

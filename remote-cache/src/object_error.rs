@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http_client::{Failure, Retry};
 
+use crate::refusal::Code;
+
 /// A failed request to an object store.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
@@ -11,18 +13,34 @@ pub enum ObjectError {
     #[error(transparent)]
     Http(#[from] http_client::Error),
     /// The server refused.
-    #[error("the server answered with status {status}{message}")]
+    #[error("the server answered with status {status}{}", .code.as_ref().map(|code| format!(": {code}")).unwrap_or_default())]
     Status {
         /// The status.
         status: u16,
-        /// What it said, with a colon before it; may be empty.
-        message: String,
+        /// What it calls the reason.
+        code: Option<Code>,
         /// When it asks to be asked again.
         retry_after: Option<Duration>,
     },
     /// A list that cannot be understood.
     #[error("the server's list of objects cannot be read")]
     List,
+    /// An answer of another kind that cannot be understood.
+    #[error("the server's answer cannot be read")]
+    Answer,
+    /// It says no, with the status of a yes.
+    #[error("the server did not take the entry")]
+    NotTaken,
+}
+
+impl ObjectError {
+    /// The status of a refusal.
+    pub(crate) fn status(&self) -> Option<u16> {
+        match self {
+            Self::Status { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
 }
 
 impl Failure for ObjectError {
@@ -30,7 +48,7 @@ impl Failure for ObjectError {
         match self {
             Self::Http(error) => error.retry(),
             Self::Status { status, retry_after, .. } => Retry::of_status(*status, *retry_after),
-            Self::List => Retry::Never,
+            Self::List | Self::Answer | Self::NotTaken => Retry::Never,
         }
     }
 }

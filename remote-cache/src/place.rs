@@ -2,10 +2,12 @@
 //! that whoever writes last leaves, and blobs under their digests.
 
 mod directory;
+mod gha;
 mod in_registry;
 mod s3;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use http_client::BodySource;
 use oci::{Descriptor, Reference};
@@ -14,8 +16,10 @@ use registry::{BlobSink, MemorySink, Registries};
 use crate::contents::Contents;
 use crate::error::Error;
 use crate::index::{INDEX_MAX, Index, InvalidIndex};
+use crate::name;
 
 pub use directory::Directory;
+pub use gha::{Gha, GhaOptions, GhaVersion, InvalidGha};
 pub use in_registry::InRegistry;
 pub use s3::{InvalidS3, S3, S3Credentials, S3Options};
 
@@ -27,6 +31,8 @@ pub enum Place {
     Directory(Directory),
     /// A bucket of an object store.
     S3(S3),
+    /// The cache service of GitHub Actions.
+    Gha(Gha),
 }
 
 /// What stands where the newest pack is expected.
@@ -34,8 +40,10 @@ pub enum Place {
 pub(crate) enum Summary {
     /// Nothing.
     None,
-    /// A pack.
+    /// A pack, whose name has to be found.
     Pack(Vec<u8>),
+    /// Packs with their names.
+    Packs(Vec<(String, Vec<u8>)>),
     /// Another program's: a manifest or an index.
     Other(Vec<u8>),
 }
@@ -54,20 +62,17 @@ impl Place {
         Self::Directory(Directory::new(path, tag))
     }
 
-    /// What stands where the newest pack is expected.
-    pub(crate) async fn summary(&self) -> Result<Summary, Error> {
+    /// What stands where the newest pack is expected, and the names of all packs: where nothing can be listed, of
+    /// those that there may be.
+    pub(crate) async fn overview(&self) -> Result<(Summary, Result<Vec<String>, Error>), Error> {
         match self {
-            Self::Registry(place) => place.summary().await,
-            Self::Directory(_) | Self::S3(_) => Ok(Summary::None),
-        }
-    }
-
-    /// The names of all packs.
-    pub(crate) async fn names(&self) -> Result<Vec<String>, Error> {
-        match self {
-            Self::Registry(place) => place.names().await,
-            Self::Directory(place) => place.names().await,
-            Self::S3(place) => place.names().await,
+            Self::Registry(place) => {
+                let (summary, names) = futures_util::join!(place.summary(), place.names());
+                Ok((summary?, names))
+            }
+            Self::Directory(place) => Ok((Summary::None, place.names().await)),
+            Self::S3(place) => Ok((Summary::None, place.names().await)),
+            Self::Gha(place) => Ok((place.summary().await?, place.names().await)),
         }
     }
 
@@ -77,20 +82,18 @@ impl Place {
             Self::Registry(place) => place.pack(name).await,
             Self::Directory(place) => place.pack(name).await,
             Self::S3(place) => place.pack(name).await,
+            Self::Gha(place) => place.pack(name).await,
         }
     }
 
-    /// Writes a pack, whose `blobs` are there.
-    pub(crate) async fn put_pack(
-        &self,
-        name: &str,
-        bytes: Vec<u8>,
-        blobs: &[Descriptor],
-    ) -> Result<(), Error> {
+    /// Writes a pack, whose `blobs` are there, under a name that nothing has.
+    pub(crate) async fn put_pack(&self, bytes: Vec<u8>, blobs: &[Descriptor]) -> Result<(), Error> {
+        let name = name::new(&bytes, SystemTime::now());
         match self {
-            Self::Registry(place) => place.put_pack(name, bytes, blobs).await,
-            Self::Directory(place) => place.put_pack(name, bytes).await,
-            Self::S3(place) => place.put_pack(name, bytes).await,
+            Self::Registry(place) => place.put_pack(&name, bytes, blobs).await,
+            Self::Directory(place) => place.put_pack(&name, bytes).await,
+            Self::S3(place) => place.put_pack(&name, bytes).await,
+            Self::Gha(place) => place.put_pack(bytes).await,
         }
     }
 
@@ -107,6 +110,7 @@ impl Place {
             Self::Registry(place) => place.fetch(blob, sink, progress).await,
             Self::Directory(place) => place.fetch(blob, sink, progress).await,
             Self::S3(place) => place.fetch(blob, sink, progress).await,
+            Self::Gha(place) => place.fetch(blob, sink, progress).await,
         }
     }
 
@@ -133,6 +137,7 @@ impl Place {
             Self::Registry(place) => place.has(blob).await,
             Self::Directory(place) => place.has(blob).await,
             Self::S3(place) => place.has(blob).await,
+            Self::Gha(place) => place.has(blob).await,
         }
     }
 
@@ -149,6 +154,7 @@ impl Place {
             Self::Registry(place) => place.upload(blob, source).await,
             Self::Directory(place) => place.upload(blob, source).await,
             Self::S3(place) => place.upload(blob, source).await,
+            Self::Gha(place) => place.upload(blob, source).await,
         }
     }
 }

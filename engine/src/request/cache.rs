@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci::Reference;
-use remote_cache::{S3Options, SigningKey, VerifyingKey};
+use remote_cache::{GhaOptions, S3Options, SigningKey, VerifyingKey};
 
 use super::Compression;
 
@@ -22,12 +23,22 @@ pub enum CacheLocation {
     },
     /// `type=s3`: in a bucket.
     S3(S3Options),
+    /// `type=gha`: in the cache service of GitHub Actions.
+    Gha(GhaOptions),
 }
 
 impl CacheLocation {
     /// Whether it takes the network to get there.
     pub(crate) fn is_remote(&self) -> bool {
         !matches!(self, Self::Directory { .. })
+    }
+
+    /// How long it may take to say what it has; `None` where nothing is said about that.
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        match self {
+            Self::Gha(options) => options.timeout,
+            Self::Registry(_) | Self::Directory { .. } | Self::S3(_) => None,
+        }
     }
 }
 

@@ -97,12 +97,13 @@ impl Import<'_> {
             };
             Ok((packs, caches))
         };
-        let (packs, caches) = match tokio::time::timeout(PATIENCE, read).await {
+        let patience = asked.location.timeout().unwrap_or(PATIENCE);
+        let (packs, caches) = match tokio::time::timeout(patience, read).await {
             Ok(Ok(read)) => read,
             failed => {
                 let why = match failed {
                     Ok(Err(why)) => why,
-                    _ => format!("no answer within {} s", PATIENCE.as_secs()),
+                    _ => format!("no answer within {} s", patience.as_secs_f64()),
                 };
                 step.failed(&why);
                 self.steps.warn(format!("the cache {name} is not used: {why}"));

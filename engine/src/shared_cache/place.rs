@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use registry::Registries;
-use remote_cache::{Place, S3};
+use remote_cache::{Gha, Place, S3};
 
 use crate::client::Client;
 use crate::error::BuildError;
@@ -16,6 +16,7 @@ impl CacheLocation {
             Self::Registry(reference) => reference.familiar(),
             Self::Directory { path, .. } => path.display().to_string(),
             Self::S3(options) => format!("s3:{}/{}", options.bucket, options.name),
+            Self::Gha(options) => format!("gha:{}", options.scope),
         }
     }
 
@@ -34,6 +35,9 @@ impl CacheLocation {
             Self::S3(options) => S3::new(options, http_client::Limits::default())
                 .map(Place::S3)
                 .map_err(|e| BuildError::input("not a usable object store").because(e)),
+            Self::Gha(options) => Gha::new(options, http_client::Limits::default())
+                .map(Place::Gha)
+                .map_err(|e| BuildError::input("not a usable cache service").because(e)),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! `--cache-from` and `--cache-to`.
 
+mod clouds;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use engine::request::{
     CacheFormat, CacheLocation, CacheMode, CacheSource, CacheTarget, Compression,
     CompressionAlgorithm,
 };
-use engine::{InvalidKey, S3Credentials, S3Options, SigningKey, VerifyingKey};
+use engine::{InvalidKey, SigningKey, VerifyingKey};
 use oci::Reference;
 
 use super::{csv, quantity};
@@ -18,11 +20,13 @@ use crate::spelling::boolean;
 
 /// Which cache of a directory is meant when nothing is said.
 const TAG: &str = "latest";
-const TYPES: &str = "types are registry, s3 and local";
+const TYPES: &str = "types are registry, s3, gha and local";
 /// So much of cache mounts goes into a cache when nothing is said, in bytes.
 const MOUNTS_MAX: u64 = 4 << 30;
 /// Larger files are no keys, in bytes.
 const KEY_MAX: u64 = 64 << 10;
+/// Attributes whose values messages do not repeat.
+const SECRETS: [&str; 4] = ["secret_access_key", "session_token", "token", "ghtoken"];
 
 /// Reads one `--cache-from`: a name in a registry, or `type=…` with its attributes.
 pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSource, UsageError> {
@@ -100,6 +104,8 @@ fn check_format(target: &CacheTarget, text: &str) -> Result<(), UsageError> {
 struct Attributes<'a> {
     flag: &'static str,
     text: &'a str,
+    /// What messages must not say.
+    secrets: Vec<String>,
     kind: String,
     rest: BTreeMap<String, String>,
 }
@@ -108,17 +114,22 @@ impl<'a> Attributes<'a> {
     fn read(flag: &'static str, text: &'a str) -> Result<Self, UsageError> {
         if !text.contains('=') {
             let rest = BTreeMap::from([("ref".to_owned(), text.to_owned())]);
-            return Ok(Self { flag, text, kind: "registry".to_owned(), rest });
+            return Ok(Self { flag, text, secrets: Vec::new(), kind: "registry".to_owned(), rest });
         }
         let mut rest: BTreeMap<String, String> = csv::pairs(text)?.into_iter().collect();
-        let kind = rest.remove("type").ok_or_else(|| {
-            UsageError::new(format!("`{flag} {text}`: `type` is missing")).with_hint(TYPES)
-        })?;
-        Ok(Self { flag, text, kind, rest })
+        let secrets = SECRETS.iter().filter_map(|name| rest.get(*name).cloned()).collect();
+        let kind = rest.remove("type");
+        let read = Self { flag, text, secrets, kind: kind.clone().unwrap_or_default(), rest };
+        match kind {
+            Some(_) => Ok(read),
+            None => Err(read.invalid("`type` is missing").with_hint(TYPES)),
+        }
     }
 
     fn invalid(&self, what: &str) -> UsageError {
-        UsageError::new(format!("`{} {}`: {what}", self.flag, self.text))
+        let shown = self.secrets.iter().filter(|secret| !secret.is_empty());
+        let text = shown.fold(self.text.to_owned(), |text, secret| text.replace(secret, "***"));
+        UsageError::new(format!("`{} {text}`: {what}", self.flag))
     }
 
     fn take(&mut self, name: &str) -> Option<String> {
@@ -216,45 +227,13 @@ impl<'a> Attributes<'a> {
                 Ok(CacheLocation::Directory { path, tag })
             }
             "s3" => self.bucket(environment).map(CacheLocation::S3),
+            "gha" => self.actions(environment).map(CacheLocation::Gha),
             "inline" => Err(self.invalid("an image that carries a cache is asked by its name")),
-            kind @ ("gha" | "azblob") => {
+            kind @ "azblob" => {
                 Err(self.invalid(&format!("`type={kind}` is not supported")).with_hint(TYPES))
             }
             kind => Err(self.invalid(&format!("unknown type `{kind}`")).with_hint(TYPES)),
         }
-    }
-
-    /// `type=s3`, with BuildKit's attributes; what is not said comes from the variables that Amazon's tools
-    /// read.
-    fn bucket(&mut self, environment: &Environment) -> Result<S3Options, UsageError> {
-        let mut or = |name: &str, variable: &str| {
-            let given = self.rest.remove(name).filter(|value| !value.is_empty());
-            given.or_else(|| environment.text(variable).map(str::to_owned))
-        };
-        let region = or("region", "AWS_REGION");
-        let region = region.or_else(|| environment.text("AWS_DEFAULT_REGION").map(str::to_owned));
-        let endpoint = or("endpoint_url", "AWS_ENDPOINT_URL");
-        let id = or("access_key_id", "AWS_ACCESS_KEY_ID");
-        let secret = or("secret_access_key", "AWS_SECRET_ACCESS_KEY");
-        let token = or("session_token", "AWS_SESSION_TOKEN");
-        let credentials = match (id, secret) {
-            (Some(id), Some(secret)) => Some(S3Credentials { id, secret, token }),
-            (None, None) if token.is_none() => None,
-            _ => return Err(self.invalid("an access key has an id and a secret")),
-        };
-        let path_style = self.flag("use_path_style")?.unwrap_or(false);
-        Ok(S3Options {
-            bucket: self.wanted("bucket")?,
-            region: region.ok_or_else(|| self.invalid("`region` is missing"))?,
-            endpoint,
-            path_style,
-            prefix: self.take("prefix").unwrap_or_default(),
-            blobs_prefix: self.take("blobs_prefix").unwrap_or_else(|| "blobs/".to_owned()),
-            manifests_prefix: (self.take("manifests_prefix"))
-                .unwrap_or_else(|| "manifests/".to_owned()),
-            name: self.take("name").unwrap_or_else(|| "buildkit".to_owned()),
-            credentials,
-        })
     }
 
     /// The keys that `NAME=FILE` and `NAME-env=VARIABLE` lead to.

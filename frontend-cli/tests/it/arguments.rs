@@ -964,11 +964,11 @@ fn what_cannot_be_is_refused_by_name() {
             error: a push needs a name
               hint: say where to with `-t HOST/NAME:TAG`, or with `name=` in the output
         --cache-from type=gha .
-            error: `--cache-from type=gha`: `type=gha` is not supported
-              hint: types are registry, s3 and local
+            error: `--cache-from type=gha`: `url` is missing, and ACTIONS_RESULTS_URL is not set
+              hint: jobs of GitHub Actions have the service; GitHub shows it to actions only, not to `run` lines, until a step before them exports it (see `docs/ci.md`)
         --cache-to type=azblob .
             error: `--cache-to type=azblob`: `type=azblob` is not supported
-              hint: types are registry, s3 and local
+              hint: types are registry, s3, gha and local
         --policy filename=x .
             error: `--policy` is not supported
               hint: pin images by digest in the Dockerfile

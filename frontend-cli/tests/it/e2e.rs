@@ -5,6 +5,8 @@
 //! and `rootless` on a Debian that `scripts/debian-base` makes. What is not available here is reported,
 //! and the test that needs it is skipped.
 
+mod actions_cache;
+mod actions_service;
 mod again;
 mod builder;
 mod callers;

@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 use std::process::Command;
+use std::time::Duration;
 
+use engine::request::CacheLocation;
+use engine::{GhaOptions, GhaVersion};
 use expect_test::expect_file;
 use frontend_cli::build_args::{Build, resolve};
 use frontend_cli::cli::Subcommand;
@@ -50,7 +53,7 @@ fn is_outside(name: &str) -> bool {
             | "NO_COLOR"
             | "SSH_AUTH_SOCK"
     );
-    is_outside || name.starts_with("AWS_")
+    is_outside || ["AWS_", "ACTIONS_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[test]
@@ -85,6 +88,62 @@ fn a_bucket_takes_from_the_environment_what_its_attributes_do_not_say() {
     let default = [("AWS_DEFAULT_REGION", "here")];
     assert!(locations("", &default).unwrap() == locations(",region=here", &[]).unwrap());
     assert!(locations("", &[]).unwrap_err().message.contains("`region` is missing"));
+}
+
+#[test]
+fn a_job_of_actions_knows_its_cache_service() {
+    use GhaVersion::{V1, V2};
+
+    const FIRST: (&str, &str) = ("ACTIONS_CACHE_URL", "http://first");
+    const RESULTS: (&str, &str) = ("ACTIONS_RESULTS_URL", "http://results");
+    const SECOND: (&str, &str) = ("ACTIONS_CACHE_SERVICE_V2", "True");
+    let github = "https://results-receiver.actions.githubusercontent.com/";
+    let of_github = format!(",url={github}");
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<(&'a str, GhaVersion)>);
+    let cases: &[Case<'_>] = &[
+        ("", &[FIRST, RESULTS, SECOND], Some(("http://results", V2))),
+        ("", &[FIRST, RESULTS], Some(("http://first", V1))),
+        ("", &[RESULTS], Some(("http://results", V1))),
+        ("", &[("ACTIONS_RESULTS_URL", github)], Some((github, V2))),
+        ("", &[FIRST, SECOND], Some(("http://first", V1))),
+        ("", &[FIRST, RESULTS, ("ACTIONS_CACHE_SERVICE_V2", "0")], Some(("http://first", V1))),
+        ("", &[("ACTIONS_RESULTS_URL", "")], None),
+        ("", &[], None),
+        (",version=2", &[FIRST, RESULTS], Some(("http://results", V2))),
+        (",version=1", &[FIRST, RESULTS, SECOND], Some(("http://first", V1))),
+        (",url=http://own", &[FIRST, RESULTS], Some(("http://own", V1))),
+        (",url=http://own,version=2", &[], Some(("http://own", V2))),
+        (&of_github, &[], Some((github, V2))),
+        (",url_v2=http://own", &[FIRST], Some(("http://own", V2))),
+        (",url_v2=http://own,version=1", &[FIRST], Some(("http://first", V1))),
+        (",version=3", &[FIRST], None),
+    ];
+    for (attributes, variables, expected) in cases {
+        let from = format!("type=gha,scope=s,timeout=90s{attributes}");
+        let with_token = [*variables, &[("ACTIONS_RUNTIME_TOKEN", "secret")]].concat();
+        let found = resolved(&["--cache-from", &from, "."], &with_token);
+        let found = found.ok().map(|build| build.request.cache_from[0].location.clone());
+        let expected = expected.map(|(url, version)| {
+            let (url, token) = (url.to_owned(), "secret".to_owned());
+            let (scope, timeout) = ("s".to_owned(), Some(Duration::from_secs(90)));
+            CacheLocation::Gha(GhaOptions { url, version, token, scope, timeout })
+        });
+        assert_eq!(found, expected, "{attributes} {variables:?}");
+        let without = resolved(&["--cache-from", &from, "."], variables);
+        assert!(without.is_err(), "{attributes} {variables:?}");
+    }
+}
+
+#[test]
+fn a_cache_has_no_secret_in_a_message() {
+    for text in [
+        "type=gha,url=http://x,token=hidden,mode=max,none=1",
+        "type=s3,bucket=b,region=r,access_key_id=id,secret_access_key=hidden,none=1",
+        "token=hidden",
+    ] {
+        let message = resolved(&["--cache-to", text, "."], &[]).unwrap_err().message;
+        assert!(message.contains("=***") && !message.contains("hidden"), "{message}");
+    }
 }
 
 /// What the words mean in an environment.

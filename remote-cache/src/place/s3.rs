@@ -3,14 +3,10 @@
 //!
 //! Requests are signed into their URLs (AWS Signature Version 4, query parameters), which are good for minutes.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_client::{
-    Backoff, BodySource, Connections, Deadline, Limits, Method, Payload, Request, Resource,
-    Response, StatusCode, Tls, Url,
-};
+use http_client::{BodySource, Deadline, Limits, Method, Payload, Request, Url};
 use oci::Descriptor;
 use registry::BlobSink;
 use rusty_s3::actions::ListObjectsV2;
@@ -22,6 +18,7 @@ use crate::error::Error;
 use crate::name;
 use crate::object_error::ObjectError;
 use crate::pack::PACK_MAX;
+use crate::server::{Object, Server};
 
 /// How long a signed URL is good for.
 const SIGNED: Duration = Duration::from_secs(900);
@@ -30,8 +27,6 @@ const LIST_MAX: u64 = 8 << 20;
 /// Pages of a list that are read, of a thousand names each.
 const PAGES_MAX: usize = 100;
 const ENDING: &str = ".json";
-/// What an error's body is read of.
-const MESSAGE_MAX: u64 = 64 << 10;
 
 /// Where a bucket is, and who may use it.
 #[derive(Clone, PartialEq, Eq)]
@@ -94,7 +89,7 @@ pub struct S3 {
 struct Inner {
     bucket: Bucket,
     credentials: Option<Credentials>,
-    connections: Connections,
+    server: Arc<Server>,
 }
 
 impl S3 {
@@ -119,17 +114,12 @@ impl S3 {
             Some(token) => Credentials::new_with_token(&key.id, &key.secret, token),
             None => Credentials::new(&key.id, &key.secret),
         });
-        let base = bucket.base_url();
-        let host = match (base.host_str().unwrap_or_default(), base.port()) {
-            (host, Some(port)) => format!("{host}:{port}"),
-            (host, None) => host.to_owned(),
-        };
-        let connections = Connections::new(&host, Tls::default(), limits);
+        let server = Arc::new(Server::new(bucket.base_url(), limits));
         let at = |middle: &str, end: &str| format!("{}{middle}{end}", options.prefix);
         Ok(Self {
             packs: at(&options.manifests_prefix, &format!("{}/", options.name)),
             blobs: at(&options.blobs_prefix, ""),
-            inner: Arc::new(Inner { bucket, credentials, connections }),
+            inner: Arc::new(Inner { bucket, credentials, server }),
         })
     }
 
@@ -148,7 +138,7 @@ impl S3 {
                 list.with_continuation_token(token.as_str());
             }
             let request = Request::new(Method::GET, list.sign(SIGNED));
-            let body = inner.ask(&request, LIST_MAX).await?;
+            let body = inner.server.ask(&request.into(), LIST_MAX).await?;
             let text = String::from_utf8(body).map_err(|_| ObjectError::List)?;
             let page = ListObjectsV2::parse_response(&text).map_err(|_| ObjectError::List)?;
             for object in page.contents {
@@ -167,9 +157,10 @@ impl S3 {
     pub(super) async fn pack(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let key = self.at(name);
         let get = self.inner.bucket.get_object(self.inner.credentials.as_ref(), &key);
-        match self.inner.ask(&Request::new(Method::GET, get.sign(SIGNED)), PACK_MAX).await {
+        let request = Request::new(Method::GET, get.sign(SIGNED));
+        match self.inner.server.ask(&request.into(), PACK_MAX).await {
             Ok(bytes) => Ok(Some(bytes)),
-            Err(ObjectError::Status { status: 404, .. }) => Ok(None),
+            Err(error) if error.status() == Some(404) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -189,12 +180,12 @@ impl S3 {
         S: BlobSink + 'static,
         P: FnMut(u64) + Send + 'static,
     {
-        let object = Object {
-            inner: self.inner.clone(),
-            key: format!("{}{}", self.blobs, blob.digest),
-            size: blob.size,
-            deadline: Deadline::for_transfer(self.inner.connections.limits(), blob.size),
-        };
+        let inner = self.inner.clone();
+        let key = format!("{}{}", self.blobs, blob.digest);
+        let object = Object::new(inner.server.clone(), blob.size, move || {
+            let get = inner.bucket.get_object(inner.credentials.as_ref(), &key);
+            Request::new(Method::GET, get.sign(SIGNED)).into()
+        });
         download::fetch(object, blob, sink, progress).await
     }
 
@@ -219,35 +210,14 @@ impl S3 {
 }
 
 impl Inner {
-    /// Sends a request until it succeeds, or no more.
-    async fn send(&self, request: &Request, deadline: Deadline) -> Result<Response, ObjectError> {
-        let _permit = self.connections.permit().await;
-        let mut backoff = Backoff::new(self.connections.limits(), deadline);
-        loop {
-            let answer = match self.connections.send(request, None, deadline).await {
-                Ok(response) => success(response).await,
-                Err(error) => Err(error.into()),
-            };
-            match answer {
-                Ok(response) => return Ok(response),
-                Err(error) => backoff.wait(error).await?,
-            }
-        }
-    }
-
-    async fn ask(&self, request: &Request, cap: u64) -> Result<Vec<u8>, ObjectError> {
-        let deadline = Deadline::for_request(self.connections.limits());
-        Ok(self.send(request, deadline).await?.body(cap).await?)
-    }
-
     /// Size of an object; `None` if there is none.
     async fn size(&self, key: &str) -> Result<Option<u64>, ObjectError> {
         let head = self.bucket.head_object(self.credentials.as_ref(), key);
         let request = Request::new(Method::HEAD, head.sign(SIGNED));
-        let deadline = Deadline::for_request(self.connections.limits());
-        match self.send(&request, deadline).await {
+        let deadline = Deadline::for_request(self.server.limits());
+        match self.server.send(&request.into(), deadline).await {
             Ok(response) => Ok(response.content_length()),
-            Err(ObjectError::Status { status: 404, .. }) => Ok(None),
+            Err(error) if error.status() == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -256,64 +226,8 @@ impl Inner {
         let put = self.bucket.put_object(self.credentials.as_ref(), key);
         let mut request = Request::new(Method::PUT, put.sign(SIGNED));
         request.payload = payload;
-        let deadline = Deadline::for_transfer(self.connections.limits(), size);
-        self.send(&request, deadline).await.map(drop)
-    }
-}
-
-/// An answer, if it is not a refusal.
-async fn success(response: Response) -> Result<Response, ObjectError> {
-    if response.status().is_success() {
-        return Ok(response);
-    }
-    let (status, retry_after) = (response.status(), response.retry_after());
-    let body = response.body(MESSAGE_MAX).await.unwrap_or_default();
-    Err(ObjectError::Status { status: status.as_u16(), message: message(&body), retry_after })
-}
-
-/// What an error's document says (`<Code>`), in one line.
-fn message(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let code = text.split_once("<Code>").and_then(|(_, rest)| rest.split_once("</Code>"));
-    let is_plain = |code: &str| code.len() < 100 && code.chars().all(|c| c.is_ascii_alphanumeric());
-    match code {
-        Some((code, _)) if is_plain(code) => format!(": {code}"),
-        _ => String::new(),
-    }
-}
-
-/// A blob in the bucket.
-struct Object {
-    inner: Arc<Inner>,
-    key: String,
-    size: u64,
-    deadline: Deadline,
-}
-
-impl Resource for Object {
-    type Error = ObjectError;
-
-    fn size(&self) -> u64 {
-        self.size
-    }
-
-    fn connections(&self) -> &Connections {
-        &self.inner.connections
-    }
-
-    fn backoff(&self) -> Backoff<'_> {
-        Backoff::new(self.inner.connections.limits(), self.deadline)
-    }
-
-    async fn open(&self, range: Range<u64>) -> Result<Response, ObjectError> {
-        let get = self.inner.bucket.get_object(self.inner.credentials.as_ref(), &self.key);
-        let mut request = Request::new(Method::GET, get.sign(SIGNED));
-        request.ask_for(range, self.size);
-        let answer = self.inner.connections.send(&request, None, self.deadline).await?;
-        match answer.status() {
-            StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer),
-            _ => success(answer).await,
-        }
+        let deadline = Deadline::for_transfer(self.server.limits(), size);
+        self.server.send(&request.into(), deadline).await.map(drop)
     }
 }
 
@@ -352,13 +266,5 @@ mod tests {
             let own = S3Options { endpoint: Some(wrong.to_owned()), ..options() };
             assert!(S3::new(&own, Limits::default()).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn an_error_is_told_by_its_code_alone() {
-        let told = |body: &str| message(body.as_bytes());
-        assert_eq!(told("<Error><Code>AccessDenied</Code></Error>"), ": AccessDenied");
-        assert_eq!(told("<Code>a\u{1b}[2J</Code>"), "");
-        assert_eq!(told("<html>"), "");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::actions_service::Service;
 use super::builder::Builder;
 use super::rootless::User;
 use super::skip;
@@ -34,12 +35,15 @@ struct Recipe {
     variables: BTreeMap<&'static str, String>,
 }
 
-fn recipes(host: &str) -> Vec<Recipe> {
+fn recipes(host: &str, service: &Service) -> Vec<Recipe> {
     let with = |pairs: &[(&'static str, &str)]| {
         pairs.iter().map(|(name, value)| (*name, value.replace("HOST", host))).collect()
     };
     let actions = yaml("GitHub Actions");
     let steps = actions["jobs"]["image"]["steps"].as_array().expect("steps").clone();
+    let cached = yaml("GitHub Actions and its cache");
+    let cached = cached["jobs"]["image"]["steps"].as_array().expect("steps").clone();
+    let token = service.token(&[("refs/heads/branch", 3), ("refs/heads/main", 1)]);
     let gitlab = yaml("GitLab CI");
     let lines = gitlab["image"]["script"].as_array().expect("lines").clone();
     let pod = yaml("Kubernetes")["spec"]["template"]["spec"]["containers"][0].clone();
@@ -65,6 +69,19 @@ fn recipes(host: &str) -> Vec<Recipe> {
                     &user("GITHUB_ACTOR", "GITHUB_TOKEN")[..],
                     &[("REGISTRY", "HOST"), ("IMAGE", "HOST/team/app")],
                     &[("GITHUB_SHA", "1234"), ("GITHUB_REF_NAME", "branch")],
+                ]
+                .concat(),
+            ),
+        },
+        Recipe {
+            what: "actions and its cache",
+            script: text(&cached[3]["run"]),
+            variables: with(
+                &[
+                    &user("GITHUB_ACTOR", "GITHUB_TOKEN")[..],
+                    &[("REGISTRY", "HOST"), ("IMAGE", "HOST/other/app"), ("GITHUB_SHA", "1234")],
+                    &[("ACTIONS_CACHE_SERVICE_V2", "True"), ("ACTIONS_RUNTIME_TOKEN", &token)],
+                    &[("ACTIONS_RESULTS_URL", &service.url())],
                 ]
                 .concat(),
             ),
@@ -114,7 +131,8 @@ fn prepare(builder: &Builder, registry: &Registry) {
 fn privileged_the_recipes_for_ci_work_and_the_second_machine_runs_nothing() {
     let Some(registry) = Registry::start(with_passwords) else { return };
     let Some(builder) = Builder::bare() else { return };
-    for recipe in recipes(&registry.host) {
+    let service = Service::start();
+    for recipe in recipes(&registry.host, &service) {
         prepare(&builder, &registry);
         let what = recipe.what;
         let first = run(&builder, &recipe, &format!("{what}-1"));
@@ -135,7 +153,8 @@ fn privileged_the_recipe_for_a_pod_works_for_an_ordinary_user() {
     {
         let builder = Builder::for_user(&user.home, user.id);
         prepare(&builder, &registry);
-        let recipe = recipes(&registry.host).pop().expect("the last one is the pod's");
+        let recipe =
+            recipes(&registry.host, &Service::start()).pop().expect("the last one is the pod's");
         assert!(run(&builder, &recipe, "one").contains("it 2 runs"));
         assert!(!run(&builder, &recipe, "two").contains("it 2 runs"));
     }

@@ -110,7 +110,11 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "--build-context lib .", ["want NAME=SOURCE", "--build-context lib", "NAME"]),
     mistake("", "--push .", ["a push needs a name", "", "`-t HOST/NAME:TAG`"]),
     mistake("", "--push --offline -t a .", ["`--offline` and a push", "do not go together", ""]),
-    mistake("", "--cache-from type=gha .", ["type=gha", "not supported", "registry, s3 and local"]),
+    mistake(
+        "",
+        "--cache-to type=gha .",
+        ["`url` is missing", "type=gha", "jobs of GitHub Actions"],
+    ),
     mistake(
         "",
         "--build-arg BUILDKIT_INLINE_CACHE=1 .",

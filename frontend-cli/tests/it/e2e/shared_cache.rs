@@ -14,18 +14,23 @@ use super::registry::Registry;
 use super::skip;
 
 /// Every step's result depends on its inputs alone, but for times, and an image is dated by `SOURCE_DATE_EPOCH`.
-const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
+pub(super) const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
      RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
      FROM base AS make\nRUN seq 100000 > /big && echo made > /made\n\
      FROM base\nARG WHO=nobody\nRUN echo $WHO > /who\nCOPY --from=make /made /made\nCOPY a /a\n";
 
 /// Builds `context` in the store called `store`.
 pub(super) fn build(builder: &Builder, store: &str, words: &[&str]) -> Outcome {
+    builder.run_command(&mut command(builder, store, words))
+}
+
+/// The command that does so.
+pub(super) fn command(builder: &Builder, store: &str, words: &[&str]) -> Command {
     let all = ["build", "--progress", "json", "-f", "Dockerfile", "-t", "app"];
     let times = ["-o", "type=image,rewrite-timestamp=all"];
     let mut command = builder.command(&[&all[..], &times, words, &["context"]].concat());
     command.env("MYBUILD_ROOT", builder.path(store)).env("SOURCE_DATE_EPOCH", "1000000000");
-    builder.run_command(&mut command)
+    command
 }
 
 pub(super) fn id(builder: &Builder, store: &str) -> String {
@@ -38,7 +43,7 @@ pub(super) fn check(builder: &Builder, store: &str) {
     builder.run_command(command.env("MYBUILD_ROOT", builder.path(store))).success();
 }
 
-fn world() -> Option<Builder> {
+pub(super) fn world() -> Option<Builder> {
     let builder = Builder::bare()?;
     builder.write("Dockerfile", DOCKERFILE);
     builder.write("context/a", "a\n");

@@ -1,0 +1,109 @@
+//! Caches at what clouds and their jobs have: `type=s3`, `type=gha`. Attributes are BuildKit's; what is not said
+//! comes from the variables that the cloud's own tools read.
+
+use engine::{GhaOptions, GhaVersion, S3Credentials, S3Options, units};
+
+use super::Attributes;
+use crate::environment::Environment;
+use crate::error::UsageError;
+use crate::spelling::boolean;
+
+/// Where github.com has its cache service.
+const GITHUB: &str = "results-receiver.actions.githubusercontent.com";
+/// What a key of a cache has room for.
+const SCOPE_MAX: usize = 200;
+const NO_SERVICE: &str = "jobs of GitHub Actions have the service; GitHub shows it to actions only, not to \
+     `run` lines, until a step before them exports it (see `docs/ci.md`)";
+
+impl Attributes<'_> {
+    fn or(&mut self, name: &str, environment: &Environment, variable: &str) -> Option<String> {
+        let given = self.take(name).filter(|value| !value.is_empty());
+        let set = || environment.text(variable).filter(|value| !value.is_empty());
+        given.or_else(|| set().map(str::to_owned))
+    }
+
+    /// `type=s3`
+    pub(super) fn bucket(&mut self, environment: &Environment) -> Result<S3Options, UsageError> {
+        let region = self.or("region", environment, "AWS_REGION");
+        let region = region.or_else(|| environment.text("AWS_DEFAULT_REGION").map(str::to_owned));
+        let endpoint = self.or("endpoint_url", environment, "AWS_ENDPOINT_URL");
+        let id = self.or("access_key_id", environment, "AWS_ACCESS_KEY_ID");
+        let secret = self.or("secret_access_key", environment, "AWS_SECRET_ACCESS_KEY");
+        let token = self.or("session_token", environment, "AWS_SESSION_TOKEN");
+        let credentials = match (id, secret) {
+            (Some(id), Some(secret)) => Some(S3Credentials { id, secret, token }),
+            (None, None) if token.is_none() => None,
+            _ => return Err(self.invalid("an access key has an id and a secret")),
+        };
+        let path_style = self.flag("use_path_style")?.unwrap_or(false);
+        Ok(S3Options {
+            bucket: self.wanted("bucket")?,
+            region: region.ok_or_else(|| self.invalid("`region` is missing"))?,
+            endpoint,
+            path_style,
+            prefix: self.take("prefix").unwrap_or_default(),
+            blobs_prefix: self.take("blobs_prefix").unwrap_or_else(|| "blobs/".to_owned()),
+            manifests_prefix: (self.take("manifests_prefix"))
+                .unwrap_or_else(|| "manifests/".to_owned()),
+            name: self.take("name").unwrap_or_else(|| "buildkit".to_owned()),
+            credentials,
+        })
+    }
+
+    /// `type=gha`
+    pub(super) fn actions(&mut self, environment: &Environment) -> Result<GhaOptions, UsageError> {
+        for listing in ["ghtoken", "repository"] {
+            if self.take(listing).is_some() {
+                let what = format!("`{listing}`: entries are asked for by their keys, not listed");
+                return Err(self.invalid(&what));
+            }
+        }
+        let (url, version) = self.service(environment)?;
+        let token = self.or("token", environment, "ACTIONS_RUNTIME_TOKEN");
+        let missing = || {
+            let what = "`token` is missing, and ACTIONS_RUNTIME_TOKEN is not set";
+            self.invalid(what).with_hint(NO_SERVICE)
+        };
+        let token = token.ok_or_else(missing)?;
+        let scope = self.take("scope").unwrap_or_else(|| "buildkit".to_owned());
+        if scope.is_empty() || scope.len() > SCOPE_MAX {
+            let what = format!("`scope={scope}`: want 1 to {SCOPE_MAX} characters");
+            return Err(self.invalid(&what));
+        }
+        let timeout = self.take("timeout").map(|text| {
+            let duration = units::duration(&text).filter(|duration| !duration.is_zero());
+            duration.ok_or_else(|| {
+                self.invalid(&format!("`timeout={text}`: want a time such as 90s or 10m"))
+            })
+        });
+        Ok(GhaOptions { url, version, token, scope, timeout: timeout.transpose()? })
+    }
+
+    /// The address of the cache service and what it speaks, as buildx and BuildKit find them.
+    fn service(&mut self, environment: &Environment) -> Result<(String, GhaVersion), UsageError> {
+        let version = match self.take("version").as_deref() {
+            Some("1") => Some(GhaVersion::V1),
+            Some("2") => Some(GhaVersion::V2),
+            Some(other) => return Err(self.invalid(&format!("`version={other}`: want 1 or 2"))),
+            None => None,
+        };
+        let is_second = environment.text("ACTIONS_CACHE_SERVICE_V2").and_then(boolean);
+        let wants_second = match version {
+            Some(version) => version == GhaVersion::V2,
+            None => is_second == Some(true),
+        };
+        let results = if wants_second { "ACTIONS_RESULTS_URL" } else { "" };
+        let second = self.or("url_v2", environment, results);
+        let first = self.or("url", environment, "ACTIONS_CACHE_URL");
+        if let Some(url) = second.filter(|_| version != Some(GhaVersion::V1)) {
+            return Ok((url, GhaVersion::V2));
+        }
+        let named = || environment.text("ACTIONS_RESULTS_URL").filter(|url| !url.is_empty());
+        let url = first.or_else(|| named().map(str::to_owned)).ok_or_else(|| {
+            let what = "`url` is missing, and ACTIONS_RESULTS_URL is not set";
+            self.invalid(what).with_hint(NO_SERVICE)
+        })?;
+        let guess = if url.contains(GITHUB) { GhaVersion::V2 } else { GhaVersion::V1 };
+        Ok((url, version.unwrap_or(guess)))
+    }
+}
