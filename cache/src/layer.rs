@@ -31,6 +31,7 @@ mod name;
 mod pipe;
 mod read;
 mod remove;
+mod subtree;
 mod tarball;
 mod unpack;
 
@@ -49,9 +50,10 @@ pub(crate) use read::mtime;
 pub use read::{read_entry, read_xattrs};
 pub use remove::remove_tree;
 pub(crate) use remove::{IsLeft, remove_tree_unless};
+pub use subtree::{Subtree, open_directory};
 pub use tarball::{TarSink, set_checksum};
 pub use unpack::{
-    ExtractOptions, Extracted, Limits, UnpackOptions, Unpacked, adopt, extract_archive,
+    ExtractOptions, Extracted, Limits, Over, UnpackOptions, Unpacked, adopt, extract_archive,
     merge_archive, unpack,
 };
 

@@ -93,7 +93,7 @@ pub use layer_id::LayerId;
 pub use log::LogWriter;
 pub use memo::Memo;
 pub use mirror::Mirror;
-pub use mount::{CacheMount, Sharing};
+pub use mount::{CacheMount, MountItem, Sharing};
 pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
 pub use record::{Record, RememberedReference};
 pub use reserve::Reserve;

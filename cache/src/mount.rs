@@ -12,8 +12,10 @@ use crate::slot::{Slot, Wanted, slots_in};
 use crate::store::Store;
 
 mod contents;
+mod list;
 
 pub use contents::{empty, fill, put_came_from};
+pub use list::MountItem;
 
 /// Who may use a cache mount at the same time, in this and other processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -184,7 +184,7 @@ impl Store {
 }
 
 /// Removes a cache mount or mirror that nobody uses, and says how many bytes it had.
-fn remove_slot(store: &Store, slot: &Slot) -> Option<u64> {
+pub(crate) fn remove_slot(store: &Store, slot: &Slot) -> Option<u64> {
     let lock = crate::lock::FileLock::try_acquire(&slot.lock, crate::lock::Mode::Exclusive);
     let _lock = lock.ok().flatten()?;
     let temporary = store.temporary();

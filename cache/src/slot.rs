@@ -68,7 +68,7 @@ impl Store {
         prepare: &dyn Fn(&Path) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         // When it was last used, for prune.
-        let _ = lock.file().set_modified(SystemTime::now());
+        Slot::touch(lock);
         if is_directory(path) {
             return Ok(());
         }
@@ -211,6 +211,11 @@ impl Slot {
     pub(crate) fn is_in_use(&self) -> bool {
         let lock = FileLock::try_acquire(&self.lock, Mode::Exclusive);
         !lock.is_ok_and(|lock| lock.map(FileLock::kept).is_some())
+    }
+
+    /// Notes that it is used now.
+    pub(crate) fn touch(lock: &FileLock) {
+        let _ = lock.file().set_modified(SystemTime::now());
     }
 
     /// When it was last used, in seconds since 1970.

@@ -232,9 +232,19 @@ impl Store {
         });
     }
 
+    /// How large the slots are, in their order, in bytes.
+    pub(crate) fn slot_sizes(&self, slots: &[Slot]) -> Vec<u64> {
+        slots.par_iter().map(|slot| self.slot_size(slot, Unknown::Measured)).collect()
+    }
+
+    /// The size of the slot at `path` is not known any more.
+    pub(crate) fn forget_slot_size(&self, path: &Path) {
+        self.put_setting(&slot_size_name(path), "");
+    }
+
     /// A cache mount's or mirror's size, which is known if nobody has used it since it was measured.
     fn slot_size(&self, slot: &Slot, unknown: Unknown) -> u64 {
-        let name = format!("size of {}", slot.path.display());
+        let name = slot_size_name(&slot.path);
         let known = self.setting(&name);
         let known = known.as_ref().and_then(|known| {
             let (used, bytes) = known.split_once(' ')?;
@@ -284,6 +294,11 @@ impl Store {
         }
         Ok(total)
     }
+}
+
+/// Where the size of a slot is remembered.
+fn slot_size_name(path: &Path) -> String {
+    format!("size of {}", path.display())
 }
 
 /// Room that a layer's directory takes beside the tree. A build that makes room does not look: of the

@@ -14,6 +14,7 @@ pub mod request;
 mod agent;
 mod blocking;
 mod build;
+pub mod cache_mounts;
 mod cdi;
 pub mod compare;
 pub mod containers;
@@ -52,8 +53,8 @@ mod workspace;
 pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{BuiltImage, Outcome};
 pub use cache::{
-    Allowance, CacheItem, DiskUsage, Match, Problem, PruneFilter, Pruned, Reach, Reserve, Space,
-    sync_if_asked,
+    Allowance, CacheItem, DiskUsage, Match, MountItem, Problem, PruneFilter, Pruned, Reach,
+    Reserve, Space, sync_if_asked,
 };
 pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, Load, SECRET_MAX, Target};
 pub use config::Config;

@@ -2,6 +2,7 @@
 //! ([`crate::build_args`] for `build`).
 
 mod build;
+mod cache_mount;
 mod containers;
 mod images;
 mod prune;
@@ -11,6 +12,7 @@ mod run;
 use std::path::PathBuf;
 
 pub use build::BuildArgs;
+pub use cache_mount::*;
 pub use containers::*;
 pub use images::*;
 pub use prune::*;

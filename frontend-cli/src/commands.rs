@@ -1,6 +1,7 @@
 //! One file a command: what was parsed, one call into a library, what is printed.
 
 mod build;
+mod cache_mount;
 mod call;
 mod commit;
 mod completions;

@@ -14,8 +14,8 @@ const NO_MANIFEST: &str =
 const NO_COMPOSE: &str = "build each image with `mybuild -t NAME DIR`, run it with `mybuild run`";
 const NO_DAEMON: &str =
     "there is no daemon, and there are no builder instances: mybuild builds by itself";
-const NO_VOLUMES: &str = "`mybuild run -v DIR:/data` mounts a directory; `mybuild prune -a` \
-                          empties cache mounts";
+const NO_VOLUMES: &str = "`mybuild run -v DIR:/data` mounts a directory; `mybuild \
+                          cache-mount` looks after cache mounts";
 const NO_NETWORKS: &str =
     "`mybuild run` has `--network default`, `none` or `host`, and `--publish`";
 const NO_SWARM: &str = "that is Docker's orchestration; mybuild builds, and runs one container";

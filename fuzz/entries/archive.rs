@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use cache::layer::{
-    DirectoryOptions, DirectorySink, ExtractOptions, Flavor, Limits, UnpackOptions,
+    DirectoryOptions, DirectorySink, ExtractOptions, Flavor, Limits, Over, UnpackOptions,
     extract_archive, merge_archive, unpack,
 };
 
@@ -28,9 +28,9 @@ pub(crate) fn run(bytes: &[u8]) {
         drop(added.finish());
     }
     // The second time over what is there.
-    for _ in 0..2 {
+    for over in [Over::Older, Over::Files] {
         let root = File::open(path("merged")).expect("a directory of ours");
-        drop(merge_archive(bytes, root.into(), directory_options(Flavor::Plain), &options));
+        drop(merge_archive(bytes, root.into(), over, directory_options(Flavor::Plain), &options));
     }
     assert_eq!(names(directory.path()), ["added", "beside", "layer", "merged"]);
     assert_eq!(names(&path("beside")), ["canary"]);

@@ -19,7 +19,7 @@ mod adopt;
 mod merge;
 
 pub use adopt::adopt;
-pub use merge::merge_archive;
+pub use merge::{Over, merge_archive};
 
 /// The most an archive may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,19 +137,24 @@ pub fn extract_archive(
     let stream = Stream { hash_input: false, hash_output: false };
     let read = stream.read(reader, &options.limits, |archive| {
         each_member(archive, &options.limits, options.room.clone(), &mut |member, content| {
-            let Some(mut entry) = to_entry(member)? else { return Ok(()) };
-            if !options.prefix.is_empty() {
-                entry.path = name::join(&options.prefix, &entry.path);
-                if let EntryKind::Hardlink { target } = &mut entry.kind {
-                    *target = name::join(&options.prefix, target);
-                }
-            }
-            (entry.uid, entry.gid) = options.owner.unwrap_or((entry.uid, entry.gid));
-            entry.mtime = options.mtime.unwrap_or(entry.mtime);
-            write_entry(&entry, content, sink)
+            let Some(entry) = to_entry(member)? else { return Ok(()) };
+            write_entry(&placed(entry, options), content, sink)
         })
     })?;
     Ok(Extracted { entries: read.entries, size: read.size, format: read.format })
+}
+
+/// The entry where the options put it, with the owner and time that they say.
+fn placed(mut entry: Entry, options: &ExtractOptions) -> Entry {
+    if !options.prefix.is_empty() {
+        entry.path = name::join(&options.prefix, &entry.path);
+        if let EntryKind::Hardlink { target } = &mut entry.kind {
+            *target = name::join(&options.prefix, target);
+        }
+    }
+    (entry.uid, entry.gid) = options.owner.unwrap_or((entry.uid, entry.gid));
+    entry.mtime = options.mtime.unwrap_or(entry.mtime);
+    entry
 }
 
 /// Puts a member of a layer into the tree.

@@ -14,7 +14,7 @@ use crate::disk::size_of;
 use crate::error::StoreError;
 use crate::layer::{
     Content, DiffOptions, DirectoryOptions, Entry, EntryKind, ExtractOptions, Flavor, LayerError,
-    LayerSink as _, LeftOut, TarSink, diff, merge_archive, mtime,
+    LayerSink as _, LeftOut, Over, TarSink, diff, merge_archive, mtime,
 };
 use crate::lock::{FileLock, Mode};
 use crate::slot;
@@ -119,7 +119,7 @@ pub fn fill(
     let root = File::open(target).map_err(LayerError::Read)?;
     let directory = DirectoryOptions { ignore_owner, ..DirectoryOptions::new(Flavor::Plain) };
     let options = ExtractOptions { room: Allowance::in_store(target), ..ExtractOptions::default() };
-    merge_archive(archive, root.into(), directory, &options)?;
+    merge_archive(archive, root.into(), Over::Older, directory, &options)?;
     Ok(())
 }
 

@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use super::RunArgs;
+use super::cache_mount::CacheMountArgs;
 use super::prune::{DuArgs, ImagePruneArgs, PruneArgs, SystemPruneArgs};
+use super::run::RunArgs;
 
 /// The commands on images and on the store.
 #[derive(Debug, clap::Subcommand)]
@@ -112,6 +113,9 @@ pub enum ImageSubcommand {
     /// `mybuild prune --all` does.
     #[command(args_override_self = true, max_term_width = 100)]
     Du(DuArgs),
+    /// Look after cache mounts (`RUN --mount=type=cache`): list and remove them, copy to and from them
+    #[command(max_term_width = 100, override_usage = "mybuild cache-mount COMMAND …")]
+    CacheMount(CacheMountArgs),
     /// Check the store for damage
     ///
     /// Builds may run at the same time. A line for each problem; exit code 1 if there is any, also

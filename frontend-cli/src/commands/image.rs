@@ -2,6 +2,7 @@
 
 use engine::{EngineOptions, Reach, Reserve, Workspace};
 
+use super::cache_mount::CacheMountCommand;
 use super::{
     diff, du, fsck, history, images, inspect, load, prune, prune_images, pull, push, rmi, run,
     save, tag,
@@ -30,6 +31,7 @@ pub(super) enum ImageCommand {
     Prune(prune::Prune),
     PruneImages(prune_images::PruneImages),
     Du(du::ShowUsage),
+    CacheMount(CacheMountCommand),
     Fsck(fsck::Check),
 }
 
@@ -65,6 +67,9 @@ impl ImageCommand {
                 Self::PruneImages(prune_images::PruneImages::of_system(&args)?)
             }
             ImageSubcommand::Du(args) => Self::Du(du::ShowUsage::resolve(&args)?),
+            ImageSubcommand::CacheMount(args) => {
+                Self::CacheMount(CacheMountCommand::resolve(args.command, environment)?)
+            }
             ImageSubcommand::Fsck(args) => Self::Fsck(fsck::Check::resolve(&args)),
         })
     }
@@ -91,6 +96,7 @@ impl ImageCommand {
             Self::Prune(prune) => prune.run(&options).await,
             Self::PruneImages(prune) => prune.run(&options).await,
             Self::Du(show) => show.run(&open()?).await,
+            Self::CacheMount(command) => command.run(&open()?).await,
             Self::Fsck(check) => check.run(&open()?).await,
         }
     }
@@ -101,6 +107,7 @@ impl ImageCommand {
     fn reserve(&self) -> Reserve {
         match self {
             Self::Load(_) | Self::Pull(_) | Self::Push(_) | Self::Run(_) => Reserve::Kept,
+            Self::CacheMount(command) if command.fills() => Reserve::Kept,
             _ => Reserve::Used,
         }
     }

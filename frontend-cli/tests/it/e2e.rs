@@ -9,6 +9,7 @@ mod actions_cache;
 mod actions_service;
 mod again;
 mod builder;
+mod cache_mounts;
 mod callers;
 mod changed;
 mod ci;

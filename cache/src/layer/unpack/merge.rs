@@ -1,4 +1,4 @@
-//! An archive into a tree that has files already: of two of one name the newer counts.
+//! An archive into a tree that has files already.
 
 use std::io::Read;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use rustix::fs::{Dir, FileType, OFlags, Stat, fstat};
 use rustix::io::Errno;
 
-use super::{ExtractOptions, Extracted, Stream, each_member, to_entry, write_entry};
+use super::{ExtractOptions, Extracted, Stream, each_member, placed, to_entry, write_entry};
 use crate::layer::archive::Member;
 use crate::layer::beneath::open_path;
 use crate::layer::{
@@ -14,28 +14,41 @@ use crate::layer::{
     read,
 };
 
-/// Extracts a tar into the directory `root`. What is there stays unless the archive's is a newer file, link or device
-/// in the place of another: a directory is never replaced, nor put in the place of something else. An entry for
-/// the directory itself gives it owner, mode and time if nothing was in it.
+/// What becomes of names that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// They stay, unless the archive's is newer and neither is a directory.
+    Older,
+    /// The archive's counts. That a directory would have to go, or to come in the place of something else, is an
+    /// error; one that is there stays as it is.
+    Files,
+}
+
+/// Extracts a tar into the directory `root`, over what is there. With [`Over::Older`] an entry for the directory itself
+/// gives it owner, mode and time if nothing was in it.
 ///
 /// Names lead nowhere but below `root`, and through no link that was there before.
 pub fn merge_archive(
     reader: impl Read + Send,
     root: OwnedFd,
+    over: Over,
     directory: DirectoryOptions,
     options: &ExtractOptions,
 ) -> Result<Extracted, LayerError> {
     let there = root.try_clone().map_err(LayerError::Read)?;
-    let is_new = is_empty(there.as_fd()).map_err(LayerError::at("read", b"/"))?;
+    let is_new =
+        over == Over::Older && is_empty(there.as_fd()).map_err(LayerError::at("read", b"/"))?;
     let mut sink = DirectorySink::new(root, directory)?;
     let stream = Stream { hash_input: false, hash_output: false };
     let read = stream.read(reader, &options.limits, |archive| {
         each_member(archive, &options.limits, options.room.clone(), &mut |member, content| {
-            let Some(entry) = entry(member)? else { return Ok(()) };
+            let Some(entry) = entry(member)?.map(|entry| placed(entry, options)) else {
+                return Ok(());
+            };
             if entry.path.is_empty() {
                 return if is_new { sink.entry(&entry, Content::None) } else { Ok(()) };
             }
-            match is_wanted(there.as_fd(), &entry)? {
+            match is_wanted(there.as_fd(), &entry, over)? {
                 true => write_entry(&entry, content, &mut sink),
                 false => Ok(()),
             }
@@ -65,22 +78,31 @@ fn entry(member: Member) -> Result<Option<Entry>, LayerError> {
 }
 
 /// Whether the entry takes its name.
-fn is_wanted(root: BorrowedFd<'_>, entry: &Entry) -> Result<bool, LayerError> {
+fn is_wanted(root: BorrowedFd<'_>, entry: &Entry, over: Over) -> Result<bool, LayerError> {
     // What it links to may have been left out.
     if let EntryKind::Hardlink { target } = &entry.kind
         && !matches!(look(root, target)?, There::Entry(_))
     {
         return Ok(false);
     }
-    Ok(match look(root, &entry.path)? {
-        There::Nothing => true,
-        There::Obstacle => false,
-        There::Entry(found) => {
-            let is_file = !FileType::from_raw_mode(found.st_mode).is_dir();
-            let replaces = entry.kind != EntryKind::Directory && read::mtime(&found) < entry.mtime;
-            is_file && replaces
+    let is_directory = entry.kind == EntryKind::Directory;
+    let refused = |errno| Err(LayerError::at("replace", &entry.path)(errno));
+    match (look(root, &entry.path)?, over) {
+        (There::Nothing, _) => Ok(true),
+        (There::Obstacle, Over::Older) => Ok(false),
+        (There::Obstacle, Over::Files) => refused(Errno::NOTDIR),
+        (There::Entry(found), over) => {
+            let was_directory = FileType::from_raw_mode(found.st_mode).is_dir();
+            match (was_directory, is_directory, over) {
+                (true, true, _) => Ok(false),
+                (false, false, Over::Older) => Ok(read::mtime(&found) < entry.mtime),
+                (false, false, Over::Files) => Ok(true),
+                (_, _, Over::Older) => Ok(false),
+                (true, false, Over::Files) => refused(Errno::ISDIR),
+                (false, true, Over::Files) => refused(Errno::NOTDIR),
+            }
         }
-    })
+    }
 }
 
 /// What is at a path.
