@@ -164,8 +164,10 @@ impl Workspace {
         // Each phase has its state on the heap: together they would fill a thread's stack.
         let lowered = Box::pin(session.lower(Scope::Target));
         let read = Box::pin(import.read(&sources, &targets));
-        let prepared = async { futures_util::try_join!(lowered, read) };
-        let ((definition, plans), shared) = until(cancel, prepared).await?;
+        // While servers are waited for.
+        let tried = self.snapshotter();
+        let prepared = async { futures_util::try_join!(lowered, read, tried) };
+        let ((definition, plans), shared, _) = until(cancel, prepared).await?;
         session.tell_warnings(&plans);
         session.check_times(&plans)?;
         session.check_annotations(&plans)?;

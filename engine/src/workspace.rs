@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cache::{PruneFilter, Store};
+use cache::{PruneFilter, Snapshotter, Store};
 use oci::Reference;
 use registry::{Registries, chain};
 use tokio_util::sync::CancellationToken;
@@ -98,13 +98,17 @@ impl Workspace {
         blocking(move || store.flush().map_err(failed)).await
     }
 
-    pub(crate) async fn tell_snapshotter(&self, steps: &Steps) -> Result<(), BuildError> {
+    /// How layers are put together here. The first time in a store that is tried.
+    pub(crate) async fn snapshotter(&self) -> Result<Snapshotter, BuildError> {
         let (store, machine) = (self.store.clone(), self.machine.clone());
-        let snapshotter = match machine.known_snapshotter(&store) {
-            Some(known) => known,
-            None => blocking(move || machine.snapshotter(&store)).await?,
-        };
-        if snapshotter == cache::Snapshotter::Copy {
+        match machine.known_snapshotter(&store) {
+            Some(known) => Ok(known),
+            None => blocking(move || machine.snapshotter(&store)).await,
+        }
+    }
+
+    pub(crate) async fn tell_snapshotter(&self, steps: &Steps) -> Result<(), BuildError> {
+        if self.snapshotter().await? == Snapshotter::Copy {
             let root = self.store.root().display();
             steps.warn(format!(
                 "overlay mounts do not work in `{root}`: files are copied for every step"

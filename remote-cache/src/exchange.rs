@@ -41,6 +41,8 @@ pub struct Packs {
 #[derive(Debug)]
 struct Found {
     name: Option<String>,
+    /// Of its bytes.
+    digest: Digest,
     size: usize,
     pack: Pack,
 }
@@ -77,8 +79,7 @@ impl Packs {
             Err(error) => return Err(error),
         };
         if let Some(newest) = packs.packs.first_mut().filter(|newest| newest.name.is_none()) {
-            let bytes = newest.pack.to_bytes();
-            newest.name = names.iter().find(|name| name::fits(name, &bytes)).cloned();
+            newest.name = names.iter().find(|name| name::fits(name, &newest.digest)).cloned();
         }
         names.retain(|name| !packs.has(name));
         names.sort_by(|a, b| b.cmp(a));
@@ -111,7 +112,10 @@ impl Packs {
             _ => Pack::parse(bytes),
         };
         match parsed {
-            Ok(pack) => self.packs.push(Found { name, size: bytes.len(), pack }),
+            Ok(pack) => {
+                let (digest, size) = (Digest::of(bytes), bytes.len());
+                self.packs.push(Found { name, digest, size, pack });
+            }
             Err(error) => self.warnings.push(format!("{what}: {error}")),
         }
     }
@@ -188,7 +192,7 @@ impl Packs {
         found.sort_by_key(|found| found.size);
         let mut room = MERGED_MAX;
         let mut includes = BTreeSet::new();
-        for Found { name, size, pack } in found {
+        for Found { name, size, pack, .. } in found {
             let Some(left) = room.checked_sub(*size) else { break };
             room = left;
             includes.extend(name.iter().cloned());

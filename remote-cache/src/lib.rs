@@ -11,6 +11,7 @@ mod azure;
 mod bundle;
 mod contents;
 mod download;
+mod embedded;
 mod error;
 mod exchange;
 mod index;
@@ -27,6 +28,7 @@ mod unbundle;
 
 pub use bundle::{Bundled, Known, NewBundle, bundle};
 pub use contents::Contents;
+pub use embedded::{EMBEDDED_MAX, embed, embedded};
 pub use error::Error;
 pub use exchange::{News, Packs};
 pub use index::{Bundle, Index, InvalidIndex};

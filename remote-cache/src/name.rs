@@ -29,7 +29,7 @@ pub(crate) fn is_name(name: &str) -> bool {
     })
 }
 
-/// Whether this is the name of these bytes.
-pub(crate) fn fits(name: &str, bytes: &[u8]) -> bool {
-    name.split_once('-').is_some_and(|(_, digest)| Digest::of(bytes).hex().starts_with(digest))
+/// Whether this is the name of the bytes with this digest.
+pub(crate) fn fits(name: &str, bytes: &Digest) -> bool {
+    name.split_once('-').is_some_and(|(_, digest)| bytes.hex().starts_with(digest))
 }

@@ -12,7 +12,7 @@
 //!              "signatures": […]}]}
 //! ```
 //!
-//! Each entry of `layers` lies on the one that `below` numbers, which stands before it; an output is the number
+//! A small blob is not a blob of the cache: it stands in its place, in base64, as `data`. Each entry of `layers` lies on the one that `below` numbers, which stands before it; an output is the number
 //! of its topmost layer, or null for none.
 
 use std::collections::{BTreeMap, HashMap};
@@ -111,16 +111,20 @@ struct Bytes {
     media_type: String,
     digest: Digest,
     size: u64,
+    /// All of it, in base64, where it is embedded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
 }
 
 impl Bytes {
     fn of(blob: &Descriptor) -> Self {
-        let Descriptor { media_type, digest, size, .. } = blob.clone();
-        Self { media_type, digest, size }
+        let Descriptor { media_type, digest, size, data, .. } = blob.clone();
+        Self { media_type, digest, size, data }
     }
 
     fn descriptor(&self) -> Descriptor {
-        Descriptor::new(&self.media_type, self.digest.clone(), self.size)
+        let blob = Descriptor::new(&self.media_type, self.digest.clone(), self.size);
+        Descriptor { data: self.data.clone(), ..blob }
     }
 }
 
@@ -186,14 +190,18 @@ impl Pack {
         Ok(Self { includes: document.includes, records, mounts })
     }
 
-    /// All blobs that the records and the cache mounts' contents name, each once.
+    /// All blobs that the records and the cache mounts' contents name, each once, but for those that are in the
+    /// pack itself.
     pub fn blobs(&self) -> Vec<Descriptor> {
         let layers = self.records.iter().flat_map(|signed| signed.said.outputs.iter().flatten());
         let layers = layers.filter_map(|layer| layer.blob.as_ref());
         let mounts = self.mounts.iter().map(|signed| &signed.said);
         let mounts = mounts.flat_map(|said| std::iter::once(&said.index).chain(&said.bundles));
-        let by_digest: BTreeMap<&Digest, &Descriptor> =
-            layers.chain(mounts).map(|blob| (&blob.digest, blob)).collect();
+        let by_digest: BTreeMap<&Digest, &Descriptor> = layers
+            .chain(mounts)
+            .filter(|blob| blob.data.is_none())
+            .map(|blob| (&blob.digest, blob))
+            .collect();
         by_digest.into_values().cloned().collect()
     }
 }

@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use llb::{Definition, VertexId};
 use oci::{Descriptor, DiffId, Digest};
 use registry::{Registries, chain};
-use remote_cache::{Layer, News, Packs, Place, Record};
+use remote_cache::{EMBEDDED_MAX, Layer, News, Packs, Place, Record, embed};
 use tokio_util::sync::CancellationToken;
 
 use super::{SharedCache, Used};
@@ -116,6 +116,7 @@ impl SharedCache {
         let blobs: BTreeMap<Digest, Descriptor> = layers
             .into_values()
             .filter_map(|layer| layer.blob)
+            .filter(|blob| blob.data.is_none())
             .map(|blob| (blob.digest.clone(), blob))
             .collect();
         let uploads = blobs.into_values().map(|blob| upload(export, place, blob, step));
@@ -156,8 +157,8 @@ impl SharedCache {
         if export.base.contains(&diff_id) {
             return Ok(Layer { diff_id, blob: None });
         }
-        let descriptor = compressed(export, target, assembled, step).await?;
-        Ok(Layer { diff_id, blob: Some(descriptor) })
+        let blob = compressed(export, target, assembled, step).await?;
+        Ok(Layer { diff_id, blob: Some(embedded_if_small(export.store, blob)?) })
     }
 }
 
@@ -174,6 +175,20 @@ fn record(used: Used, outputs: Vec<Vec<Layer>>) -> Record {
         parts: record.parts,
         warnings: record.warnings,
     }
+}
+
+/// A blob as a pack has it: one that is small in whole.
+fn embedded_if_small(store: &Store, blob: Descriptor) -> Result<Descriptor, BuildError> {
+    if blob.size > EMBEDDED_MAX {
+        return Ok(blob);
+    }
+    let bytes = store.read_small(&blob.digest, EMBEDDED_MAX);
+    let bytes = bytes.map_err(|_| lost(&blob))?;
+    Ok(embed(blob, &bytes))
+}
+
+fn lost(blob: &Descriptor) -> BuildError {
+    BuildError::lost(format!("layer {} is missing in the store", blob.digest.short()))
 }
 
 /// The blob of a layer as the target wants it.
@@ -200,9 +215,7 @@ pub(super) async fn upload(
     blob: Descriptor,
     step: StepId,
 ) -> Result<(), BuildError> {
-    let file = export.store.blob(&blob.digest).ok_or_else(|| {
-        BuildError::lost(format!("layer {} is missing in the store", blob.digest.short()))
-    })?;
+    let file = export.store.blob(&blob.digest).ok_or_else(|| lost(&blob))?;
     let item = blob.digest.short();
     let (steps, total) = (export.steps.clone(), blob.size);
     let body = Body { file, shown: Shown { steps, step, item: item.clone(), total } };

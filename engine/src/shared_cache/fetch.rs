@@ -1,7 +1,8 @@
 //! Layers that come from a cache, or from the image that a build starts from, when they are needed.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Read as _, Seek as _, Write as _};
+use std::io::{self, Cursor, Read as _, Seek as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -11,6 +12,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use oci::{Descriptor, DiffId, Digest, Hasher, media_type};
 use registry::{BlobSink, chain};
+use remote_cache::embedded;
 
 use super::Source;
 use crate::blocking::blocking;
@@ -51,29 +53,64 @@ impl Elsewhere for BaseLayers {
 impl Elsewhere for Source {
     fn fetch(&self, diff_ids: Vec<DiffId>) -> BoxFuture<'_, Result<Vec<Descriptor>, BuildError>> {
         Box::pin(async move {
-            let s = if diff_ids.len() == 1 { "" } else { "s" };
-            let name = format!("fetching {} layer{s} from {}", diff_ids.len(), self.name);
-            let step = self.steps.internal(&name);
-            let id = step.step;
-            let fetches = diff_ids.into_iter().map(|diff_id| self.fetch_layer(diff_id, id));
-            let fetched: Vec<_> =
-                futures_util::stream::iter(fetches).buffered(AT_ONCE).collect().await;
-            let fetched: Result<Vec<Descriptor>, String> = fetched.into_iter().collect();
-            match fetched {
-                Ok(blobs) => {
-                    step.done();
-                    Ok(blobs)
-                }
-                Err(message) => {
-                    step.failed(&message);
-                    Err(self.give_up(&message))
-                }
-            }
+            let kept = self.keep_embedded(&diff_ids).await.map_err(|why| self.give_up(&why))?;
+            let mut others = diff_ids.clone();
+            others.retain(|diff_id| !kept.contains_key(diff_id));
+            let mut blobs = self.fetch_layers(others).await?;
+            blobs.extend(kept);
+            Ok(diff_ids.iter().map(|diff_id| blobs[diff_id].clone()).collect())
         })
     }
 }
 
 impl Source {
+    /// Brings the layers into the store that came with the records.
+    async fn keep_embedded(
+        &self,
+        diff_ids: &[DiffId],
+    ) -> Result<HashMap<DiffId, Descriptor>, String> {
+        let bytes = |diff_id: &DiffId| Some((diff_id.clone(), embedded(&self.blobs[diff_id])?));
+        let embedded: Vec<(DiffId, Vec<u8>)> = diff_ids.iter().filter_map(bytes).collect();
+        let store = self.store.clone();
+        let kept = blocking(move || {
+            let keep = |(diff_id, bytes): (DiffId, Vec<u8>)| {
+                let kept = kept(&store, Cursor::new(bytes), &diff_id)?;
+                Ok((diff_id, kept))
+            };
+            Ok(embedded.into_iter().map(keep).collect::<Result<_, String>>())
+        });
+        kept.await.map_err(|error| chain(&error))?
+    }
+
+    async fn fetch_layers(
+        &self,
+        diff_ids: Vec<DiffId>,
+    ) -> Result<HashMap<DiffId, Descriptor>, BuildError> {
+        if diff_ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let s = if diff_ids.len() == 1 { "" } else { "s" };
+        let name = format!("fetching {} layer{s} from {}", diff_ids.len(), self.name);
+        let step = self.steps.internal(&name);
+        let id = step.step;
+        let fetches = diff_ids.into_iter().map(|diff_id| async move {
+            let blob = self.fetch_layer(&diff_id, id).await?;
+            Ok::<_, String>((diff_id, blob))
+        });
+        let fetched: Vec<_> =
+            futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).collect().await;
+        match fetched.into_iter().collect::<Result<_, String>>() {
+            Ok(blobs) => {
+                step.done();
+                Ok(blobs)
+            }
+            Err(message) => {
+                step.failed(&message);
+                Err(self.give_up(&message))
+            }
+        }
+    }
+
     /// From now on nothing of this cache counts; the build starts again without it.
     fn give_up(&self, message: &str) -> BuildError {
         self.is_broken.store(true, Ordering::Relaxed);
@@ -85,19 +122,16 @@ impl Source {
 
     /// Brings a layer into the store, as the plain tar that it was made as. Whatever stands in the way, be it
     /// that there is no room for what somebody calls a layer, makes it a miss.
-    async fn fetch_layer(&self, diff_id: DiffId, step: StepId) -> Result<Descriptor, String> {
-        let descriptor = self.blobs[&diff_id].clone();
+    async fn fetch_layer(&self, diff_id: &DiffId, step: StepId) -> Result<Descriptor, String> {
         if let Some(blob) = self.store.blob(&diff_id.0) {
-            return Ok(Descriptor::new(media_type::LAYER, diff_id.0, blob.size()));
+            return Ok(Descriptor::new(media_type::LAYER, diff_id.0.clone(), blob.size()));
         }
-        let file = self.fetch_blob(&descriptor, step).await?;
-        let (store, wanted) = (self.store.clone(), diff_id.clone());
-        let kept = blocking(move || Ok(keep(&store, file, &wanted))).await;
-        let size = kept.map_err(|error| chain(&error))?;
-        let size = size.map_err(|error| {
-            format!("layer {} cannot be read: {}", diff_id.0.short(), chain(error.as_ref()))
-        })?;
-        Ok(Descriptor::new(media_type::LAYER, diff_id.0, size))
+        let mut file = self.fetch_blob(&self.blobs[diff_id], step).await?;
+        let (store, diff_id) = (self.store.clone(), diff_id.clone());
+        let kept = blocking(move || {
+            Ok(file.rewind().map_err(|e| chain(&e)).and_then(|()| kept(&store, file, &diff_id)))
+        });
+        kept.await.map_err(|error| chain(&error))?
     }
 
     /// A blob of the cache, in a file without a name.
@@ -113,10 +147,20 @@ impl Source {
     }
 }
 
+/// Keeps a layer that came from elsewhere, as its plain tar.
+fn kept(store: &Store, blob: impl io::Read + Send, diff_id: &DiffId) -> Result<Descriptor, String> {
+    match keep(store, blob, diff_id) {
+        Ok(size) => Ok(Descriptor::new(media_type::LAYER, diff_id.0.clone(), size)),
+        Err(error) => {
+            let layer = diff_id.0.short();
+            Err(format!("layer {layer} cannot be read: {}", chain(error.as_ref())))
+        }
+    }
+}
+
 /// Keeps the plain tar of a layer, which must have the digest `diff_id`; gives its size.
-fn keep(store: &Store, mut file: File, diff_id: &DiffId) -> Result<u64, BoxedError> {
-    file.rewind()?;
-    let (_, mut reader) = decompress(file)?;
+fn keep(store: &Store, blob: impl io::Read + Send, diff_id: &DiffId) -> Result<u64, BoxedError> {
+    let (_, mut reader) = decompress(blob)?;
     let mut writer = store.unhashed_blob_writer()?;
     let mut hasher = Hasher::like(&diff_id.0);
     let (mut size, mut buffer) = (0, vec![0; BUFFER]);
