@@ -45,14 +45,18 @@ pub(crate) fn release(root: &Path) {
     let _ = std::fs::remove_file(root.join(BALLAST_BEFORE));
 }
 
-/// Sets it aside where it is not and where there is plenty of room.
+/// Whether some of it is set aside.
+pub(crate) fn is_there(root: &Path) -> bool {
+    root.join(BALLAST).exists()
+}
+
+/// Sets it aside where there is plenty of room.
 pub(crate) fn set_aside(root: &Path) {
-    let is_there = root.join(BALLAST).exists();
     let has_plenty = |room: Room| {
         room.bytes.free > PLENTY * PIECES * PIECE
             && room.inodes.is_none_or(|inodes| inodes.free > PLENTY * PIECES)
     };
-    if !is_there && Room::of(root).is_ok_and(has_plenty) {
+    if Room::of(root).is_ok_and(has_plenty) {
         take(root);
     }
 }

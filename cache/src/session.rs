@@ -74,11 +74,20 @@ impl Store {
         let (database, moved) = open_database(root)?;
         let inner = Inner::new(root, options, database, Syncer::new(directory), lease);
         let store = Self { inner: Arc::new(inner) };
+        store.set_room_aside();
         if let Some(moved) = moved {
             store.warn(Warning::DatabaseReplaced { moved });
         }
         store.clear_dead_sessions()?;
         Ok(store)
+    }
+
+    /// Sets the reserve aside where it is not, in the background.
+    fn set_room_aside(&self) {
+        if self.inner.options.reserve == Reserve::Kept && !reserve::is_there(self.root()) {
+            let root = self.root().to_owned();
+            self.inner.removals.beside(move || reserve::set_aside(&root));
+        }
     }
 
     /// Clears what sessions have left that were killed, in the background.
@@ -140,9 +149,8 @@ fn start_session(root: &Path, reserve: Reserve) -> Result<Lease, OpenError> {
     if !root.join(MARKER).exists() {
         create(root)?;
     }
-    match reserve {
-        Reserve::Used => leftovers::make_room(root),
-        Reserve::Kept => reserve::set_aside(root),
+    if reserve == Reserve::Used {
+        leftovers::make_room(root);
     }
     match Lease::start(root) {
         // Somebody has removed a part of the store.
