@@ -207,16 +207,12 @@ impl Store {
         }
     }
 
-    /// What containers need of the store.
-    pub(crate) fn held_by_containers(&self) -> Result<Holds, StoreError> {
-        let containers = self.containers()?;
+    /// What containers need of the store, but for those of these names.
+    pub(crate) fn held_by_containers(&self, without: &[String]) -> Result<Holds, StoreError> {
+        let mut containers = self.containers()?;
+        containers.retain(|container| !without.contains(&container.record.name));
         let names = containers.into_iter().flat_map(|container| container.record.holds);
         Ok(Holds::Only(names.map(Into::into).collect()))
-    }
-
-    /// The container, running or not, that has the image `id`.
-    pub fn container_of_image(&self, id: &Digest) -> Result<Option<Container>, StoreError> {
-        Ok(self.containers()?.into_iter().find(|container| container.record.image_id == *id))
     }
 
     fn needs(&self, new: &NewContainer) -> Vec<String> {

@@ -62,8 +62,16 @@ impl Store {
 
     /// The blobs that the index leads to; `None`, with a warning, when nobody can tell.
     pub(crate) fn known_blobs_of_images(&self) -> Option<HashSet<Digest>> {
+        self.known_blobs_of_images_without(&[])
+    }
+
+    /// The same, as if the names `without` were not there.
+    pub(crate) fn known_blobs_of_images_without(
+        &self,
+        without: &[String],
+    ) -> Option<HashSet<Digest>> {
         let warn = |error| self.warn(Warning::DamagedIndex { source: Arc::new(error) });
-        let images = roots(self.root()).map_err(warn).ok()?;
+        let images = roots_without(self.root(), without).map_err(warn).ok()?;
         let mut blobs = HashSet::new();
         for image in &images {
             match crate::image_blobs::reachable(self.root(), image) {
@@ -192,9 +200,14 @@ pub(crate) fn empty_index() -> Vec<u8> {
 /// All entries of the index, also those without a name, as far as they can be read; with a
 /// damaged index that is an error, since nobody can then say what is in use.
 pub(crate) fn roots(root: &Path) -> Result<Vec<Descriptor>, IndexError> {
+    roots_without(root, &[])
+}
+
+fn roots_without(root: &Path, without: &[String]) -> Result<Vec<Descriptor>, IndexError> {
     let index = read(root)?;
-    let roots = entries(&index).iter().map(entry_descriptor).collect::<Option<_>>();
-    roots.ok_or(IndexError::NoDescriptor)
+    let stays = |entry: &&Value| !entry_name(entry).is_some_and(|name| without.contains(&name));
+    let roots = entries(&index).iter().filter(stays).map(entry_descriptor);
+    roots.collect::<Option<_>>().ok_or(IndexError::NoDescriptor)
 }
 
 fn new_index() -> Value {

@@ -94,7 +94,10 @@ pub use log::LogWriter;
 pub use memo::Memo;
 pub use mirror::Mirror;
 pub use mount::{CacheMount, MountItem, Sharing};
-pub use prune::{CacheItem, ItemKind, Match, Property, PruneFilter, Pruned, Reach, Space};
+pub use prune::{
+    CacheItem, ItemKind, Judged, Match, Pattern, Property, PruneFilter, Pruned, Reach, Space, Text,
+    Verdict, Why, WhyNot, Without,
+};
 pub use record::{Record, RememberedReference};
 pub use reserve::Reserve;
 pub use room::{Room, Share};

@@ -10,6 +10,7 @@ mod room;
 mod selection;
 mod sweep;
 mod units;
+mod verdict;
 
 use crate::bucket::Bucket;
 use crate::disk::size_of;
@@ -21,9 +22,10 @@ use crate::usage::Sizes;
 use crate::{collect, image, leftovers, reserve, trash};
 
 use everything::Everything;
-pub use filter::{Match, Property, PruneFilter, Reach, Space};
+pub use filter::{Match, Pattern, Property, PruneFilter, Reach, Space, Text};
 use selection::{Choice, Selection};
 pub use units::{CacheItem, ItemKind};
+pub use verdict::{Judged, Verdict, Why, WhyNot};
 
 /// What prune has done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +44,24 @@ pub struct Pruned {
     pub mounts: u64,
     /// Git repositories removed.
     pub mirrors: u64,
+    /// Every part of the cache, and what became of it.
+    pub judged: Vec<Judged>,
+}
+
+impl Pruned {
     /// What was chosen, apart from what then led nowhere.
-    pub items: Vec<CacheItem>,
+    pub fn items(&self) -> impl Iterator<Item = &CacheItem> {
+        self.judged.iter().filter(|it| it.verdict.is_chosen()).map(|it| &it.item)
+    }
+}
+
+/// Names that are taken for gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Without {
+    /// Of images.
+    pub images: Vec<String>,
+    /// Of containers.
+    pub containers: Vec<String>,
 }
 
 impl Store {
@@ -93,28 +111,32 @@ impl Store {
         Ok(())
     }
 
-    /// What [`Self::prune`] would remove; it stays. Room that it would give back is that of the items alone:
-    /// what then leads nowhere is counted, not measured.
-    pub fn would_prune(&self, filter: &PruneFilter) -> Result<Pruned, StoreError> {
-        let (root, sizes, held) = (self.root(), self.sizes()?, self.held()?);
+    /// What [`Self::prune`] would remove if what is named `without` were gone already; all of it stays.
+    pub fn would_prune(
+        &self,
+        filter: &PruneFilter,
+        without: &Without,
+    ) -> Result<Pruned, StoreError> {
+        let held = self.held_without(&without.containers)?;
+        let (root, sizes) = (self.root(), self.sizes()?);
         let room = self.room().map_err(|error| StoreError::io("ask", root, error))?;
         let free = room.bytes.free + sizes.waiting();
         let choice = Choice { filter, sizes: &sizes, held: &held, free };
-        let images = self.known_blobs_of_images();
+        let images = self.known_blobs_of_images_without(&without.images);
         let selection = self.inner.database.write(|write| {
             let selection = Selection::make(root, write, images, &choice)?;
             Ok::<_, StoreError>(selection)
         })?;
         let of = |bucket| selection.slots.iter().filter(move |slot| slot.bucket == bucket).count();
         Ok(Pruned {
-            freed: selection.items.iter().map(|item| item.bytes).sum(),
+            freed: selection.bytes(&sizes),
             waiting: 0,
             steps: selection.steps(),
             layers: selection.layers(),
             blobs: selection.blobs(),
             mounts: of(Bucket::Mounts) as u64,
             mirrors: of(Bucket::Mirrors) as u64,
-            items: selection.items,
+            judged: selection.judged,
         })
     }
 
@@ -136,7 +158,7 @@ impl Store {
         let images = self.known_blobs_of_images();
         let (epoch, chosen) = self.inner.database.write(|write| {
             let selection = Selection::make(root, write, images, &choice)?;
-            pruned.items.clone_from(&selection.items);
+            pruned.judged.clone_from(&selection.judged);
             if selection.is_empty() {
                 return Ok::<_, StoreError>((None, selection.slots));
             }
@@ -170,6 +192,11 @@ impl Store {
 
     /// What sessions say that they hold, this one's, too, and what containers need.
     fn held(&self) -> Result<Vec<Holds>, StoreError> {
+        self.held_without(&[])
+    }
+
+    /// The same, but for the containers of these names.
+    fn held_without(&self, containers: &[String]) -> Result<Vec<Holds>, StoreError> {
         let own = self.inner.lease.session();
         let others = lease::living(self.root())?;
         let others = others.iter().filter(|session| *session != own);
@@ -178,7 +205,7 @@ impl Store {
         let held = held.filter(|holds| *holds != Holds::Everything);
         let mut held: Vec<Holds> = held.chain([self.inner.lease.holds()]).collect();
         // Afterwards: what a session has just let go of may be a container's now.
-        held.push(self.held_by_containers()?);
+        held.push(self.held_by_containers(containers)?);
         Ok(held)
     }
 }

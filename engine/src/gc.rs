@@ -172,9 +172,10 @@ impl Period {
 }
 
 /// Reads one filter of BuildKit's: `type==exec.cachemount`, `id=…`, `description~=…`, `shared`,
-/// `private`, `inuse`, each also with `!=`. Fails with what is wrong.
+/// `private`, `inuse`, each also with `!=`; what follows `~=` is a regular expression. Fails with what is
+/// wrong.
 pub fn filter(text: &str) -> Result<Match, String> {
-    use cache::Property;
+    use cache::{Pattern, Property, Text};
     let split = text.find(['=', '!', '~']).unwrap_or(text.len());
     let (name, rest) = text.split_at(split);
     let (operator, value) = match rest {
@@ -197,7 +198,19 @@ pub fn filter(text: &str) -> Result<Match, String> {
         _ => Err(format!("`{text}`: `{name}` needs = or != and a value")),
     };
     let (wanted, property) = match name {
+        "id" | "parents" | "description" | "type" if operator == "~=" => {
+            let matched = match name {
+                "id" => Text::Id,
+                "parents" => Text::Parents,
+                "description" => Text::Description,
+                _ => Text::Kind,
+            };
+            let pattern = Pattern::new(value).map_err(|why| format!("`{text}`: {why}"))?;
+            (true, Property::Matching(matched, pattern))
+        }
         "id" => (is_equal?, Property::Id(value.to_owned())),
+        "parents" => (is_equal?, Property::Parent(value.to_owned())),
+        "description" => (is_equal?, Property::Description(value.to_owned())),
         "type" => (
             is_equal?,
             match value {
@@ -214,7 +227,6 @@ pub fn filter(text: &str) -> Result<Match, String> {
                 }
             },
         ),
-        "description" if operator == "~=" => (true, Property::Description(value.to_owned())),
         "shared" => (yes()?, Property::Shared),
         "private" => (!yes()?, Property::Shared),
         "inuse" => (yes()?, Property::InUse),
@@ -222,8 +234,8 @@ pub fn filter(text: &str) -> Result<Match, String> {
         "mutable" => (yes()?, Property::Mutable),
         _ => {
             return Err(format!(
-                "`{text}`: there are until=, id=, type=, description~=, shared, private, inuse, \
-                 mutable and immutable"
+                "`{text}`: there are until=, id, parents, description and type with =, != or ~=, and \
+                 shared, private, inuse, mutable and immutable"
             ));
         }
     };
@@ -236,13 +248,16 @@ fn yes() -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cache::Property;
+    use cache::{Pattern, Property, Text};
 
     use super::*;
 
     #[test]
     fn filters_are_those_of_buildkit() {
         let fits = |wanted, property| Some(Match { wanted, property });
+        let matching = |text, pattern| {
+            fits(true, Property::Matching(text, Pattern::new(pattern).expect("a pattern")))
+        };
         for (text, expected) in [
             ("type==exec.cachemount", fits(true, Property::Mount)),
             ("type!=exec.cachemount", fits(false, Property::Mount)),
@@ -253,8 +268,12 @@ mod tests {
             ("type=source.local", fits(true, Property::Never)),
             ("type=x", None),
             ("id=abc", fits(true, Property::Id("abc".to_owned()))),
-            ("description~=apt", fits(true, Property::Description("apt".to_owned()))),
-            ("description=apt", None),
+            ("description~=^apt", matching(Text::Description, "^apt")),
+            ("type~=mount|git", matching(Text::Kind, "mount|git")),
+            ("parents~=ab", matching(Text::Parents, "ab")),
+            ("description~=(", None),
+            ("description=apt", fits(true, Property::Description("apt".to_owned()))),
+            ("parents!=a", fits(false, Property::Parent("a".to_owned()))),
             ("shared", fits(true, Property::Shared)),
             ("private", fits(false, Property::Shared)),
             ("inuse=false", fits(false, Property::InUse)),

@@ -282,7 +282,7 @@ fn remove(store: &Store, text: &str, force: bool) -> Result<Removed, BuildError>
     let is_last = !all.is_empty() && all.iter().all(|name| names.contains(name));
     if is_last
         && !(force && by_name)
-        && let Some(user) = user_of(store, &found.target)?
+        && let Some(user) = user_of(store, &found.target, &[])?
     {
         return Err(user.refuses(text, by_name));
     }
@@ -306,13 +306,20 @@ pub(crate) enum ImageUser {
     Running,
 }
 
-/// The container that has the image, for whichever platform.
-pub(crate) fn user_of(store: &Store, target: &Descriptor) -> Result<Option<ImageUser>, BuildError> {
+/// A container that has the image, for whichever platform, and is not one of `without`.
+pub(crate) fn user_of(
+    store: &Store,
+    target: &Descriptor,
+    without: &[String],
+) -> Result<Option<ImageUser>, BuildError> {
+    let containers = store
+        .containers()
+        .map_err(|e| BuildError::system("failed to use the store's containers").because(e))?;
     for variant in read_variants(store, target) {
-        let kept = store.container_of_image(&variant.id);
-        let kept = kept
-            .map_err(|e| BuildError::system("failed to use the store's containers").because(e))?;
-        if let Some(container) = kept {
+        let has_it = |container: &&cache::Container| {
+            container.record.image_id == variant.id && !without.contains(&container.record.name)
+        };
+        if let Some(container) = containers.iter().find(has_it).cloned() {
             return Ok(Some(ImageUser::Kept(Box::new(container))));
         }
         if store.is_image_in_use(&variant.id) {
@@ -323,17 +330,23 @@ pub(crate) fn user_of(store: &Store, target: &Descriptor) -> Result<Option<Image
 }
 
 impl ImageUser {
+    /// What it is.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Kept(container) => format!("container `{}`", container.record.name),
+            Self::Running => "a running container".to_owned(),
+        }
+    }
+
     fn refuses(&self, text: &str, by_name: bool) -> BuildError {
-        let (who, how) = match self {
+        let how = match self {
             Self::Kept(container) if !container.is_running() => {
-                let name = &container.record.name;
-                let how = format!("remove the container first (`mybuild rm {name}`)");
-                (format!("container `{name}`"), how)
+                format!("remove the container first (`mybuild rm {}`)", container.record.name)
             }
-            _ => ("a running container".to_owned(), "stop the container first".to_owned()),
+            _ => "stop the container first".to_owned(),
         };
         let force = if by_name { ", or take the name away with `--force`" } else { "" };
-        BuildError::refused(format!("image `{text}` is used by {who}"))
+        BuildError::refused(format!("image `{text}` is used by {}", self.words()))
             .with_hint(format!("{how}{force}"))
     }
 }

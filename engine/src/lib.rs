@@ -53,8 +53,8 @@ mod workspace;
 pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{BuiltImage, Outcome};
 pub use cache::{
-    Allowance, CacheItem, DiskUsage, Match, MountItem, Problem, PruneFilter, Pruned, Reach,
-    Reserve, Space, sync_if_asked,
+    Allowance, CacheItem, DiskUsage, Judged, Match, MountItem, Problem, PruneFilter, Pruned, Reach,
+    Reserve, Space, Verdict, Why, WhyNot, Without, sync_if_asked,
 };
 pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, Load, SECRET_MAX, Target};
 pub use config::Config;
@@ -75,4 +75,5 @@ pub use remote_cache::{
 pub use request::*;
 pub use solve::{SolveRequest, Solved, SolvedLayer};
 pub use umask::{give_file, put_umask_aside};
+pub use upkeep::LayerUsers;
 pub use workspace::Workspace;

@@ -1,9 +1,10 @@
 //! Keeping the store small and whole.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use cache::{
-    CacheItem, Depth, DiskUsage, FsckOptions, LayerId, Problem, PruneFilter, Pruned, Store,
+    CacheItem, Depth, DiskUsage, FsckOptions, LayerId, Problem, PruneFilter, Pruned, Store, Without,
 };
 use oci::DiffId;
 use registry::chain;
@@ -16,10 +17,45 @@ use crate::layer::{Bases, Layers};
 use crate::progress::event::Silence;
 use crate::progress::steps::Steps;
 use crate::source::git::check_mirrors;
-use crate::stored::read_variants;
+use crate::stored::{familiar, read_variants};
 use crate::workspace::Workspace;
 
+/// Who has which layers, by their ids.
+#[derive(Debug, Clone, Default)]
+pub struct LayerUsers {
+    /// Names of images, in their short form.
+    pub images: HashMap<String, String>,
+    /// Names of containers that stay.
+    pub containers: HashMap<String, String>,
+}
+
 impl Workspace {
+    /// Which image, and which container, has each layer.
+    pub async fn layer_users(&self) -> Result<LayerUsers, BuildError> {
+        let store = self.store.clone();
+        blocking(move || {
+            let mut users = LayerUsers::default();
+            for image in store.images() {
+                let variants = read_variants(&store, &image.descriptor);
+                for diff_id in variants.iter().flat_map(|variant| &variant.config.rootfs.diff_ids) {
+                    if let Some(layer) = store.layer_of_diff_id(diff_id) {
+                        users.images.insert(layer.to_string(), familiar(&image.name));
+                    }
+                }
+            }
+            let containers = store.containers();
+            let containers = containers.map_err(|e| {
+                BuildError::system("failed to use the store's containers").because(e)
+            })?;
+            for record in containers.into_iter().map(|container| container.record) {
+                let layers = record.layers.iter().map(|id| (id.to_string(), record.name.clone()));
+                users.containers.extend(layers);
+            }
+            Ok(users)
+        })
+        .await
+    }
+
     /// Removes what `filter` chooses. Tagged images stay, and so does what running builds use.
     pub async fn prune(&self, filter: PruneFilter) -> Result<Pruned, BuildError> {
         let store = self.store.clone();
@@ -31,32 +67,45 @@ impl Workspace {
         .await
     }
 
-    /// What [`Self::prune`] would remove. Nothing is.
-    pub async fn would_prune(&self, filter: PruneFilter) -> Result<Pruned, BuildError> {
+    /// What [`Self::prune`] would remove if what is named `without` were gone already. Nothing is.
+    pub async fn would_prune(
+        &self,
+        filter: PruneFilter,
+        without: Without,
+    ) -> Result<Pruned, BuildError> {
         let store = self.store.clone();
         blocking(move || {
             store
-                .would_prune(&filter)
+                .would_prune(&filter, &without)
                 .map_err(|e| BuildError::system("failed to read the store").because(e))
         })
         .await
     }
 
-    /// Takes the names of those images away that `takes` chooses and no container uses, and removes what
-    /// then leads nowhere.
+    /// Takes these names of images away, which no container uses, and removes what then leads nowhere.
     pub async fn prune_images(
         &self,
-        takes: impl Fn(&ListedImage) -> bool,
+        names: &[String],
     ) -> Result<(Vec<Removed>, Pruned), BuildError> {
         let mut removed = Vec::new();
-        for image in self.images().await?.iter().filter(|image| takes(image)) {
-            let target = self.store.resolve(&image.name);
-            let Some(target) = target else { continue };
-            if images::user_of(&self.store, &target)?.is_none() {
-                removed.push(self.remove_image(&image.name, false).await?);
-            }
+        for name in names {
+            removed.push(self.remove_image(name, false).await?);
         }
         Ok((removed, self.prune(PruneFilter::default()).await?))
+    }
+
+    /// Who uses an image, in words; nothing if nobody but the containers `without` does.
+    pub async fn image_user(
+        &self,
+        image: &ListedImage,
+        without: &[String],
+    ) -> Result<Option<String>, BuildError> {
+        let (store, name, without) = (self.store.clone(), image.name.clone(), without.to_vec());
+        blocking(move || {
+            let Some(target) = store.resolve(&name) else { return Ok(None) };
+            Ok(images::user_of(&store, &target, &without)?.map(|user| user.words()))
+        })
+        .await
     }
 
     /// All parts of the cache.

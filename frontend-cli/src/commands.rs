@@ -24,6 +24,7 @@ mod manifest_inspect;
 mod prune;
 mod prune_containers;
 mod prune_images;
+mod prune_why;
 mod ps;
 mod pull;
 mod push;

@@ -227,5 +227,5 @@ fn container_name(text: &str, is_removed_at_end: bool) -> Result<ContainerName, 
         return Ok(ContainerName { name: text.to_owned(), is_removed_at_end });
     }
     Err(UsageError::new(format!("`--name {text}` is not a valid name"))
-        .with_hint("names have letters, digits, `_`, `.` and `-`"))
+        .with_hint("a name has two or more letters, digits, `_`, `.` and `-`"))
 }

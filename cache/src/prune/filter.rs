@@ -1,8 +1,10 @@
 //! What a prune is asked to take.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::units::{CacheItem, ItemKind};
+use super::verdict::WhyNot;
 use crate::clock::ago;
 
 /// What prune takes. By default only what nothing leads to any more.
@@ -55,14 +57,62 @@ pub enum Property {
     Regular,
     /// It is a layer that was made beside the steps.
     Internal,
-    /// Its description has this in it.
+    /// Its description is this.
     Description(String),
+    /// It lies on the layer with this id.
+    Parent(String),
+    /// A text of it matches.
+    Matching(Text, Pattern),
     /// A named image has it, too.
     Shared,
     /// A session that runs says that it needs it.
     InUse,
     /// None has it: a kind that this store does not have.
     Never,
+}
+
+/// The texts of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Text {
+    /// Its id.
+    Id,
+    /// The ids of the layers that it lies on, with semicolons between them.
+    Parents,
+    /// Its description.
+    Description,
+    /// The word for its kind.
+    Kind,
+}
+
+/// A regular expression.
+#[derive(Debug, Clone)]
+pub struct Pattern(regex::Regex);
+
+impl Pattern {
+    /// Reads one. Fails with what is wrong, in one line.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let found = regex::Regex::new(text).map(Self);
+        found.map_err(|error| error.to_string().lines().last().unwrap_or_default().to_owned())
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl Text {
+    fn of(self, item: &CacheItem) -> Cow<'_, str> {
+        match self {
+            Self::Id => (&item.id).into(),
+            Self::Parents => item.parents.join(";").into(),
+            Self::Description => (&item.description).into(),
+            Self::Kind => item.kind.word().into(),
+        }
+    }
 }
 
 impl Match {
@@ -75,7 +125,9 @@ impl Match {
             Property::Mutable => matches!(item.kind, ItemKind::Mount | ItemKind::Mirror),
             Property::Regular => matches!(item.kind, ItemKind::Layer | ItemKind::Tar),
             Property::Internal => item.kind == ItemKind::Internal,
-            Property::Description(text) => item.description.contains(text),
+            Property::Description(text) => item.description == *text,
+            Property::Parent(id) => item.parents.contains(id),
+            Property::Matching(text, pattern) => pattern.0.is_match(&text.of(item)),
             Property::Shared => item.is_shared,
             Property::InUse => item.is_in_use,
             Property::Never => false,
@@ -117,15 +169,23 @@ impl PruneFilter {
         }
     }
 
-    /// Whether it may take this part of the cache.
-    pub(super) fn takes(&self, item: &CacheItem) -> bool {
-        let is_in_reach = match (self.reach, item.kind) {
-            (_, ItemKind::Tar) => true,
-            (Reach::Garbage, _) => false,
-            (Reach::Unshared, _) => !item.is_shared && item.used < self.before(),
-            (Reach::All, _) => item.used < self.before(),
-        };
-        is_in_reach && !item.is_in_use && self.matches.iter().all(|wanted| wanted.fits(item))
+    /// Why it must not take this part of the cache, whatever the limits; nothing if it may.
+    pub(super) fn spares(&self, item: &CacheItem) -> Option<WhyNot> {
+        let is_tar = item.kind == ItemKind::Tar;
+        if item.is_in_use {
+            return Some(WhyNot::InUse);
+        }
+        if self.reach == Reach::Garbage && !is_tar {
+            return Some(WhyNot::Cache);
+        }
+        if self.reach == Reach::Unshared && item.is_shared && !is_tar {
+            return Some(WhyNot::Shared);
+        }
+        if item.used >= self.before() && !is_tar {
+            return Some(WhyNot::UsedSince(self.before()));
+        }
+        let unfit = self.matches.iter().position(|wanted| !wanted.fits(item));
+        unfit.map(WhyNot::Unfit)
     }
 }
 

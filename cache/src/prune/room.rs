@@ -98,7 +98,7 @@ impl Pruned {
         self.blobs += other.blobs;
         self.mounts += other.mounts;
         self.mirrors += other.mirrors;
-        self.items.extend(other.items);
+        self.judged.extend(other.judged);
     }
 }
 

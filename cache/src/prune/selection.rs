@@ -9,11 +9,14 @@ use oci::{DiffId, Digest};
 
 use super::everything::{self, Everything, form_diff_id};
 use super::filter::PruneFilter;
-use super::units::{CacheItem, What};
+use super::units::{Unit, What};
+use super::verdict::{Judged, Verdict, Why, WhyNot};
+use crate::blob::size_of_row;
 use crate::clock::now;
 use crate::database::{KeyedRow, Kind, Row, Write};
 use crate::image_blobs;
 use crate::layer_id::LayerId;
+use crate::layer_row::LayerRow;
 use crate::lease::Holds;
 use crate::memo::Memo;
 use crate::origin::parse_origin;
@@ -46,8 +49,8 @@ impl Choice<'_> {
 pub(super) struct Selection {
     rows: Vec<(Kind, KeyedRow)>,
     pub(super) slots: Vec<Slot>,
-    /// What was chosen, apart from what then led nowhere.
-    pub(super) items: Vec<CacheItem>,
+    /// What becomes of each part of the cache.
+    pub(super) judged: Vec<Judged>,
 }
 
 /// What was chosen, before what then leads nowhere.
@@ -57,7 +60,16 @@ struct Gone {
     /// Tars that a layer's tree gives back.
     tars: HashSet<Digest>,
     slots: BTreeSet<usize>,
-    items: Vec<CacheItem>,
+}
+
+impl Gone {
+    fn take(&mut self, what: &What) {
+        match what {
+            What::Tar(digest) => drop(self.tars.insert(digest.clone())),
+            What::Layer(id) => drop(self.layers.insert(id.clone())),
+            What::Slot(number) => drop(self.slots.insert(*number)),
+        }
+    }
 }
 
 impl Selection {
@@ -69,12 +81,18 @@ impl Selection {
         choice: &Choice<'_>,
     ) -> rusqlite::Result<Self> {
         let everything = Everything::read(root, write, images)?;
-        let gone = everything.choose(choice);
+        let (gone, mut units) = everything.choose(choice);
         let slots = choice.sizes.slots();
         let chosen_slots = gone.slots.iter().map(|n| slots[*n].0.clone()).collect();
-        let items = gone.items.clone();
         let mut selection = everything.closure(write, gone, choice)?;
-        (selection.slots, selection.items) = (chosen_slots, items);
+        let taken: HashSet<&[u8]> = selection.rows.iter().map(|(_, row)| &*row.0).collect();
+        for (unit, verdict) in &mut units {
+            if matches!(verdict, Verdict::Stays(_)) && taken.contains(unit.key()) {
+                *verdict = Verdict::Goes(Why::Unneeded);
+            }
+        }
+        let judged = units.into_iter().map(|(unit, verdict)| Judged { item: unit.item, verdict });
+        (selection.slots, selection.judged) = (chosen_slots, judged.collect());
         Ok(selection)
     }
 
@@ -102,6 +120,20 @@ impl Selection {
         self.count(Kind::Blob)
     }
 
+    /// Bytes that everything chosen has, as far as rows know them.
+    pub(super) fn bytes(&self, sizes: &Sizes) -> u64 {
+        let of_row = |(kind, (_, row)): &(Kind, KeyedRow)| match kind {
+            Kind::Blob => size_of_row(row).unwrap_or(0),
+            Kind::Layer => LayerRow::parse(row)
+                .and_then(|row| Some(sizes.tree(row.own_directory()?)))
+                .unwrap_or(0),
+            _ => 0,
+        };
+        let is_chosen = |slot: &Slot| self.slots.iter().any(|chosen| chosen.path == slot.path);
+        let slots = sizes.slots().iter().filter(|(slot, _)| is_chosen(slot));
+        self.rows.iter().map(of_row).sum::<u64>() + slots.map(|(_, bytes)| bytes).sum::<u64>()
+    }
+
     fn count(&self, kind: Kind) -> u64 {
         self.rows.iter().filter(|(found, _)| *found == kind).count() as u64
     }
@@ -112,8 +144,8 @@ impl Selection {
 }
 
 impl Everything<'_> {
-    /// The units that the filter takes.
-    fn choose(&self, choice: &Choice<'_>) -> Gone {
+    /// The units that the filter takes, and all of them with what becomes of each.
+    fn choose(&self, choice: &Choice<'_>) -> (Gone, Vec<(Unit, Verdict)>) {
         let filter = choice.filter;
         let mut units = self.units(choice.sizes, choice.held);
         let used: u64 = units.iter().map(|unit| unit.item.bytes).sum();
@@ -122,19 +154,22 @@ impl Everything<'_> {
         units.sort_by_key(|unit| (!unit.is_tar(), unit.item.used, Reverse(unit.depth)));
         let mut gone = Gone::default();
         let mut left = used;
-        for unit in units.into_iter().filter(|unit| filter.takes(&unit.item)) {
-            if limit.is_some_and(|limit| left <= limit) {
-                break;
+        let judge = |unit: Unit| {
+            let verdict = match (filter.spares(&unit.item), limit) {
+                (Some(why), _) => Verdict::Stays(why),
+                (None, Some(limit)) if left <= limit => Verdict::Stays(WhyNot::WithinLimit(limit)),
+                (None, _) if unit.is_tar() => Verdict::Goes(Why::GivenBack),
+                (None, Some(limit)) => Verdict::Goes(Why::OverLimit(left - limit)),
+                (None, None) => Verdict::Goes(Why::Chosen),
+            };
+            if verdict.is_chosen() {
+                left -= unit.item.bytes;
+                gone.take(&unit.what);
             }
-            left -= unit.item.bytes;
-            gone.items.push(unit.item);
-            match unit.what {
-                What::Tar(digest) => drop(gone.tars.insert(digest)),
-                What::Layer(id) => drop(gone.layers.insert(id)),
-                What::Slot(number) => drop(gone.slots.insert(number)),
-            }
-        }
-        gone
+            (unit, verdict)
+        };
+        let judged = units.into_iter().map(judge).collect();
+        (gone, judged)
     }
 
     /// With what is `gone`, everything that leads nowhere any more.

@@ -34,6 +34,15 @@ impl Unit {
     pub(super) fn is_tar(&self) -> bool {
         matches!(self.what, What::Tar(_))
     }
+
+    /// The key of the row that is it; nothing for what has none.
+    pub(super) fn key(&self) -> &[u8] {
+        match &self.what {
+            What::Tar(digest) => digest.as_str().as_bytes(),
+            What::Layer(id) => id.as_str().as_bytes(),
+            What::Slot(_) => &[],
+        }
+    }
 }
 
 /// A part of the cache, as users see it.
@@ -46,6 +55,8 @@ pub struct CacheItem {
     /// The step that made the layer, where it was pulled from, what an internal one is, the mount's id,
     /// or the repository's address.
     pub description: String,
+    /// Ids of the layers that it lies on.
+    pub parents: Vec<String>,
     /// Room it takes on disk, in bytes, without what named images take in any case.
     pub bytes: u64,
     /// When it was last used, in seconds since 1970.
@@ -99,6 +110,7 @@ impl Everything<'_> {
                     _ => ItemKind::Mount,
                 },
                 description: slot.id(),
+                parents: Vec::new(),
                 bytes: *bytes,
                 used: slot.used,
                 is_shared: false,
@@ -125,6 +137,7 @@ impl Everything<'_> {
                 id: id.as_str().to_owned(),
                 kind: maker.map_or(ItemKind::Layer, Maker::kind),
                 description: maker.map_or_else(pulled, |maker| maker.name().to_owned()),
+                parents: of_layer.map_or_else(Vec::new, Facts::parents),
                 bytes: 0,
                 used: of_layer.map_or(row_of.used, |facts| facts.used.max(row_of.used)),
                 is_shared: false,
@@ -176,6 +189,7 @@ impl Everything<'_> {
             for stack in &record.outputs {
                 for (depth, layer) in stack.iter().enumerate() {
                     let known = facts.entry(layer).or_default();
+                    known.parents.extend(depth.checked_sub(1).map(|below| &stack[below]));
                     known.used = row.used.max(known.used);
                     known.depth = depth.max(known.depth);
                     if depth + 1 == stack.len() && !record.name.is_empty() {
@@ -200,8 +214,16 @@ struct Facts<'a> {
     used: i64,
     /// How many layers it stands on in the results that have it.
     depth: usize,
+    /// The layers just below it there.
+    parents: BTreeSet<&'a LayerId>,
     /// What is known of who made it.
     maker: Option<Maker<'a>>,
+}
+
+impl Facts<'_> {
+    fn parents(&self) -> Vec<String> {
+        self.parents.iter().map(|id| id.as_str().to_owned()).collect()
+    }
 }
 
 /// Who made a layer.

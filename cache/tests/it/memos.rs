@@ -49,9 +49,10 @@ fn a_memo_keeps_its_layers_and_goes_with_them() {
     };
     let Pruned { steps, layers, .. } = prune(Reach::Garbage);
     assert_eq!((steps, layers, is_there(&open(root.path()))), (0, 0, true));
-    let Pruned { steps, layers, items, .. } = prune(Reach::All);
+    let pruned = prune(Reach::All);
+    let Pruned { steps, layers, .. } = pruned;
     assert_eq!((steps, layers, is_there(&open(root.path()))), (0, 1, false));
-    assert_eq!(items[0].kind, ItemKind::Internal);
+    assert_eq!(pruned.items().next().map(|item| item.kind), Some(ItemKind::Internal));
     let trees = root.path().join("layers-v1");
     assert_eq!(std::fs::read_dir(trees).unwrap().count(), 0);
 }

@@ -9,8 +9,9 @@ pub struct PruneArgs {
     /// Do not ask
     #[arg(long, short = 'f')]
     pub force: bool,
-    /// `until=24h`, `until=TIME`: what was not used since; `id=`, `type=regular`,
-    /// `type=internal`, `type=exec.cachemount`, `type=source.git.checkout`, `description~=`, `shared`, `private`, `inuse`
+    /// `until=24h`, `until=TIME`: what was not used since; `id=`, `parents=`, `description=`, `type=regular`,
+    /// `type=internal`, `type=exec.cachemount`, `type=source.git.checkout`, each also with `!=` and, before a
+    /// regular expression, `~=`; `shared`, `private`, `inuse`, `mutable`, `immutable`
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
     /// Room that the cache may always have
@@ -28,6 +29,9 @@ pub struct PruneArgs {
     /// Remove nothing, and list what would go
     #[arg(long = "dry-run")]
     pub dry_run: bool,
+    /// Say of each part of the cache whether it goes or stays, and why
+    #[arg(long)]
+    pub why: bool,
 }
 
 /// `mybuild image prune`
@@ -39,9 +43,16 @@ pub struct ImagePruneArgs {
     /// Do not ask
     #[arg(long, short = 'f')]
     pub force: bool,
-    /// `until=24h`, `until=TIME`: images made before; `label=NAME[=VALUE]`, `label!=NAME[=VALUE]`
+    /// `until=24h`, `until=TIME`: images made before; `label=NAME[=VALUE]`, `label!=NAME[=VALUE]`;
+    /// `dangling=false` is --all
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
+    /// Remove nothing, and list what would go
+    #[arg(long = "dry-run")]
+    pub dry_run: bool,
+    /// Say of each image whether it goes or stays, and why
+    #[arg(long)]
+    pub why: bool,
 }
 
 /// `mybuild system prune`
@@ -60,6 +71,12 @@ pub struct SystemPruneArgs {
     /// `label!=NAME[=VALUE]`: of images
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
+    /// Remove nothing, and list what would go
+    #[arg(long = "dry-run")]
+    pub dry_run: bool,
+    /// Say of each image and each part of the cache whether it goes or stays, and why
+    #[arg(long)]
+    pub why: bool,
 }
 
 /// `mybuild du`
@@ -68,8 +85,7 @@ pub struct DuArgs {
     /// Show each part, each image, and all that is in the cache
     #[arg(long, short = 'v')]
     pub verbose: bool,
-    /// List what of the cache fits: `until=24h`, `id=`, `type=regular`, `type=internal`,
-    /// `type=exec.cachemount`, `type=source.git.checkout`, `description~=`, `shared`, `private`, `inuse`
+    /// List what of the cache fits: the filters of `mybuild prune`
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
     /// `json`: numbers of bytes

@@ -143,6 +143,7 @@ fn item_json(item: &CacheItem) -> serde_json::Value {
         "ID": item.id,
         "Type": item.kind.word(),
         "Description": item.description,
+        "Parents": item.parents,
         "Size": item.bytes,
         "LastUsedAt": item.used,
         "Shared": item.is_shared,

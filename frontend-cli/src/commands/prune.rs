@@ -3,9 +3,12 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use engine::{CacheItem, EngineOptions, PruneFilter, Pruned, Reach, Reserve, Space, units};
+use engine::{
+    CacheItem, EngineOptions, PruneFilter, Pruned, Reach, Reserve, Space, Without, Workspace, units,
+};
 
 use super::image::tell_warnings;
+use super::prune_why;
 use crate::build_args::quantity;
 use crate::cli::PruneArgs;
 use crate::docker_units::{age, size};
@@ -17,9 +20,12 @@ use crate::{ui, workspace};
 /// What `mybuild prune` has to do.
 pub(super) struct Prune {
     filter: PruneFilter,
+    /// What the user has written for each of its matches.
+    texts: Vec<String>,
     force: bool,
     verbose: bool,
     dry_run: bool,
+    why: bool,
 }
 
 impl Prune {
@@ -41,8 +47,9 @@ impl Prune {
             (false, true) => Reach::Unshared,
             (false, false) => reach,
         };
-        let (force, verbose, dry_run) = (args.force, args.verbose, args.dry_run);
-        Ok(Self { filter, force, verbose, dry_run })
+        let PruneArgs { force, verbose, dry_run, why, .. } = *args;
+        let texts = match_texts(&args.filters);
+        Ok(Self { filter, texts, force, verbose, dry_run, why })
     }
 
     pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
@@ -54,10 +61,8 @@ impl Prune {
         }
         // The store's session starts now: one that had waited for the answer would keep things.
         let workspace = workspace::open(options, Reserve::Used)?;
-        let pruned = workspace.prune(self.filter).await?;
-        if self.verbose && !pruned.items.is_empty() {
-            ui::data(listed(&pruned.items).as_bytes())?;
-        }
+        let pruned = workspace.prune(self.filter.clone()).await?;
+        self.list(&workspace, &pruned, self.verbose).await?;
         ui::data(summary(&pruned).as_bytes())?;
         tell_warnings(&workspace);
         Ok(Exit::Success)
@@ -66,18 +71,29 @@ impl Prune {
     /// `--dry-run`: what would be removed.
     async fn tell(self, options: &EngineOptions) -> anyhow::Result<Exit> {
         let workspace = workspace::open(options, Reserve::Used)?;
-        let pruned = workspace.would_prune(self.filter).await?;
-        if !pruned.items.is_empty() {
-            ui::data(listed(&pruned.items).as_bytes())?;
-        }
-        let text = format!(
-            "would be removed: {}\nTotal reclaimable space: {}\n",
-            counts(&pruned),
-            size(pruned.freed)
-        );
-        ui::data(text.as_bytes())?;
+        let pruned = workspace.would_prune(self.filter.clone(), Without::default()).await?;
+        self.list(&workspace, &pruned, true).await?;
+        ui::data(would_be(&pruned).as_bytes())?;
         tell_warnings(&workspace);
         Ok(Exit::Success)
+    }
+
+    /// Lists what was chosen, or everything with why.
+    async fn list(
+        &self,
+        workspace: &Workspace,
+        pruned: &Pruned,
+        chosen: bool,
+    ) -> anyhow::Result<()> {
+        let items: Vec<&CacheItem> = pruned.items().collect();
+        if self.why {
+            // Not before: what a session has looked up stays.
+            let users = workspace.layer_users().await?;
+            ui::data(prune_why::table(&pruned.judged, &self.texts, &users).as_bytes())?;
+        } else if chosen && !items.is_empty() {
+            ui::data(listed(items).as_bytes())?;
+        }
+        Ok(())
     }
 
     fn what(&self) -> &'static str {
@@ -115,7 +131,7 @@ pub(super) fn filter(command: &str, texts: &[String]) -> Result<PruneFilter, Usa
     let mut filter = PruneFilter::default();
     for text in texts {
         match text.split_once('=') {
-            Some(("until", time)) => filter.unused_for = Some(since(text, time)?),
+            Some((_, time)) if is_age(text) => filter.unused_for = Some(since(text, time)?),
             _ => filter.matches.push(
                 engine::gc::filter(text)
                     .map_err(|why| UsageError::new(format!("`--filter` of {command}: {why}")))?,
@@ -125,12 +141,28 @@ pub(super) fn filter(command: &str, texts: &[String]) -> Result<PruneFilter, Usa
     Ok(filter)
 }
 
+/// The filters that are properties, as they were written.
+pub(super) fn match_texts(texts: &[String]) -> Vec<String> {
+    texts.iter().filter(|text| !is_age(text)).cloned().collect()
+}
+
+/// Whether a filter is about the time of the last use.
+fn is_age(text: &str) -> bool {
+    matches!(text.split_once('='), Some(("until" | "unused-for", _)))
+}
+
 /// How long ago the time of an `until=` was.
 pub(super) fn since(filter: &str, time: &str) -> Result<Duration, UsageError> {
     until(time, jiff::Timestamp::now()).ok_or_else(|| {
         UsageError::new(format!("`--filter {filter}`: neither a duration nor a time"))
             .with_hint("write 24h, 1h30m or 2024-05-01")
     })
+}
+
+/// The same for a prune that has removed nothing.
+pub(super) fn would_be(pruned: &Pruned) -> String {
+    let (counts, freed) = (counts(pruned), size(pruned.freed));
+    format!("would be removed: {counts}\nTotal reclaimable space: {freed}\n")
 }
 
 pub(super) fn summary(pruned: &Pruned) -> String {
@@ -169,10 +201,10 @@ fn counted(count: u64, what: &str) -> String {
 const DESCRIPTION: usize = 60;
 
 /// Parts of the cache as a table.
-pub(super) fn listed(items: &[CacheItem]) -> String {
+pub(super) fn listed<'i>(items: impl IntoIterator<Item = &'i CacheItem>) -> String {
     let now = jiff::Timestamp::now().as_second();
     let mut rows = vec!["ID\tTYPE\tSIZE\tLAST USED\tIN USE\tDESCRIPTION".to_owned()];
-    rows.extend(items.iter().map(|item| {
+    rows.extend(items.into_iter().map(|item| {
         let kind = item.kind.word();
         let in_use = if item.is_in_use { "yes" } else { "" };
         let description = shorten(&item.description.replace(['\n', '\t'], " "), DESCRIPTION);

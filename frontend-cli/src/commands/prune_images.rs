@@ -2,15 +2,18 @@
 
 use engine::containers::PrunedContainers;
 use engine::images::ListedImage;
-use engine::{EngineOptions, PruneFilter, Pruned, Reach, Reserve};
+use engine::{EngineOptions, PruneFilter, Pruned, Reach, Reserve, Without, Workspace};
+use oci::Reference;
 
 use super::image::tell_warnings;
-use super::prune::{confirmed, since, summary};
-use super::prune_containers;
+use super::prune::{confirmed, since, summary, would_be};
+use super::{prune_containers, prune_why};
 use crate::cli::{ImagePruneArgs, SystemPruneArgs};
 use crate::docker_units::size;
 use crate::error::UsageError;
 use crate::exit::Exit;
+use crate::listing::align;
+use crate::spelling::boolean;
 use crate::{ui, workspace};
 
 /// What `mybuild image prune` or `mybuild system prune` has to do.
@@ -18,6 +21,8 @@ pub(super) struct PruneImages {
     /// Images with names go, too, if no container uses them.
     all: bool,
     force: bool,
+    dry_run: bool,
+    why: bool,
     filters: Vec<Filter>,
     /// What goes besides.
     besides: Besides,
@@ -37,6 +42,38 @@ enum Besides {
     Labels,
 }
 
+/// An image, and why it stays; nothing where it goes.
+struct JudgedImage {
+    image: ListedImage,
+    stays: Option<String>,
+}
+
+fn going(judged: &[JudgedImage]) -> impl Iterator<Item = &ListedImage> {
+    judged.iter().filter(|it| it.stays.is_none()).map(|it| &it.image)
+}
+
+fn names(pruned: &PrunedContainers) -> Vec<String> {
+    pruned.containers.iter().map(|record| record.name.clone()).collect()
+}
+
+/// An image's name as users write it.
+fn shown(image: &ListedImage) -> String {
+    image.reference.as_ref().map_or_else(|| image.name.clone(), Reference::familiar)
+}
+
+/// `--why`: each image, whether it goes or stays, and why.
+fn table(judged: &[JudgedImage]) -> String {
+    let mut rows = vec!["IMAGE\tSIZE\tVERDICT\tWHY".to_owned()];
+    rows.extend(judged.iter().map(|JudgedImage { image, stays }| {
+        let (verdict, why) = match stays {
+            Some(why) => ("stays", why.as_str()),
+            None => ("goes", "no container uses it"),
+        };
+        format!("{}\t{}\t{verdict}\t{why}", shown(image), size(image.size))
+    }));
+    align(&rows)
+}
+
 enum Filter {
     /// Made before this, in seconds since 1970.
     MadeBefore(i64),
@@ -46,8 +83,17 @@ enum Filter {
 
 impl PruneImages {
     pub(super) fn of_images(args: &ImagePruneArgs) -> Result<Self, UsageError> {
-        let (filters, _) = filters(&args.filters)?;
-        Ok(Self { all: args.all, force: args.force, filters, besides: Besides::Nothing })
+        let (dangling, texts): (Vec<_>, Vec<_>) =
+            args.filters.iter().cloned().partition(|text| text.starts_with("dangling="));
+        let mut all = args.all;
+        for text in dangling {
+            let only_dangling = text.strip_prefix("dangling=").and_then(boolean);
+            all = !only_dangling
+                .ok_or_else(|| UsageError::new(format!("`--filter {text}`: want true or false")))?;
+        }
+        let (filters, _) = filters(&texts)?;
+        let ImagePruneArgs { force, dry_run, why, .. } = *args;
+        Ok(Self { all, force, dry_run, why, filters, besides: Besides::Nothing })
     }
 
     /// Of `--volumes` there are none: a container's go with it.
@@ -63,47 +109,115 @@ impl PruneImages {
             true => Besides::Labels,
             false => Besides::System { cache, before },
         };
-        Ok(Self { all: args.all, force: args.force, filters, besides })
+        let SystemPruneArgs { all, force, dry_run, why, .. } = *args;
+        Ok(Self { all, force, dry_run, why, filters, besides })
     }
 
     pub(super) async fn run(self, options: &EngineOptions) -> anyhow::Result<Exit> {
-        if !self.force && !confirmed(self.what())? {
+        if !self.dry_run && !self.force && !confirmed(self.what())? {
             return Ok(Exit::Failed);
         }
         let workspace = workspace::open(options, Reserve::Used)?;
         // What a container has is not to be in the way of its image.
         let containers = match self.besides {
             Besides::System { before, .. } => {
-                prune_containers::prune(&workspace, before, false).await?
+                prune_containers::prune(&workspace, before, self.dry_run).await?
             }
             Besides::Nothing | Besides::Labels => PrunedContainers::default(),
         };
-        let takes =
-            |image: &ListedImage| self.all && self.filters.iter().all(|filter| filter.takes(image));
-        let (removed, mut pruned) = workspace.prune_images(takes).await?;
-        if let Besides::System { cache, .. } = self.besides {
+        let judged = self.judge(&workspace, &containers).await?;
+        let (images, pruned) = match self.dry_run {
+            true => self.would_remove(&workspace, &judged, &containers).await?,
+            false => self.remove(&workspace, &judged).await?,
+        };
+        let mut text = prune_containers::listed(&containers, self.dry_run);
+        if self.why {
+            text.push_str(&table(&judged));
+            if matches!(self.besides, Besides::System { .. }) {
+                // Not before: what a session has looked up stays.
+                let users = workspace.layer_users().await?;
+                text.push_str(&format!("\n{}", prune_why::table(&pruned.judged, &[], &users)));
+            }
+            text.push('\n');
+        } else if !images.is_empty() {
+            let heading =
+                if self.dry_run { "Images that would be removed:" } else { "Deleted Images:" };
+            text.push_str(&format!("{heading}\n{images}\n"));
+        }
+        let freed = pruned.freed + containers.freed;
+        let pruned = Pruned { freed, ..pruned };
+        text.push_str(&match () {
+            () if self.dry_run => would_be(&pruned),
+            () if self.all => format!("Total reclaimed space: {}\n", size(freed)),
+            () => summary(&pruned),
+        });
+        ui::data(text.as_bytes())?;
+        tell_warnings(&workspace);
+        Ok(Exit::Success)
+    }
+
+    /// All images, and why each stays; nothing where it goes. The `gone` containers use none any more.
+    async fn judge(
+        &self,
+        workspace: &Workspace,
+        gone: &PrunedContainers,
+    ) -> anyhow::Result<Vec<JudgedImage>> {
+        let gone = names(gone);
+        let mut judged = Vec::new();
+        for image in workspace.images().await? {
+            let unfit = self.filters.iter().find(|filter| !filter.takes(&image));
+            let stays = match (self.all, unfit) {
+                (false, _) => Some("it has a name, and `--all` is not given".to_owned()),
+                (true, Some(filter)) => Some(filter.words()),
+                (true, None) => {
+                    let user = workspace.image_user(&image, &gone).await?;
+                    user.map(|user| format!("{user} uses it"))
+                }
+            };
+            judged.push(JudgedImage { image, stays });
+        }
+        Ok(judged)
+    }
+
+    /// Takes their names from the images that go, and removes what then leads nowhere. Gives what was done
+    /// to images, a line each.
+    async fn remove(
+        &self,
+        workspace: &Workspace,
+        judged: &[JudgedImage],
+    ) -> anyhow::Result<(String, Pruned)> {
+        let names: Vec<String> = going(judged).map(|image| image.name.clone()).collect();
+        let (removed, mut pruned) = workspace.prune_images(&names).await?;
+        if let Besides::System { cache, .. } = &self.besides {
             let Pruned { freed, .. } = pruned;
-            pruned = workspace.prune(cache).await?;
+            pruned = workspace.prune(cache.clone()).await?;
             pruned.freed += freed;
         }
-        pruned.freed += containers.freed;
         let mut text = String::new();
         for removed in &removed {
             removed.untagged.iter().for_each(|name| text.push_str(&format!("untagged: {name}\n")));
             removed.deleted.iter().for_each(|id| text.push_str(&format!("deleted: {id}\n")));
         }
-        if !text.is_empty() {
-            text = format!("Deleted Images:\n{text}\n");
-        }
-        text.insert_str(0, &prune_containers::listed(&containers, false));
-        if self.all || !removed.is_empty() {
-            text.push_str(&format!("Total reclaimed space: {}\n", size(pruned.freed)));
-        } else {
-            text.push_str(&summary(&pruned));
-        }
-        ui::data(text.as_bytes())?;
-        tell_warnings(&workspace);
-        Ok(Exit::Success)
+        Ok((text, pruned))
+    }
+
+    /// The same, without doing it.
+    async fn would_remove(
+        &self,
+        workspace: &Workspace,
+        judged: &[JudgedImage],
+        containers: &PrunedContainers,
+    ) -> anyhow::Result<(String, Pruned)> {
+        let filter = match &self.besides {
+            Besides::System { cache, .. } => cache.clone(),
+            Besides::Nothing | Besides::Labels => PruneFilter::default(),
+        };
+        let text = going(judged).map(|image| format!("{}\n", shown(image))).collect();
+        let without = Without {
+            images: going(judged).map(|image| image.name.clone()).collect(),
+            containers: names(containers),
+        };
+        Ok((text, workspace.would_prune(filter, without).await?))
     }
 
     fn what(&self) -> &'static str {
@@ -145,7 +259,9 @@ fn filters(texts: &[String]) -> Result<(Vec<Filter>, PruneFilter), UsageError> {
                 return Err(UsageError::new(format!(
                     "`--filter {text}` is not a filter of images"
                 ))
-                .with_hint("filters are until=, label= and label!="));
+                .with_hint(
+                    "filters are until=, label=, label!= and, of `image prune`, dangling=",
+                ));
             }
         }
     }
@@ -153,6 +269,17 @@ fn filters(texts: &[String]) -> Result<(Vec<Filter>, PruneFilter), UsageError> {
 }
 
 impl Filter {
+    /// Why an image stays that it does not take.
+    fn words(&self) -> String {
+        match self {
+            Self::MadeBefore(_) => "it was made after the time of `until`".to_owned(),
+            Self::Label { wanted, name, .. } => {
+                let has = if *wanted { "does not have" } else { "has" };
+                format!("it {has} the label `{name}`")
+            }
+        }
+    }
+
     fn takes(&self, image: &ListedImage) -> bool {
         match self {
             Self::MadeBefore(time) => {

@@ -14,6 +14,7 @@ mod push;
 mod registry;
 mod room;
 mod run;
+mod why;
 mod world;
 
 use expect_test::expect;
