@@ -70,7 +70,8 @@ pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use registries::RegistryClient;
 pub use registry::{Credential, Credentials, CredentialsError, Forgotten, Kept, Login};
 pub use remote_cache::{
-    GhaOptions, GhaVersion, InvalidKey, S3Credentials, S3Options, SigningKey, VerifyingKey,
+    AzblobOptions, GhaOptions, GhaVersion, InvalidKey, S3Credentials, S3Options, SigningKey,
+    VerifyingKey,
 };
 pub use request::*;
 pub use solve::{SolveRequest, Solved, SolvedLayer};

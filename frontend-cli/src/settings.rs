@@ -60,6 +60,8 @@ const NO_DAEMON: Stance = Unused("mybuild builds by itself, without a daemon");
 const ENGINE: Stance = Honoured("with `--load` and `-o type=docker`: which engine gets the image");
 const NO_CLIENT: Stance = Meaningless("there is no daemon to talk to");
 const ACTIONS: Stance = Honoured("for caches with `type=gha`, where the attribute is not given");
+const CONTAINER: Stance =
+    Honoured("for caches with `type=azblob`, where the attribute is not given");
 const BUCKET: Stance = Honoured("for caches with `type=s3`, where the attribute is not given");
 const NO_ATTESTATIONS: &str = "attestations are not made";
 
@@ -78,6 +80,10 @@ pub const SETTINGS: &[Setting] = &[
     setting("AWS_SESSION_TOKEN", Variable, BUCKET),
     setting("BUILDARCH", Argument, PLATFORM),
     setting("BUILDKIT_ATTEST_*", Argument, Refused(NO_ATTESTATIONS)),
+    setting("BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME", Variable, CONTAINER),
+    setting("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", Variable, CONTAINER),
+    setting("BUILDKIT_AZURE_STORAGE_CONTAINER", Variable, CONTAINER),
+    setting("BUILDKIT_AZURE_STORAGE_PREFIX", Variable, CONTAINER),
     setting("BUILDKIT_BUILD_NAME", Argument, Unused("there is no history of builds")),
     setting("BUILDKIT_CACHE_MOUNT_NS", Argument, Honoured("goes before the ids of cache mounts")),
     setting("BUILDKIT_COLORS", Variable, Meaningless("colours are fixed; NO_COLOR turns them off")),

@@ -1,5 +1,7 @@
 //! Writing blobs as Azure's storage takes them ("Put Blob", "Put Block", "Put Block List" of its REST
-//! interface).
+//! interface), and what it lets in.
+
+mod shared_key;
 
 use std::sync::Arc;
 
@@ -12,16 +14,21 @@ use tokio_util::bytes::Bytes;
 use crate::object_error::ObjectError;
 use crate::server::{Ask, Server};
 
+pub(crate) use shared_key::SharedKey;
+
 /// Blobs up to this many bytes are sent as one, larger ones in blocks of this size …
 const BLOCK: u64 = 64 << 20;
 /// … of which so many travel at once.
 const AT_ONCE: usize = 4;
-/// The version of the interface that is spoken.
-pub(crate) const API: &str = "2021-12-02";
 
-/// A header of Azure's.
-pub(crate) fn header(name: &'static str, value: &'static str) -> (HeaderName, HeaderValue) {
-    (HeaderName::from_static(name), HeaderValue::from_static(value))
+/// Sets one of Azure's headers.
+fn set(request: &mut Request, name: &'static str, value: &'static str) {
+    request.headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+}
+
+/// Says which version of the interface is spoken.
+pub(crate) fn speak(request: &mut Request) {
+    set(request, "x-ms-version", "2021-12-02");
 }
 
 /// Writes a blob; `sign` makes each request one that the server takes.
@@ -36,15 +43,14 @@ pub(crate) async fn put(
     sign: impl Fn(Request) -> Ask,
 ) -> Result<(), ObjectError> {
     let send = async |mut request: Request, payload, size| {
-        let (name, value) = header("x-ms-version", API);
-        request.headers.insert(name, value);
+        speak(&mut request);
         request.payload = payload;
         let deadline = Deadline::for_transfer(server.limits(), size);
         server.send(&sign(request), deadline).await.map(drop)
     };
     if size <= BLOCK {
         let mut request = Request::new(Method::PUT, url.clone());
-        request.headers.extend([header("x-ms-blob-type", "BlockBlob")]);
+        set(&mut request, "x-ms-blob-type", "BlockBlob");
         return send(request, Payload::Stream { source, from: 0, size }, size).await;
     }
     let count = size.div_ceil(BLOCK);

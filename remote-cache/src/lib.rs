@@ -35,8 +35,8 @@ pub use index::{Bundle, Index, InvalidIndex};
 pub use object_error::ObjectError;
 pub use pack::{InvalidPack, PACK_MAX, Pack};
 pub use place::{
-    Directory, Gha, GhaOptions, GhaVersion, InRegistry, InvalidGha, InvalidS3, Place, S3,
-    S3Credentials, S3Options,
+    Azblob, AzblobOptions, Directory, Gha, GhaOptions, GhaVersion, InRegistry, InvalidAzblob,
+    InvalidGha, InvalidS3, Place, S3, S3Credentials, S3Options,
 };
 pub use record::{Layer, Record};
 pub use refusal::Code;

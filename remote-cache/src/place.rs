@@ -1,6 +1,7 @@
 //! Where a shared cache is. Each kind of place stores packs under names that are never used twice, one summary
 //! that whoever writes last leaves, and blobs under their digests.
 
+mod azblob;
 mod directory;
 mod gha;
 mod in_registry;
@@ -18,6 +19,7 @@ use crate::error::Error;
 use crate::index::{INDEX_MAX, Index, InvalidIndex};
 use crate::name;
 
+pub use azblob::{Azblob, AzblobOptions, InvalidAzblob};
 pub use directory::Directory;
 pub use gha::{Gha, GhaOptions, GhaVersion, InvalidGha};
 pub use in_registry::InRegistry;
@@ -33,6 +35,8 @@ pub enum Place {
     S3(S3),
     /// The cache service of GitHub Actions.
     Gha(Gha),
+    /// A container of Azure's blob storage.
+    Azblob(Azblob),
 }
 
 /// What stands where the newest pack is expected.
@@ -72,6 +76,7 @@ impl Place {
             }
             Self::Directory(place) => Ok((Summary::None, place.names().await)),
             Self::S3(place) => Ok((Summary::None, place.names().await)),
+            Self::Azblob(place) => Ok((Summary::None, place.names().await)),
             Self::Gha(place) => Ok((place.summary().await?, place.names().await)),
         }
     }
@@ -83,6 +88,7 @@ impl Place {
             Self::Directory(place) => place.pack(name).await,
             Self::S3(place) => place.pack(name).await,
             Self::Gha(place) => place.pack(name).await,
+            Self::Azblob(place) => place.pack(name).await,
         }
     }
 
@@ -94,6 +100,7 @@ impl Place {
             Self::Directory(place) => place.put_pack(&name, bytes).await,
             Self::S3(place) => place.put_pack(&name, bytes).await,
             Self::Gha(place) => place.put_pack(bytes).await,
+            Self::Azblob(place) => place.put_pack(&name, bytes).await,
         }
     }
 
@@ -111,6 +118,7 @@ impl Place {
             Self::Directory(place) => place.fetch(blob, sink, progress).await,
             Self::S3(place) => place.fetch(blob, sink, progress).await,
             Self::Gha(place) => place.fetch(blob, sink, progress).await,
+            Self::Azblob(place) => place.fetch(blob, sink, progress).await,
         }
     }
 
@@ -138,6 +146,7 @@ impl Place {
             Self::Directory(place) => place.has(blob).await,
             Self::S3(place) => place.has(blob).await,
             Self::Gha(place) => place.has(blob).await,
+            Self::Azblob(place) => place.has(blob).await,
         }
     }
 
@@ -155,6 +164,7 @@ impl Place {
             Self::Directory(place) => place.upload(blob, source).await,
             Self::S3(place) => place.upload(blob, source).await,
             Self::Gha(place) => place.upload(blob, source).await,
+            Self::Azblob(place) => place.upload(blob, source).await,
         }
     }
 }

@@ -108,15 +108,15 @@ pub(crate) struct Object<A> {
     ask: A,
 }
 
-impl<A: Fn() -> Ask + Send + Sync + 'static> Object<A> {
-    /// The object that `ask` asks for, each time anew: an address may be good for minutes only.
+impl<A: Fn(Range<u64>) -> Ask + Send + Sync + 'static> Object<A> {
+    /// The object of which `ask` asks for a part, each time anew: what lets it in may be good for minutes only.
     pub(crate) fn new(server: Arc<Server>, size: u64, ask: A) -> Self {
         let deadline = Deadline::for_transfer(server.limits(), size);
         Self { server, size, deadline, ask }
     }
 }
 
-impl<A: Fn() -> Ask + Send + Sync + 'static> Resource for Object<A> {
+impl<A: Fn(Range<u64>) -> Ask + Send + Sync + 'static> Resource for Object<A> {
     type Error = ObjectError;
 
     fn size(&self) -> u64 {
@@ -132,8 +132,6 @@ impl<A: Fn() -> Ask + Send + Sync + 'static> Resource for Object<A> {
     }
 
     async fn open(&self, range: Range<u64>) -> Result<Response, ObjectError> {
-        let mut ask = (self.ask)();
-        ask.request.ask_for(range, self.size);
-        self.server.send_once(&ask, self.deadline).await
+        self.server.send_once(&(self.ask)(range), self.deadline).await
     }
 }

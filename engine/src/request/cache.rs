@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci::Reference;
-use remote_cache::{GhaOptions, S3Options, SigningKey, VerifyingKey};
+use remote_cache::{AzblobOptions, GhaOptions, S3Options, SigningKey, VerifyingKey};
 
 use super::Compression;
 
@@ -25,6 +25,8 @@ pub enum CacheLocation {
     S3(S3Options),
     /// `type=gha`: in the cache service of GitHub Actions.
     Gha(GhaOptions),
+    /// `type=azblob`: in a container of Azure's blob storage.
+    Azblob(AzblobOptions),
 }
 
 impl CacheLocation {
@@ -37,7 +39,7 @@ impl CacheLocation {
     pub(crate) fn timeout(&self) -> Option<Duration> {
         match self {
             Self::Gha(options) => options.timeout,
-            Self::Registry(_) | Self::Directory { .. } | Self::S3(_) => None,
+            Self::Registry(_) | Self::Directory { .. } | Self::S3(_) | Self::Azblob(_) => None,
         }
     }
 }

@@ -95,7 +95,7 @@ impl SharedCache {
         let repository = registry.reference().repository();
         let is_there = |place: &Place| match place {
             Place::Registry(place) => place.reference().repository() == repository,
-            Place::Directory(_) | Place::S3(_) | Place::Gha(_) => false,
+            Place::Directory(_) | Place::S3(_) | Place::Gha(_) | Place::Azblob(_) => false,
         };
         let sources = self.sources.iter().filter(|source| is_there(&source.place));
         let blobs = sources.flat_map(|source| &source.blobs);

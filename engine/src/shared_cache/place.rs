@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use registry::Registries;
-use remote_cache::{Gha, Place, S3};
+use remote_cache::{Azblob, Gha, Place, S3};
 
 use crate::client::Client;
 use crate::error::BuildError;
@@ -17,6 +17,7 @@ impl CacheLocation {
             Self::Directory { path, .. } => path.display().to_string(),
             Self::S3(options) => format!("s3:{}/{}", options.bucket, options.name),
             Self::Gha(options) => format!("gha:{}", options.scope),
+            Self::Azblob(options) => format!("azblob:{}/{}", options.container, options.name),
         }
     }
 
@@ -38,6 +39,9 @@ impl CacheLocation {
             Self::Gha(options) => Gha::new(options, http_client::Limits::default())
                 .map(Place::Gha)
                 .map_err(|e| BuildError::input("not a usable cache service").because(e)),
+            Self::Azblob(options) => Azblob::new(options, http_client::Limits::default())
+                .map(Place::Azblob)
+                .map_err(|e| BuildError::input("not a usable object store").because(e)),
         }
     }
 }

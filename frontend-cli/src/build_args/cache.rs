@@ -20,13 +20,14 @@ use crate::spelling::boolean;
 
 /// Which cache of a directory is meant when nothing is said.
 const TAG: &str = "latest";
-const TYPES: &str = "types are registry, s3, gha and local";
+const TYPES: &str = "types are registry, s3, azblob, gha and local";
 /// So much of cache mounts goes into a cache when nothing is said, in bytes.
 const MOUNTS_MAX: u64 = 4 << 30;
 /// Larger files are no keys, in bytes.
 const KEY_MAX: u64 = 64 << 10;
 /// Attributes whose values messages do not repeat.
-const SECRETS: [&str; 4] = ["secret_access_key", "session_token", "token", "ghtoken"];
+const SECRETS: [&str; 5] =
+    ["account_url", "secret_access_key", "session_token", "token", "ghtoken"];
 
 /// Reads one `--cache-from`: a name in a registry, or `type=…` with its attributes.
 pub(super) fn source(text: &str, environment: &Environment) -> Result<CacheSource, UsageError> {
@@ -117,7 +118,12 @@ impl<'a> Attributes<'a> {
             return Ok(Self { flag, text, secrets: Vec::new(), kind: "registry".to_owned(), rest });
         }
         let mut rest: BTreeMap<String, String> = csv::pairs(text)?.into_iter().collect();
-        let secrets = SECRETS.iter().filter_map(|name| rest.get(*name).cloned()).collect();
+        let secret = |name: &&str| match (*name, rest.get(*name)?) {
+            // A signature lets in whoever has it.
+            ("account_url", url) => url.split_once('?').map(|(_, query)| query.to_owned()),
+            (_, secret) => Some(secret.clone()),
+        };
+        let secrets = SECRETS.iter().filter_map(secret).collect();
         let kind = rest.remove("type");
         let read = Self { flag, text, secrets, kind: kind.clone().unwrap_or_default(), rest };
         match kind {
@@ -227,11 +233,9 @@ impl<'a> Attributes<'a> {
                 Ok(CacheLocation::Directory { path, tag })
             }
             "s3" => self.bucket(environment).map(CacheLocation::S3),
+            "azblob" => self.container(environment).map(CacheLocation::Azblob),
             "gha" => self.actions(environment).map(CacheLocation::Gha),
             "inline" => Err(self.invalid("an image that carries a cache is asked by its name")),
-            kind @ "azblob" => {
-                Err(self.invalid(&format!("`type={kind}` is not supported")).with_hint(TYPES))
-            }
             kind => Err(self.invalid(&format!("unknown type `{kind}`")).with_hint(TYPES)),
         }
     }

@@ -132,8 +132,8 @@ pub struct BuildArgs {
     pub keep_cache_mounts: bool,
     /// Cache of other builders to look steps up in
     ///
-    /// `type=registry,ref=NAME` or just NAME, `type=local,src=DIR[,tag=TAG]`, `type=s3,bucket=NAME,…`, or
-    /// `type=gha[,scope=NAME]`. With `verify=FILE` (or
+    /// `type=registry,ref=NAME` or just NAME, `type=local,src=DIR[,tag=TAG]`, `type=s3,bucket=NAME,…`,
+    /// `type=azblob,account_url=URL,…`, or `type=gha[,scope=NAME]`. With `verify=FILE` (or
     /// `verify-env=VARIABLE`) only what this public key signed counts. May be given several times: the
     /// first that knows a step counts. One that cannot be read is left out, with a warning. What buildx has
     /// written to a registry is read, too, and images that carry its cache. With `mounts=false` what it has of cache
@@ -142,8 +142,8 @@ pub struct BuildArgs {
     pub cache_from: Vec<String>,
     /// Cache to add this build's steps to, for other builders
     ///
-    /// `type=registry,ref=NAME` or just NAME, `type=local,dest=DIR[,tag=TAG]`, `type=s3,bucket=NAME,…`, or
-    /// `type=gha[,scope=NAME]`.
+    /// `type=registry,ref=NAME` or just NAME, `type=local,dest=DIR[,tag=TAG]`, `type=s3,bucket=NAME,…`,
+    /// `type=azblob,account_url=URL,…`, or `type=gha[,scope=NAME]`.
     /// `mode=max` adds all steps, not only those whose layers the image has. `compression=zstd|gzip|uncompressed`,
     /// `compression-level=N`, `sign=FILE` (or `sign-env=VARIABLE`, an Ed25519 private key),
     /// `ignore-error=true`. `mounts=true` adds what the cache mounts of the build hold, `mounts-max-size=SIZE` of it at

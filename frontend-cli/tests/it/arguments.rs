@@ -967,8 +967,7 @@ fn what_cannot_be_is_refused_by_name() {
             error: `--cache-from type=gha`: `url` is missing, and ACTIONS_RESULTS_URL is not set
               hint: jobs of GitHub Actions have the service; GitHub shows it to actions only, not to `run` lines, until a step before them exports it (see `docs/ci.md`)
         --cache-to type=azblob .
-            error: `--cache-to type=azblob`: `type=azblob` is not supported
-              hint: types are registry, s3, gha and local
+            error: `--cache-to type=azblob`: `account_url` is missing, and BUILDKIT_AZURE_STORAGE_ACCOUNT_URL is not set
         --policy filename=x .
             error: `--policy` is not supported
               hint: pin images by digest in the Dockerfile

@@ -8,6 +8,7 @@
 mod actions_cache;
 mod actions_service;
 mod again;
+mod bucket_cache;
 mod builder;
 mod cache_mounts;
 mod callers;
@@ -42,6 +43,7 @@ mod limits;
 mod matrix;
 mod mistakes;
 mod mounts;
+mod object_store;
 mod outcome;
 mod outputs;
 mod platforms;

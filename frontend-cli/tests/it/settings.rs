@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use engine::request::CacheLocation;
-use engine::{GhaOptions, GhaVersion};
+use engine::{AzblobOptions, GhaOptions, GhaVersion};
 use expect_test::expect_file;
 use frontend_cli::build_args::{Build, resolve};
 use frontend_cli::cli::Subcommand;
@@ -53,7 +53,8 @@ fn is_outside(name: &str) -> bool {
             | "NO_COLOR"
             | "SSH_AUTH_SOCK"
     );
-    is_outside || ["AWS_", "ACTIONS_"].iter().any(|prefix| name.starts_with(prefix))
+    is_outside
+        || ["AWS_", "ACTIONS_", "BUILDKIT_AZURE_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 #[test]
@@ -88,6 +89,51 @@ fn a_bucket_takes_from_the_environment_what_its_attributes_do_not_say() {
     let default = [("AWS_DEFAULT_REGION", "here")];
     assert!(locations("", &default).unwrap() == locations(",region=here", &[]).unwrap());
     assert!(locations("", &[]).unwrap_err().message.contains("`region` is missing"));
+}
+
+#[test]
+fn a_container_takes_from_the_environment_what_its_attributes_do_not_say() {
+    let location = |attributes: &str, variables: &[(&str, &str)]| {
+        let from = format!("type=azblob,secret_access_key=hidden{attributes}");
+        let build = resolved(&["--cache-from", &from, "."], variables)?;
+        Ok::<_, UsageError>(build.request.cache_from[0].location.clone())
+    };
+    const ALL: [(&str, &str, &str); 4] = [
+        ("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", "account_url", "https://of-host.blob.example"),
+        ("BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME", "account_name", "acct"),
+        ("BUILDKIT_AZURE_STORAGE_CONTAINER", "container", "box"),
+        ("BUILDKIT_AZURE_STORAGE_PREFIX", "prefix", "ci"),
+    ];
+    let options = AzblobOptions {
+        account_url: "https://of-host.blob.example".to_owned(),
+        account: "acct".to_owned(),
+        key: Some("hidden".to_owned()),
+        container: "box".to_owned(),
+        prefix: "ci".to_owned(),
+        blobs_prefix: "blobs".to_owned(),
+        manifests_prefix: "manifests".to_owned(),
+        name: "buildkit".to_owned(),
+    };
+    let variables = ALL.map(|(variable, _, value)| (variable, value));
+    let attributes: String =
+        ALL.iter().map(|(_, attribute, value)| format!(",{attribute}={value}")).collect();
+    let others = ALL.map(|(variable, ..)| (variable, "other"));
+    let all = CacheLocation::Azblob(options.clone());
+    assert_eq!(location("", &variables).as_ref(), Ok(&all));
+    assert_eq!(location(&attributes, &others).as_ref(), Ok(&all));
+    let (account, container) = ("of-host".to_owned(), "buildkit-cache".to_owned());
+    let least = AzblobOptions { account, container, prefix: String::new(), ..options };
+    assert_eq!(location("", &variables[..1]), Ok(CacheLocation::Azblob(least)));
+    let message = location("", &variables[1..]).unwrap_err().message;
+    assert!(message.contains("`account_url` is missing"), "{message}");
+
+    let words = |url: &str| format!("type=azblob,account_url={url}");
+    let refused = |text: &str| resolved(&["--cache-to", text, "."], &[]).unwrap_err().message;
+    let message = refused(&words("https://a.example"));
+    assert!(message.contains("want the account's key"), "{message}");
+    let message = refused(&words("https://a.example?sv=1&sig=hidden,name=a;b"));
+    assert!(message.contains("want one name") && !message.contains("hidden"), "{message}");
+    assert!(resolved(&["--cache-to", &words("https://a.example?sv=1&sig=x"), "."], &[]).is_ok());
 }
 
 #[test]

@@ -182,9 +182,12 @@ impl S3 {
     {
         let inner = self.inner.clone();
         let key = format!("{}{}", self.blobs, blob.digest);
-        let object = Object::new(inner.server.clone(), blob.size, move || {
+        let size = blob.size;
+        let object = Object::new(inner.server.clone(), size, move |range| {
             let get = inner.bucket.get_object(inner.credentials.as_ref(), &key);
-            Request::new(Method::GET, get.sign(SIGNED)).into()
+            let mut request = Request::new(Method::GET, get.sign(SIGNED));
+            request.ask_for(range, size);
+            request.into()
         });
         download::fetch(object, blob, sink, progress).await
     }

@@ -1,7 +1,7 @@
-//! Caches at what clouds and their jobs have: `type=s3`, `type=gha`. Attributes are BuildKit's; what is not said
+//! Caches at what clouds and their jobs have: `type=s3`, `type=azblob`, `type=gha`. Attributes are BuildKit's; what is not said
 //! comes from the variables that the cloud's own tools read.
 
-use engine::{GhaOptions, GhaVersion, S3Credentials, S3Options, units};
+use engine::{AzblobOptions, GhaOptions, GhaVersion, S3Credentials, S3Options, units};
 
 use super::Attributes;
 use crate::environment::Environment;
@@ -45,9 +45,55 @@ impl Attributes<'_> {
             blobs_prefix: self.take("blobs_prefix").unwrap_or_else(|| "blobs/".to_owned()),
             manifests_prefix: (self.take("manifests_prefix"))
                 .unwrap_or_else(|| "manifests/".to_owned()),
-            name: self.take("name").unwrap_or_else(|| "buildkit".to_owned()),
+            name: self.one_name()?,
             credentials,
         })
+    }
+
+    /// `type=azblob`
+    pub(super) fn container(
+        &mut self,
+        environment: &Environment,
+    ) -> Result<AzblobOptions, UsageError> {
+        let variable = |name: &str| format!("BUILDKIT_AZURE_STORAGE_{name}");
+        let account_url = self.or("account_url", environment, &variable("ACCOUNT_URL"));
+        let account_url = account_url.ok_or_else(|| {
+            let what =
+                format!("`account_url` is missing, and {} is not set", variable("ACCOUNT_URL"));
+            self.invalid(&what)
+        })?;
+        let account = self.or("account_name", environment, &variable("ACCOUNT_NAME"));
+        let host = account_url.split("://").nth(1).unwrap_or_default();
+        let of_host = host.split(['.', ':', '/', '?']).next().unwrap_or_default().to_owned();
+        let key = self.take("secret_access_key").filter(|key| !key.is_empty());
+        if key.is_none() && !account_url.contains("sig=") {
+            let what = "want the account's key (`secret_access_key`), or a signature (SAS) in `account_url`";
+            let hint = "identities of Azure (AZURE_CLIENT_ID and the like) are not used";
+            return Err(self.invalid(what).with_hint(hint));
+        }
+        let container = self.or("container", environment, &variable("CONTAINER"));
+        let prefix = self.or("prefix", environment, &variable("PREFIX"));
+        Ok(AzblobOptions {
+            account: account.unwrap_or(of_host),
+            account_url,
+            key,
+            container: container.unwrap_or_else(|| "buildkit-cache".to_owned()),
+            prefix: prefix.unwrap_or_default(),
+            blobs_prefix: self.take("blobs_prefix").unwrap_or_else(|| "blobs".to_owned()),
+            manifests_prefix: (self.take("manifests_prefix"))
+                .unwrap_or_else(|| "manifests".to_owned()),
+            name: self.one_name()?,
+        })
+    }
+
+    /// Which of the caches there may be; BuildKit writes to several.
+    fn one_name(&mut self) -> Result<String, UsageError> {
+        let name = self.take("name").unwrap_or_else(|| "buildkit".to_owned());
+        if name.is_empty() || name.contains(';') {
+            let what = format!("`name={name}`: want one name; give the flag for each of several");
+            return Err(self.invalid(&what));
+        }
+        Ok(name)
     }
 
     /// `type=gha`

@@ -141,6 +141,14 @@ impl Builder {
         self.own(&self.path(name));
     }
 
+    /// Writes what no compression makes smaller.
+    pub(crate) fn write_random(&self, name: &str, size: usize) {
+        let mut content = vec![0; size];
+        let mut source = fs::File::open("/dev/urandom").expect("a device");
+        std::io::Read::read_exact(&mut source, &mut content).expect("endless");
+        self.write(name, content);
+    }
+
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).expect("a text file")
     }

@@ -3,15 +3,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::process::Command;
 
 use serde_json::Value;
 
 use super::builder::Builder;
 use super::outcome::Outcome;
 use super::registry::Registry;
-use super::skip;
 
 /// Every step's result depends on its inputs alone, but for times, and an image is dated by `SOURCE_DATE_EPOCH`.
 pub(super) const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
@@ -133,88 +131,6 @@ fn privileged_an_image_is_not_overwritten_by_a_cache() {
     let written = registry.requests().into_iter().filter(|r| r.contains("/manifests/"));
     let written: Vec<String> = written.filter(|request| request.starts_with("PUT")).collect();
     assert_eq!(written, Vec::<String>::new());
-}
-
-/// A server that speaks S3; it ends when dropped.
-struct ObjectStore {
-    address: String,
-    process: Child,
-}
-
-impl ObjectStore {
-    /// Starts one with a bucket called `bucket`; nothing, and a word about it, where it is not installed.
-    fn start(builder: &Builder) -> Option<Self> {
-        const PROGRAM: &str =
-            concat!(env!("CARGO_MANIFEST_DIR"), "/../target/object-store/bin/moto_server");
-        if !Path::new(PROGRAM).exists() {
-            skip("`scripts/object-store` has not made a server for S3");
-            return None;
-        }
-        for _ in 0..5 {
-            // A port that was free a moment ago; another program may be faster, so try again.
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            drop(listener);
-            let port = address.split_once(':').unwrap().1;
-            let log = fs::File::create(builder.path("objects.log")).unwrap();
-            let mut command = Command::new(PROGRAM);
-            command.args(["-H", "127.0.0.1", "-p", port]).stdout(Stdio::null()).stderr(log);
-            let mut store = Self { address, process: command.spawn().unwrap() };
-            if store.makes_bucket() {
-                return Some(store);
-            }
-        }
-        panic!("the server for S3 does not start");
-    }
-
-    fn makes_bucket(&mut self) -> bool {
-        let url = format!("http://{}/bucket", self.address);
-        for _ in 0..300 {
-            let mut curl = Command::new("curl");
-            curl.args(["-sf", "-o", "/dev/null", "--noproxy", "*", "-X", "PUT", &url]);
-            if curl.status().unwrap().success() {
-                return true;
-            }
-            if self.process.try_wait().unwrap().is_some() {
-                return false;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        false
-    }
-}
-
-impl Drop for ObjectStore {
-    fn drop(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-    }
-}
-
-#[test]
-fn privileged_a_bucket_is_shared_like_a_registry() {
-    let Some(builder) = world() else { return };
-    let Some(objects) = ObjectStore::start(&builder) else { return };
-    let bucket = format!(
-        "type=s3,bucket=bucket,region=here,endpoint_url=http://{},use_path_style=true,prefix=ci/,\
-         access_key_id=id,secret_access_key=secret",
-        objects.address
-    );
-    build(&builder, "one", &["--cache-to", &format!("{bucket},mode=max")]).success();
-    fs::write(builder.path("objects.log"), "").unwrap();
-    let found = build(&builder, "two", &["--cache-from", &bucket]).success();
-    assert_eq!(found.ran(), Vec::<String>::new(), "{}", found.stderr);
-    assert_eq!(id(&builder, "one"), id(&builder, "two"));
-    let asked = fs::read(builder.path("objects.log")).unwrap();
-    let asked = String::from_utf8_lossy(&asked).lines().filter(|l| l.contains("GET /")).count();
-    // The list, the records with the small layers, and a large one.
-    assert_eq!(asked, 3, "{}", builder.read("objects.log"));
-    check(&builder, "two");
-
-    let none = bucket.replace("bucket=bucket", "bucket=none");
-    let missed = build(&builder, "three", &["--cache-from", &none]).success();
-    assert!(missed.stderr.contains("NoSuchBucket"), "{}", missed.stderr);
-    assert!(!missed.stderr.contains("secret"), "{}", missed.stderr);
 }
 
 /// A cache in a directory, to do harm to.

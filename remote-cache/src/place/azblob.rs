@@ -1,0 +1,341 @@
+//! A cache in a container of Azure's blob storage: packs at `PREFIX/manifests/NAME/PACK.json`, blobs at
+//! `PREFIX/blobs/DIGEST`, as BuildKit's attributes place them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http_client::header::HeaderValue;
+use http_client::{BodySource, Deadline, Limits, Method, Request, Url};
+use oci::Descriptor;
+use registry::BlobSink;
+use tokio_util::bytes::Bytes;
+
+use crate::azure::{self, SharedKey};
+use crate::download;
+use crate::error::Error;
+use crate::name;
+use crate::object_error::ObjectError;
+use crate::pack::PACK_MAX;
+use crate::server::{Ask, Object, Server};
+
+/// The largest list of blobs, in bytes.
+const LIST_MAX: u64 = 8 << 20;
+/// Pages of a list that are read, of some thousand names each.
+const PAGES_MAX: usize = 100;
+const ENDING: &str = ".json";
+
+/// Where a container is, and who may use it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AzblobOptions {
+    /// The account's address, with a signature in its query if that is what lets in.
+    pub account_url: String,
+    /// The account.
+    pub account: String,
+    /// The account's key in base64; `None` where the address lets in.
+    pub key: Option<String>,
+    /// The container.
+    pub container: String,
+    /// Before all names.
+    pub prefix: String,
+    /// Before the names of blobs, behind [`Self::prefix`].
+    pub blobs_prefix: String,
+    /// Before the names of packs, behind [`Self::prefix`].
+    pub manifests_prefix: String,
+    /// Which of the caches there may be in the container.
+    pub name: String,
+}
+
+impl std::fmt::Debug for AzblobOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AzblobOptions({}/{})", self.container, self.name)
+    }
+}
+
+/// Why the options cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidAzblob {
+    /// The account's address.
+    #[error("`{0}` is not an HTTP address")]
+    Url(String),
+    /// The key.
+    #[error("the account's key is not base64")]
+    Key,
+}
+
+/// A cache in a container.
+pub struct Azblob {
+    inner: Arc<Inner>,
+    packs: String,
+    blobs: String,
+}
+
+struct Inner {
+    container: Url,
+    key: Option<SharedKey>,
+    server: Arc<Server>,
+}
+
+impl Azblob {
+    /// The cache of these options. Opens no connection.
+    ///
+    /// # Errors
+    /// [`InvalidAzblob`] if an address or a key cannot be made of them.
+    pub fn new(options: &AzblobOptions, limits: Limits) -> Result<Self, InvalidAzblob> {
+        let account = options.account_url.parse().ok();
+        let account =
+            account.filter(|url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host());
+        let shown = || options.account_url.split('?').next().unwrap_or_default().to_owned();
+        let account = account.ok_or_else(|| InvalidAzblob::Url(shown()))?;
+        let key = options
+            .key
+            .as_ref()
+            .map(|key| SharedKey::new(&options.account, key).ok_or(InvalidAzblob::Key));
+        let server = Arc::new(Server::new(&account, limits));
+        let container = below(&account, &options.container);
+        let inner = Inner { container, key: key.transpose()?, server };
+        Ok(Self {
+            packs: joined(&[&options.prefix, &options.manifests_prefix, &options.name]),
+            blobs: joined(&[&options.prefix, &options.blobs_prefix]),
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn at(&self, name: &str) -> Url {
+        below(&self.inner.container, &format!("{}/{name}{ENDING}", self.packs))
+    }
+
+    fn blob(&self, blob: &Descriptor) -> Url {
+        below(&self.inner.container, &joined(&[&self.blobs, blob.digest.as_str()]))
+    }
+
+    /// A container that is not there has none.
+    pub(super) async fn names(&self) -> Result<Vec<String>, Error> {
+        let mut names = Vec::new();
+        let mut marker = String::new();
+        for _ in 0..PAGES_MAX {
+            let mut url = self.inner.container.clone();
+            url.query_pairs_mut()
+                .append_pair("restype", "container")
+                .append_pair("comp", "list")
+                .append_pair("prefix", &format!("{}/", self.packs));
+            if !marker.is_empty() {
+                url.query_pairs_mut().append_pair("marker", &marker);
+            }
+            let ask = self.inner.sign(Request::new(Method::GET, url));
+            let Some(page) = absent(self.inner.server.ask(&ask, LIST_MAX).await)? else { break };
+            let page = String::from_utf8(page).map_err(|_| ObjectError::List)?;
+            let (more, next) = read_page(&page).ok_or(ObjectError::List)?;
+            names.extend(more);
+            marker = next;
+            if marker.is_empty() {
+                break;
+            }
+        }
+        Ok(names)
+    }
+
+    pub(super) async fn pack(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+        let ask = self.inner.sign(Request::new(Method::GET, self.at(name)));
+        Ok(absent(self.inner.server.ask(&ask, PACK_MAX).await)?)
+    }
+
+    pub(super) async fn put_pack(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
+        let (url, size) = (self.at(name), bytes.len() as u64);
+        let source = Arc::new(Bytes::from(bytes));
+        Ok(self.inner.put(&url, source, size).await?)
+    }
+
+    pub(super) async fn fetch<S, P>(
+        &self,
+        blob: &Descriptor,
+        sink: S,
+        progress: P,
+    ) -> Result<S, Error>
+    where
+        S: BlobSink + 'static,
+        P: FnMut(u64) + Send + 'static,
+    {
+        let (inner, url, size) = (self.inner.clone(), self.blob(blob), blob.size);
+        let object = Object::new(inner.server.clone(), size, move |range| {
+            let mut request = Request::new(Method::GET, url.clone());
+            request.ask_for(range, size);
+            inner.sign(request)
+        });
+        download::fetch(object, blob, sink, progress).await
+    }
+
+    pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, Error> {
+        let ask = self.inner.sign(Request::new(Method::HEAD, self.blob(blob)));
+        let deadline = Deadline::for_request(self.inner.server.limits());
+        let found = absent(self.inner.server.send(&ask, deadline).await)?;
+        Ok(found.is_some_and(|found| found.content_length() == Some(blob.size)))
+    }
+
+    pub(super) async fn upload(
+        &self,
+        blob: &Descriptor,
+        source: Arc<dyn BodySource>,
+    ) -> Result<bool, Error> {
+        if self.has(blob).await? {
+            return Ok(false);
+        }
+        self.inner.put(&self.blob(blob), source, blob.size).await?;
+        Ok(true)
+    }
+}
+
+impl Inner {
+    fn sign(&self, mut request: Request) -> Ask {
+        let Some(key) = &self.key else { return request.into() };
+        let date = HeaderValue::from_str(&http_date(SystemTime::now())).expect("a date is text");
+        request.headers.insert("x-ms-date", date);
+        azure::speak(&mut request);
+        Ask { authorization: Some(key.authorization(&request)), request }
+    }
+
+    /// Writes a blob, into a container that is made if it is not there.
+    async fn put(
+        &self,
+        url: &Url,
+        source: Arc<dyn BodySource>,
+        size: u64,
+    ) -> Result<(), ObjectError> {
+        let put = || azure::put(&self.server, url, source.clone(), size, |put| self.sign(put));
+        if absent(put().await)?.is_some() {
+            return Ok(());
+        }
+        self.make_container().await?;
+        put().await
+    }
+
+    async fn make_container(&self) -> Result<(), ObjectError> {
+        let mut url = self.container.clone();
+        url.query_pairs_mut().append_pair("restype", "container");
+        let ask = self.sign(Request::new(Method::PUT, url));
+        let deadline = Deadline::for_request(self.server.limits());
+        match self.server.send(&ask, deadline).await {
+            // Somebody else was faster.
+            Err(error) if error.status() == Some(409) => Ok(()),
+            made => made.map(drop),
+        }
+    }
+}
+
+/// What was asked for, unless it is not there.
+fn absent<T>(answer: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.status() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Parts of a name with a slash between them.
+fn joined(parts: &[&str]) -> String {
+    let parts = parts.iter().map(|part| part.trim_matches('/')).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("/")
+}
+
+fn below(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path.split('/'));
+    }
+    url
+}
+
+/// The date of a request (RFC 9110, section 5.6.7).
+fn http_date(time: SystemTime) -> String {
+    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+}
+
+/// The names of packs on a page of a list, and what the next page is asked for with.
+fn read_page(page: &str) -> Option<(Vec<String>, String)> {
+    page.contains("<EnumerationResults").then_some(())?;
+    let texts = |tag: &str| {
+        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
+        let text = move |rest: &str| rest.split_once(&close).map(|(text, _)| text.to_owned());
+        page.split(&open).skip(1).filter_map(text).collect::<Vec<_>>()
+    };
+    let names = texts("Name").into_iter().filter_map(|path| {
+        let name = path.rsplit('/').next()?.strip_suffix(ENDING)?.to_owned();
+        name::is_name(&name).then_some(name)
+    });
+    Some((names.collect(), texts("NextMarker").pop().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn options() -> AzblobOptions {
+        AzblobOptions {
+            account_url: "https://acct.blob.core.windows.net".to_owned(),
+            account: "acct".to_owned(),
+            key: Some("c2VjcmV0".to_owned()),
+            container: "box".to_owned(),
+            prefix: "ci/".to_owned(),
+            blobs_prefix: "blobs".to_owned(),
+            manifests_prefix: "manifests".to_owned(),
+            name: "main".to_owned(),
+        }
+    }
+
+    #[test]
+    fn blobs_are_where_the_options_say() {
+        let url = |options: &AzblobOptions| {
+            Azblob::new(options, Limits::default()).unwrap().at("pack").to_string()
+        };
+        let behind = "box/ci/manifests/main/pack.json";
+        assert_eq!(url(&options()), format!("https://acct.blob.core.windows.net/{behind}"));
+        let emulator = "http://127.0.0.1:1/acct/?sv=1&sig=a%2Bb".to_owned();
+        let own = AzblobOptions { account_url: emulator, ..options() };
+        assert_eq!(url(&own), format!("http://127.0.0.1:1/acct/{behind}?sv=1&sig=a%2Bb"));
+        let own = AzblobOptions { prefix: String::new(), blobs_prefix: String::new(), ..options() };
+        let blob = Descriptor::new("x", oci::Digest::of(b""), 0);
+        let place = Azblob::new(&own, Limits::default()).unwrap();
+        assert_eq!(place.blob(&blob).path(), format!("/box/{}", blob.digest));
+        for wrong in ["", "ftp://host", "host:9000"] {
+            let own = AzblobOptions { account_url: wrong.to_owned(), ..options() };
+            assert!(Azblob::new(&own, Limits::default()).is_err(), "{wrong}");
+        }
+        let own = AzblobOptions { key: Some("?".to_owned()), ..options() };
+        assert_eq!(Azblob::new(&own, Limits::default()).err(), Some(InvalidAzblob::Key));
+    }
+
+    #[test]
+    fn a_list_is_read_page_by_page() {
+        let name = "0000000001-0123456789abcdef01234567";
+        let blob = |name: &str| format!("<Blob><Name>{name}</Name><Properties/></Blob>");
+        let blobs =
+            [blob(&format!("a&amp;b/{name}.json")), blob("a/other.json"), blob("a/")].concat();
+        let page = |next: &str| {
+            format!(
+                "<?xml?><EnumerationResults A=\"b\"><Blobs>{blobs}</Blobs>{next}</EnumerationResults>"
+            )
+        };
+        let names = vec![name.to_owned()];
+        assert_eq!(read_page(&page("<NextMarker/>")), Some((names.clone(), String::new())));
+        let more = page("<NextMarker>2!4</NextMarker>");
+        assert_eq!(read_page(&more), Some((names, "2!4".to_owned())));
+        assert_eq!(read_page("<html>"), None);
+    }
+
+    #[test]
+    fn a_date_is_that_of_http() {
+        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_435_361_952);
+        assert_eq!(http_date(time), "Fri, 26 Jun 2015 23:39:12 GMT");
+    }
+
+    proptest! {
+        #[test]
+        fn no_list_makes_reading_fail_otherwise(text in "(<EnumerationResults)?[<>/NameMrkt!]{0,60}") {
+            if let Some((names, _)) = read_page(&text) {
+                prop_assert!(names.iter().all(|name| name::is_name(name)));
+            }
+        }
+    }
+}
