@@ -12,6 +12,7 @@ use registry::{BlobSink, ErrorKind, Pushed, Registries};
 use tokio_util::bytes::Bytes;
 
 use super::Summary;
+use crate::embedded::{embed, embedded};
 use crate::error::Error;
 use crate::name;
 use crate::pack::PACK_MAX;
@@ -20,6 +21,8 @@ use crate::pack::PACK_MAX;
 pub(crate) const PACK_TYPE: &str = "application/vnd.mybuild.cache.records.v1+json";
 /// Between a cache's tag and the names of its packs.
 const INFIX: &str = ".mb-";
+/// The largest pack, in bytes, that stands in its manifest as well, which spares those who read it a request.
+const IN_MANIFEST_MAX: u64 = 256 << 10;
 /// The longest tag that leaves room for names; a tag has 128 characters at most.
 const TAG_MAX: usize = 60;
 
@@ -64,6 +67,10 @@ impl InRegistry {
         match manifest::parse(bytes, None) {
             Ok(Document::Manifest(manifest)) if manifest.config.media_type == PACK_TYPE => {
                 let config = &manifest.config;
+                if let Some(bytes) = embedded(config).filter(|bytes| config.digest.verifies(bytes))
+                {
+                    return Ok(Some(bytes));
+                }
                 let fetched =
                     self.registries.fetch_bytes(&self.reference, config, PACK_MAX).await?;
                 Ok(Some(fetched.to_vec()))
@@ -135,7 +142,8 @@ impl InRegistry {
     ) -> Result<(), Error> {
         let bytes = Bytes::from(bytes);
         let config = Descriptor::new(PACK_TYPE, Digest::of(&bytes), bytes.len() as u64);
-        self.upload(&config, Arc::new(bytes)).await?;
+        self.upload(&config, Arc::new(bytes.clone())).await?;
+        let config = if config.size > IN_MANIFEST_MAX { config } else { embed(config, &bytes) };
         let manifest = Manifest {
             schema_version: 2,
             media_type: media_type::MANIFEST.to_owned(),
