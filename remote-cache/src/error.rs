@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use oci::Digest;
+use registry::ErrorKind;
 
 use crate::index::InvalidIndex;
 use crate::object_error::ObjectError;
@@ -82,6 +83,21 @@ impl From<registry::Error> for Error {
 }
 
 impl Error {
+    /// Whether it will be the same the next time: what was asked for is not there, or is something else.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Registry(error) => {
+                matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DigestMismatch)
+            }
+            Self::Object(error) => error.status() == Some(404),
+            Self::File { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Self::Gone(_) | Self::OtherContent { .. } | Self::Pack { .. } | Self::Index { .. } => {
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(crate) fn file(
         action: &'static str,
         path: impl Into<PathBuf>,

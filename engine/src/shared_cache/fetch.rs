@@ -126,7 +126,8 @@ impl Source {
         if let Some(blob) = self.store.blob(&diff_id.0) {
             return Ok(Descriptor::new(media_type::LAYER, diff_id.0.clone(), blob.size()));
         }
-        let mut file = self.fetch_blob(&self.blobs[diff_id], step).await?;
+        let fetched = self.fetch_blob(&self.blobs[diff_id], step).await;
+        let mut file = fetched.map_err(|error| chain(&error))?;
         let (store, diff_id) = (self.store.clone(), diff_id.clone());
         let kept = blocking(move || {
             Ok(file.rewind().map_err(|e| chain(&e)).and_then(|()| kept(&store, file, &diff_id)))
@@ -135,15 +136,18 @@ impl Source {
     }
 
     /// A blob of the cache, in a file without a name.
-    pub(super) async fn fetch_blob(&self, blob: &Descriptor, step: StepId) -> Result<File, String> {
-        let sink = FileSink::new(&self.store, &blob.digest).map_err(|error| chain(&error))?;
+    pub(super) async fn fetch_blob(
+        &self,
+        blob: &Descriptor,
+        step: StepId,
+    ) -> Result<File, remote_cache::Error> {
+        let sink = FileSink::new(&self.store, &blob.digest).map_err(remote_cache::Error::Sink)?;
         let (steps, item, size) = (self.steps.clone(), blob.digest.short(), blob.size);
         let progress = move |current| {
             let (item, total, done) = (item.clone(), Some(size), current >= size);
             steps.event(Event::Transfer { step, item, current, total, done });
         };
-        let fetched = self.place.fetch(blob, sink, progress).await;
-        Ok(fetched.map_err(|error| chain(&error))?.file)
+        Ok(self.place.fetch(blob, sink, progress).await?.file)
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use cache::layer::LayerError;
 use cache::{Allowance, Store};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use oci::{Descriptor, Digest};
@@ -44,18 +45,46 @@ pub(super) struct MountSource {
 pub(crate) struct Brought {
     /// The mount's.
     pub(crate) id: String,
-    from: Arc<MountSource>,
     /// The newest first.
     archives: Vec<Archive>,
-    /// Names of everything that it came from.
-    names: Vec<String>,
+    /// Names of contents that nobody can read any more.
+    lost: Vec<String>,
     /// Nobody else brings the same meanwhile.
     _alone: OwnedMutexGuard<()>,
 }
 
+/// Contents that were fetched.
 struct Archive {
+    from: Arc<MountSource>,
+    contents: Contents,
     index: Index,
     bundles: Vec<File>,
+}
+
+/// Why contents are not available.
+struct Failure {
+    message: String,
+    /// Nor will anybody else have them.
+    is_lasting: bool,
+}
+
+impl Failure {
+    /// Of a cache's.
+    fn of_cache(error: &remote_cache::Error) -> Self {
+        Self { message: chain(error), is_lasting: error.is_lasting() }
+    }
+
+    /// Of this machine's.
+    fn here(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { message: chain(error), is_lasting: false }
+    }
+
+    /// Of an archive that cannot be put into a directory, unless there was no room for it.
+    fn of_archive(error: &LayerError) -> Self {
+        let mut causes =
+            std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+        Self { message: chain(error), is_lasting: !causes.any(cache::is_out_of_space) }
+    }
 }
 
 impl SharedMounts {
@@ -95,13 +124,15 @@ impl SharedMounts {
         if store.has_cache_mount(id) {
             return None;
         }
+        let mut lost = Vec::new();
         for from in self.sources.iter().filter(is_known) {
-            if let Some((archives, names)) = from.fetch(id).await {
-                let (id, from) = (id.to_owned(), from.clone());
-                return Some(Brought { id, from, archives, names, _alone: alone });
+            let archives = from.fetch(id, &mut lost).await;
+            if !archives.is_empty() {
+                return Some(Brought { id: id.to_owned(), archives, lost, _alone: alone });
             }
         }
-        None
+        let archives = Vec::new();
+        (!lost.is_empty()).then(|| Brought { id: id.to_owned(), archives, lost, _alone: alone })
     }
 
     fn turn(&self, id: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -128,28 +159,29 @@ impl MountSource {
         self.contents.values().flatten()
     }
 
-    async fn fetch(&self, id: &str) -> Option<(Vec<Archive>, Vec<String>)> {
+    /// Fetches what can be fetched; adds to `lost` the names of what never will be.
+    async fn fetch(self: &Arc<Self>, id: &str, lost: &mut Vec<String>) -> Vec<Archive> {
         if self.is_broken() {
-            return None;
+            return Vec::new();
         }
         let name = format!("fetching cache mount {} from {}", short(id), self.source.name);
         let step = self.source.steps.internal(&name);
-        let all = &self.contents[id];
-        match self.fetch_all(all, step.step).await {
-            Ok(archives) => {
-                step.done();
-                let names = all.iter().map(Contents::name);
-                let before = all.iter().flat_map(|contents| contents.after.iter().cloned());
-                let mut known = BTreeSet::new();
-                let names = names.chain(before).filter(|name| known.insert(name.clone()));
-                Some((archives, names.collect()))
-            }
-            Err(message) => {
-                step.failed(&message);
-                self.give_up(&message);
-                None
+        let (mut archives, mut files, mut failed) = (Vec::new(), HashMap::new(), None);
+        for contents in &self.contents[id] {
+            match self.fetch_one(contents, &mut files, step.step).await {
+                Ok(archive) => archives.push(archive),
+                Err(failure) => {
+                    self.give_up(&failure.message);
+                    lost.extend(failure.is_lasting.then(|| contents.name()));
+                    failed.get_or_insert(failure.message);
+                }
             }
         }
+        match failed {
+            None => step.done(),
+            Some(message) => step.failed(&message),
+        }
+        archives
     }
 
     /// From now on nothing that it says of mounts counts.
@@ -162,58 +194,71 @@ impl MountSource {
         }
     }
 
-    async fn fetch_all(&self, all: &[Contents], step: StepId) -> Result<Vec<Archive>, String> {
-        let mut indexes = Vec::with_capacity(all.len());
-        for contents in all {
-            let index = self.source.place.index(contents).await;
-            indexes.push(index.map_err(|error| chain(&error))?);
-        }
-        let bundles = indexes.iter().flat_map(|index| &index.bundles);
-        let wanted: BTreeMap<Digest, Descriptor> =
-            bundles.map(|bundle| (bundle.blob.digest.clone(), bundle.blob.clone())).collect();
+    /// Fetches contents, as far as their blobs are not among `files`.
+    async fn fetch_one(
+        self: &Arc<Self>,
+        contents: &Contents,
+        files: &mut HashMap<Digest, File>,
+        step: StepId,
+    ) -> Result<Archive, Failure> {
+        let index = self.source.place.index(contents).await.map_err(|e| Failure::of_cache(&e))?;
+        let mut wanted: BTreeMap<Digest, Descriptor> = BTreeMap::new();
         let mut room = Allowance::in_store(&self.source.store.temporary_directory());
-        for blob in wanted.values() {
-            room.take_file(blob.size).map_err(|error| chain(&error))?;
+        for bundle in index.bundles.iter().filter(|b| !files.contains_key(&b.blob.digest)) {
+            if wanted.insert(bundle.blob.digest.clone(), bundle.blob.clone()).is_none() {
+                room.take_file(bundle.blob.size).map_err(|error| Failure::here(&error))?;
+            }
         }
         let fetches = wanted.into_iter().map(|(digest, blob)| {
             let source = self.source.clone();
-            async move { Ok::<_, String>((digest, source.fetch_blob(&blob, step).await?)) }
+            async move { Ok((digest, source.fetch_blob(&blob, step).await?)) }
         });
         let fetched = futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE);
-        let files: HashMap<Digest, File> = fetched.try_collect().await?;
-        let archive = |index: &Index| {
-            let files = index.bundles.iter().map(|bundle| files[&bundle.blob.digest].try_clone());
-            let bundles = files.collect::<Result<_, _>>().map_err(|error| chain(&error))?;
-            Ok(Archive { index: index.clone(), bundles })
-        };
-        indexes.iter().map(archive).collect()
+        let fetched: Result<Vec<_>, remote_cache::Error> = fetched.try_collect().await;
+        files.extend(fetched.map_err(|error| Failure::of_cache(&error))?);
+        let bundles = index.bundles.iter().map(|bundle| files[&bundle.blob.digest].try_clone());
+        let bundles = bundles.collect::<Result<_, _>>().map_err(|error| Failure::here(&error))?;
+        Ok(Archive { from: self.clone(), contents: contents.clone(), index, bundles })
+    }
+}
+
+impl Archive {
+    fn fill(&self, target: &Path, ignore_owner: bool) -> Result<(), Failure> {
+        let files = self.bundles.iter().map(File::try_clone).collect::<Result<_, _>>();
+        let files = files.map_err(|error| Failure::here(&error))?;
+        let archive = Unbundle::new(&self.index, files);
+        let filled = cache::mount::fill(target, archive, ignore_owner);
+        filled.map_err(|error| Failure::of_archive(&error))
     }
 }
 
 impl Brought {
-    /// Puts it into `target`, a new directory; says whether it could. If not, `target` is empty.
+    /// Puts what can be read of it into `target`, a new directory; says whether anything was. If not, `target` is
+    /// empty.
     pub(crate) fn fill(&self, target: &Path, ignore_owner: bool) -> bool {
-        let filled = self.archives.iter().try_for_each(|archive| {
-            let files = archive.bundles.iter().map(File::try_clone).collect::<Result<_, _>>();
-            let files = files.map_err(|error| chain(&error))?;
-            let archive = Unbundle::new(&archive.index, files);
-            cache::mount::fill(target, archive, ignore_owner).map_err(|error| chain(&error))
-        });
-        match filled {
-            Ok(()) => {
-                cache::mount::put_came_from(target, &self.names);
-                true
-            }
-            Err(message) => {
-                self.from.give_up(&message);
-                let emptied = cache::mount::empty(target);
-                if let Err(error) = emptied {
-                    let what = format!("failed to empty cache mount {}", short(&self.id));
-                    self.from.source.steps.warn(format!("{what}: {}", chain(&error)));
-                }
-                false
+        let mut archives: Vec<&Archive> = self.archives.iter().collect();
+        let mut lost = self.lost.clone();
+        loop {
+            let filled = archives.iter().enumerate().try_for_each(|(at, archive)| {
+                archive.fill(target, ignore_owner).map_err(|failure| (at, failure))
+            });
+            let Err((at, Failure { message, is_lasting })) = filled else { break };
+            let archive = archives.remove(at);
+            archive.from.give_up(&message);
+            lost.extend(is_lasting.then(|| archive.contents.name()));
+            if let Err(error) = cache::mount::empty(target) {
+                let what = format!("failed to empty cache mount {}", short(&self.id));
+                archive.from.source.steps.warn(format!("{what}: {}", chain(&error)));
+                return false;
             }
         }
+        let names = archives.iter().map(|archive| archive.contents.name());
+        let before = archives.iter().flat_map(|archive| archive.contents.after.iter().cloned());
+        // What is written next replaces what cannot be read any more, too.
+        let mut known = BTreeSet::new();
+        let names = names.chain(lost).chain(before).filter(|name| known.insert(name.clone()));
+        cache::mount::put_came_from(target, &names.collect::<Vec<_>>());
+        !archives.is_empty()
     }
 }
 

@@ -85,8 +85,14 @@ impl SharedMounts {
     /// What need not be sent: of what the cache at `place` has, and of what was read from others, whose blobs may be in
     /// the same place. What cannot be found out of it is sent.
     async fn known(&self, place: &Place, there: &[&Contents]) -> Known {
-        let others = self.sources.iter().filter(|from| !from.is_broken());
-        let others = others.flat_map(|from| from.all().map(|contents| (from.place(), contents)));
+        // What has lied once may do so again.
+        if self.sources.iter().any(|from| from.is_broken()) {
+            return Known::default();
+        }
+        let others = self
+            .sources
+            .iter()
+            .flat_map(|from| from.all().map(|contents| (from.place(), contents)));
         let all = there.iter().map(|contents| (place, *contents)).chain(others);
         let mut asked: HashSet<Digest> = HashSet::new();
         let all = all.filter(|(_, contents)| asked.insert(contents.index.digest.clone()));

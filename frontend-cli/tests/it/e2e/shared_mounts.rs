@@ -174,6 +174,15 @@ fn copy(builder: &Builder, to: &str) {
     assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
 }
 
+/// The first blob that the cache says has chunks of a mount.
+fn bundle(builder: &Builder, cache: &str) -> PathBuf {
+    let pack = fs::read_dir(builder.path(cache).join("records/latest")).unwrap().next();
+    let pack: Value =
+        serde_json::from_slice(&fs::read(pack.unwrap().unwrap().path()).unwrap()).unwrap();
+    let digest = pack["mounts"][0]["bundles"][0]["digest"].as_str().unwrap();
+    builder.path(cache).join("blobs/sha256").join(digest.trim_start_matches("sha256:"))
+}
+
 #[test]
 fn privileged_what_is_wrong_is_an_empty_mount_with_a_warning() {
     let Some(builder) = world() else { return };
@@ -200,14 +209,6 @@ fn privileged_what_is_wrong_is_an_empty_mount_with_a_warning() {
         edit(&builder, &format!("cache-{number}"), harm);
         check(what, number.to_string(), said);
     }
-    // The bundle, which is by far the largest blob but one, is cut short, another, or gone.
-    let bundle = || {
-        let pack = fs::read_dir(builder.path("cache/records/latest")).unwrap().next();
-        let pack = fs::read(pack.unwrap().unwrap().path()).unwrap();
-        let pack: Value = serde_json::from_slice(&pack).unwrap();
-        let digest = pack["mounts"][0]["bundles"][0]["digest"].as_str().unwrap().to_owned();
-        format!("blobs/sha256/{}", digest.trim_start_matches("sha256:"))
-    };
     let harm: [BlobHarm; 3] = [
         ("cut", |path| fs::write(path, &fs::read(path).unwrap()[1..]).unwrap(), "content"),
         ("gone", |path| fs::remove_file(path).unwrap(), "failed to read"),
@@ -215,9 +216,46 @@ fn privileged_what_is_wrong_is_an_empty_mount_with_a_warning() {
     ];
     for (what, harm, said) in harm {
         copy(&builder, &format!("cache-{what}"));
-        harm(&builder.path(&format!("cache-{what}")).join(bundle()));
+        harm(&bundle(&builder, &format!("cache-{what}")));
         check(what, what.to_owned(), said);
     }
+}
+
+#[test]
+fn privileged_what_cannot_be_read_any_more_is_left_behind() {
+    let Some(builder) = world() else { return };
+    // Two who know nothing of each other.
+    for who in ["lost", "kept"] {
+        let to = format!("type=local,dest={who},mounts=true");
+        build(&builder, who, who, &["--cache-to", &to]).success();
+    }
+    let lost = bundle(&builder, "lost");
+    let merge = ["-a", "lost/.", "kept"].map(|word| match word {
+        "-a" => word.into(),
+        path => builder.path(path),
+    });
+    assert!(Command::new("cp").args(merge).status().unwrap().success());
+    let both = build(&builder, "both", "both", &["--cache-from", "type=local,src=kept"]).success();
+    assert_eq!(found(&both), names(&["big", "common", "kept", "lost"]), "{}", both.log());
+
+    fs::remove_file(builder.path("kept/blobs/sha256").join(lost.file_name().unwrap())).unwrap();
+    let words =
+        ["--cache-from", "type=local,src=kept", "--cache-to", "type=local,dest=kept,mounts=true"];
+    let one = build(&builder, "one", "one", &words).success();
+    assert_eq!(found(&one), names(&["big", "common", "kept"]), "{}", one.log());
+    assert_eq!(warnings(&one).len(), 1, "{:?}", warnings(&one));
+    // Who comes next hears no more of it.
+    let next = build(&builder, "next", "next", &words).success();
+    assert_eq!(found(&next), names(&["big", "common", "kept", "one"]), "{}", next.log());
+    assert_eq!(warnings(&next), Vec::<&str>::new());
+    // Nor where nothing could be read.
+    fs::remove_dir_all(builder.path("kept/blobs")).unwrap();
+    let empty = build(&builder, "empty", "empty", &words).success();
+    assert_eq!(found(&empty), names(&[]), "{}", empty.log());
+    let last = build(&builder, "last", "last", &words).success();
+    assert_eq!(found(&last), names(&["big", "common", "empty"]), "{}", last.log());
+    // Layers are missed, too.
+    assert!(!last.stderr.contains("cache mounts in the cache"), "{:?}", warnings(&last));
 }
 
 #[test]
