@@ -13,7 +13,7 @@ use engine::{
 
 use crate::environment::Environment;
 use crate::error::UsageError;
-use crate::image_engine::{ImageEngine, Loading};
+use crate::image_engine::{self, ImageEngine};
 use crate::ssh::Agent;
 
 /// What was named on the command line for the engine to ask for.
@@ -147,8 +147,8 @@ impl CommandLine {
     fn load(&self, address: &str) -> Result<Target, ClientError> {
         let engine: ImageEngine =
             address.parse().map_err(|error: UsageError| ClientError::new(error.message))?;
-        match Loading::begin(&engine) {
-            Ok(loading) => Ok(Target::Load(Box::new(loading))),
+        match image_engine::begin(&engine) {
+            Ok(loading) => Ok(Target::Load(loading)),
             Err(source) => Err(ClientError {
                 message: format!("failed to reach the engine at `{address}`"),
                 hint: Some("MYBUILD_LOAD=store keeps images in the store alone".to_owned()),

@@ -84,10 +84,10 @@ pub struct BuildArgs {
     /// Push the image to the registries of its names
     #[arg(long, help_heading = RESULT)]
     pub push: bool,
-    /// Keep the image in the store, besides other outputs, and give it to a running dockerd or Podman service
+    /// Keep the image in the store, besides other outputs, and give it to a running engine
     ///
-    /// The engine is that of $MYBUILD_LOAD (`store` for none), $DOCKER_HOST or Docker's context, else the one whose
-    /// socket is there.
+    /// dockerd, Podman's service or containerd: that of $MYBUILD_LOAD (`containerd://`, `ssh://HOST`, …; `store` for
+    /// none), $DOCKER_HOST or Docker's context, else dockerd or Podman, whose socket is there.
     #[arg(long, help_heading = RESULT)]
     pub load: bool,
     /// Write the image id to this file

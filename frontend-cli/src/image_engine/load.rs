@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 
 use super::ImageEngine;
+use super::program::{Dialed, Importing};
 use super::response::{self, Response};
 
 /// The longest answer that is read, in bytes.
@@ -13,8 +14,21 @@ const ANSWER_MAX: u64 = 1 << 20;
 /// Bytes of a chunk.
 const CHUNK: usize = 1 << 20;
 
+/// Begins to load an archive into `engine`.
+pub fn begin(engine: &ImageEngine) -> io::Result<Box<dyn engine::Load>> {
+    let connection: Box<dyn Connection> = match engine {
+        ImageEngine::Unix(path) => Box::new(UnixStream::connect(path)?),
+        ImageEngine::Tcp(host) => Box::new(TcpStream::connect(host)?),
+        ImageEngine::Ssh { destination, port } => Box::new(Dialed::ssh(destination, *port)?),
+        ImageEngine::Containerd { socket, namespace } => {
+            return Ok(Box::new(Importing::begin(socket, namespace)?));
+        }
+    };
+    Ok(Box::new(Loading::begin(connection)?))
+}
+
 /// A request that is being written.
-pub struct Loading {
+struct Loading {
     out: BufWriter<Chunks>,
 }
 
@@ -28,12 +42,8 @@ struct Chunks {
 }
 
 impl Loading {
-    /// Connects, and begins the request.
-    pub fn begin(engine: &ImageEngine) -> io::Result<Self> {
-        let mut connection: Box<dyn Connection> = match engine {
-            ImageEngine::Unix(path) => Box::new(UnixStream::connect(path)?),
-            ImageEngine::Tcp(host) => Box::new(TcpStream::connect(host)?),
-        };
+    /// Begins the request.
+    fn begin(mut connection: Box<dyn Connection>) -> io::Result<Self> {
         connection.write_all(
             b"POST /images/load?quiet=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
               Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -64,9 +74,11 @@ impl engine::Load for Loading {
         match response::parse(&answer) {
             Some(Response::Loaded) => Ok(()),
             Some(Response::Refused(why)) => Err(io::Error::other(why)),
-            None if ended.is_err() || read.is_err() || answer.is_empty() => {
-                Err(io::Error::other("it has hung up without an answer"))
-            }
+            None if ended.is_err() || read.is_err() || answer.is_empty() => match read {
+                // The program that leads there has said why.
+                Err(error) if error.kind() == io::ErrorKind::Other => Err(error),
+                _ => Err(io::Error::other("it has hung up without an answer")),
+            },
             None => Err(io::Error::other("it gave no answer that makes sense")),
         }
     }

@@ -1,7 +1,7 @@
 //! Images that go into a running engine.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::builder::Builder;
 use super::outcome::Outcome;
 use super::skip;
+use super::ssh::{make_key, server_with};
 
 const DOCKERFILE: &str =
     "FROM scratch\nCOPY busybox /bin/busybox\nCMD [\"/bin/busybox\", \"echo\", \"it runs\"]\n";
@@ -23,6 +24,15 @@ impl Engine {
     /// Starts an engine that listens on `socket`; nothing, and a word about it, where it is not there or does
     /// not come up.
     fn start(command: &mut Command, socket: &Path) -> Option<Self> {
+        Self::start_and_ask(command, socket, || is_up(socket))
+    }
+
+    /// The same of one that is asked by other means whether it has come up.
+    fn start_and_ask(
+        command: &mut Command,
+        socket: &Path,
+        is_up: impl Fn() -> bool,
+    ) -> Option<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         if !rustix::process::getuid().is_root() {
             skip(&format!("{name} is started by root alone"));
@@ -35,7 +45,7 @@ impl Engine {
         };
         let engine = Self { process, address: format!("unix://{}", socket.display()) };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !is_up(socket) {
+        while !is_up() {
             if Instant::now() > deadline {
                 skip(&format!("{name} does not come up on this machine"));
                 return None;
@@ -126,6 +136,101 @@ fn privileged_podman_gets_the_image() {
     assert_eq!(String::from_utf8_lossy(&listed), "docker.io/library/app:1\n");
 }
 
+#[test]
+fn privileged_containerd_gets_the_image() {
+    let Some(builder) = Builder::bare() else { return };
+    let at = |name: &str| builder.path(name).display().to_string();
+    let socket = builder.path("c.sock");
+    let config = format!(
+        "version = 2\nroot = \"{}\"\nstate = \"{}\"\n[grpc]\naddress = \"{}\"\n[ttrpc]\naddress = \"{}\"\n",
+        at("root"),
+        at("state"),
+        socket.display(),
+        at("t.sock")
+    );
+    builder
+        .write("c.toml", format!("disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n{config}"));
+    let mut containerd = Command::new("containerd");
+    containerd.args(["--config", &at("c.toml")]);
+    let is_up = || UnixStream::connect(&socket).is_ok();
+    let Some(_engine) = Engine::start_and_ask(&mut containerd, &socket, is_up) else { return };
+    let address = format!("containerd://{}?namespace=of-test", socket.display());
+    let choice = [("MYBUILD_LOAD", address.as_str())];
+    let loaded = load(&builder, &["-t", "app:1", "--load"], &choice).success();
+    assert!(loaded.stderr.contains(&format!("loaded into {address}")), "{loaded:?}");
+    let both = "linux/arm64,linux/amd64";
+    load(&builder, &["-t", "two:1", "--platform", both, "-o", "type=docker"], &choice).success();
+    let ctr = |words: &[&str]| {
+        let mut command = Command::new("ctr");
+        command.arg("--address").arg(&socket).args(["--namespace", "of-test"]).args(words);
+        let output = command.output().expect("ctr comes with containerd");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    assert_eq!(ctr(&["images", "ls", "-q"]), "docker.io/library/app:1\ndocker.io/library/two:1\n");
+    assert!(ctr(&["images", "ls", "name==docker.io/library/two:1"]).contains("linux/arm64"));
+    // One that does not listen is told of, as is what `ctr` says.
+    let gone = [("MYBUILD_LOAD", "containerd:///nowhere.sock")];
+    let failed = load(&builder, &["--load"], &gone).fails_with(1);
+    assert!(failed.words().contains("failed to reach the engine at `containerd://"), "{failed:?}");
+}
+
+/// Takes what comes to the engine's socket, and notes what was asked for.
+const DIAL: &str = "import os, socket, sys, threading
+open(sys.argv[2], 'w').write(os.environ['SSH_ORIGINAL_COMMAND'])
+engine = socket.socket(socket.AF_UNIX)
+engine.connect(sys.argv[1])
+def forward():
+    while data := os.read(0, 65536):
+        engine.sendall(data)
+threading.Thread(target=forward, daemon=True).start()
+while data := engine.recv(65536):
+    os.write(1, data)
+";
+
+#[test]
+fn privileged_an_engine_elsewhere_is_reached_by_ssh() {
+    if !super::ssh::is_installed() {
+        return;
+    }
+    let Some(builder) = Builder::bare() else { return };
+    let at = |name: &str| builder.path(name).display().to_string();
+    builder.write("dial.py", DIAL);
+    let force = format!(
+        "ForceCommand /usr/bin/python3 {} {} {}\n",
+        at("dial.py"),
+        at("e.sock"),
+        at("asked")
+    );
+    let (_server, port) = server_with(&builder, &force);
+    make_key(&builder, "key", &["-t", "ed25519"]);
+    let key = std::fs::read_to_string(builder.path("key.pub")).expect("a key");
+    builder.write("allowed", key);
+    builder.make_directory("home/.ssh");
+    std::fs::copy(builder.path("key"), builder.path("home/.ssh/id_ed25519")).expect("a key");
+    let address = format!("ssh://root@127.0.0.1:{port}");
+    let host = [("DOCKER_HOST", address.as_str())];
+    // Whose key nobody has looked at is not the host.
+    let failed = load(&builder, &["-o", "type=docker"], &host).fails_with(1);
+    assert!(failed.words().contains("ssh: Host key verification failed"), "{failed:?}");
+    let known = format!("[127.0.0.1]:{port} {}", builder.read("host.pub"));
+    builder.write("home/.ssh/known_hosts", known);
+    for (answer, expected) in [
+        ("HTTP/1.1 200 OK\r\n\r\n{\"stream\":\"Loaded image: app:latest\\n\"}\r\n", None),
+        ("HTTP/1.1 500 X\r\n\r\n{\"message\":\"no space left\"}", Some("no space left")),
+    ] {
+        let engine = answering(builder.path("e.sock"), answer, true);
+        let loaded = load(&builder, &["-o", "type=docker"], &host);
+        engine.join().expect("it has answered");
+        std::fs::remove_file(builder.path("e.sock")).expect("a socket");
+        match expected {
+            None => assert!(loaded.success().stderr.contains(&format!("loaded into {address}"))),
+            Some(words) => assert!(loaded.fails_with(1).words().contains(words)),
+        }
+        assert_eq!(builder.read("asked"), "docker system dial-stdio");
+    }
+}
+
 fn docker(engine: &Engine, words: &[&str]) -> String {
     let output = Command::new("docker").args(["-H", &engine.address]).args(words).output();
     let output = output.expect("docker comes with dockerd");
@@ -186,7 +291,16 @@ fn privileged_what_an_engine_says_is_told() {
     load(&builder, &["--load"], &[]).fails_with(1);
     let gone = load(&builder, &["--load"], &[("DOCKER_CONTEXT", "gone")]).fails_with(2);
     assert!(gone.words().contains("context `gone`: it does not exist"), "{gone:?}");
-    let ssh = load(&builder, &["--load"], &[("DOCKER_HOST", "ssh://host")]).fails_with(2);
-    assert!(ssh.words().contains("cannot be loaded into `ssh://host`"), "{ssh:?}");
+    let pipe = load(&builder, &["--load"], &[("DOCKER_HOST", "npipe://x")]).fails_with(2);
+    assert!(pipe.words().contains("cannot be loaded into `npipe://x`"), "{pipe:?}");
+    let wants_tls = [("DOCKER_HOST", "tcp://127.0.0.1:1"), ("DOCKER_TLS_VERIFY", "1")];
+    let refused = load(&builder, &["--load"], &wants_tls).fails_with(2);
+    assert!(refused.words().contains("DOCKER_TLS_VERIFY: images are not loaded"), "{refused:?}");
+    let meta = "{\"Name\":\"tls\",\"Endpoints\":{\"docker\":{\"Host\":\"tcp://127.0.0.1:1\"}}}";
+    let hash = oci::Digest::of(b"tls").hex().to_owned();
+    builder.write(&format!("home/.docker/contexts/meta/{hash}/meta.json"), meta);
+    builder.write(&format!("home/.docker/contexts/tls/{hash}/docker/ca.pem"), "");
+    let refused = load(&builder, &["--load"], &[("DOCKER_CONTEXT", "tls")]).fails_with(2);
+    assert!(refused.words().contains("are not loaded into `127.0.0.1:1` with TLS"), "{refused:?}");
     load(&builder, &["--load"], &[("MYBUILD_LOAD", "store")]).success();
 }
