@@ -45,6 +45,8 @@ struct Found {
     digest: Digest,
     size: usize,
     pack: Pack,
+    /// Records that it has were left out.
+    is_shorter: bool,
 }
 
 impl Packs {
@@ -114,7 +116,7 @@ impl Packs {
         match parsed {
             Ok(pack) => {
                 let (digest, size) = (Digest::of(bytes), bytes.len());
-                self.packs.push(Found { name, digest, size, pack });
+                self.packs.push(Found { name, digest, size, pack, is_shorter: false });
             }
             Err(error) => self.warnings.push(format!("{what}: {error}")),
         }
@@ -140,6 +142,22 @@ impl Packs {
             }
         }
         by_key.into_values().collect()
+    }
+
+    pub(crate) fn all_records(&self) -> impl Iterator<Item = &Record> {
+        self.packs.iter().flat_map(|found| &found.pack.records).map(|signed| &signed.said)
+    }
+
+    /// Leaves records out, here and in what is written next; gives their keys.
+    pub(crate) fn leave_out(&mut self, is_out: impl Fn(&Record) -> bool) -> HashSet<Digest> {
+        let mut keys = HashSet::new();
+        for found in &mut self.packs {
+            let out = |signed: &mut Signed<Record>| is_out(&signed.said);
+            let out: Vec<_> = found.pack.records.extract_if(.., out).collect();
+            found.is_shorter |= !out.is_empty();
+            keys.extend(out.into_iter().map(|signed| signed.said.key));
+        }
+        keys
     }
 
     /// What cache mounts held, by what one of `keys` has signed; without keys, by everything. For each mount the
@@ -174,7 +192,7 @@ impl Packs {
         let records: Vec<_> = records.map(|record| Signed::new(record, key)).collect();
         let mounts: Vec<_> = news.mounts.into_iter().map(|said| Signed::new(said, key)).collect();
         let count = records.len() + mounts.len();
-        if count == 0 {
+        if count == 0 && !self.packs.iter().any(|found| found.is_shorter) {
             return Ok(0);
         }
         if let (Some(_), Place::Registry(place)) = (&self.other, place) {
@@ -189,12 +207,16 @@ impl Packs {
     /// A pack of what is new and of what is in the smaller packs.
     fn merged(&self, mut records: Vec<Signed<Record>>, mut mounts: Vec<Signed<Contents>>) -> Pack {
         let mut found: Vec<&Found> = self.packs.iter().filter(|f| f.name.is_some()).collect();
-        found.sort_by_key(|found| found.size);
+        // Of which records were left out has to be replaced, however large it is.
+        found.sort_by_key(|found| (!found.is_shorter, found.size));
         let mut room = MERGED_MAX;
         let mut includes = BTreeSet::new();
-        for Found { name, size, pack, .. } in found {
-            let Some(left) = room.checked_sub(*size) else { break };
-            room = left;
+        for Found { name, size, pack, is_shorter, .. } in found {
+            room = match room.checked_sub(*size) {
+                Some(left) => left,
+                None if *is_shorter => 0,
+                None => break,
+            };
             includes.extend(name.iter().cloned());
             // What is not there any more need not be named for ever.
             let is_there =

@@ -15,6 +15,7 @@ mod embedded;
 mod error;
 mod exchange;
 mod index;
+mod lost;
 mod name;
 mod object_error;
 mod pack;

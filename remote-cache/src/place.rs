@@ -136,6 +136,14 @@ impl Place {
         Index::parse(&bytes, contents.size).map_err(invalid)
     }
 
+    /// Whether blobs may go that packs name: nothing but their age keeps them.
+    pub(crate) fn may_lose(&self) -> bool {
+        match self {
+            Self::Registry(_) | Self::Directory(_) => false,
+            Self::S3(_) | Self::Azblob(_) | Self::Gha(_) => true,
+        }
+    }
+
     /// Whether a blob is there. One of another length is not it.
     ///
     /// # Errors

@@ -90,14 +90,18 @@ impl SharedCache {
             BuildError::system(format!("failed to write the cache {}", target.location.name()))
                 .because(e)
         };
-        let packs = Packs::read(place).await.map_err(failed)?;
+        let mut packs = Packs::read(place).await.map_err(failed)?;
+        let wanted = self.wanted(export, target.mode);
+        let used = wanted.iter().map(|(_, used)| &used.record.key).collect();
+        let lost = packs.forget_lost(place, &used).await.map_err(failed)?;
         let keys: Vec<_> = target.sign.iter().map(|key| key.verifying_key()).collect();
         let known: HashSet<Digest> =
             packs.records(&keys).into_iter().map(|record| record.key.clone()).collect();
         let mut layers: HashMap<LayerId, Layer> = HashMap::new();
         let mut records = Vec::new();
-        for (_, used) in self.wanted(export, target.mode) {
-            if known.contains(&used.record.key) {
+        for (_, used) in wanted {
+            let key = &used.record.key;
+            if known.contains(key) || (lost.contains(key) && !self.is_here(export, &used)) {
                 continue;
             }
             let mut outputs = Vec::with_capacity(used.record.outputs.len());
@@ -137,6 +141,12 @@ impl SharedCache {
         };
         let used = used.iter().filter(|(vertex, _)| is_wanted(vertex));
         used.map(|(vertex, used)| (*vertex, used.clone())).collect()
+    }
+
+    /// Whether all layers of a result that are not a base image's are in the store.
+    fn is_here(&self, export: &Export<'_>, used: &Used) -> bool {
+        let absent = used.record.outputs.iter().flatten().filter_map(|id| self.absent.diff_id(id));
+        absent.into_iter().all(|diff_id| export.base.contains(&diff_id))
     }
 
     /// The topmost layer of `stack`, compressed and in the store unless it is an image's.

@@ -200,6 +200,53 @@ fn privileged_what_a_job_left_half_written_is_nobodys() {
 }
 
 #[test]
+fn privileged_layers_that_the_service_has_removed_come_again() {
+    let Some(builder) = world() else { return };
+    let both = [&FROM[..], &TO].concat();
+    let is_quiet = |outcome: &Outcome| {
+        assert!(!outcome.stderr.contains("\"type\":\"warning\""), "{}", outcome.stderr);
+    };
+    let make = "make 1/1";
+    let larger = DOCKERFILE.replace("/made /made", "/big /big");
+    for everything in [true, false] {
+        let service = Service::start();
+        let job = Job::of(&builder, &service, &[MAIN]);
+        let at = |name: &str| format!("{name}-{everything}");
+        builder.write("Dockerfile", DOCKERFILE);
+        job.run(&at("one"), &TO).success();
+        let blobs: Vec<String> =
+            service.keys().into_iter().filter(|key| key.starts_with("mybuild-blob")).collect();
+        assert_eq!(blobs.len(), 2, "what busybox and the stage `make` have");
+        // Only what a stage on the way has, or all.
+        let found = job.run(&at("two"), &FROM).success();
+        is_cached(&found);
+        let fetched =
+            |blob: &&String| found.stderr.contains(&blob["mybuild-blob-sha256:".len()..][..12]);
+        let (image, way): (Vec<&String>, Vec<&String>) = blobs.iter().partition(fetched);
+        assert_eq!((image.len(), way.len()), (1, 1), "{}", found.stderr);
+        service.evict(way[0]);
+        if everything {
+            service.evict(image[0]);
+            let third = job.run(&at("three"), &both).success();
+            assert!(third.stderr.contains("is not in the cache any more"), "{}", third.stderr);
+        } else {
+            let third = job.run(&at("three"), &both).success();
+            is_cached(&third);
+            is_quiet(&third);
+        }
+        let fourth = job.run(&at("four"), &FROM).success();
+        is_cached(&fourth);
+        is_quiet(&fourth);
+        // What nobody had any more has to be run where it is needed, and only that.
+        builder.write("Dockerfile", &larger);
+        let fifth = job.run(&at("five"), &FROM).success();
+        is_quiet(&fifth);
+        let ran: Vec<String> = fifth.ran();
+        assert_eq!(ran.contains(&make.to_owned()), !everything, "{ran:?}");
+    }
+}
+
+#[test]
 fn privileged_who_began_earlier_and_came_later_hides_nobody() {
     let Some(builder) = world() else { return };
     let service = Service::start();
