@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use oci::{Descriptor, Digest};
@@ -178,14 +179,22 @@ fn key(seed: u8) -> SigningKey {
     SigningKey::parse(&format!("{seed:02x}").repeat(32)).unwrap()
 }
 
-/// Adds each at a time, and gives back when those were read that count.
+fn packs_in(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory.join("records/latest")).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+/// Adds each at a time, and gives back when those were read that count. Of the packs only the last is kept, which
+/// includes the others.
 async fn heads(all: &[(&Contents, Option<&SigningKey>)], keys: &[VerifyingKey]) -> Vec<i64> {
     let directory = tempfile::tempdir().unwrap();
     let place = Place::directory(directory.path(), "latest");
     for (contents, key) in all {
         let packs = Packs::read(&place).await.unwrap();
         let news = News { mounts: vec![(*contents).clone()], ..News::default() };
+        let before = packs_in(directory.path());
         packs.add(&place, news, *key).await.unwrap();
+        before.iter().for_each(|pack| std::fs::remove_file(pack).unwrap());
     }
     let packs = Packs::read(&place).await.unwrap();
     packs.mounts(keys).into_iter().map(|contents| contents.created).collect()

@@ -4,6 +4,7 @@ use super::actions_service::{Fault, Service};
 use super::builder::Builder;
 use super::outcome::Outcome;
 use super::shared_cache::{DOCKERFILE, check, command, id, world};
+use super::shared_mounts;
 
 const MAIN: (&str, u32) = ("refs/heads/main", 3);
 const MAIN_READ: (&str, u32) = ("refs/heads/main", 1);
@@ -281,4 +282,21 @@ fn privileged_a_large_layer_travels_in_parts() {
         is_cached(&job.run(&store, &FROM).success());
         check(&builder, &store);
     }
+}
+
+#[test]
+fn privileged_cache_mounts_travel_from_job_to_job() {
+    let Some(builder) = world() else { return };
+    builder.write("Dockerfile", shared_mounts::DOCKERFILE);
+    let service = Service::start();
+    let main = Job::of(&builder, &service, &[MAIN]);
+    let words = |who: &'static str| ["--build-arg", who, "--cache-from", "type=gha"];
+    let to = ["--cache-to", "type=gha,mode=max,mounts=true"];
+    for who in ["WHO=one", "WHO=two"] {
+        main.run(who, &[&words(who)[..], &to].concat()).success();
+    }
+    let branch = Job::of(&builder, &service, &[BRANCH, MAIN_READ]);
+    let found = branch.run("three", &words("WHO=three")).success();
+    let wanted = shared_mounts::names(&["big", "common", "one", "two"]);
+    assert_eq!(shared_mounts::found(&found), wanted, "{}", found.log());
 }

@@ -8,7 +8,7 @@ use super::shared_cache::{DOCKERFILE, build, check, id, world};
 const KINDS: [Kind; 2] = [Kind::S3, Kind::Azure];
 
 /// A world with each kind of store that is installed.
-fn worlds() -> impl Iterator<Item = (Builder, ObjectStore)> {
+pub(super) fn worlds() -> impl Iterator<Item = (Builder, ObjectStore)> {
     KINDS.into_iter().filter_map(|kind| {
         let builder = world()?;
         let objects = ObjectStore::start(&builder, kind)?;

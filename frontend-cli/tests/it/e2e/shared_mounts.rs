@@ -8,12 +8,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use super::bucket_cache::worlds;
 use super::builder::Builder;
 use super::outcome::Outcome;
 use super::registry::Registry;
 
 /// The step tells what it finds, and leaves something.
-const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
+pub(super) const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
      RUN [\"/bin/busybox\", \"--install\", \"-s\", \"/bin\"]\n\
      FROM base\nARG WHO=nobody\n\
      RUN --mount=type=cache,target=/m,id=work,mode=0751,uid=5,gid=6 \
@@ -37,13 +38,13 @@ fn world() -> Option<Builder> {
 }
 
 /// Names in the mount as the step found it.
-fn found(outcome: &Outcome) -> BTreeSet<String> {
+pub(super) fn found(outcome: &Outcome) -> BTreeSet<String> {
     let log = outcome.log();
     let lines = log.lines().filter_map(|line| line.strip_prefix("found ./"));
     lines.map(|line| line.split(' ').next().unwrap_or_default().to_owned()).collect()
 }
 
-fn names(names: &[&str]) -> BTreeSet<String> {
+pub(super) fn names(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
@@ -89,6 +90,22 @@ fn privileged_a_step_finds_what_another_stores_step_has_left() {
     assert_eq!(found(&without), names(&[]), "{}", without.log());
     let fresh = build(&builder, "four", "four", &["--cache-from", &cache, "--no-cache"]).success();
     assert_eq!(found(&fresh), names(&[]), "{}", fresh.log());
+}
+
+#[test]
+fn privileged_mounts_travel_in_buckets() {
+    for (builder, objects) in worlds() {
+        builder.write("Dockerfile", DOCKERFILE);
+        let cache = objects.cache();
+        let to = format!("{cache},mode=max,mounts=true");
+        build(&builder, "one", "one", &["--cache-to", &to]).success();
+        let words = ["--cache-from", &cache, "--cache-to", &to];
+        let second = build(&builder, "two", "two", &words).success();
+        assert_eq!(found(&second), names(&["big", "common", "one"]), "{}", second.log());
+        let third = build(&builder, "three", "three", &["--cache-from", &cache]).success();
+        assert_eq!(found(&third), names(&["big", "common", "one", "two"]), "{}", third.log());
+        assert_eq!(warnings(&third), Vec::<&str>::new());
+    }
 }
 
 #[test]
