@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use crate::diagnostics;
 use crate::exit::Exit;
 use crate::ui;
@@ -45,7 +47,7 @@ pub enum ReadError {
 ///
 /// Somebody closing the pipe we write to is no failure: they have read enough.
 pub fn report(error: &anyhow::Error, debug: bool) -> Exit {
-    if is_broken_pipe(error) {
+    if is_broken_pipe(error) && is_unread() {
         return Exit::Success;
     }
     let (text, exit) = if let Some(usage) = error.downcast_ref::<UsageError>() {
@@ -75,6 +77,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     })
+}
+
+/// Whether nobody reads our standard output any more: any other pipe that breaks is a failure.
+fn is_unread() -> bool {
+    let stdout = io::stdout();
+    let mut asked = [PollFd::new(&stdout, PollFlags::OUT)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let gone = PollFlags::ERR | PollFlags::HUP;
+    poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().intersects(gone)
 }
 
 fn terminal_columns() -> usize {

@@ -11,6 +11,9 @@ use super::response::{self, Response};
 /// The longest answer that is read, in bytes.
 const ANSWER_MAX: u64 = 1 << 20;
 
+/// What there is to say of one that does not even answer.
+const HUNG_UP: &str = "it has hung up without an answer";
+
 /// Bytes of a chunk.
 const CHUNK: usize = 1 << 20;
 
@@ -44,10 +47,15 @@ struct Chunks {
 impl Loading {
     /// Begins the request.
     fn begin(mut connection: Box<dyn Connection>) -> io::Result<Self> {
-        connection.write_all(
+        let begun = connection.write_all(
             b"POST /images/load?quiet=1 HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\
               Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n",
-        )?;
+        );
+        begun.map_err(|_| match connection.read(&mut [0]) {
+            // The program that leads there has said why.
+            Err(error) if error.kind() == io::ErrorKind::Other => error,
+            _ => io::Error::other(HUNG_UP),
+        })?;
         Ok(Self { out: BufWriter::with_capacity(CHUNK, Chunks { connection }) })
     }
 }
@@ -77,7 +85,7 @@ impl engine::Load for Loading {
             None if ended.is_err() || read.is_err() || answer.is_empty() => match read {
                 // The program that leads there has said why.
                 Err(error) if error.kind() == io::ErrorKind::Other => Err(error),
-                _ => Err(io::Error::other("it has hung up without an answer")),
+                _ => Err(io::Error::other(HUNG_UP)),
             },
             None => Err(io::Error::other("it gave no answer that makes sense")),
         }
