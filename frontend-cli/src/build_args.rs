@@ -127,7 +127,8 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
     };
     check_deletes(&args, &request)?;
     let index = index(&request)?;
-    let request = BuildRequest { index, ..request };
+    let inline_cache = request.inline_cache || inline_cache(&request)?;
+    let request = BuildRequest { index, inline_cache, ..request };
     let secrets = each(&args.secrets, |text| secret::parse(text, environment))?;
     Ok(Build {
         request,
@@ -216,6 +217,17 @@ fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageErr
         result.insert(name.to_owned(), source.to_owned());
     }
     Ok(result)
+}
+
+/// Whether BUILDKIT_INLINE_CACHE asks for what `--cache-to type=inline` does.
+fn inline_cache(request: &BuildRequest) -> Result<bool, UsageError> {
+    const NAME: &str = "BUILDKIT_INLINE_CACHE";
+    match request.build_args.get(NAME).filter(|value| !value.is_empty()) {
+        None => Ok(false),
+        Some(value) => boolean(value).ok_or_else(|| {
+            UsageError::new(format!("`--build-arg {NAME}={value}`: want `true` or `false`"))
+        }),
+    }
 }
 
 /// What BUILDKIT_MULTI_PLATFORM says: whether the result is an index whatever the platforms.

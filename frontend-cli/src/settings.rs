@@ -97,7 +97,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "BUILDKIT_INLINE_CACHE",
         Argument,
-        Refused("`--cache-to type=inline` has the image carry a cache"),
+        Honoured("the image carries a cache, as with `--cache-to type=inline`"),
     ),
     setting("BUILDKIT_MULTI_PLATFORM", Argument, Honoured("an index, even of one platform")),
     setting("BUILDKIT_PROGRESS", Variable, Honoured("`--progress` where that is not given")),

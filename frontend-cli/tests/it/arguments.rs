@@ -153,7 +153,7 @@ const REFUSED: &str = "
     -t a@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 .
     --platform linux//x .
     --platform linux/amd46 .
-    --build-arg BUILDKIT_INLINE_CACHE=1 .
+    --build-arg BUILDKIT_INLINE_CACHE=what .
     --build-arg =v .
     --label =v .
     --annotation k .
@@ -673,9 +673,8 @@ fn what_cannot_be_is_refused_by_name() {
         --platform linux/amd46 .
             error: --platform: `linux/amd46` has an unknown architecture `amd46` (did you mean amd64?)
               hint: there are 386, amd64, arm, arm64, loong64, mips, mips64, mips64le, mipsle, ppc64, ppc64le, riscv64, s390x, wasm
-        --build-arg BUILDKIT_INLINE_CACHE=1 .
-            error: `--build-arg BUILDKIT_INLINE_CACHE=1` is not supported
-              hint: `--cache-to type=inline` has the image carry a cache
+        --build-arg BUILDKIT_INLINE_CACHE=what .
+            error: `--build-arg BUILDKIT_INLINE_CACHE=what`: want `true` or `false`
         --build-arg =v .
             error: `--build-arg =v`: the name is empty
         --label =v .

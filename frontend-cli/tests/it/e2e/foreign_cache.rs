@@ -118,10 +118,15 @@ fn privileged_an_image_carries_the_steps_that_it_is_made_of() {
         let mut command = builder.command(&[&all[..], words, &["context"]].concat());
         builder.run_command(command.env("MYBUILD_ROOT", builder.path(store)))
     };
-    run("one", &["-t", &image, "--push", "--cache-to", "type=inline"]).success();
-    let found = run("two", &["--cache-from", &image]).success();
-    assert_eq!(found.ran(), Vec::<String>::new(), "{}", found.stderr);
-    check(&builder, "two");
+    let asked = [["--cache-to", "type=inline"], ["--build-arg", "BUILDKIT_INLINE_CACHE=1"]];
+    for (number, asked) in asked.iter().enumerate() {
+        let image = format!("{}/app:{number}", registry.host);
+        run("one", &[&["-t", &image, "--push"][..], asked].concat()).success();
+        let store = format!("two-{number}");
+        let found = run(&store, &["--cache-from", &image]).success();
+        assert_eq!(found.ran(), Vec::<String>::new(), "{}", found.stderr);
+        check(&builder, &store);
+    }
     // What is built on it does not carry that.
     builder.write("Dockerfile", format!("FROM {image}\nRUN echo more > /more\n"));
     let over = format!("{}/over:1", registry.host);

@@ -38,7 +38,6 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "push app@sha256:", ["`app@sha256:` is not a valid image name", "", ""]),
     mistake("", "push -a app:1", ["`--all-tags` takes a name without a tag", "`app:1`", ""]),
     mistake("", "exec x sh", ["there is no command", "`exec`", "mybuild run IMAGE COMMAND"]),
-    mistake("", "ps -a", ["there is no command", "`ps`", "`mybuild run`"]),
     mistake(
         "",
         "manifest create a b",
@@ -117,8 +116,8 @@ const OF_USAGE: &[Mistake] = &[
     ),
     mistake(
         "",
-        "--build-arg BUILDKIT_INLINE_CACHE=1 .",
-        ["is not supported", "BUILDKIT_INLINE_CACHE=1", "`--cache-to type=inline`"],
+        "--build-arg BUILDKIT_INLINE_CACHE=what .",
+        ["want `true` or `false`", "BUILDKIT_INLINE_CACHE=what", ""],
     ),
 ];
 
