@@ -73,7 +73,7 @@ pub enum InvalidIndex {
     /// A number that leads nowhere, or to what cannot be.
     #[error("a chunk's number or place is wrong")]
     Number,
-    /// The archive is not as long as it should be.
+    /// The archive has another length than the index says.
     #[error("the chunks do not have the length that was said")]
     Length,
 }

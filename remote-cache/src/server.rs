@@ -109,7 +109,7 @@ pub(crate) struct Object<A> {
 }
 
 impl<A: Fn(Range<u64>) -> Ask + Send + Sync + 'static> Object<A> {
-    /// The object of which `ask` asks for a part, each time anew: what lets it in may be good for minutes only.
+    /// The object of which `ask` makes each request for a part: what authorizes one may expire within minutes.
     pub(crate) fn new(server: Arc<Server>, size: u64, ask: A) -> Self {
         let deadline = Deadline::for_transfer(server.limits(), size);
         Self { server, size, deadline, ask }

@@ -212,7 +212,7 @@ fn attributes(old: Option<&Xattrs>, new: Option<&Xattrs>, differences: &mut Vec<
     differences.extend(found.map(|(name, change)| Difference::Attribute(name.clone(), change)));
 }
 
-/// As for Docker, a directory in which something is another is another; the root alone is not told of.
+/// As Docker does it, a directory in which something has changed has changed, too; the root is not listed.
 fn add_parents(changes: &mut BTreeMap<Vec<u8>, Became>) {
     let paths: Vec<Vec<u8>> = changes.keys().cloned().collect();
     for mut at in paths {

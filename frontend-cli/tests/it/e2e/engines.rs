@@ -169,7 +169,7 @@ fn privileged_containerd_gets_the_image() {
     };
     assert_eq!(ctr(&["images", "ls", "-q"]), "docker.io/library/app:1\ndocker.io/library/two:1\n");
     assert!(ctr(&["images", "ls", "name==docker.io/library/two:1"]).contains("linux/arm64"));
-    // One that does not listen is told of, as is what `ctr` says.
+    // One that does not listen is reported, as is what `ctr` says.
     let gone = [("MYBUILD_LOAD", "containerd:///nowhere.sock")];
     let failed = load(&builder, &["--load"], &gone).fails_with(1);
     assert!(failed.words().contains("failed to reach the engine at `containerd://"), "{failed:?}");
