@@ -21,5 +21,6 @@ mod secret;
 pub(crate) mod seed;
 mod source;
 mod ssh;
+mod stack;
 pub(crate) mod surroundings;
 pub(crate) mod worker;

@@ -89,7 +89,10 @@ impl Rootfs {
     fn differing(&self, base: &Self) -> Result<NewLayer, FlattenError> {
         match self.open()? {
             Some(whole) => self.difference(base.open()?, whole),
-            None => Ok(self.store.new_layer()?),
+            None => {
+                let nothing = self.store.new_layer()?;
+                self.difference(base.open()?, File::open(nothing.fs())?.into())
+            }
         }
     }
 

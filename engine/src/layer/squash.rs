@@ -1,4 +1,4 @@
-//! What a build adds to its base, as one layer.
+//! What layers change together, as one: what a build adds to its base, what one tree has more than another.
 
 use cache::{LayerId, Memo};
 use llb::encode::Encoder;
@@ -34,7 +34,7 @@ impl Layers {
         let squashed = match known {
             Some(known) => known,
             None => {
-                let made = self.merge(layers, base).await?;
+                let made = self.difference(below, layers).await?;
                 self.shared.store.put_memo(SQUASHED, &key, &Memo::new(vec![made.clone()]));
                 made
             }
@@ -42,11 +42,16 @@ impl Layers {
         Ok([below, &[squashed]].concat())
     }
 
-    async fn merge(&self, layers: &[LayerId], base: usize) -> Result<LayerId, BuildError> {
-        let below = self.rootfs(&layers[..base]).await?;
-        let whole = self.rootfs(layers).await?;
+    /// What the layers `upper` have and lack together beside the layers `lower`, as one.
+    pub(crate) async fn difference(
+        &self,
+        lower: &[LayerId],
+        upper: &[LayerId],
+    ) -> Result<LayerId, BuildError> {
+        let below = self.rootfs(lower).await?;
+        let whole = self.rootfs(upper).await?;
         let layer = blocking(move || whole.changes_over(&below)).await?;
-        self.verify(layers).await?;
+        self.verify(&[lower, upper].concat()).await?;
         let store = self.shared.store.clone();
         blocking(move || Ok(store.seal(layer))).await
     }

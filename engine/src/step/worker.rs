@@ -140,14 +140,8 @@ impl BuildWorker {
             Op::Source(source) => until(&run.cancel, self.fetch(run.vertex, source)).await,
             Op::Exec(op) => self.exec(run, op).await,
             Op::File(op) => until(&run.cancel, self.file(run, op)).await,
-            Op::Merge => {
-                let mut layers = Vec::new();
-                for tree in self.input_trees(run) {
-                    layers.extend_from_slice(&self.layers_of(&tree, &run.cancel).await?);
-                }
-                Ok([Files::Layers(layers.into())].into())
-            }
-            Op::Diff => Err(BuildError::refused("diff operations are not supported")),
+            Op::Merge => until(&run.cancel, self.merge(run)).await,
+            Op::Diff => until(&run.cancel, self.diff(run)).await,
         }
     }
 

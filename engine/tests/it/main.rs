@@ -9,5 +9,6 @@ mod files;
 mod reuse;
 mod rooms;
 mod solving;
+mod stacking;
 mod world;
 mod writing;
