@@ -61,6 +61,7 @@ pub use config::Config;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, Fault, StepFailure};
 pub use executor::{Limits, Secret, enter_user_namespace, run_init_if_asked};
+pub use http_client::{ClientCertificate, TlsStream};
 pub use look::Checked;
 pub use near::near_path;
 pub use new_file::NewFile;

@@ -1,16 +1,13 @@
 //! Programs that keep images of their own: dockerd and Podman's service, which take them over Docker's API,
 //! and containerd, which takes them from its own `ctr`.
 
+mod docker_context;
 mod load;
 mod program;
 mod response;
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-
-use oci::Digest;
-use serde::Deserialize;
 
 pub use load::begin;
 
@@ -24,6 +21,13 @@ pub enum ImageEngine {
     Unix(PathBuf),
     /// A host and port, without TLS.
     Tcp(String),
+    /// A host and port, with TLS.
+    Tls {
+        /// `HOST:PORT`
+        host: String,
+        /// The directory with `ca.pem`, and perhaps `cert.pem` and `key.pem` to show.
+        certificates: PathBuf,
+    },
     /// A host that `ssh` leads to.
     Ssh {
         /// `[USER@]HOST`
@@ -43,8 +47,6 @@ pub enum ImageEngine {
 /// Where containerd listens, and its namespace, if nothing else is said.
 const CONTAINERD: &str = "/run/containerd/containerd.sock";
 const NAMESPACE: &str = "default";
-/// Variables that ask for TLS.
-const TLS: [&str; 2] = ["DOCKER_TLS_VERIFY", "DOCKER_TLS"];
 
 /// Says which engine `--load` gives images to, where it is set: `store` for none.
 const CHOICE: &str = "MYBUILD_LOAD";
@@ -64,11 +66,11 @@ impl ImageEngine {
         let context = environment.text("DOCKER_CONTEXT").filter(|name| !name.is_empty());
         let context = match context {
             Some(name) => Some(name.to_owned()),
-            None => current_context(environment)?,
+            None => docker_context::current(environment)?,
         };
         match context.as_deref() {
             None | Some("default") => Ok(Self::of_machine(environment)),
-            Some(name) => Self::of_context(name, environment).map(Some),
+            Some(name) => docker_context::engine(name, environment).map(Some),
         }
     }
 
@@ -78,10 +80,23 @@ impl ImageEngine {
         place: &str,
         environment: &Environment,
     ) -> Result<Self, UsageError> {
-        let is_set = |name: &&&str| environment.text(name).is_some_and(|value| !value.is_empty());
-        match (Self::parse(address, place)?, TLS.iter().find(is_set)) {
-            (Self::Tcp(_), Some(variable)) => Err(no_tls(address, variable)),
-            (engine, _) => Ok(engine),
+        let is_set = |name: &str| environment.text(name).is_some_and(|value| !value.is_empty());
+        match Self::parse(address, place)? {
+            Self::Tcp(host) if is_set("DOCKER_TLS_VERIFY") => {
+                let certificates = environment.path("DOCKER_CERT_PATH");
+                let certificates = certificates.or_else(|| docker_context::directory(environment));
+                let missing = || UsageError::new("DOCKER_TLS_VERIFY wants DOCKER_CERT_PATH");
+                Self::tls(host, &certificates.ok_or_else(missing)?)
+            }
+            Self::Tcp(_) if is_set("DOCKER_TLS") => Err(unverified(address, "DOCKER_TLS")),
+            engine => Ok(engine),
+        }
+    }
+
+    fn tls(host: String, certificates: &Path) -> Result<Self, UsageError> {
+        match std::path::absolute(certificates) {
+            Ok(certificates) => Ok(Self::Tls { host, certificates }),
+            Err(error) => Err(UsageError::new(format!("`{}`: {error}", certificates.display()))),
         }
     }
 
@@ -91,29 +106,7 @@ impl ImageEngine {
             let none = || UsageError::new("Docker's context `default`: no engine listens here");
             return Self::of_machine(environment).ok_or_else(none);
         }
-        let invalid = |why: &str| {
-            UsageError::new(format!("Docker's context `{name}`: {why}"))
-                .with_hint("`docker context ls` shows what there is")
-        };
-        let directory = docker_directory(environment).ok_or_else(|| invalid("there is no HOME"))?;
-        let folder = Digest::of(name.as_bytes());
-        let path = directory.join("contexts/meta").join(folder.hex()).join("meta.json");
-        let text = match crate::docker_config::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(invalid("it does not exist"));
-            }
-            Err(error) => return Err(invalid(&format!("`{}`: {error}", path.display()))),
-        };
-        let context: Context = serde_json::from_slice(&text)
-            .map_err(|error| invalid(&format!("`{}`: {error}", path.display())))?;
-        let place = format!("Docker's context `{name}`");
-        match Self::parse(&context.endpoints.docker.host, &place)? {
-            Self::Tcp(host) if directory.join("contexts/tls").join(folder.hex()).exists() => {
-                Err(no_tls(&host, &place))
-            }
-            engine => Ok(engine),
-        }
+        docker_context::engine(name, environment)
     }
 
     /// The first of the sockets where engines listen.
@@ -129,7 +122,9 @@ impl ImageEngine {
         };
         match address.split_once("://") {
             Some(("unix", path)) if path.starts_with('/') => Ok(Self::Unix(path.into())),
-            Some(("tcp" | "http", host)) => Ok(Self::Tcp(host.trim_end_matches('/').to_owned())),
+            Some(("tcp" | "http", host)) => {
+                tcp(host).ok_or_else(|| invalid("want tcp://HOST:PORT[?certificates=/PATH]"))
+            }
             Some(("ssh", host)) => {
                 ssh(host).ok_or_else(|| invalid("want ssh://[USER@]HOST[:PORT]"))
             }
@@ -148,6 +143,9 @@ impl fmt::Display for ImageEngine {
         match self {
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
             Self::Tcp(host) => write!(f, "tcp://{host}"),
+            Self::Tls { host, certificates } => {
+                write!(f, "tcp://{host}?certificates={}", certificates.display())
+            }
             Self::Ssh { destination, port: None } => write!(f, "ssh://{destination}"),
             Self::Ssh { destination, port: Some(port) } => write!(f, "ssh://{destination}:{port}"),
             Self::Containerd { socket, namespace } => {
@@ -165,9 +163,22 @@ impl std::str::FromStr for ImageEngine {
     }
 }
 
-fn no_tls(address: &str, place: &str) -> UsageError {
-    UsageError::new(format!("{place}: images are not loaded into `{address}` with TLS"))
-        .with_hint("ssh://[USER@]HOST leads to an engine elsewhere")
+/// Who wants TLS wants to know whom it is with.
+fn unverified(address: &str, place: &str) -> UsageError {
+    UsageError::new(format!("{place}: images are not loaded into `{address}` without verifying it"))
+        .with_hint("want `ca.pem` in DOCKER_CERT_PATH, and DOCKER_TLS_VERIFY=1")
+}
+
+/// `HOST:PORT[?certificates=/PATH]`
+fn tcp(text: &str) -> Option<ImageEngine> {
+    let (host, query) = match text.split_once('?') {
+        Some((host, query)) => (host, Some(query)),
+        None => (text, None),
+    };
+    let host = host.trim_end_matches('/').to_owned();
+    let Some(query) = query else { return Some(ImageEngine::Tcp(host)) };
+    let certificates = query.strip_prefix("certificates=").filter(|path| path.starts_with('/'))?;
+    Some(ImageEngine::Tls { host, certificates: certificates.into() })
 }
 
 /// `[USER@]HOST[:PORT]`. Nothing of it can be taken for a flag, or for more than one word.
@@ -203,54 +214,6 @@ fn containerd(text: &str) -> Option<ImageEngine> {
         .then(|| ImageEngine::Containerd { socket: socket.into(), namespace: namespace.to_owned() })
 }
 
-/// What Docker's own file says of the context in use.
-fn current_context(environment: &Environment) -> Result<Option<String>, UsageError> {
-    let Some(directory) = docker_directory(environment) else { return Ok(None) };
-    let path = directory.join("config.json");
-    let invalid = |error: &dyn fmt::Display| {
-        UsageError::new(format!("`{}` does not say Docker's context: {error}", path.display()))
-            .with_hint(format!("{CHOICE}=store keeps images in the store"))
-    };
-    let text = match crate::docker_config::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(invalid(&error)),
-    };
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let config: Config = serde_json::from_slice(&text).map_err(|error| invalid(&error))?;
-    Ok(config.current_context.filter(|name| !name.is_empty()))
-}
-
-fn docker_directory(environment: &Environment) -> Option<PathBuf> {
-    let home = || environment.path("HOME").map(|home| home.join(Path::new(".docker")));
-    environment.path("DOCKER_CONFIG").or_else(home)
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Config {
-    current_context: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Context {
-    endpoints: Endpoints,
-}
-
-#[derive(Deserialize)]
-struct Endpoints {
-    docker: Endpoint,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Endpoint {
-    host: String,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,6 +223,9 @@ mod tests {
         for (address, expected) in [
             ("unix:///run/x.sock", Some("unix:///run/x.sock")),
             ("tcp://host:2375/", Some("tcp://host:2375")),
+            ("tcp://host:2376?certificates=/a?b", Some("tcp://host:2376?certificates=/a?b")),
+            ("tcp://host:2376?certificates=a", None),
+            ("tcp://host:2376?tls=1", None),
             ("ssh://host", Some("ssh://host")),
             ("ssh://me@host.example:2222/", Some("ssh://me@host.example:2222")),
             ("ssh://-oProxyCommand=x", None),

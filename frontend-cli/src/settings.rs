@@ -58,9 +58,6 @@ const PROXY: Stance = Honoured("reaches the steps, but neither image nor cache")
 const PLATFORM: Stance = Honoured("its value for `ARG`, instead of the build's own");
 const NO_DAEMON: Stance = Unused("mybuild builds by itself, without a daemon");
 const ENGINE: Stance = Honoured("with `--load` and `-o type=docker`: which engine gets the image");
-const TLS: Stance = Meaningless(
-    "only an engine at `tcp://` would have it, and is refused then: `ssh://` leads there",
-);
 const NO_CLIENT: Stance = Meaningless("there is no daemon to talk to");
 const ACTIONS: Stance = Honoured("for caches with `type=gha`, where the attribute is not given");
 const CONTAINER: Stance =
@@ -144,7 +141,11 @@ pub const SETTINGS: &[Setting] = &[
         Unused("credentials are those of Docker's config.json"),
     ),
     setting("DOCKER_BUILDKIT", Variable, Meaningless("there is one builder")),
-    setting("DOCKER_CERT_PATH", Variable, NO_CLIENT),
+    setting(
+        "DOCKER_CERT_PATH",
+        Variable,
+        Honoured("where `ca.pem`, `cert.pem` and `key.pem` for an engine at `tcp://` are"),
+    ),
     setting("DOCKER_CLI_*", Variable, NO_CLIENT),
     setting(
         "DOCKER_CONFIG",
@@ -157,8 +158,14 @@ pub const SETTINGS: &[Setting] = &[
     setting("DOCKER_DEFAULT_PLATFORM", Variable, Honoured("`--platform` where that is not given")),
     setting("DOCKER_HIDE_LEGACY_COMMANDS", Variable, NO_CLIENT),
     setting("DOCKER_HOST", Variable, ENGINE),
-    setting("DOCKER_TLS", Variable, TLS),
-    setting("DOCKER_TLS_VERIFY", Variable, TLS),
+    setting(
+        "DOCKER_TLS",
+        Variable,
+        Meaningless(
+            "an engine at `tcp://` is refused with it: it asks for TLS that verifies nothing",
+        ),
+    ),
+    setting("DOCKER_TLS_VERIFY", Variable, Honoured("an engine at `tcp://` is spoken to with TLS")),
     setting(
         "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
         Variable,

@@ -6,6 +6,8 @@
 //! known size in ranges and resumes where the connection broke; [`Validators`] tell whether a file is still the same. [`Limits`] says what a server may
 //! cost, [`Backoff`] when to try again.
 //!
+//! [`TlsStream`] is a connection for those who write HTTP themselves.
+//!
 //! It knows no protocol above HTTP: what a status means, where credentials come from and where
 //! bytes are kept is up to its callers. It reads no configuration but the proxy variables
 //! (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
@@ -27,6 +29,7 @@ mod request;
 mod response;
 mod retry;
 mod sending;
+mod stream;
 mod tls;
 mod validators;
 mod window;
@@ -47,5 +50,6 @@ pub use redirect::PlainHttp;
 pub use request::{BodySource, Payload, Request};
 pub use response::Response;
 pub use retry::{Failure, Retry};
+pub use stream::{TlsStream, TlsStreamError};
 pub use tls::{ClientCertificate, SetupError, Tls};
 pub use validators::Validators;

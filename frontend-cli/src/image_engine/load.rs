@@ -3,6 +3,9 @@
 use std::io::{self, BufWriter, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use engine::{ClientCertificate, TlsStream};
 
 use super::ImageEngine;
 use super::program::{Dialed, Importing};
@@ -22,12 +25,35 @@ pub fn begin(engine: &ImageEngine) -> io::Result<Box<dyn engine::Load>> {
     let connection: Box<dyn Connection> = match engine {
         ImageEngine::Unix(path) => Box::new(UnixStream::connect(path)?),
         ImageEngine::Tcp(host) => Box::new(TcpStream::connect(host)?),
+        ImageEngine::Tls { host, certificates } => {
+            greet(secure(host, certificates)?)?;
+            Box::new(secure(host, certificates)?)
+        }
         ImageEngine::Ssh { destination, port } => Box::new(Dialed::ssh(destination, *port)?),
         ImageEngine::Containerd { socket, namespace } => {
             return Ok(Box::new(Importing::begin(socket, namespace)?));
         }
     };
     Ok(Box::new(Loading::begin(connection)?))
+}
+
+/// A connection with TLS, by the files of a directory as Docker calls them.
+fn secure(host: &str, certificates: &Path) -> io::Result<TlsStream> {
+    let file = |name: &str| certificates.join(name);
+    let own = ClientCertificate { key: file("key.pem"), chain: file("cert.pem") };
+    // One without the other is an error of who reads them.
+    let has_own = own.key.exists() || own.chain.exists();
+    TlsStream::connect(host, &file("ca.pem"), has_own.then_some(&own)).map_err(io::Error::other)
+}
+
+/// Waits until the engine has said something: one that does not take our certificate says so only after the
+/// handshake, and an archive on its way would drown its word.
+fn greet(mut connection: TlsStream) -> io::Result<()> {
+    connection.write_all(b"HEAD /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")?;
+    match connection.read(&mut [0])? {
+        0 => Err(io::Error::other(HUNG_UP)),
+        _ => Ok(()),
+    }
 }
 
 /// A request that is being written.

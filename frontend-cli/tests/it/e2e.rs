@@ -18,6 +18,7 @@ mod contexts;
 mod copies;
 mod devices;
 mod edited;
+mod engine_tls;
 mod engines;
 mod escapes;
 mod example;

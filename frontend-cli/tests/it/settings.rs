@@ -39,14 +39,16 @@ fn example(setting: &Setting) -> String {
 }
 
 /// Those that the process looks at before or after the words have a meaning, those that only
-/// `--ssh` and `--load` ask for (`arguments` and `e2e::engines` have them), and those of caches in
+/// `--ssh` and `--load` ask for (`arguments`, `e2e::engines` and `e2e::engine_tls` have them), and those of caches in
 /// buckets (below).
 fn is_outside(name: &str) -> bool {
     let is_outside = matches!(
         name,
         "CLICOLOR_FORCE"
+            | "DOCKER_CERT_PATH"
             | "DOCKER_CONTEXT"
             | "DOCKER_HOST"
+            | "DOCKER_TLS_VERIFY"
             | "MYBUILD_CONFIG"
             | "MYBUILD_LOAD"
             | "MYBUILD_ROOT"

@@ -15,15 +15,15 @@ const DOCKERFILE: &str =
     "FROM scratch\nCOPY busybox /bin/busybox\nCMD [\"/bin/busybox\", \"echo\", \"it runs\"]\n";
 
 /// An engine that ends with the test.
-struct Engine {
+pub(super) struct Engine {
     process: Child,
-    address: String,
+    pub(super) address: String,
 }
 
 impl Engine {
     /// Starts an engine that listens on `socket`; nothing, and a word about it, where it is not there or does
     /// not come up.
-    fn start(command: &mut Command, socket: &Path) -> Option<Self> {
+    pub(super) fn start(command: &mut Command, socket: &Path) -> Option<Self> {
         Self::start_and_ask(command, socket, || is_up(socket))
     }
 
@@ -76,7 +76,7 @@ fn is_up(socket: &Path) -> bool {
     ask().unwrap_or(false)
 }
 
-fn load(builder: &Builder, words: &[&str], variables: &[(&str, &str)]) -> Outcome {
+pub(super) fn load(builder: &Builder, words: &[&str], variables: &[(&str, &str)]) -> Outcome {
     builder.write("context/Dockerfile", DOCKERFILE);
     let mut command = builder.command(&[words, &["context"]].concat());
     command.env_remove("MYBUILD_LOAD").envs(variables.iter().copied());
@@ -231,7 +231,7 @@ fn privileged_an_engine_elsewhere_is_reached_by_ssh() {
     }
 }
 
-fn docker(engine: &Engine, words: &[&str]) -> String {
+pub(super) fn docker(engine: &Engine, words: &[&str]) -> String {
     let output = Command::new("docker").args(["-H", &engine.address]).args(words).output();
     let output = output.expect("docker comes with dockerd");
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -293,14 +293,5 @@ fn privileged_what_an_engine_says_is_told() {
     assert!(gone.words().contains("context `gone`: it does not exist"), "{gone:?}");
     let pipe = load(&builder, &["--load"], &[("DOCKER_HOST", "npipe://x")]).fails_with(2);
     assert!(pipe.words().contains("cannot be loaded into `npipe://x`"), "{pipe:?}");
-    let wants_tls = [("DOCKER_HOST", "tcp://127.0.0.1:1"), ("DOCKER_TLS_VERIFY", "1")];
-    let refused = load(&builder, &["--load"], &wants_tls).fails_with(2);
-    assert!(refused.words().contains("DOCKER_TLS_VERIFY: images are not loaded"), "{refused:?}");
-    let meta = "{\"Name\":\"tls\",\"Endpoints\":{\"docker\":{\"Host\":\"tcp://127.0.0.1:1\"}}}";
-    let hash = oci::Digest::of(b"tls").hex().to_owned();
-    builder.write(&format!("home/.docker/contexts/meta/{hash}/meta.json"), meta);
-    builder.write(&format!("home/.docker/contexts/tls/{hash}/docker/ca.pem"), "");
-    let refused = load(&builder, &["--load"], &[("DOCKER_CONTEXT", "tls")]).fails_with(2);
-    assert!(refused.words().contains("are not loaded into `127.0.0.1:1` with TLS"), "{refused:?}");
     load(&builder, &["--load"], &[("MYBUILD_LOAD", "store")]).success();
 }
