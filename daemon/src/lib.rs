@@ -1,0 +1,3 @@
+//! A builder for other programs: BuildKit's gRPC API over `engine`.
+
+pub mod wire;
