@@ -71,8 +71,8 @@ pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use registries::RegistryClient;
 pub use registry::{Credential, Credentials, CredentialsError, Forgotten, Kept, Login};
 pub use remote_cache::{
-    AzblobOptions, GhaOptions, GhaVersion, InvalidKey, S3Credentials, S3Options, SigningKey,
-    VerifyingKey,
+    AwsAccess, AzblobOptions, AzureAccess, AzureIdentity, ContainerToken, GhaOptions, GhaVersion,
+    InvalidKey, ManagedIdentity, S3Credentials, S3Options, SigningKey, VerifyingKey, aws_domain,
 };
 pub use request::*;
 pub use solve::{SolveRequest, Solved, SolvedLayer};

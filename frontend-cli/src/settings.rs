@@ -63,6 +63,20 @@ const ACTIONS: Stance = Honoured("for caches with `type=gha`, where the attribut
 const CONTAINER: Stance =
     Honoured("for caches with `type=azblob`, where the attribute is not given");
 const BUCKET: Stance = Honoured("for caches with `type=s3`, where the attribute is not given");
+const BUCKET_FILE: Stance = Honoured(
+    "for caches with `type=s3`: the profile that has the region and the key, and where it is",
+);
+const BUCKET_ROLE: Stance = Honoured(
+    "for caches with `type=s3` without a key: the role that the token service gives one for",
+);
+const BUCKET_CONTAINER: Stance =
+    Honoured("for caches with `type=s3` without a key: the container's service that gives one");
+const BUCKET_INSTANCE: Stance =
+    Honoured("for caches with `type=s3` without a key: the instance's service that gives one");
+const IDENTITY: Stance =
+    Honoured("for caches with `type=azblob` without a key: the identity that lets in");
+const NO_IDENTITY: Stance =
+    Meaningless("as an identity for caches with `type=azblob` it is refused: others are there");
 const NO_ATTESTATIONS: &str = "attestations are not made";
 
 /// Every name.
@@ -73,11 +87,34 @@ pub const SETTINGS: &[Setting] = &[
     setting("ACTIONS_RUNTIME_TOKEN", Variable, ACTIONS),
     setting("ALL_PROXY", Both, PROXY),
     setting("AWS_ACCESS_KEY_ID", Variable, BUCKET),
+    setting("AWS_CONFIG_FILE", Variable, BUCKET_FILE),
+    setting("AWS_CONTAINER_AUTHORIZATION_TOKEN", Variable, BUCKET_CONTAINER),
+    setting("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", Variable, BUCKET_CONTAINER),
+    setting("AWS_CONTAINER_CREDENTIALS_FULL_URI", Variable, BUCKET_CONTAINER),
+    setting("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", Variable, BUCKET_CONTAINER),
     setting("AWS_DEFAULT_REGION", Variable, BUCKET),
+    setting("AWS_EC2_METADATA_DISABLED", Variable, BUCKET_INSTANCE),
+    setting("AWS_EC2_METADATA_SERVICE_ENDPOINT", Variable, BUCKET_INSTANCE),
+    setting("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", Variable, BUCKET_INSTANCE),
     setting("AWS_ENDPOINT_URL", Variable, BUCKET),
+    setting("AWS_ENDPOINT_URL_S3", Variable, BUCKET),
+    setting("AWS_ENDPOINT_URL_STS", Variable, BUCKET_ROLE),
+    setting("AWS_PROFILE", Variable, BUCKET_FILE),
     setting("AWS_REGION", Variable, BUCKET),
+    setting("AWS_ROLE_ARN", Variable, BUCKET_ROLE),
+    setting("AWS_ROLE_SESSION_NAME", Variable, BUCKET_ROLE),
     setting("AWS_SECRET_ACCESS_KEY", Variable, BUCKET),
     setting("AWS_SESSION_TOKEN", Variable, BUCKET),
+    setting("AWS_SHARED_CREDENTIALS_FILE", Variable, BUCKET_FILE),
+    setting("AWS_WEB_IDENTITY_TOKEN_FILE", Variable, BUCKET_ROLE),
+    setting("AZURE_AUTHORITY_HOST", Variable, IDENTITY),
+    setting("AZURE_CLIENT_CERTIFICATE_PATH", Variable, NO_IDENTITY),
+    setting("AZURE_CLIENT_ID", Variable, IDENTITY),
+    setting("AZURE_CLIENT_SECRET", Variable, IDENTITY),
+    setting("AZURE_FEDERATED_TOKEN_FILE", Variable, IDENTITY),
+    setting("AZURE_POD_IDENTITY_AUTHORITY_HOST", Variable, IDENTITY),
+    setting("AZURE_TENANT_ID", Variable, IDENTITY),
+    setting("AZURE_USERNAME", Variable, NO_IDENTITY),
     setting("BUILDARCH", Argument, PLATFORM),
     setting("BUILDKIT_ATTEST_*", Argument, Refused(NO_ATTESTATIONS)),
     setting("BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME", Variable, CONTAINER),
@@ -174,6 +211,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("FTP_PROXY", Both, PROXY),
     setting("HTTPS_PROXY", Both, PROXY),
     setting("HTTP_PROXY", Both, PROXY),
+    setting("IDENTITY_ENDPOINT", Variable, IDENTITY),
+    setting("IDENTITY_HEADER", Variable, IDENTITY),
     setting("MYBUILD_CONFIG", Variable, Honoured("the configuration file")),
     setting(
         "MYBUILD_LOAD",

@@ -8,7 +8,7 @@ use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderValu
 use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 use url::Url;
 
-use crate::address::is_loopback;
+use crate::address::{is_link_local, is_loopback};
 use crate::authorization::Authorization;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -37,14 +37,14 @@ pub struct Connections {
 enum Proxy {
     /// The one in the environment, if any.
     FromEnvironment,
-    /// None: the host is this machine.
+    /// None: the host is this machine, or one that only its neighbours reach.
     None,
 }
 
 impl Proxy {
     fn before(host: &str) -> Self {
         match format!("http://{host}").parse() {
-            Ok(url) if is_loopback(&url) => Self::None,
+            Ok(url) if is_loopback(&url) || is_link_local(&url) => Self::None,
             _ => Self::FromEnvironment,
         }
     }
@@ -222,6 +222,7 @@ mod tests {
             ("127.0.0.1:5000", Proxy::None),
             ("localhost", Proxy::None),
             ("[::1]:80", Proxy::None),
+            ("169.254.169.254", Proxy::None),
             ("registry.example", Proxy::FromEnvironment),
             ("10.0.0.1:5000", Proxy::FromEnvironment),
             ("not a host", Proxy::FromEnvironment),

@@ -7,6 +7,7 @@
 //! What a cache says is never trusted: a record's layers count once their bytes have the digests that it names,
 //! which is for the caller to check, and records may have to be signed.
 
+mod access;
 mod azure;
 mod bundle;
 mod contents;
@@ -15,6 +16,7 @@ mod embedded;
 mod error;
 mod exchange;
 mod index;
+mod lease;
 mod lost;
 mod name;
 mod object_error;
@@ -26,18 +28,22 @@ mod server;
 mod signature;
 mod signed;
 mod unbundle;
+mod xml;
 
+pub use access::{
+    AwsAccess, AzureIdentity, ContainerToken, ManagedIdentity, S3Credentials, aws_domain,
+};
 pub use bundle::{Bundled, Known, NewBundle, bundle};
 pub use contents::Contents;
 pub use embedded::{EMBEDDED_MAX, embed, embedded};
 pub use error::Error;
 pub use exchange::{News, Packs};
 pub use index::{Bundle, Index, InvalidIndex};
-pub use object_error::ObjectError;
+pub use object_error::{AccessError, ObjectError};
 pub use pack::{InvalidPack, PACK_MAX, Pack};
 pub use place::{
-    Azblob, AzblobOptions, Directory, Gha, GhaOptions, GhaVersion, InRegistry, InvalidAzblob,
-    InvalidGha, InvalidS3, Place, S3, S3Credentials, S3Options,
+    Azblob, AzblobOptions, AzureAccess, Directory, Gha, GhaOptions, GhaVersion, InRegistry,
+    InvalidAzblob, InvalidGha, InvalidS3, Place, S3, S3Options,
 };
 pub use record::{Layer, Record};
 pub use refusal::Code;

@@ -1,8 +1,12 @@
 //! Why an object store failed.
 
+mod access;
+
 use std::time::Duration;
 
 use http_client::{Failure, Retry};
+
+pub use access::AccessError;
 
 use crate::refusal::Code;
 
@@ -28,9 +32,18 @@ pub enum ObjectError {
     /// An answer of another kind that cannot be understood.
     #[error("the server's answer cannot be read")]
     Answer,
+    /// Nobody lets us in.
+    #[error(transparent)]
+    Access(Box<AccessError>),
     /// It says no, with the status of a yes.
     #[error("the server did not take the entry")]
     NotTaken,
+}
+
+impl From<AccessError> for ObjectError {
+    fn from(error: AccessError) -> Self {
+        Self::Access(Box::new(error))
+    }
 }
 
 impl ObjectError {
@@ -48,7 +61,7 @@ impl Failure for ObjectError {
         match self {
             Self::Http(error) => error.retry(),
             Self::Status { status, retry_after, .. } => Retry::of_status(*status, *retry_after),
-            Self::List | Self::Answer | Self::NotTaken => Retry::Never,
+            Self::List | Self::Answer | Self::NotTaken | Self::Access(_) => Retry::Never,
         }
     }
 }

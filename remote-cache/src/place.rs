@@ -19,11 +19,11 @@ use crate::error::Error;
 use crate::index::{INDEX_MAX, Index, InvalidIndex};
 use crate::name;
 
-pub use azblob::{Azblob, AzblobOptions, InvalidAzblob};
+pub use azblob::{Azblob, AzblobOptions, AzureAccess, InvalidAzblob};
 pub use directory::Directory;
 pub use gha::{Gha, GhaOptions, GhaVersion, InvalidGha};
 pub use in_registry::InRegistry;
-pub use s3::{InvalidS3, S3, S3Credentials, S3Options};
+pub use s3::{InvalidS3, S3, S3Options};
 
 /// A shared cache's place.
 pub enum Place {

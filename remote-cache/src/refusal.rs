@@ -14,7 +14,7 @@ pub struct Code(String);
 
 impl Code {
     /// The code in an error's document: `<Code>` in the XML of S3 and Azure, `code` in the JSON of Twirp,
-    /// `typeKey` in that of GitHub's older services.
+    /// `typeKey` in that of GitHub's older services, `error` in that of Azure's directory.
     pub(crate) fn of(body: &[u8]) -> Option<Self> {
         let text = String::from_utf8_lossy(body);
         let text = text.trim_start_matches('\u{feff}');
@@ -23,7 +23,8 @@ impl Code {
             Some((code, _)) => Self::plain(code),
             None => {
                 let json: Json = serde_json::from_str(text).ok()?;
-                Self::plain(json.code.as_deref().or(json.type_key.as_deref())?)
+                let error = json.error.as_ref().and_then(serde_json::Value::as_str);
+                Self::plain(json.code.as_deref().or(json.type_key.as_deref()).or(error)?)
             }
         }
     }
@@ -51,6 +52,7 @@ impl fmt::Display for Code {
 struct Json {
     code: Option<String>,
     type_key: Option<String>,
+    error: Option<serde_json::Value>,
 }
 
 #[cfg(test)]
@@ -67,6 +69,11 @@ mod tests {
                 r#"{"typeKey":"ArtifactCacheItemAlreadyExistsException"}"#,
                 Some("ArtifactCacheItemAlreadyExistsException"),
             ),
+            (
+                r#"{"error":"invalid_client","error_description":"a secret"}"#,
+                Some("invalid_client"),
+            ),
+            (r#"{"code":"late","error":{}}"#, Some("late")),
             (r#"{"code":null}"#, None),
             (r#"{"code":7}"#, None),
             ("<Code>a\u{1b}[2J</Code>", None),

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use http_client::{
     Authorization, Backoff, Connections, Deadline, Limits, Request, Resource, Response, Tls, Url,
 };
@@ -16,6 +17,15 @@ const MESSAGE_MAX: u64 = 64 << 10;
 /// A server that keeps objects.
 pub(crate) struct Server {
     connections: Connections,
+    redirects: Redirects,
+}
+
+/// What becomes of an answer that leads elsewhere.
+#[derive(Debug, Clone, Copy)]
+enum Redirects {
+    Followed,
+    /// It is a refusal like any other: secrets are in the request.
+    Refused,
 }
 
 /// A request, and what only its own host may see.
@@ -37,7 +47,13 @@ impl Server {
             (host, Some(port)) => format!("{host}:{port}"),
             (host, None) => host.to_owned(),
         };
-        Self { connections: Connections::new(&host, Tls::default(), limits) }
+        let connections = Connections::new(&host, Tls::default(), limits);
+        Self { connections, redirects: Redirects::Followed }
+    }
+
+    /// The same, that leads nowhere else.
+    pub(crate) fn of_secrets(url: &Url, limits: Limits) -> Self {
+        Self { redirects: Redirects::Refused, ..Self::new(url, limits) }
     }
 
     pub(crate) fn connections(&self) -> &Connections {
@@ -76,8 +92,14 @@ impl Server {
         ask: &Ask,
         deadline: Deadline,
     ) -> Result<Response, ObjectError> {
-        let sent = self.connections.send(&ask.request, ask.authorization.as_ref(), deadline);
-        success(sent.await?).await
+        let (connections, request) = (&self.connections, &ask.request);
+        let response = match self.redirects {
+            Redirects::Followed => {
+                connections.send(request, ask.authorization.as_ref(), deadline).await?
+            }
+            Redirects::Refused => connections.send_without_redirects(request, deadline).await?,
+        };
+        success(response).await
     }
 
     /// The body of the answer, of `cap` bytes at most.
@@ -101,22 +123,29 @@ async fn success(response: Response) -> Result<Response, ObjectError> {
 }
 
 /// An object of known size, to be downloaded.
-pub(crate) struct Object<A> {
+pub(crate) struct Object {
     server: Arc<Server>,
     size: u64,
     deadline: Deadline,
-    ask: A,
+    ask: Box<dyn Fn(Range<u64>) -> Asking + Send + Sync>,
 }
 
-impl<A: Fn(Range<u64>) -> Ask + Send + Sync + 'static> Object<A> {
+/// A request that may have to be let in first.
+pub(crate) type Asking = BoxFuture<'static, Result<Ask, ObjectError>>;
+
+impl Object {
     /// The object of which `ask` makes each request for a part: what authorizes one may expire within minutes.
-    pub(crate) fn new(server: Arc<Server>, size: u64, ask: A) -> Self {
+    pub(crate) fn new(
+        server: Arc<Server>,
+        size: u64,
+        ask: impl Fn(Range<u64>) -> Asking + Send + Sync + 'static,
+    ) -> Self {
         let deadline = Deadline::for_transfer(server.limits(), size);
-        Self { server, size, deadline, ask }
+        Self { server, size, deadline, ask: Box::new(ask) }
     }
 }
 
-impl<A: Fn(Range<u64>) -> Ask + Send + Sync + 'static> Resource for Object<A> {
+impl Resource for Object {
     type Error = ObjectError;
 
     fn size(&self) -> u64 {
@@ -132,6 +161,7 @@ impl<A: Fn(Range<u64>) -> Ask + Send + Sync + 'static> Resource for Object<A> {
     }
 
     async fn open(&self, range: Range<u64>) -> Result<Response, ObjectError> {
-        self.server.send_once(&(self.ask)(range), self.deadline).await
+        let ask = (self.ask)(range).await?;
+        self.server.send_once(&ask, self.deadline).await
     }
 }

@@ -1,5 +1,7 @@
 //! `--cache-from` and `--cache-to`.
 
+mod aws;
+mod azure;
 mod clouds;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ mod cache_mounts;
 mod callers;
 mod changed;
 mod ci;
+mod cloud_access;
 mod contexts;
 mod copies;
 mod devices;

@@ -5,7 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use engine::request::CacheLocation;
-use engine::{AzblobOptions, GhaOptions, GhaVersion};
+use engine::{
+    AwsAccess, AzblobOptions, AzureAccess, AzureIdentity, ContainerToken, GhaOptions, GhaVersion,
+    ManagedIdentity, S3Credentials,
+};
 use expect_test::expect_file;
 use frontend_cli::build_args::{Build, resolve};
 use frontend_cli::cli::Subcommand;
@@ -56,7 +59,9 @@ fn is_outside(name: &str) -> bool {
             | "SSH_AUTH_SOCK"
     );
     is_outside
-        || ["AWS_", "ACTIONS_", "BUILDKIT_AZURE_"].iter().any(|prefix| name.starts_with(prefix))
+        || ["AWS_", "ACTIONS_", "AZURE_", "BUILDKIT_AZURE_", "IDENTITY_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
 }
 
 #[test]
@@ -109,7 +114,7 @@ fn a_container_takes_from_the_environment_what_its_attributes_do_not_say() {
     let options = AzblobOptions {
         account_url: "https://of-host.blob.example".to_owned(),
         account: "acct".to_owned(),
-        key: Some("hidden".to_owned()),
+        access: AzureAccess::Key("hidden".to_owned()),
         container: "box".to_owned(),
         prefix: "ci".to_owned(),
         blobs_prefix: "blobs".to_owned(),
@@ -131,11 +136,158 @@ fn a_container_takes_from_the_environment_what_its_attributes_do_not_say() {
 
     let words = |url: &str| format!("type=azblob,account_url={url}");
     let refused = |text: &str| resolved(&["--cache-to", text, "."], &[]).unwrap_err().message;
-    let message = refused(&words("https://a.example"));
-    assert!(message.contains("want the account's key"), "{message}");
     let message = refused(&words("https://a.example?sv=1&sig=hidden,name=a;b"));
     assert!(message.contains("want one name") && !message.contains("hidden"), "{message}");
     assert!(resolved(&["--cache-to", &words("https://a.example?sv=1&sig=x"), "."], &[]).is_ok());
+}
+
+#[test]
+fn a_bucket_is_used_by_whom_the_tools_of_aws_find() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        std::fs::write(&path, text).expect("written");
+        path.display().to_string()
+    };
+    let config = "[default]\nregion=of-file\n[profile ci]\nregion=r\nrole_arn=role\nweb_identity_token_file=/t\n\
+        [profile sso]\nregion=r\nsso_session=x\n[profile other]\nrole_arn=role\nsource_profile=ci\n";
+    let config = file("config", config);
+    let keys = file("keys", "[default]\naws_access_key_id=id\naws_secret_access_key=s\n");
+    let home = directory.path().join("home").display().to_string();
+    file("home/.aws/credentials", "[own]\naws_access_key_id=id\naws_secret_access_key=s\n");
+    let key =
+        AwsAccess::Key(S3Credentials { id: "id".to_owned(), secret: "s".to_owned(), token: None });
+    let role = |endpoint: &str, file: &str, session: &str| AwsAccess::WebIdentity {
+        endpoint: endpoint.to_owned(),
+        token_file: file.into(),
+        role: "role".to_owned(),
+        session: session.to_owned(),
+    };
+    let container = |url: &str, token| AwsAccess::Container { url: url.to_owned(), token };
+    let instance = |endpoint: &str| AwsAccess::Instance { endpoint: endpoint.to_owned() };
+    let known = ("AWS_REGION", "r");
+    let files = [("AWS_CONFIG_FILE", &*config), ("AWS_SHARED_CREDENTIALS_FILE", &*keys)];
+    let identity = [("AWS_WEB_IDENTITY_TOKEN_FILE", "/f"), ("AWS_ROLE_ARN", "role")];
+    let sts = "https://sts.r.amazonaws.com";
+    let value = Some(ContainerToken::Value("t".to_owned()));
+    for (variables, expected) in [
+        (vec![known], Ok(instance("http://169.254.169.254"))),
+        (vec![known, ("AWS_EC2_METADATA_DISABLED", "True")], Ok(AwsAccess::Anonymous)),
+        (
+            vec![known, ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6")],
+            Ok(instance("http://[fd00:ec2::254]")),
+        ),
+        (vec![known, ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://e")], Ok(instance("http://e"))),
+        (
+            vec![known, ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x")],
+            Ok(container("http://169.254.170.2/v2/x", None)),
+        ),
+        (
+            vec![
+                known,
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://c"),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN", "t"),
+            ],
+            Ok(container("http://c", value)),
+        ),
+        (
+            vec![
+                known,
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://c"),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/f"),
+            ],
+            Ok(container("http://c", Some(ContainerToken::File("/f".into())))),
+        ),
+        ([&identity[..], &[known]].concat(), Ok(role(sts, "/f", "mybuild"))),
+        (
+            vec![
+                known,
+                identity[0],
+                identity[1],
+                ("AWS_ROLE_SESSION_NAME", "job"),
+                ("AWS_ENDPOINT_URL_STS", "http://sts"),
+            ],
+            Ok(role("http://sts", "/f", "job")),
+        ),
+        (vec![known, identity[0]], Err("without a role")),
+        ([&files[..], &[known]].concat(), Ok(key.clone())),
+        (vec![files[0], files[1]], Ok(key.clone())),
+        // The environment counts before a profile.
+        ([&files[..], &identity[..], &[known]].concat(), Ok(role(sts, "/f", "mybuild"))),
+        (vec![files[0], ("AWS_PROFILE", "ci")], Ok(role(sts, "/t", "mybuild"))),
+        (
+            vec![files[0], ("AWS_PROFILE", "sso")],
+            Err("wants `sso_session`, which is not supported"),
+        ),
+        (vec![files[0], known, ("AWS_PROFILE", "other")], Err("wants `source_profile`")),
+        (vec![files[0], ("AWS_PROFILE", "none")], Err("there is no profile `none`")),
+        (vec![known, ("AWS_CONFIG_FILE", "/nowhere")], Err("failed to read `/nowhere`")),
+        (vec![known, ("HOME", &home), ("AWS_PROFILE", "own")], Ok(key)),
+    ] {
+        let words = ["--cache-from", "type=s3,bucket=b", "."];
+        let found = resolved(&words, &variables);
+        match (expected, found) {
+            (Ok(expected), Ok(build)) => {
+                let CacheLocation::S3(options) = &build.request.cache_from[0].location else {
+                    panic!("it is a bucket");
+                };
+                assert!(options.access == expected, "{variables:?}: {:?}", options.access);
+            }
+            (Err(told), Err(error)) => assert!(error.message.contains(told), "{}", error.message),
+            (_, found) => panic!("{variables:?}: {:?}", found.map(|build| build.request)),
+        }
+    }
+}
+
+#[test]
+fn a_container_is_used_by_whom_azures_libraries_find() {
+    let (authority, tenant, client) =
+        ("https://login.microsoftonline.com".to_owned(), "t".to_owned(), "c".to_owned());
+    let secret = AzureIdentity::Secret {
+        authority: authority.clone(),
+        tenant: tenant.clone(),
+        client: client.clone(),
+        secret: "s".to_owned(),
+    };
+    let workload = AzureIdentity::Workload {
+        authority: "https://own".to_owned(),
+        tenant,
+        client: client.clone(),
+        token_file: "/f".into(),
+    };
+    let managed = |service, client| AzureIdentity::Managed { service, client };
+    let machine = || ManagedIdentity::Machine { endpoint: "http://169.254.169.254".to_owned() };
+    let application = ManagedIdentity::Application {
+        endpoint: "http://127.0.0.1:1/msi/token".to_owned(),
+        header: "h".to_owned(),
+    };
+    let who = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c")];
+    let file = ("AZURE_FEDERATED_TOKEN_FILE", "/f");
+    let own = ("AZURE_AUTHORITY_HOST", "https://own");
+    for (variables, expected) in [
+        (vec![who[0], who[1], ("AZURE_CLIENT_SECRET", "s"), file], Ok(secret)),
+        (vec![who[0], who[1], file, own], Ok(workload)),
+        (vec![who[0], who[1], ("AZURE_CLIENT_CERTIFICATE_PATH", "/c")], Err("not supported")),
+        (vec![], Ok(managed(machine(), None))),
+        (vec![who[1]], Ok(managed(machine(), Some(client)))),
+        (
+            vec![("IDENTITY_ENDPOINT", "http://127.0.0.1:1/msi/token"), ("IDENTITY_HEADER", "h")],
+            Ok(managed(application, None)),
+        ),
+    ] {
+        let words = ["--cache-from", "type=azblob,account_url=https://a.example", "."];
+        match (expected, resolved(&words, &variables)) {
+            (Ok(expected), Ok(build)) => {
+                let CacheLocation::Azblob(options) = &build.request.cache_from[0].location else {
+                    panic!("it is a container");
+                };
+                assert!(options.access == AzureAccess::Identity(expected), "{variables:?}");
+            }
+            (Err(told), Err(error)) => assert!(error.message.contains(told), "{}", error.message),
+            (_, found) => panic!("{variables:?}: {:?}", found.map(|build| build.request)),
+        }
+    }
 }
 
 #[test]

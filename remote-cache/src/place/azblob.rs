@@ -2,21 +2,21 @@
 //! `PREFIX/blobs/DIGEST`, as BuildKit's attributes place them.
 
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use http_client::header::HeaderValue;
 use http_client::{BodySource, Deadline, Limits, Method, Request, Url};
 use oci::Descriptor;
 use registry::BlobSink;
 use tokio_util::bytes::Bytes;
 
-use crate::azure::{self, SharedKey};
+use crate::access::{AzureIdentity, AzureTokens};
+use crate::azure::{Access, Account, SharedKey};
 use crate::download;
 use crate::error::Error;
 use crate::name;
 use crate::object_error::ObjectError;
 use crate::pack::PACK_MAX;
-use crate::server::{Ask, Object, Server};
+use crate::server::{Object, Server};
+use crate::xml;
 
 /// The largest list of blobs, in bytes.
 const LIST_MAX: u64 = 8 << 20;
@@ -31,8 +31,8 @@ pub struct AzblobOptions {
     pub account_url: String,
     /// The account.
     pub account: String,
-    /// The account's key in base64; `None` where the address lets in.
-    pub key: Option<String>,
+    /// What lets in.
+    pub access: AzureAccess,
     /// The container.
     pub container: String,
     /// Before all names.
@@ -43,6 +43,17 @@ pub struct AzblobOptions {
     pub manifests_prefix: String,
     /// Which of the caches there may be in the container.
     pub name: String,
+}
+
+/// What lets us into an account.
+#[derive(Clone, PartialEq, Eq)]
+pub enum AzureAccess {
+    /// The signature in its address.
+    Address,
+    /// The account's key, in base64.
+    Key(String),
+    /// Who we are.
+    Identity(AzureIdentity),
 }
 
 impl std::fmt::Debug for AzblobOptions {
@@ -71,8 +82,7 @@ pub struct Azblob {
 
 struct Inner {
     container: Url,
-    key: Option<SharedKey>,
-    server: Arc<Server>,
+    account: Account,
 }
 
 impl Azblob {
@@ -86,13 +96,19 @@ impl Azblob {
             account.filter(|url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host());
         let shown = || options.account_url.split('?').next().unwrap_or_default().to_owned();
         let account = account.ok_or_else(|| InvalidAzblob::Url(shown()))?;
-        let key = options
-            .key
-            .as_ref()
-            .map(|key| SharedKey::new(&options.account, key).ok_or(InvalidAzblob::Key));
-        let server = Arc::new(Server::new(&account, limits));
+        let access = match &options.access {
+            AzureAccess::Address => Access::Address,
+            AzureAccess::Key(key) => {
+                let key = SharedKey::new(&options.account, key).ok_or(InvalidAzblob::Key)?;
+                Access::Key(key)
+            }
+            AzureAccess::Identity(identity) => {
+                Access::Identity(AzureTokens::new(identity.clone(), limits.clone()))
+            }
+        };
         let container = below(&account, &options.container);
-        let inner = Inner { container, key: key.transpose()?, server };
+        let server = Arc::new(Server::new(&account, limits));
+        let inner = Inner { container, account: Account { server, access } };
         Ok(Self {
             packs: joined(&[&options.prefix, &options.manifests_prefix, &options.name]),
             blobs: joined(&[&options.prefix, &options.blobs_prefix]),
@@ -121,8 +137,9 @@ impl Azblob {
             if !marker.is_empty() {
                 url.query_pairs_mut().append_pair("marker", &marker);
             }
-            let ask = self.inner.sign(Request::new(Method::GET, url));
-            let Some(page) = absent(self.inner.server.ask(&ask, LIST_MAX).await)? else { break };
+            let request = Request::new(Method::GET, url);
+            let page = absent(self.inner.account.ask(request, LIST_MAX).await)?;
+            let Some(page) = page else { break };
             let page = String::from_utf8(page).map_err(|_| ObjectError::List)?;
             let (more, next) = read_page(&page).ok_or(ObjectError::List)?;
             names.extend(more);
@@ -135,8 +152,8 @@ impl Azblob {
     }
 
     pub(super) async fn pack(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        let ask = self.inner.sign(Request::new(Method::GET, self.at(name)));
-        Ok(absent(self.inner.server.ask(&ask, PACK_MAX).await)?)
+        let request = Request::new(Method::GET, self.at(name));
+        Ok(absent(self.inner.account.ask(request, PACK_MAX).await)?)
     }
 
     pub(super) async fn put_pack(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
@@ -156,18 +173,20 @@ impl Azblob {
         P: FnMut(u64) + Send + 'static,
     {
         let (inner, url, size) = (self.inner.clone(), self.blob(blob), blob.size);
-        let object = Object::new(inner.server.clone(), size, move |range| {
+        let object = Object::new(inner.account.server.clone(), size, move |range| {
             let mut request = Request::new(Method::GET, url.clone());
             request.ask_for(range, size);
-            inner.sign(request)
+            let inner = inner.clone();
+            Box::pin(async move { inner.account.sign(request).await })
         });
         download::fetch(object, blob, sink, progress).await
     }
 
     pub(super) async fn has(&self, blob: &Descriptor) -> Result<bool, Error> {
-        let ask = self.inner.sign(Request::new(Method::HEAD, self.blob(blob)));
-        let deadline = Deadline::for_request(self.inner.server.limits());
-        let found = absent(self.inner.server.send(&ask, deadline).await)?;
+        let account = &self.inner.account;
+        let deadline = Deadline::for_request(account.server.limits());
+        let request = Request::new(Method::HEAD, self.blob(blob));
+        let found = absent(account.send(request, deadline).await)?;
         Ok(found.is_some_and(|found| found.content_length() == Some(blob.size)))
     }
 
@@ -185,14 +204,6 @@ impl Azblob {
 }
 
 impl Inner {
-    fn sign(&self, mut request: Request) -> Ask {
-        let Some(key) = &self.key else { return request.into() };
-        let date = HeaderValue::from_str(&http_date(SystemTime::now())).expect("a date is text");
-        request.headers.insert("x-ms-date", date);
-        azure::speak(&mut request);
-        Ask { authorization: Some(key.authorization(&request)), request }
-    }
-
     /// Writes a blob, into a container that is made if it is not there.
     async fn put(
         &self,
@@ -200,7 +211,7 @@ impl Inner {
         source: Arc<dyn BodySource>,
         size: u64,
     ) -> Result<(), ObjectError> {
-        let put = || azure::put(&self.server, url, source.clone(), size, |put| self.sign(put));
+        let put = || self.account.put(url, source.clone(), size);
         if absent(put().await)?.is_some() {
             return Ok(());
         }
@@ -211,9 +222,8 @@ impl Inner {
     async fn make_container(&self) -> Result<(), ObjectError> {
         let mut url = self.container.clone();
         url.query_pairs_mut().append_pair("restype", "container");
-        let ask = self.sign(Request::new(Method::PUT, url));
-        let deadline = Deadline::for_request(self.server.limits());
-        match self.server.send(&ask, deadline).await {
+        let deadline = Deadline::for_request(self.account.server.limits());
+        match self.account.send(Request::new(Method::PUT, url), deadline).await {
             // Somebody else was faster.
             Err(error) if error.status() == Some(409) => Ok(()),
             made => made.map(drop),
@@ -244,25 +254,14 @@ fn below(url: &Url, path: &str) -> Url {
     url
 }
 
-/// The date of a request (RFC 9110, section 5.6.7).
-fn http_date(time: SystemTime) -> String {
-    let time = jiff::Timestamp::try_from(time).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 /// The names of packs on a page of a list, and what the next page is asked for with.
 fn read_page(page: &str) -> Option<(Vec<String>, String)> {
     page.contains("<EnumerationResults").then_some(())?;
-    let texts = |tag: &str| {
-        let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-        let text = move |rest: &str| rest.split_once(&close).map(|(text, _)| text.to_owned());
-        page.split(&open).skip(1).filter_map(text).collect::<Vec<_>>()
-    };
-    let names = texts("Name").into_iter().filter_map(|path| {
+    let names = xml::texts(page, "Name").filter_map(|path| {
         let name = path.rsplit('/').next()?.strip_suffix(ENDING)?.to_owned();
         name::is_name(&name).then_some(name)
     });
-    Some((names.collect(), texts("NextMarker").pop().unwrap_or_default()))
+    Some((names.collect(), xml::texts(page, "NextMarker").last().unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -275,7 +274,7 @@ mod tests {
         AzblobOptions {
             account_url: "https://acct.blob.core.windows.net".to_owned(),
             account: "acct".to_owned(),
-            key: Some("c2VjcmV0".to_owned()),
+            access: AzureAccess::Key("c2VjcmV0".to_owned()),
             container: "box".to_owned(),
             prefix: "ci/".to_owned(),
             blobs_prefix: "blobs".to_owned(),
@@ -302,7 +301,7 @@ mod tests {
             let own = AzblobOptions { account_url: wrong.to_owned(), ..options() };
             assert!(Azblob::new(&own, Limits::default()).is_err(), "{wrong}");
         }
-        let own = AzblobOptions { key: Some("?".to_owned()), ..options() };
+        let own = AzblobOptions { access: AzureAccess::Key("?".to_owned()), ..options() };
         assert_eq!(Azblob::new(&own, Limits::default()).err(), Some(InvalidAzblob::Key));
     }
 
@@ -322,12 +321,6 @@ mod tests {
         let more = page("<NextMarker>2!4</NextMarker>");
         assert_eq!(read_page(&more), Some((names, "2!4".to_owned())));
         assert_eq!(read_page("<html>"), None);
-    }
-
-    #[test]
-    fn a_date_is_that_of_http() {
-        let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_435_361_952);
-        assert_eq!(http_date(time), "Fri, 26 Jun 2015 23:39:12 GMT");
     }
 
     proptest! {

@@ -1,9 +1,10 @@
 //! Caches at what clouds and their jobs have: `type=s3`, `type=azblob`, `type=gha`. Attributes are BuildKit's; what is not said
 //! comes from the variables that the cloud's own tools read.
 
-use engine::{AzblobOptions, GhaOptions, GhaVersion, S3Credentials, S3Options, units};
+use engine::{AzblobOptions, GhaOptions, GhaVersion, S3Options, units};
 
 use super::Attributes;
+use super::aws::Found;
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::spelling::boolean;
@@ -16,7 +17,12 @@ const NO_SERVICE: &str = "jobs of GitHub Actions have the service; GitHub shows 
      `run` lines, until a step before them exports it (see `docs/ci.md`)";
 
 impl Attributes<'_> {
-    fn or(&mut self, name: &str, environment: &Environment, variable: &str) -> Option<String> {
+    pub(super) fn or(
+        &mut self,
+        name: &str,
+        environment: &Environment,
+        variable: &str,
+    ) -> Option<String> {
         let given = self.take(name).filter(|value| !value.is_empty());
         let set = || environment.text(variable).filter(|value| !value.is_empty());
         given.or_else(|| set().map(str::to_owned))
@@ -24,21 +30,14 @@ impl Attributes<'_> {
 
     /// `type=s3`
     pub(super) fn bucket(&mut self, environment: &Environment) -> Result<S3Options, UsageError> {
-        let region = self.or("region", environment, "AWS_REGION");
-        let region = region.or_else(|| environment.text("AWS_DEFAULT_REGION").map(str::to_owned));
-        let endpoint = self.or("endpoint_url", environment, "AWS_ENDPOINT_URL");
-        let id = self.or("access_key_id", environment, "AWS_ACCESS_KEY_ID");
-        let secret = self.or("secret_access_key", environment, "AWS_SECRET_ACCESS_KEY");
-        let token = self.or("session_token", environment, "AWS_SESSION_TOKEN");
-        let credentials = match (id, secret) {
-            (Some(id), Some(secret)) => Some(S3Credentials { id, secret, token }),
-            (None, None) if token.is_none() => None,
-            _ => return Err(self.invalid("an access key has an id and a secret")),
-        };
+        let Found { region, access } = self.aws(environment)?;
+        let endpoint = self.or("endpoint_url", environment, "AWS_ENDPOINT_URL_S3");
+        let everywhere = || environment.text("AWS_ENDPOINT_URL").filter(|url| !url.is_empty());
+        let endpoint = endpoint.or_else(|| everywhere().map(str::to_owned));
         let path_style = self.flag("use_path_style")?.unwrap_or(false);
         Ok(S3Options {
             bucket: self.wanted("bucket")?,
-            region: region.ok_or_else(|| self.invalid("`region` is missing"))?,
+            region,
             endpoint,
             path_style,
             prefix: self.take("prefix").unwrap_or_default(),
@@ -46,7 +45,7 @@ impl Attributes<'_> {
             manifests_prefix: (self.take("manifests_prefix"))
                 .unwrap_or_else(|| "manifests/".to_owned()),
             name: self.one_name()?,
-            credentials,
+            access,
         })
     }
 
@@ -66,17 +65,13 @@ impl Attributes<'_> {
         let host = account_url.split("://").nth(1).unwrap_or_default();
         let of_host = host.split(['.', ':', '/', '?']).next().unwrap_or_default().to_owned();
         let key = self.take("secret_access_key").filter(|key| !key.is_empty());
-        if key.is_none() && !account_url.contains("sig=") {
-            let what = "want the account's key (`secret_access_key`), or a signature (SAS) in `account_url`";
-            let hint = "identities of Azure (AZURE_CLIENT_ID and the like) are not used";
-            return Err(self.invalid(what).with_hint(hint));
-        }
+        let access = self.azure(&account_url, key, environment)?;
         let container = self.or("container", environment, &variable("CONTAINER"));
         let prefix = self.or("prefix", environment, &variable("PREFIX"));
         Ok(AzblobOptions {
             account: account.unwrap_or(of_host),
             account_url,
-            key,
+            access,
             container: container.unwrap_or_else(|| "buildkit-cache".to_owned()),
             prefix: prefix.unwrap_or_default(),
             blobs_prefix: self.take("blobs_prefix").unwrap_or_else(|| "blobs".to_owned()),

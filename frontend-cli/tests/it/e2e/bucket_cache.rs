@@ -77,6 +77,13 @@ fn privileged_a_large_layer_goes_to_a_bucket_in_parts() {
         builder.write_random("context/large", 70 << 20);
         let cache = objects.cache();
         build(&builder, "one", &["--cache-to", &format!("{cache},mode=max")]).success();
+        let asked = objects.asked(&builder);
+        let parts = asked.lines().filter(|line| {
+            let part = ["partNumber=", "comp=block&", "comp=blocklist"];
+            line.contains("PUT /") && part.iter().any(|part| line.contains(part))
+        });
+        // Two parts; what they make is said once more.
+        assert!((2..=3).contains(&parts.count()), "{asked}");
         is_cached(&build(&builder, "two", &["--cache-from", &cache]).success());
         assert_eq!(id(&builder, "one"), id(&builder, "two"));
         check(&builder, "two");

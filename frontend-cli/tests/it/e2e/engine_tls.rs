@@ -33,7 +33,7 @@ while True:
 
 /// Makes a CA, a certificate for loopback, one for clients, and another CA that has signed neither; `false`, and a
 /// word about it, where there is no `openssl`.
-fn make_certificates(builder: &Builder) -> bool {
+pub(super) fn make_certificates(builder: &Builder) -> bool {
     builder.make_directory("tls/other");
     builder
         .write("tls/server.ext", "subjectAltName = IP:127.0.0.1\nextendedKeyUsage = serverAuth\n");

@@ -24,6 +24,8 @@ const KEY: &str =
 pub(super) enum Kind {
     S3,
     Azure,
+    /// Azure's, over TLS and for who has a token, with the certificate of `engine_tls`.
+    AzureWithTokens,
 }
 
 /// A server; it ends when dropped.
@@ -53,10 +55,14 @@ impl ObjectStore {
             let mut command = Command::new(program);
             match kind {
                 Kind::S3 => command.args(["-H", "127.0.0.1", "-p", port]),
-                Kind::Azure => command
+                Kind::Azure | Kind::AzureWithTokens => command
                     .args(["--inMemoryPersistence", "--disableTelemetry", "--blobHost"])
                     .args(["127.0.0.1", "--blobPort", port]),
             };
+            if kind == Kind::AzureWithTokens {
+                command.args(["--oauth", "basic", "--cert"]).arg(builder.path("tls/server.pem"));
+                command.arg("--key").arg(builder.path("tls/server-key.pem"));
+            }
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
             let mut store = Self { kind, address, process: command.spawn().unwrap() };
             if store.answers() {
@@ -68,10 +74,10 @@ impl ObjectStore {
 
     /// Makes the bucket, where one has to be made before.
     fn answers(&mut self) -> bool {
-        let url = format!("http://{}/bucket", self.address);
+        let url = format!("{}/bucket", self.url());
         for _ in 0..300 {
             let mut curl = Command::new("curl");
-            curl.args(["-s", "-o", "/dev/null", "--noproxy", "*", "-X", "PUT", &url]);
+            curl.args(["-s", "-k", "-o", "/dev/null", "--noproxy", "*", "-X", "PUT", &url]);
             if curl.status().unwrap().success() {
                 return true;
             }
@@ -83,19 +89,32 @@ impl ObjectStore {
         false
     }
 
+    pub(super) fn url(&self) -> String {
+        let protocol = if self.kind == Kind::AzureWithTokens { "https" } else { "http" };
+        format!("{protocol}://{}", self.address)
+    }
+
     /// A cache in it.
     pub(super) fn cache(&self) -> String {
         match self.kind {
+            Kind::S3 => {
+                format!("{},access_key_id=id,secret_access_key=secret", self.cache_of_environment())
+            }
+            Kind::Azure => format!("{},secret_access_key={KEY}", self.cache_of_environment()),
+            Kind::AzureWithTokens => self.cache_of_environment(),
+        }
+    }
+
+    /// The same for whom the environment names.
+    pub(super) fn cache_of_environment(&self) -> String {
+        let url = self.url();
+        match self.kind {
             Kind::S3 => format!(
-                "type=s3,bucket=bucket,region=here,endpoint_url=http://{},use_path_style=true,\
-                 prefix=ci/,access_key_id=id,secret_access_key=secret",
-                self.address
+                "type=s3,bucket=bucket,region=here,endpoint_url={url},use_path_style=true,prefix=ci/"
             ),
-            Kind::Azure => format!(
-                "type=azblob,account_url=http://{}/{ACCOUNT},account_name={ACCOUNT},\
-                 prefix=ci,secret_access_key={KEY}",
-                self.address
-            ),
+            Kind::Azure | Kind::AzureWithTokens => {
+                format!("type=azblob,account_url={url}/{ACCOUNT},account_name={ACCOUNT},prefix=ci")
+            }
         }
     }
 
@@ -104,18 +123,23 @@ impl ObjectStore {
         let cache = self.cache();
         match self.kind {
             Kind::S3 => vec![(cache.replace("bucket=bucket", "bucket=none"), "NoSuchBucket")],
-            Kind::Azure => vec![
+            Kind::Azure | Kind::AzureWithTokens => vec![
                 (format!("{cache},container=none"), "azblob:none/buildkit is empty"),
                 (cache.replace(KEY, "c2VjcmV0"), "AuthorizationFailure"),
             ],
         }
     }
 
-    /// How many objects and lists were asked for since this was last called.
+    /// How many objects and lists were asked for since what was asked was last taken.
     pub(super) fn gets(&self, builder: &Builder) -> usize {
+        self.asked(builder).lines().filter(|line| line.contains("GET /")).count()
+    }
+
+    /// What was asked since this was last taken.
+    pub(super) fn asked(&self, builder: &Builder) -> String {
         let log = fs::read(builder.path(LOG)).unwrap();
         fs::OpenOptions::new().write(true).open(builder.path(LOG)).unwrap().set_len(0).unwrap();
-        String::from_utf8_lossy(&log).lines().filter(|line| line.contains("GET /")).count()
+        String::from_utf8_lossy(&log).into_owned()
     }
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::caller::{Caller, found, free, read};
 use super::service::{Entry, VERSION};
-use crate::azure;
+use crate::azure::{Access, Account};
 use crate::object_error::ObjectError;
 
 const SERVICE: &str = "twirp/github.actions.results.api.v1.CacheService";
@@ -72,7 +72,7 @@ impl V2 {
         size: u64,
     ) -> Result<(), ObjectError> {
         let (url, server) = self.0.other(address)?;
-        azure::put(&server, &url, source, size, Into::into).await?;
+        Account { server, access: Access::Address }.put(&url, source, size).await?;
         let body = Key { key, version: VERSION, restore_keys: None, size_bytes: Some(size) };
         let answer = self.call("FinalizeCacheEntryUpload", &body).await?;
         if answer.ok { Ok(()) } else { Err(ObjectError::NotTaken) }
