@@ -88,7 +88,8 @@ pub struct DuArgs {
     /// List what of the cache fits: the filters of `mybuild prune`
     #[arg(long = "filter", value_name = "FILTER")]
     pub filters: Vec<String>,
-    /// `json`: numbers of bytes
+    /// `json`: numbers of bytes; or a template for each part of the cache that fits, as
+    /// `{{.ID}} {{.Size}} {{.Description}}`; `table` before it makes columns
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,
 }

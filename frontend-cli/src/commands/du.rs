@@ -1,45 +1,62 @@
 //! `mybuild du`
 
 use engine::{CacheItem, DiskUsage, PruneFilter, Workspace};
+use serde_json::{Map, Value};
 
 use super::image::tell_warnings;
 use super::prune::{self, filter};
 use crate::cli::DuArgs;
-use crate::docker_units::size;
+use crate::docker_units::{age, size};
 use crate::error::UsageError;
 use crate::exit::Exit;
-use crate::listing::align;
+use crate::listing::{Field, Format, align};
 use crate::ui;
+
+const FIELDS: &[Field] = &[
+    ("ID", "ID"),
+    ("Type", "TYPE"),
+    ("Size", "SIZE"),
+    ("LastUsedAt", "LAST USED"),
+    ("InUse", "IN USE"),
+    ("Reclaimable", "RECLAIMABLE"),
+    ("Shared", "SHARED"),
+    ("Parents", "PARENTS"),
+    ("Description", "DESCRIPTION"),
+];
 
 /// What `mybuild du` has to do.
 pub(super) struct ShowUsage {
     verbose: bool,
-    json: bool,
-    /// Which parts of the cache are listed, if any.
-    listed: Option<PruneFilter>,
+    form: Form,
+    /// What is listed of the cache where that is.
+    filter: PruneFilter,
+    is_filtered: bool,
+}
+
+/// How it is shown.
+enum Form {
+    /// Tables: how much there is of what, and the parts if they are wanted.
+    Tables,
+    /// The same in JSON.
+    Json,
+    /// A template for each part.
+    Parts(Format),
 }
 
 impl ShowUsage {
     pub(super) fn resolve(args: &DuArgs) -> Result<Self, UsageError> {
-        let json = match args.format.as_deref() {
-            None | Some("table") => false,
-            Some("json") => true,
-            Some(other) => {
-                return Err(UsageError::new(format!("`--format {other}` is not supported"))
-                    .with_hint("formats are table and json"));
-            }
+        let form = match args.format.as_deref() {
+            None | Some("table") => Form::Tables,
+            Some("json") => Form::Json,
+            template => Form::Parts(Format::parse(template, "", FIELDS)?),
         };
-        let listed = filter("du", &args.filters)?;
-        let listed = Some(listed).filter(|_| args.verbose || !args.filters.is_empty());
-        Ok(Self { verbose: args.verbose, json, listed })
+        let filter = filter("du", &args.filters)?;
+        Ok(Self { verbose: args.verbose, form, filter, is_filtered: !args.filters.is_empty() })
     }
 
     /// The parts of the cache that fit, the largest first.
-    async fn items(
-        &self,
-        workspace: &Workspace,
-        filter: &PruneFilter,
-    ) -> anyhow::Result<Vec<CacheItem>> {
+    async fn items(&self, workspace: &Workspace) -> anyhow::Result<Vec<CacheItem>> {
+        let filter = &self.filter;
         let mut items = workspace.cache_items().await?;
         let now = jiff::Timestamp::now().as_second();
         let is_old = |item: &CacheItem| {
@@ -53,12 +70,30 @@ impl ShowUsage {
     }
 
     pub(super) async fn run(self, workspace: &Workspace) -> anyhow::Result<Exit> {
-        let usage = workspace.disk_usage().await?;
-        let mut text = match self.json {
-            true => format!("{}\n", json(&usage)),
-            false => align(&rows(&usage, self.verbose)),
+        let text = match &self.form {
+            Form::Parts(format) => {
+                let entries: Vec<_> = self.items(workspace).await?.iter().map(entry).collect();
+                format.render(&entries, FIELDS)?
+            }
+            Form::Json if self.lists_parts() => {
+                let items = self.items(workspace).await?;
+                items.iter().map(|item| format!("{}\n", item_json(item))).collect()
+            }
+            Form::Json => format!("{}\n", json(&workspace.disk_usage().await?)),
+            Form::Tables => self.tables(workspace).await?,
         };
-        if self.verbose && !self.json {
+        ui::data(text.as_bytes())?;
+        tell_warnings(workspace);
+        Ok(Exit::Success)
+    }
+
+    fn lists_parts(&self) -> bool {
+        self.verbose || self.is_filtered
+    }
+
+    async fn tables(&self, workspace: &Workspace) -> anyhow::Result<String> {
+        let mut text = align(&rows(&workspace.disk_usage().await?, self.verbose));
+        if self.verbose {
             let images = workspace.images().await?;
             let mut rows = vec!["IMAGE\tSIZE".to_owned()];
             rows.extend(images.iter().map(|image| {
@@ -70,17 +105,10 @@ impl ShowUsage {
                 text = format!("{text}\n{}", align(&rows));
             }
         }
-        if let Some(filter) = &self.listed {
-            let items = self.items(workspace, filter).await?;
-            if self.json {
-                text = items.iter().map(|item| format!("{}\n", item_json(item))).collect();
-            } else {
-                text = format!("{text}\n{}", prune::listed(&items));
-            }
+        if self.lists_parts() {
+            text = format!("{text}\n{}", prune::listed(&self.items(workspace).await?));
         }
-        ui::data(text.as_bytes())?;
-        tell_warnings(workspace);
-        Ok(Exit::Success)
+        Ok(text)
     }
 }
 
@@ -149,4 +177,21 @@ fn item_json(item: &CacheItem) -> serde_json::Value {
         "Shared": item.is_shared,
         "InUse": item.is_in_use,
     })
+}
+
+/// A part as templates see it: for people, as those of buildx are.
+fn entry(item: &CacheItem) -> Map<String, Value> {
+    let now = jiff::Timestamp::now().as_second();
+    let fields: [(&str, Value); 9] = [
+        ("ID", item.id.as_str().into()),
+        ("Type", item.kind.word().into()),
+        ("Size", size(item.bytes).into()),
+        ("LastUsedAt", age(now - item.used).into()),
+        ("InUse", item.is_in_use.into()),
+        ("Reclaimable", (!item.is_in_use).into()),
+        ("Shared", item.is_shared.into()),
+        ("Parents", item.parents.clone().into()),
+        ("Description", item.description.replace(['\t', '\n'], " ").into()),
+    ];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

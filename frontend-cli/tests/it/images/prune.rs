@@ -205,6 +205,27 @@ fn privileged_what_the_builder_makes_beside_steps_is_not_a_step() {
     let steps = listed("type=regular");
     let steps: Vec<&str> = steps.iter().filter_map(|name| name.split(' ').nth(2)).collect();
     assert_eq!(steps, ["COPY", "RUN"]);
+    let steps = world.ok(&[
+        "du",
+        "--filter",
+        "type=regular",
+        "--format",
+        "table {{.Type}}\t{{.Reclaimable}}\t{{.InUse}}",
+    ]);
+    let steps: Vec<Vec<&str>> =
+        steps.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(steps[0], ["TYPE", "RECLAIMABLE", "IN", "USE"], "{steps:?}");
+    assert!(
+        steps[1..]
+            .iter()
+            .all(|row| ["regular", "tar"].contains(&row[0]) && row[1..] == ["true", "false"]),
+        "{steps:?}"
+    );
+    assert!(steps.len() > 2, "{steps:?}");
+    let all = world.ok(&["du", "--format", "{{.ID}} {{.Size}}"]);
+    assert!(all.lines().count() > steps.len(), "{all}");
+    let refused = world.run(&["du", "--format", "{{.Mutable}}"], "");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no field `Mutable`"));
     let told = world.ok(&["prune", "--all", "--force"]);
     assert!(told.contains("removed: 2 steps, "), "{told}");
 }
