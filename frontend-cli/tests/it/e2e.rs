@@ -46,6 +46,7 @@ mod matrix;
 mod mistakes;
 mod mounts;
 mod object_store;
+mod oci_documents;
 mod outcome;
 mod outputs;
 mod platforms;
