@@ -11,19 +11,40 @@ use crate::{layer, unnamed};
 
 /// Writes a file that appears whole; one that is there already stays.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    let directory = path.parent().expect("a file of the store is below its root");
-    if let Ok(mut file) = unnamed::create(directory, 0o600) {
-        file.write_all(content)?;
-        file.sync_all()?;
-        match unnamed::name(&file, path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {}
-            _ => return Ok(()),
+    write_new_files(&[(path, content)])
+}
+
+/// Writes files that appear whole, in this order; those that are there already stay. They go to the disk at once:
+/// together that takes as long as for one.
+pub(crate) fn write_new_files(files: &[(&Path, &[u8])]) -> io::Result<()> {
+    let missing: Vec<_> = files.iter().copied().filter(|(path, _)| !path.exists()).collect();
+    let unnamed: Vec<io::Result<File>> = std::thread::scope(|scope| {
+        let write =
+            |(path, content)| scope.spawn(move || write_unnamed(directory_of(path), content));
+        let threads: Vec<_> = missing.iter().copied().map(write).collect();
+        threads.into_iter().map(|thread| thread.join().expect("writing does not panic")).collect()
+    });
+    for ((path, content), file) in missing.into_iter().zip(unnamed) {
+        // Not every file system has files without names, and not everywhere can they be given one.
+        let named = file.and_then(|file| unnamed::name(&file, path));
+        match named {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(_) => write_renamed(path, content)?,
         }
     }
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
+    Ok(())
+}
+
+fn write_unnamed(directory: &Path, content: &[u8]) -> io::Result<File> {
+    let mut file = unnamed::create(directory, 0o600)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    Ok(file)
+}
+
+fn write_renamed(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = tempfile::NamedTempFile::new_in(directory_of(path))?;
     file.write_all(content)?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
@@ -31,6 +52,10 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error.error),
     }
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().expect("a file of the store is below its root")
 }
 
 /// A whole regular file of at most `cap` bytes.

@@ -10,7 +10,7 @@ use oci::layout::{INDEX, MARKER, MARKER_CONTENT};
 
 use crate::bucket::Bucket;
 use crate::database::{Database, DatabaseError};
-use crate::disk::write_new;
+use crate::disk::write_new_files;
 use crate::lease::{self, Lease};
 use crate::reserve::{self, Reserve};
 use crate::store::{Inner, Options, Store};
@@ -189,12 +189,9 @@ fn create(root: &Path) -> Result<(), OpenError> {
         let path = bucket.path(root);
         builder.create(&path).map_err(failed("create", &path))?;
     }
-    let index = image::empty_index();
-    for (name, content) in [(INDEX, index.as_slice()), (MARKER, MARKER_CONTENT)] {
-        let path = root.join(name);
-        write_new(&path, content).map_err(failed("write", &path))?;
-    }
-    Ok(())
+    let (index, marker, no_images) = (root.join(INDEX), root.join(MARKER), image::empty_index());
+    let files = [(index.as_path(), no_images.as_slice()), (&marker, MARKER_CONTENT)];
+    write_new_files(&files).map_err(failed("write the first files of", root))
 }
 
 fn refuse_network(root: &Path) -> Result<(), OpenError> {

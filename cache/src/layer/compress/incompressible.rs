@@ -92,12 +92,13 @@ fn word_at(bytes: &[u8], place: usize) -> Option<u64> {
     Some(u64::from_le_bytes(word.try_into().expect("its length is that of a word")))
 }
 
-/// Where words were last, one more than the place; nothing is 0.
-struct Positions(Box<[u32]>);
+/// Where words were last: each slot has part of the word's hash, and below it the place. Other words are told
+/// apart by the hash alone, so that the answer is nearly always the same and the processor can count on it.
+struct Positions(Box<[u64; 1 << Self::BITS]>);
 
 impl Default for Positions {
     fn default() -> Self {
-        Self(vec![0; 1 << Self::BITS].into())
+        Self(Box::new([0; 1 << Self::BITS]))
     }
 }
 
@@ -105,20 +106,32 @@ impl Positions {
     /// Nearly four times as many slots as words are remembered of one window.
     const BITS: u32 = 12;
 
-    fn slot(word: u64) -> usize {
-        (word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::BITS)) as usize
+    /// Bits of a place.
+    const PLACE_BITS: u32 = 32;
+
+    /// The slot of a word, and the part of its hash that is kept there.
+    fn hash(word: u64) -> (usize, u64) {
+        let hash = word.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        ((hash >> (64 - Self::BITS)) as usize, hash << Self::BITS >> Self::PLACE_BITS)
     }
 
     fn insert(&mut self, bytes: &[u8], place: usize) {
         let Some(word) = word_at(bytes, place) else { return };
-        self.0[Self::slot(word)] = u32::try_from(place + 1).expect("a block is small");
+        let (slot, tag) = Self::hash(word);
+        let place = u32::try_from(place).expect("a block is small");
+        self.0[slot] = tag << Self::PLACE_BITS | u64::from(place);
     }
 
     /// Whether the word at `place` was seen not too far before it.
     fn has(&self, bytes: &[u8], place: usize) -> bool {
         let Some(word) = word_at(bytes, place) else { return false };
-        let Some(before) = (self.0[Self::slot(word)] as usize).checked_sub(1) else { return false };
-        place - before <= WINDOW && word_at(bytes, before) == Some(word)
+        let (slot, tag) = Self::hash(word);
+        let kept = self.0[slot];
+        if kept >> Self::PLACE_BITS != tag {
+            return false;
+        }
+        let before = (kept & u64::from(u32::MAX)) as usize;
+        before < place && place - before <= WINDOW && word_at(bytes, before) == Some(word)
     }
 }
 
