@@ -5,6 +5,7 @@
 //! time. So nothing is ever overwritten, and hardly anything is read twice.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt as _;
 use oci::Digest;
@@ -24,6 +25,10 @@ const AT_ONCE: usize = 8;
 const PACKS_MAX: usize = 256;
 /// Packs larger than this, in bytes, stay what they are: nobody copies them into another.
 const MERGED_MAX: usize = 1 << 20;
+/// A pack that another includes stays for so long.
+const SUPERFLUOUS: Duration = Duration::from_secs(24 * 3600);
+/// So many are removed at one time.
+const REMOVED_MAX: usize = 64;
 
 /// All that a cache holds.
 #[derive(Debug, Default)]
@@ -201,7 +206,22 @@ impl Packs {
         let pack = self.merged(records, mounts);
         let bytes = pack.to_bytes();
         place.put_pack(bytes, &pack.blobs()).await?;
+        self.remove(place, &pack.includes).await;
         Ok(count)
+    }
+
+    /// Removes packs that `includes` names, since all that counts of them is in another that is there. Young ones
+    /// stay: somebody may be about to read them who has not seen the other. What cannot be removed, the next one
+    /// who adds something removes.
+    async fn remove(&self, place: &Place, includes: &[String]) {
+        let now = SystemTime::now();
+        let is_old =
+            |name: &&String| name::written(name).is_some_and(|written| written + SUPERFLUOUS < now);
+        let is_there = |name: &&String| self.listed.as_ref().is_some_and(|all| all.contains(*name));
+        let removals = includes.iter().filter(is_there).filter(is_old).take(REMOVED_MAX);
+        let removals = removals.map(|name| place.remove_pack(name));
+        let removals = futures_util::stream::iter(removals).buffer_unordered(AT_ONCE);
+        removals.for_each(|_| std::future::ready(())).await;
     }
 
     /// A pack of what is new and of what is in the smaller packs.

@@ -56,6 +56,18 @@ impl ObjectError {
     }
 }
 
+/// What was asked for, unless it is not there.
+///
+/// # Errors
+/// Any other refusal.
+pub(crate) fn found<T>(answer: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if error.status() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl Failure for ObjectError {
     fn retry(&self) -> Retry {
         match self {

@@ -25,6 +25,11 @@ pub use gha::{Gha, GhaOptions, GhaVersion, InvalidGha};
 pub use in_registry::InRegistry;
 pub use s3::{InvalidS3, S3, S3Options};
 
+/// The largest page of a list of objects, in bytes.
+const LIST_MAX: u64 = 8 << 20;
+/// Pages of a list that are read, of some thousand names each.
+const PAGES_MAX: usize = 100;
+
 /// A shared cache's place.
 pub enum Place {
     /// A repository of a registry.
@@ -101,6 +106,17 @@ impl Place {
             Self::S3(place) => place.put_pack(&name, bytes).await,
             Self::Gha(place) => place.put_pack(bytes).await,
             Self::Azblob(place) => place.put_pack(&name, bytes).await,
+        }
+    }
+
+    /// Removes a pack, where that is for those to do who add to a cache: registries have rules of their own, and
+    /// GitHub removes what nobody used for a week.
+    pub(crate) async fn remove_pack(&self, name: &str) -> Result<(), Error> {
+        match self {
+            Self::Directory(place) => place.remove_pack(name).await,
+            Self::S3(place) => place.remove_pack(name).await,
+            Self::Azblob(place) => place.remove_pack(name).await,
+            Self::Registry(_) | Self::Gha(_) => Ok(()),
         }
     }
 

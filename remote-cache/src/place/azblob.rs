@@ -8,21 +8,16 @@ use oci::Descriptor;
 use registry::BlobSink;
 use tokio_util::bytes::Bytes;
 
+use super::{LIST_MAX, PAGES_MAX};
 use crate::access::{AzureIdentity, AzureTokens};
 use crate::azure::{Access, Account, SharedKey};
 use crate::download;
 use crate::error::Error;
 use crate::name;
-use crate::object_error::ObjectError;
+use crate::object_error::{ObjectError, found};
 use crate::pack::PACK_MAX;
 use crate::server::{Object, Server};
 use crate::xml;
-
-/// The largest list of blobs, in bytes.
-const LIST_MAX: u64 = 8 << 20;
-/// Pages of a list that are read, of some thousand names each.
-const PAGES_MAX: usize = 100;
-const ENDING: &str = ".json";
 
 /// Where a container is, and who may use it.
 #[derive(Clone, PartialEq, Eq)]
@@ -117,7 +112,7 @@ impl Azblob {
     }
 
     fn at(&self, name: &str) -> Url {
-        below(&self.inner.container, &format!("{}/{name}{ENDING}", self.packs))
+        below(&self.inner.container, &format!("{}/{}", self.packs, name::file(name)))
     }
 
     fn blob(&self, blob: &Descriptor) -> Url {
@@ -133,12 +128,14 @@ impl Azblob {
             url.query_pairs_mut()
                 .append_pair("restype", "container")
                 .append_pair("comp", "list")
+                // Not what lies in folders of it, which are other caches.
+                .append_pair("delimiter", "/")
                 .append_pair("prefix", &format!("{}/", self.packs));
             if !marker.is_empty() {
                 url.query_pairs_mut().append_pair("marker", &marker);
             }
             let request = Request::new(Method::GET, url);
-            let page = absent(self.inner.account.ask(request, LIST_MAX).await)?;
+            let page = found(self.inner.account.ask(request, LIST_MAX).await)?;
             let Some(page) = page else { break };
             let page = String::from_utf8(page).map_err(|_| ObjectError::List)?;
             let (more, next) = read_page(&page).ok_or(ObjectError::List)?;
@@ -153,13 +150,20 @@ impl Azblob {
 
     pub(super) async fn pack(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let request = Request::new(Method::GET, self.at(name));
-        Ok(absent(self.inner.account.ask(request, PACK_MAX).await)?)
+        Ok(found(self.inner.account.ask(request, PACK_MAX).await)?)
     }
 
     pub(super) async fn put_pack(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let (url, size) = (self.at(name), bytes.len() as u64);
         let source = Arc::new(Bytes::from(bytes));
         Ok(self.inner.put(&url, source, size).await?)
+    }
+
+    pub(super) async fn remove_pack(&self, name: &str) -> Result<(), Error> {
+        let account = &self.inner.account;
+        let deadline = Deadline::for_request(account.server.limits());
+        let request = Request::new(Method::DELETE, self.at(name));
+        Ok(found(account.send(request, deadline).await).map(drop)?)
     }
 
     pub(super) async fn fetch<S, P>(
@@ -186,8 +190,8 @@ impl Azblob {
         let account = &self.inner.account;
         let deadline = Deadline::for_request(account.server.limits());
         let request = Request::new(Method::HEAD, self.blob(blob));
-        let found = absent(account.send(request, deadline).await)?;
-        Ok(found.is_some_and(|found| found.content_length() == Some(blob.size)))
+        let answer = found(account.send(request, deadline).await)?;
+        Ok(answer.is_some_and(|answer| answer.content_length() == Some(blob.size)))
     }
 
     pub(super) async fn upload(
@@ -212,7 +216,7 @@ impl Inner {
         size: u64,
     ) -> Result<(), ObjectError> {
         let put = || self.account.put(url, source.clone(), size);
-        if absent(put().await)?.is_some() {
+        if found(put().await)?.is_some() {
             return Ok(());
         }
         self.make_container().await?;
@@ -228,15 +232,6 @@ impl Inner {
             Err(error) if error.status() == Some(409) => Ok(()),
             made => made.map(drop),
         }
-    }
-}
-
-/// What was asked for, unless it is not there.
-fn absent<T>(answer: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.status() == Some(404) => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -257,10 +252,9 @@ fn below(url: &Url, path: &str) -> Url {
 /// The names of packs on a page of a list, and what the next page is asked for with.
 fn read_page(page: &str) -> Option<(Vec<String>, String)> {
     page.contains("<EnumerationResults").then_some(())?;
-    let names = xml::texts(page, "Name").filter_map(|path| {
-        let name = path.rsplit('/').next()?.strip_suffix(ENDING)?.to_owned();
-        name::is_name(&name).then_some(name)
-    });
+    let names = xml::texts(page, "Name");
+    let names =
+        names.filter_map(|path| path.rsplit('/').next().and_then(name::of_file).map(str::to_owned));
     Some((names.collect(), xml::texts(page, "NextMarker").last().unwrap_or_default()))
 }
 

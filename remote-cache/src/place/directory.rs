@@ -14,7 +14,6 @@ use crate::name;
 use crate::pack::PACK_MAX;
 
 const BUFFER: usize = 128 << 10;
-const ENDING: &str = ".json";
 
 /// A cache in a directory.
 pub struct Directory {
@@ -38,7 +37,7 @@ impl Directory {
     }
 
     fn at(&self, name: &str) -> PathBuf {
-        self.records.join(format!("{name}{ENDING}"))
+        self.records.join(name::file(name))
     }
 
     pub(super) async fn names(&self) -> Result<Vec<String>, Error> {
@@ -51,8 +50,7 @@ impl Directory {
             let mut names = Vec::new();
             for entry in entries {
                 let file = entry.map_err(Error::file("read", &records))?.file_name();
-                let name = file.to_str().and_then(|file| file.strip_suffix(ENDING));
-                names.extend(name.filter(|name| name::is_name(name)).map(str::to_owned));
+                names.extend(file.to_str().and_then(name::of_file).map(str::to_owned));
             }
             Ok(names)
         })
@@ -79,6 +77,17 @@ impl Directory {
         let path = self.at(name);
         blocking(move || write(&path, &mut bytes.as_slice()).map_err(Error::file("write", &path)))
             .await
+    }
+
+    pub(super) async fn remove_pack(&self, name: &str) -> Result<(), Error> {
+        let path = self.at(name);
+        blocking(move || match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::file("remove", &path)(error))
+            }
+            _ => Ok(()),
+        })
+        .await
     }
 
     pub(super) async fn fetch<S, P>(

@@ -15,19 +15,14 @@ use rusty_s3::actions::ListObjectsV2;
 use tokio_util::bytes::Bytes;
 
 use self::bucket::Bucket;
+use super::{LIST_MAX, PAGES_MAX};
 use crate::access::AwsAccess;
 use crate::download;
 use crate::error::Error;
 use crate::name;
-use crate::object_error::ObjectError;
+use crate::object_error::{ObjectError, found};
 use crate::pack::PACK_MAX;
 use crate::server::Object;
-
-/// The largest list of objects, in bytes.
-const LIST_MAX: u64 = 8 << 20;
-/// Pages of a list that are read, of a thousand names each.
-const PAGES_MAX: usize = 100;
-const ENDING: &str = ".json";
 
 /// Where a bucket is, and who may use it.
 #[derive(Clone, PartialEq, Eq)]
@@ -98,7 +93,7 @@ impl S3 {
     }
 
     fn at(&self, name: &str) -> String {
-        format!("{}{name}{ENDING}", self.packs)
+        format!("{}{}", self.packs, name::file(name))
     }
 
     fn blob(&self, blob: &Descriptor) -> String {
@@ -113,9 +108,8 @@ impl S3 {
             let text = String::from_utf8(body).map_err(|_| ObjectError::List)?;
             let page = ListObjectsV2::parse_response(&text).map_err(|_| ObjectError::List)?;
             for object in page.contents {
-                let name = object.key.strip_prefix(&self.packs);
-                let name = name.and_then(|name| name.strip_suffix(ENDING));
-                names.extend(name.filter(|name| name::is_name(name)).map(str::to_owned));
+                let name = object.key.strip_prefix(&self.packs).and_then(name::of_file);
+                names.extend(name.map(str::to_owned));
             }
             next = page.next_continuation_token;
             if next.is_none() {
@@ -126,16 +120,16 @@ impl S3 {
     }
 
     pub(super) async fn pack(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
-        match self.bucket.read(&self.at(name), PACK_MAX).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.status() == Some(404) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(found(self.bucket.read(&self.at(name), PACK_MAX).await)?)
     }
 
     pub(super) async fn put_pack(&self, name: &str, bytes: Vec<u8>) -> Result<(), Error> {
         let payload = Payload::Bytes(Bytes::from(bytes));
         self.bucket.put(&self.at(name), payload, PACK_MAX).await.map_err(Error::from)
+    }
+
+    pub(super) async fn remove_pack(&self, name: &str) -> Result<(), Error> {
+        Ok(self.bucket.remove(&self.at(name)).await?)
     }
 
     pub(super) async fn fetch<S, P>(

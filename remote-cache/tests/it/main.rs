@@ -172,6 +172,45 @@ async fn what_many_add_is_there_and_is_read_from_few_packs() {
 }
 
 #[tokio::test]
+async fn packs_that_others_include_go_when_they_are_a_day_old() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = || Place::directory(directory.path(), "latest");
+    let folder = directory.path().join("records/latest");
+    let names = || {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let add = async |name: &str| {
+        let packs = Packs::read(&place()).await.unwrap();
+        packs.add(&place(), records(vec![record(name, &["x"])]), None).await.unwrap();
+    };
+    // Written two days ago, as far as its name says.
+    let old = |name: &String| {
+        let (time, digest) = name.split_once('-').unwrap();
+        let time = u64::from_str_radix(time, 16).unwrap() - 2 * 24 * 3600;
+        std::fs::rename(folder.join(name), folder.join(format!("{time:010x}-{digest}"))).unwrap();
+    };
+    add("one").await;
+    add("two").await;
+    assert_eq!(names().len(), 2, "a young one stays");
+    names().iter().for_each(old);
+    // Somebody who has seen neither of the two, and another's that is none of ours.
+    let blind = Packs::default();
+    blind.add(&place(), records(vec![record("blind", &["x"])]), None).await.unwrap();
+    std::fs::write(folder.join("other.json"), "{}").unwrap();
+    assert_eq!(names().len(), 4, "{:?}", names());
+    add("three").await;
+    assert_eq!(names().len(), 3, "the old ones go: {:?}", names());
+    let packs = Packs::read(&place()).await.unwrap();
+    let mut known: Vec<&str> = packs.records(&[]).iter().map(|r| r.name.as_str()).collect();
+    known.sort_unstable();
+    assert_eq!(known, ["blind", "one", "three", "two"]);
+}
+
+#[tokio::test]
 async fn the_oldest_of_several_records_of_a_step_counts_for_everybody() {
     let directory = tempfile::tempdir().unwrap();
     let place = Place::directory(directory.path(), "latest");

@@ -93,15 +93,6 @@ pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ObjectError> 
     serde_json::from_slice(bytes).map_err(|_| ObjectError::Answer)
 }
 
-/// What was asked for, unless there is nothing.
-pub(super) fn found<T>(answer: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.status() == Some(404) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 /// A place that was given to us, unless somebody else has it.
 pub(super) fn free<T>(answer: Result<T, ObjectError>) -> Result<Option<T>, ObjectError> {
     match answer {

@@ -7,9 +7,9 @@ use http_client::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use http_client::{BodySource, Deadline, Method, Payload};
 use serde::{Deserialize, Serialize};
 
-use super::caller::{Caller, found, free, read};
+use super::caller::{Caller, free, read};
 use super::service::{Entry, VERSION};
-use crate::object_error::ObjectError;
+use crate::object_error::{ObjectError, found};
 
 const SERVICE: &str = "_apis/artifactcache";
 const ACCEPT: &str = "application/json;api-version=6.0-preview.1";

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use http_client::{BodySource, Method};
 use serde::{Deserialize, Serialize};
 
-use super::caller::{Caller, found, free, read};
+use super::caller::{Caller, free, read};
 use super::service::{Entry, VERSION};
 use crate::azure::{Access, Account};
-use crate::object_error::ObjectError;
+use crate::object_error::{ObjectError, found};
 
 const SERVICE: &str = "twirp/github.actions.results.api.v1.CacheService";
 

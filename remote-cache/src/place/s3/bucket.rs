@@ -8,7 +8,7 @@ use rusty_s3::{Credentials, S3Action, UrlStyle};
 
 use super::{InvalidS3, S3Options};
 use crate::access::{AwsKeys, aws_domain};
-use crate::object_error::ObjectError;
+use crate::object_error::{ObjectError, found};
 use crate::server::Server;
 
 /// How long a signed URL is good for.
@@ -89,11 +89,18 @@ impl Bucket {
     pub(super) async fn size(&self, key: &str) -> Result<Option<u64>, ObjectError> {
         let credentials = self.key().await?;
         let head = request(Method::HEAD, &self.bucket.head_object(credentials.as_ref(), key));
-        match self.server.send(&head.into(), Deadline::for_request(self.server.limits())).await {
-            Ok(response) => Ok(response.content_length()),
-            Err(error) if error.status() == Some(404) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let deadline = Deadline::for_request(self.server.limits());
+        let answer = found(self.server.send(&head.into(), deadline).await)?;
+        Ok(answer.and_then(|answer| answer.content_length()))
+    }
+
+    /// Removes an object, if it is there.
+    pub(super) async fn remove(&self, key: &str) -> Result<(), ObjectError> {
+        let credentials = self.key().await?;
+        let delete = self.bucket.delete_object(credentials.as_ref(), key);
+        let deadline = Deadline::for_request(self.server.limits());
+        let delete = request(Method::DELETE, &delete).into();
+        found(self.server.send(&delete, deadline).await).map(drop)
     }
 
     pub(super) async fn put(
