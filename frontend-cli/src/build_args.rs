@@ -5,6 +5,7 @@ mod action;
 mod annotation;
 mod arguments;
 mod cache;
+mod compression;
 pub mod csv;
 pub(crate) mod host;
 mod limits;

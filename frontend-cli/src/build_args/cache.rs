@@ -15,7 +15,7 @@ use engine::request::{
 use engine::{InvalidKey, SigningKey, VerifyingKey};
 use oci::Reference;
 
-use super::{csv, quantity};
+use super::{compression, csv, quantity};
 use crate::environment::Environment;
 use crate::error::UsageError;
 use crate::spelling::boolean;
@@ -180,37 +180,24 @@ impl<'a> Attributes<'a> {
     }
 
     fn compression(&mut self, format: CacheFormat) -> Result<Compression, UsageError> {
-        let algorithm = match self.take("compression").as_deref() {
+        let algorithm = match self.take("compression") {
             None if format == CacheFormat::BuildKit => CompressionAlgorithm::Gzip,
-            None | Some("zstd") => CompressionAlgorithm::Zstd,
-            Some("gzip") => CompressionAlgorithm::Gzip,
-            Some("uncompressed") => CompressionAlgorithm::Uncompressed,
-            Some(other) => {
-                let what = format!("`compression={other}`: want zstd, gzip or uncompressed");
-                return Err(self.invalid(&what));
+            None => CompressionAlgorithm::Zstd,
+            Some(name) => {
+                compression::algorithm(&name, compression::OF_CACHES).map_err(|known| {
+                    self.invalid(&format!("`compression={name}` is not supported")).with_hint(known)
+                })?
             }
         };
-        let highest = match algorithm {
-            CompressionAlgorithm::Gzip => 9,
-            CompressionAlgorithm::Zstd => 22,
-            _ => -1,
-        };
         let level = self.take("compression-level");
-        let level = level.map(|level| {
-            let number = level.parse().ok().filter(|level| (0..=highest).contains(level));
-            number.ok_or_else(|| match highest {
-                -1 => self.invalid("`compression-level` without a compression"),
-                _ => self.invalid(&format!(
-                    "`compression-level={level}`: want a number from 0 to {highest}"
-                )),
-            })
-        });
+        let level = level.map(|text| compression::level(algorithm, &text)).transpose();
+        let level = level.map_err(|what| self.invalid(&what))?;
         let force = self.flag("force-compression")?.unwrap_or(false);
         if force && format == CacheFormat::Own {
             let what = "`force-compression=true` is for `format=buildkit`: layers of base images are not in this cache";
             return Err(self.invalid(what));
         }
-        Ok(Compression { algorithm, level: level.transpose()?, force })
+        Ok(Compression { algorithm, level, force })
     }
 
     fn location(

@@ -6,17 +6,9 @@ use oci::Reference;
 
 use super::Attributes;
 use crate::build_args::annotation;
+use crate::build_args::compression;
 use crate::build_args::tag::tag;
 use crate::error::UsageError;
-
-/// What `compression=` takes, and the highest level of each.
-const ALGORITHMS: [(&str, CompressionAlgorithm, Option<i32>); 5] = [
-    ("gzip", CompressionAlgorithm::Gzip, Some(9)),
-    ("zstd", CompressionAlgorithm::Zstd, Some(22)),
-    ("estargz", CompressionAlgorithm::Estargz, Some(9)),
-    ("zstd:chunked", CompressionAlgorithm::ZstdChunked, Some(22)),
-    ("uncompressed", CompressionAlgorithm::Uncompressed, None),
-];
 
 impl Attributes<'_> {
     pub(super) fn names(&mut self) -> Result<Vec<Reference>, UsageError> {
@@ -75,25 +67,13 @@ impl Attributes<'_> {
             }
             None => default.algorithm,
         };
-        let level = level.map(|text| self.level(algorithm, &text)).transpose()?;
+        let level = level.map(|text| compression::level(algorithm, &text)).transpose();
+        let level = level.map_err(|what| self.invalid(&what))?;
         Ok(Compression { algorithm, level, force })
     }
 
     fn algorithm(&self, name: &str) -> Result<CompressionAlgorithm, UsageError> {
-        let known = ALGORITHMS.iter().find(|(known, ..)| *known == name);
-        known.map(|(_, algorithm, _)| *algorithm).ok_or_else(|| {
-            let names = ALGORITHMS.map(|(name, ..)| name).join(", ");
-            self.refused(&format!("compression={name}"), &format!("compressions are {names}"))
-        })
-    }
-
-    fn level(&self, algorithm: CompressionAlgorithm, text: &str) -> Result<i32, UsageError> {
-        let known = ALGORITHMS.iter().find(|(_, known, _)| *known == algorithm);
-        let Some(highest) = known.and_then(|(.., highest)| *highest) else {
-            return Err(self.invalid("`compression-level` without a compression"));
-        };
-        text.parse().ok().filter(|level| (0..=highest).contains(level)).ok_or_else(|| {
-            self.invalid(&format!("`compression-level={text}`: want a number from 0 to {highest}"))
-        })
+        compression::algorithm(name, compression::OF_IMAGES)
+            .map_err(|known| self.refused(&format!("compression={name}"), &known))
     }
 }
