@@ -14,6 +14,7 @@ use crate::store::Store;
 mod contents;
 mod list;
 
+pub use crate::slot::shown;
 pub use contents::{empty, fill, put_came_from};
 pub use list::MountItem;
 

@@ -92,6 +92,13 @@ impl Store {
     }
 }
 
+/// An id of a cache mount as users know it: without the empty namespace in front, and without what it was first
+/// filled from behind.
+pub fn shown(id: &str) -> &str {
+    let id = id.lines().next().unwrap_or_default();
+    id.strip_prefix('/').unwrap_or(id)
+}
+
 /// Where the slots for an id are.
 fn place_of(store: &Store, bucket: Bucket, id: &str) -> PathBuf {
     store.bucket(bucket).join(blake3::hash(id.as_bytes()).to_hex().as_str())
@@ -199,12 +206,10 @@ impl Slot {
         format!("{:.16}-{}", parts[0], parts[1])
     }
 
-    /// What it is for, as users know it: of a mount's id, without the empty namespace in front, and
-    /// without what it was first filled from behind.
+    /// What it is for, as users know it.
     pub(crate) fn id(&self) -> String {
         let whole = std::fs::read_to_string(self.path.with_file_name("id")).unwrap_or_default();
-        let id = whole.lines().next().unwrap_or_default();
-        id.strip_prefix('/').unwrap_or(id).to_owned()
+        shown(&whole).to_owned()
     }
 
     /// Whether a step has it.

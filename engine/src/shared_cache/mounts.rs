@@ -164,7 +164,7 @@ impl MountSource {
         if self.is_broken() {
             return Vec::new();
         }
-        let name = format!("fetching cache mount {} from {}", short(id), self.source.name);
+        let name = format!("fetching cache mount {} from {}", quoted(id), self.source.name);
         let step = self.source.steps.internal(&name);
         let (mut archives, mut files, mut failed) = (Vec::new(), HashMap::new(), None);
         for contents in &self.contents[id] {
@@ -247,7 +247,7 @@ impl Brought {
             archive.from.give_up(&message);
             lost.extend(is_lasting.then(|| archive.contents.name()));
             if let Err(error) = cache::mount::empty(target) {
-                let what = format!("failed to empty cache mount {}", short(&self.id));
+                let what = format!("failed to empty cache mount {}", quoted(&self.id));
                 archive.from.source.steps.warn(format!("{what}: {}", chain(&error)));
                 return false;
             }
@@ -262,8 +262,7 @@ impl Brought {
     }
 }
 
-/// A mount as users know it: without the empty namespace in front, and what it was first filled from behind.
-pub(super) fn short(id: &str) -> String {
-    let id = id.lines().next().unwrap_or_default();
-    format!("`{}`", id.strip_prefix('/').unwrap_or(id))
+/// A mount as messages call it.
+pub(super) fn quoted(id: &str) -> String {
+    format!("`{}`", cache::mount::shown(id))
 }

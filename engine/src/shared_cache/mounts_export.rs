@@ -14,7 +14,7 @@ use tokio_util::bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
 use super::export::{AT_ONCE, Export};
-use super::mounts::{SharedMounts, short};
+use super::mounts::{SharedMounts, quoted};
 use crate::blocking::blocking;
 use crate::error::BuildError;
 use crate::progress::event::{Event, StepId};
@@ -66,7 +66,7 @@ impl SharedMounts {
             match packed {
                 Err(why) => export.steps.warn(format!(
                     "cache mount {} is not in the cache {}: {why}",
-                    short(&id),
+                    quoted(&id),
                     target.location.name()
                 )),
                 Ok(packed) => {
@@ -192,7 +192,7 @@ fn too_large(size: u64, max: u64) -> String {
 
 fn tell_left_out(export: &Export<'_>, id: &str, left_out: &[LeftOut]) {
     for what in left_out {
-        export.steps.warn(format!("cache mount {}: {what}", short(id)));
+        export.steps.warn(format!("cache mount {}: {what}", quoted(id)));
     }
 }
 
