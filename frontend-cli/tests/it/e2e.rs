@@ -52,7 +52,6 @@ mod outputs;
 mod platforms;
 mod process_one;
 mod pushed;
-mod registry;
 mod result;
 mod rootless;
 mod runc;

@@ -3,7 +3,6 @@
 mod archives;
 mod containers;
 mod diff;
-mod docker_registry;
 mod hostile;
 mod imagetools;
 mod login;

@@ -17,6 +17,7 @@ mod edits;
 mod full_store;
 mod guards;
 mod images;
+mod plain_registry;
 mod results;
 mod screen;
 mod settings;

@@ -42,15 +42,17 @@ impl Registry {
             let config = directory.path().join("config.yml");
             let storage = directory.path().join("storage");
             let text = format!(
-                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nlog: {{level: error, accesslog: {{disabled: true}}}}\n{}\n",
+                "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nlog: {{level: error}}\n{}\n",
                 storage.display(),
                 settings(directory.path()).replace("ADDRESS", &host)
             );
             std::fs::write(&config, text).unwrap();
+            // What it is asked stands on its standard output.
+            let log = std::fs::File::create(directory.path().join("log")).unwrap();
             let mut process = Command::new("docker-registry")
                 .arg("serve")
                 .arg(&config)
-                .stdout(Stdio::null())
+                .stdout(log)
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();

@@ -4,8 +4,8 @@
 use serde_json::Value;
 
 use super::builder::Builder;
-use super::registry::Registry;
 use super::shared_cache::{build, check, id};
+use crate::plain_registry::PlainRegistry;
 
 /// Files of the client and of another stage, copied and mounted.
 const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
@@ -30,16 +30,16 @@ fn world() -> Option<Builder> {
     Some(builder)
 }
 
-fn to(registry: &Registry, more: &str) -> String {
+fn to(registry: &PlainRegistry, more: &str) -> String {
     format!("type=registry,ref={}/cache:main,format=buildkit{more}", registry.host)
 }
 
 #[test]
 fn privileged_steps_are_found_in_a_cache_that_buildkit_reads() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     build(&builder, "one", &["--cache-to", &to(&registry, ",mode=max")]).success();
     let from = format!("{}/cache:main", registry.host);
-    let manifest = registry.manifest("cache", "main");
+    let manifest = registry.manifest("cache", "main").1;
     assert_eq!(manifest["config"]["mediaType"], "application/vnd.buildkit.cacheconfig.v0");
     registry.requests();
 
@@ -62,7 +62,7 @@ fn privileged_steps_are_found_in_a_cache_that_buildkit_reads() {
 
 #[test]
 fn privileged_equal_files_of_another_stage_find_a_step_by_themselves() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     builder.write("Dockerfile", STAGES);
     build(&builder, "one", &["--cache-to", &to(&registry, ",mode=max")]).success();
     let from = format!("{}/cache:main", registry.host);
@@ -74,9 +74,9 @@ fn privileged_equal_files_of_another_stage_find_a_step_by_themselves() {
 
 #[test]
 fn privileged_what_is_there_does_not_travel_again() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     build(&builder, "one", &["--cache-to", &to(&registry, ",mode=max")]).success();
-    let manifest = registry.manifest("cache", "main");
+    let manifest = registry.manifest("cache", "main").1;
     registry.requests();
     let from = format!("{}/cache:main", registry.host);
     let words =
@@ -93,12 +93,12 @@ fn privileged_what_is_there_does_not_travel_again() {
         digests.sort();
         digests
     };
-    assert_eq!(layers(&registry.manifest("cache", "main")), layers(&manifest));
+    assert_eq!(layers(&registry.manifest("cache", "main").1), layers(&manifest));
 }
 
 #[test]
 fn privileged_a_cache_without_its_layers_is_left_out() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     build(&builder, "one", &["--cache-to", &to(&registry, ",mode=max")]).success();
     registry.lose_layers("cache", "main");
     let from = format!("{}/cache:main", registry.host);
@@ -110,7 +110,7 @@ fn privileged_a_cache_without_its_layers_is_left_out() {
 
 #[test]
 fn privileged_an_image_carries_the_steps_that_it_is_made_of() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     builder.write("Dockerfile", STAGES);
     let image = format!("{}/app:1", registry.host);
     let run = |store: &str, words: &[&str]| {

@@ -6,9 +6,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::Value;
 
 use super::builder::Builder;
-use super::registry::Registry;
 use super::rootless::User;
 use super::skip;
+use crate::plain_registry::PlainRegistry;
 
 /// Steps that write times, names in the order of a directory, and files of several owners and modes.
 const DOCKERFILE: &str = "FROM scratch AS base
@@ -67,7 +67,7 @@ const ENVIRONMENTS: [Environment; 6] = [
 
 #[test]
 fn privileged_six_environments_cold_warm_and_imported_give_one_digest() {
-    let Some(registry) = Registry::start() else { return };
+    let Some(registry) = PlainRegistry::start() else { return };
     let cache = format!("type=registry,ref={}/cache", registry.host);
     let mut digests: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut add = |builder: &Builder, environment: &Environment| {

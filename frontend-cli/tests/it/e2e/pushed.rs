@@ -3,13 +3,13 @@
 use serde_json::Value;
 
 use super::builder::Builder;
-use super::registry::Registry;
+use crate::plain_registry::PlainRegistry;
 
 /// A layer of 12 MiB that nothing makes smaller.
 const SIZE: usize = 12 << 20;
 
-fn world() -> Option<(Builder, Registry)> {
-    let (builder, registry) = (Builder::bare()?, Registry::start()?);
+fn world() -> Option<(Builder, PlainRegistry)> {
+    let (builder, registry) = (Builder::bare()?, PlainRegistry::start()?);
     let mut state = 1_u64;
     let noise: Vec<u8> = (0..SIZE / 8)
         .flat_map(|_| {
@@ -24,15 +24,15 @@ fn world() -> Option<(Builder, Registry)> {
 }
 
 /// The methods of the requests that change something, each with how often it came.
-fn changes(registry: &Registry) -> String {
+fn changes(registry: &PlainRegistry) -> String {
     let requests = registry.requests();
     let count = |method: &str| requests.iter().filter(|line| line.starts_with(method)).count();
     ["POST ", "PATCH ", "PUT ", "DELETE "].map(|m| format!("{m}{}", count(m))).join(" ")
 }
 
 /// Another store gets what was pushed.
-fn assert_whole(builder: &Builder, registry: &Registry, name: &str) {
-    let manifest = registry.manifest(name, "1");
+fn assert_whole(builder: &Builder, registry: &PlainRegistry, name: &str) {
+    let manifest = registry.manifest(name, "1").1;
     let sizes = |layer: &Value| layer["size"].as_u64().expect("a size");
     let layers: Vec<u64> =
         manifest["layers"].as_array().expect("a list").iter().map(sizes).collect();
@@ -76,7 +76,7 @@ fn privileged_what_the_registry_has_is_not_kept_twice() {
     let again = builder.run(&build).success();
     assert!(again.stderr.contains("already exists"), "{}", again.stderr);
     let requests = registry.requests();
-    let manifest = registry.manifest("app", "1");
+    let manifest = registry.manifest("app", "1").1;
     let layer = manifest["layers"][0]["digest"].as_str().expect("a digest").replace(':', "%3A");
     let is_kept = |request: &String| request.starts_with("PUT ") && request.contains(&layer);
     assert!(!requests.iter().any(is_kept), "{requests:#?}");

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::builder::Builder;
 use super::outcome::Outcome;
-use super::registry::Registry;
+use crate::plain_registry::PlainRegistry;
 
 /// Every step's result depends on its inputs alone, but for times, and an image is dated by `SOURCE_DATE_EPOCH`.
 pub(super) const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
@@ -50,7 +50,7 @@ pub(super) fn world() -> Option<Builder> {
 
 #[test]
 fn privileged_another_store_runs_nothing_and_fetches_what_it_needs() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let cache = format!("type=registry,ref={}/cache:main", registry.host);
     build(&builder, "one", &["--cache-to", &format!("{cache},mode=max")]).success();
     registry.requests();
@@ -84,7 +84,7 @@ fn privileged_another_store_runs_nothing_and_fetches_what_it_needs() {
 
 #[test]
 fn privileged_the_smaller_mode_has_the_layers_of_the_image_alone() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let cache = format!("{}/cache", registry.host);
     build(&builder, "one", &["--cache-to", &cache]).success();
     let found = build(&builder, "two", &["--cache-from", &cache]).success();
@@ -97,7 +97,7 @@ fn privileged_the_smaller_mode_has_the_layers_of_the_image_alone() {
 
 #[test]
 fn privileged_ten_who_write_at_once_lose_nothing() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let cache = format!("type=registry,ref={}/cache:main", registry.host);
     let names: Vec<String> = (0..10).map(|n| format!("WHO=writer{n}")).collect();
     std::thread::scope(|scope| {
@@ -119,7 +119,7 @@ fn privileged_ten_who_write_at_once_lose_nothing() {
 
 #[test]
 fn privileged_an_image_is_not_overwritten_by_a_cache() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let name = format!("{}/app:1", registry.host);
     builder.run(&["build", "-f", "Dockerfile", "--push", "-t", &name, "context"]).success();
     registry.requests();

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::bucket_cache::worlds;
 use super::builder::Builder;
 use super::outcome::Outcome;
-use super::registry::Registry;
+use crate::plain_registry::PlainRegistry;
 
 /// The step tells what it finds, and leaves something.
 pub(super) const DOCKERFILE: &str = "FROM scratch AS base\nCOPY busybox /bin/busybox\n\
@@ -61,7 +61,7 @@ fn warnings(outcome: &Outcome) -> Vec<&str> {
 
 #[test]
 fn privileged_a_step_finds_what_another_stores_step_has_left() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let cache = format!("type=registry,ref={}/cache:main", registry.host);
     let to = format!("{cache},mode=max,mounts=true");
     let first = build(&builder, "one", "one", &["--cache-to", &to]).success();
@@ -136,7 +136,7 @@ fn privileged_only_what_is_new_in_a_mount_is_sent() {
 
 #[test]
 fn privileged_of_those_who_wrote_at_the_same_time_nothing_is_lost() {
-    let (Some(builder), Some(registry)) = (world(), Registry::start()) else { return };
+    let (Some(builder), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let cache = format!("type=registry,ref={}/cache", registry.host);
     let to = format!("{cache},mounts=true");
     build(&builder, "seed", "seed", &["--cache-to", &to]).success();

@@ -4,10 +4,10 @@ use expect_test::expect;
 use oci::{Digest, Platform};
 use serde_json::{Value, json};
 
-use super::docker_registry::DockerRegistry;
 use super::registry::Registry;
 use super::world::{Layout, World, config, small_layer, stderr, stdout};
 use crate::e2e::web::Web;
+use crate::plain_registry::PlainRegistry;
 use crate::server::Reply;
 
 const AMD: &str = "linux/amd64";
@@ -18,7 +18,7 @@ fn platform(text: &str) -> Platform {
 }
 
 /// Pushes an image of one layer for a platform.
-fn push(world: &World, registry: &DockerRegistry, name: &str, of: &str) -> (String, Value) {
+fn push(world: &World, registry: &PlainRegistry, name: &str, of: &str) -> (String, Value) {
     let directory = of.replace('/', "-");
     let mut layout = Layout::new(&world.path(&directory));
     let image = layout.image(&small_layer(), config(), &platform(of));
@@ -34,7 +34,7 @@ fn push(world: &World, registry: &DockerRegistry, name: &str, of: &str) -> (Stri
 
 /// The blobs and manifests of an index are in the repository.
 #[track_caller]
-fn assert_whole(registry: &DockerRegistry, repository: &str, index: &Value) {
+fn assert_whole(registry: &PlainRegistry, repository: &str, index: &Value) {
     for entry in index["manifests"].as_array().expect("an index") {
         let digest = entry["digest"].as_str().expect("text");
         let (_, manifest) = registry.manifest(repository, digest);
@@ -49,7 +49,7 @@ fn assert_whole(registry: &DockerRegistry, repository: &str, index: &Value) {
 
 #[test]
 fn privileged_images_of_a_registry_become_one_index() {
-    let (Some(world), Some(registry)) = (World::new(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (World::new(), PlainRegistry::start()) else { return };
     let (amd, _) = push(&world, &registry, "team/app:amd64", AMD);
     let (arm, _) = push(&world, &registry, "team/app:arm64", ARM);
     let name = |image: &str| registry.name(image);
@@ -107,8 +107,8 @@ fn privileged_images_of_a_registry_become_one_index() {
 
 #[test]
 fn privileged_an_image_goes_to_another_repository_with_all_it_refers_to() {
-    let (Some(world), Some(registry)) = (World::new(), DockerRegistry::start()) else { return };
-    let Some(other) = DockerRegistry::start() else { return };
+    let (Some(world), Some(registry)) = (World::new(), PlainRegistry::start()) else { return };
+    let Some(other) = PlainRegistry::start() else { return };
     let (amd, arm) = (registry.name("team/app:amd64"), registry.name("team/app:arm64"));
     push(&world, &registry, "team/app:amd64", AMD);
     push(&world, &registry, "team/app:arm64", ARM);
@@ -134,7 +134,7 @@ fn privileged_an_image_goes_to_another_repository_with_all_it_refers_to() {
 /// A registry that has other bytes than it should is caught on the way, and the tag does not come to be.
 #[test]
 fn privileged_wrong_bytes_are_not_passed_on() {
-    let (Some(world), Some(to)) = (World::new(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(to)) = (World::new(), PlainRegistry::start()) else { return };
     let from = Registry::start();
     let mut layout = Layout::new(&world.path("small"));
     let image = layout.image(&small_layer(), config(), &platform(AMD));
@@ -175,7 +175,7 @@ fn a_new_name_moves_nothing_but_the_manifest() {
 
 #[test]
 fn privileged_images_are_looked_at_where_they_are() {
-    let (Some(world), Some(registry)) = (World::new(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (World::new(), PlainRegistry::start()) else { return };
     let (amd, _) = push(&world, &registry, "app:amd64", AMD);
     let (arm, _) = push(&world, &registry, "app:arm64", ARM);
     let (one, other) = (registry.name("app:amd64"), registry.name("app:arm64"));

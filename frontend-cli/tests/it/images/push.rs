@@ -4,9 +4,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::docker_registry::{DockerRegistry, has};
 use super::world::{World, stderr, stdout};
-use crate::docker_registry::{Registry, certificate, with_tls};
+use crate::docker_registry::{Registry, certificate, has, with_tls};
+use crate::plain_registry::PlainRegistry;
 
 const DOCKERFILE: &str = "FROM scratch\nCOPY one /one\nCOPY two /two\nCMD [\"/one\"]\n";
 
@@ -28,7 +28,7 @@ fn kinds(manifest: &Value) -> Vec<&str> {
 
 /// Every blob is there, under its own digest.
 #[track_caller]
-fn assert_whole(registry: &DockerRegistry, repository: &str, manifest: &Value) {
+fn assert_whole(registry: &PlainRegistry, repository: &str, manifest: &Value) {
     let layers = manifest["layers"].as_array().expect("an image");
     for part in layers.iter().chain([&manifest["config"]]) {
         let digest = part["digest"].as_str().expect("text");
@@ -42,7 +42,7 @@ const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 
 #[test]
 fn privileged_an_output_that_says_where_to_goes_nowhere_else() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let output = format!("type=image,name={},push=true", registry.name("app:1"));
     let built = world.run(&["build", "-t", "nowhere.invalid/app:2", "-o", &output, "context"], "");
     assert!(built.status.success(), "{}", stderr(&built));
@@ -53,7 +53,7 @@ fn privileged_an_output_that_says_where_to_goes_nowhere_else() {
 
 #[test]
 fn privileged_an_image_goes_to_its_registry_and_comes_back() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let name = registry.name("team/app:1");
     let build = ["build", "--push", "-t", &name, "--metadata-file", "meta.json", "context"];
     let built = world.run(&build, "");
@@ -87,7 +87,7 @@ fn privileged_an_image_goes_to_its_registry_and_comes_back() {
 
 #[test]
 fn privileged_an_output_says_how_an_image_is_pushed() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let tar = "application/vnd.oci.image.layer.v1.tar";
     let zstd = "application/vnd.oci.image.layer.v1.tar+zstd";
     for (repository, attributes, kind) in [
@@ -113,7 +113,7 @@ fn privileged_an_output_says_how_an_image_is_pushed() {
 
 #[test]
 fn privileged_a_push_by_digest_leaves_no_tag() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let output = "type=image,push-by-digest=true,name-canonical=true,push=true";
     let repository = registry.name("app");
     let words = ["build", "-o", output, "-t", &repository, "--metadata-file", "m", "context"];
@@ -129,7 +129,7 @@ fn privileged_a_push_by_digest_leaves_no_tag() {
 
 #[test]
 fn privileged_all_platforms_go_under_one_name() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let (name, second) = (registry.name("app:1"), registry.name("app:2"));
     world.ok(&[
         "build",
@@ -166,7 +166,7 @@ fn privileged_all_platforms_go_under_one_name() {
 
 #[test]
 fn privileged_layers_of_a_base_are_mounted_from_where_they_came() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let base = registry.name("base:1");
     world.ok(&["build", "--push", "-t", &base, "context"]);
     let (name, text) = (registry.name("app:1"), format!("FROM {base}\nCOPY one /three\n"));
@@ -185,7 +185,7 @@ fn privileged_layers_of_a_base_are_mounted_from_where_they_came() {
 #[test]
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn privileged_other_tools_take_what_was_pushed() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     if !has("skopeo") || !has("umoci") {
         eprintln!("SKIPPED: skopeo or umoci is not installed");
         return;
@@ -220,7 +220,7 @@ fn privileged_other_tools_take_what_was_pushed() {
 
 #[test]
 fn privileged_what_cannot_be_pushed_is_told() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let nowhere = registry.name("nosuch:1");
     let told = world.fails(&["push", &nowhere], 1);
     assert!(told.contains(&format!("no image `{nowhere}` in the store")), "{told}");
@@ -275,7 +275,7 @@ fn privileged_a_certificate_that_nobody_trusts_is_taken_where_the_push_says_so()
 /// The registry finds out; a build makes the layer again, and a push says how to go on.
 #[test]
 fn privileged_a_damaged_layer_is_not_pushed() {
-    let (Some(world), Some(registry)) = (world(), DockerRegistry::start()) else { return };
+    let (Some(world), Some(registry)) = (world(), PlainRegistry::start()) else { return };
     let build = |tag: &str| {
         let words = ["build", "--push", "-t", &registry.name(tag), "context"];
         world.run(&words, "")
@@ -312,7 +312,7 @@ fn privileged_a_damaged_layer_is_not_pushed() {
 /// The step ends when the registry has a layer of the step before, and not earlier.
 #[test]
 fn privileged_layers_are_pushed_while_later_steps_run() {
-    let (Some(world), Some(registry)) = (World::with_busybox(), DockerRegistry::start()) else {
+    let (Some(world), Some(registry)) = (World::with_busybox(), PlainRegistry::start()) else {
         return;
     };
     std::fs::create_dir(world.path("context")).expect("made");

@@ -1,47 +1,65 @@
-//! Docker's own registry on a loopback address.
+//! Docker's own registry on a loopback address, for everybody.
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-pub(super) use crate::docker_registry::has;
 use crate::docker_registry::{Registry, plain};
 
 /// A running `docker-registry`; dropped, it is gone.
-pub(super) struct DockerRegistry {
-    pub(super) host: String,
+pub(crate) struct PlainRegistry {
+    pub(crate) host: String,
     registry: Registry,
 }
 
 /// An answer of the registry.
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// By names in lower case.
-    pub(super) headers: HashMap<String, String>,
-    pub(super) body: Vec<u8>,
+    pub(crate) headers: HashMap<String, String>,
+    pub(crate) body: Vec<u8>,
 }
 
-impl DockerRegistry {
+impl PlainRegistry {
     /// `None`, and a word about it, where it is not installed.
-    pub(super) fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let registry = Registry::start(plain)?;
         Some(Self { host: registry.host.clone(), registry })
     }
 
     /// What names an image here: `127.0.0.1:PORT/app:1`.
-    pub(super) fn name(&self, image: &str) -> String {
+    pub(crate) fn name(&self, image: &str) -> String {
         format!("{}/{image}", self.host)
     }
 
+    /// What was asked of it since the last call: `GET /v2/…` in the order of their ends.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let path = self.registry.path("log");
+        let log = std::fs::read(&path).expect("its log");
+        let file = std::fs::OpenOptions::new().write(true).open(&path).expect("its log");
+        file.set_len(0).expect("a log");
+        let log = String::from_utf8_lossy(&log);
+        let quoted = log.lines().filter_map(|line| line.split('"').nth(1));
+        quoted.map(|request| request.trim_end_matches(" HTTP/1.1").to_owned()).collect()
+    }
+
+    /// Loses the layers of what it has under a tag.
+    pub(crate) fn lose_layers(&self, repository: &str, tag: &str) {
+        let (_, manifest) = self.manifest(repository, tag);
+        for layer in manifest["layers"].as_array().expect("a list") {
+            self.forget(layer["digest"].as_str().expect("a digest"));
+        }
+    }
+
     /// Loses a blob, in whatever repositories it is.
-    pub(super) fn forget(&self, digest: &str) {
+    pub(crate) fn forget(&self, digest: &str) {
         let hex = &digest["sha256:".len()..];
         let blobs = self.registry.path("storage/docker/registry/v2/blobs/sha256");
         std::fs::remove_dir_all(blobs.join(&hex[..2]).join(hex)).expect("it was there");
     }
 
     /// What is at a path below `/v2/`.
-    pub(super) fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         let mut stream = TcpStream::connect(&self.host).expect("it listens");
         write!(
             stream,
@@ -62,7 +80,7 @@ impl DockerRegistry {
     }
 
     /// The manifest or index of a tag or digest, with its digest.
-    pub(super) fn manifest(&self, repository: &str, name: &str) -> (String, serde_json::Value) {
+    pub(crate) fn manifest(&self, repository: &str, name: &str) -> (String, serde_json::Value) {
         let answer = self.get(&format!("{repository}/manifests/{name}"));
         assert_eq!(answer.status, 200, "{repository}:{name}");
         let document = serde_json::from_slice(&answer.body).expect("JSON");
@@ -70,7 +88,7 @@ impl DockerRegistry {
     }
 
     /// The tags of a repository.
-    pub(super) fn tags(&self, repository: &str) -> Vec<String> {
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
         let answer = self.get(&format!("{repository}/tags/list"));
         let list: serde_json::Value = serde_json::from_slice(&answer.body).expect("JSON");
         let tags = list["tags"].as_array().cloned().unwrap_or_default();
