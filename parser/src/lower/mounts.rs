@@ -63,7 +63,21 @@ impl Mounts {
             (0, 0) => a.dest.cmp(&b.dest),
             (a, b) => a.cmp(&b),
         });
-        (self.inputs, self.list, self.secret_env)
+        (self.number_inputs(), self.list, self.secret_env)
+    }
+
+    /// Numbers the inputs in the order in which mounts take them, as BuildKit does: the step is the same in
+    /// whatever order its mounts were written.
+    fn number_inputs(&mut self) -> Vec<Input> {
+        let mut inputs: Vec<Input> = Vec::with_capacity(self.inputs.len());
+        for number in self.list.iter_mut().filter_map(|mount| mount.input.as_mut()) {
+            let input = self.inputs[*number];
+            *number = inputs.iter().position(|known| *known == input).unwrap_or_else(|| {
+                inputs.push(input);
+                inputs.len() - 1
+            });
+        }
+        inputs
     }
 }
 
