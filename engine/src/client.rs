@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use executor::Secret;
+use llb::LocalSource;
 use registry::Credentials;
 
 use crate::error::{BuildError, Fault};
@@ -31,6 +32,19 @@ pub trait Client: Send + Sync {
     /// Where on this machine the directory is that the request or the definition calls `name`: a local
     /// context, an OCI layout, that of a Dockerfile. It is read in place.
     fn directory(&self, name: &Path) -> Result<PathBuf, ClientError>;
+
+    /// Where on this machine the directory of a local source is, with nothing in it that the source's
+    /// `include_patterns` and `follow_paths` do not ask for; what is excluded may be in it. A client that reads its directories in place has no
+    /// part of one.
+    fn local(&self, local: &LocalSource) -> Result<PathBuf, ClientError> {
+        match local.include_patterns.is_empty() && local.follow_paths.is_empty() {
+            true => self.directory(Path::new(&local.name)),
+            false => Err(ClientError::new(format!(
+                "a part of the directory `{}` is not available",
+                local.name
+            ))),
+        }
+    }
 
     /// Opens an archive.
     fn archive(&self, archive: &TarSource) -> Result<Box<dyn Read + Send>, ClientError>;

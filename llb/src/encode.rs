@@ -127,17 +127,29 @@ fn encode_source(e: &mut Encoder, source: &SourceOp) {
         SourceOp::OciLayout { name, reference, platform } => {
             e.tag(2).text(name).text(reference).text(&platform.to_string());
         }
-        SourceOp::Local(local) => {
-            e.tag(3).text(&local.name).list(&local.exclude_patterns, |e, p| {
-                e.text(p);
-            });
-        }
+        SourceOp::Local(local) => encode_local(e.tag(3), local),
         SourceOp::Git(git) => encode_git(e.tag(4), git),
         SourceOp::Http(HttpSource { url, checksum, filename, mode, uid, gid }) => {
             e.tag(5).text(url).option(checksum.as_ref(), |e, c| {
                 e.text(c.as_str());
             });
             e.text(filename).number((*mode).into()).number((*uid).into()).number((*gid).into());
+        }
+    }
+}
+
+fn encode_local(e: &mut Encoder, local: &LocalSource) {
+    let patterns = |e: &mut Encoder, patterns: &[String]| {
+        e.list(patterns, |e, p| {
+            e.text(p);
+        });
+    };
+    e.text(&local.name);
+    patterns(e, &local.exclude_patterns);
+    for (name, more) in [("include", &local.include_patterns), ("follow", &local.follow_paths)] {
+        if !more.is_empty() {
+            e.text(name);
+            patterns(e, more);
         }
     }
 }

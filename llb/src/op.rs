@@ -66,12 +66,28 @@ pub struct ImageSource {
 }
 
 /// A directory of the client, read in place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocalSource {
     /// Name among the request's contexts (`context`, or a named context).
     pub name: String,
     /// Ignore patterns in `.dockerignore` syntax, in order.
     pub exclude_patterns: Vec<String>,
+    /// Only what matches, in the same syntax; everything where there are none.
+    pub include_patterns: Vec<String>,
+    /// Only these paths, and what the links among them lead to; everything where there are none. The last
+    /// name of each may hold wildcards.
+    pub follow_paths: Vec<String>,
+    /// Which of the client's sessions has it; empty for any. Never part of a key.
+    pub session: String,
+    /// What tells directories of this name apart that one client has. Never part of a key.
+    pub shared_key: String,
+}
+
+impl LocalSource {
+    /// All that is in the directory called `name`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
+    }
 }
 
 /// The files of a commit in a git repository.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::definition::{Definition, VertexId};
 use crate::op::{
     CopyOp, ExecOp, FileAction, FileActionKind, FileInput, FileOp, GitSource, GitTimes, HttpSource,
-    Mount, MountKind, NetworkMode, Op, Owner, OwnerId, SecurityMode, SourceOp,
+    LocalSource, Mount, MountKind, NetworkMode, Op, Owner, OwnerId, SecurityMode, SourceOp,
 };
 
 /// What is known of a vertex beside the definition: its cache key, for instance.
@@ -182,9 +182,7 @@ fn source(source: &SourceOp) -> Value {
         SourceOp::OciLayout { name, reference, platform } => {
             json!({ "layout": name, "reference": reference, "platform": platform.to_string() })
         }
-        SourceOp::Local(local) => {
-            json!({ "local": local.name, "exclude": local.exclude_patterns })
-        }
+        SourceOp::Local(local) => self::local(local),
         SourceOp::Git(git) => self::git(git),
         SourceOp::Http(HttpSource { url, checksum, filename, mode, uid, gid }) => json!({
             "http": url,
@@ -194,6 +192,17 @@ fn source(source: &SourceOp) -> Value {
             "owner": [uid, gid],
         }),
     }
+}
+
+fn local(local: &LocalSource) -> Value {
+    let mut object = json!({ "local": local.name, "exclude": local.exclude_patterns });
+    for (name, patterns) in [("include", &local.include_patterns), ("follow", &local.follow_paths)]
+    {
+        if !patterns.is_empty() {
+            object[name] = json!(patterns);
+        }
+    }
+    object
 }
 
 fn git(git: &GitSource) -> Value {

@@ -67,7 +67,7 @@ impl Contexts {
         let view = blocking(move || {
             let directory = match known {
                 Some(directory) => directory,
-                None => Directory::InPlace(client.directory(Path::new(&local.name))?),
+                None => Directory::InPlace(client.local(&local)?),
             };
             let patterns = local.exclude_patterns;
             let view = match directory {

@@ -17,7 +17,7 @@ use crate::world::World;
 fn copied(name: &str) -> SolveRequest {
     let mut definition = Definition::default();
     let metadata = |name: &str| Metadata { name: name.to_owned(), ..Metadata::default() };
-    let local = LocalSource { name: name.to_owned(), exclude_patterns: vec!["no".to_owned()] };
+    let local = LocalSource { exclude_patterns: vec!["no".to_owned()], ..LocalSource::new(name) };
     let local = Op::Source(SourceOp::Local(local));
     let context = definition.add(local, &[], metadata("files")).unwrap();
     let copy = CopyOp { src: "/".to_owned(), dest: "/".to_owned(), ..plain_copy() };
@@ -69,4 +69,17 @@ async fn what_the_client_does_not_have_is_an_error_that_names_it() {
     let world = World::new("a=1");
     let error = solve(&world, copied("other")).await.unwrap_err();
     assert_eq!(error.to_string(), "no local context is called `other`");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_is_read_in_place_has_no_parts_of_directories() {
+    let world = World::new("a=1");
+    let mut definition = Definition::default();
+    let local = LocalSource { follow_paths: vec!["a".to_owned()], ..LocalSource::new("context") };
+    let local = Op::Source(SourceOp::Local(local));
+    let part = definition.add(local, &[], Metadata::default()).unwrap();
+    let targets = vec![Input { vertex: part, output: 0 }];
+    let request = SolveRequest { definition, targets, ..copied("context") };
+    let error = solve(&world, request).await.unwrap_err();
+    assert_eq!(error.to_string(), "a part of the directory `context` is not available");
 }

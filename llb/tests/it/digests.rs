@@ -26,6 +26,7 @@ fn digests_of_known_ops_stay_what_they_are() {
     expect![[r#"
         image 9b878d44d5a5ae49
         local 655be62ca5e10a6b
+        part 580e97d0ee854058
         layout 3409bbf3bf53a80e
         git 3b41017d1b2b04dc
         http 75b17d3f8e803d69

@@ -25,7 +25,19 @@ pub(crate) fn image(reference: &str) -> Op {
 
 pub(crate) fn local(name: &str) -> Op {
     let exclude_patterns = vec!["*.o".to_owned(), "!keep.o".to_owned()];
-    Op::Source(SourceOp::Local(LocalSource { name: name.to_owned(), exclude_patterns }))
+    Op::Source(SourceOp::Local(LocalSource { exclude_patterns, ..LocalSource::new(name) }))
+}
+
+/// A part of a directory. Whose it is does not count.
+fn part(name: &str) -> Op {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    Op::Source(SourceOp::Local(LocalSource {
+        include_patterns: words(&["*.c"]),
+        follow_paths: words(&["a", "b"]),
+        session: "session".to_owned(),
+        shared_key: "key".to_owned(),
+        ..LocalSource::new(name)
+    }))
 }
 
 pub(crate) fn mount(dest: &str, input: Option<usize>, output: Option<usize>) -> Mount {
@@ -138,6 +150,7 @@ pub(crate) fn one_of_each() -> Vec<(&'static str, Op)> {
     vec![
         ("image", image("docker.io/library/busybox:latest")),
         ("local", local("context")),
+        ("part", part("context")),
         (
             "layout",
             Op::Source(SourceOp::OciLayout {

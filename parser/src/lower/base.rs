@@ -302,7 +302,7 @@ impl<'d> Lowering<'d> {
 
     fn add_local(&mut self, name: &str, exclude: &[String], title: String) -> Fallible<Input> {
         self.contexts_used.insert(name.to_owned());
-        let source = LocalSource { name: name.to_owned(), exclude_patterns: exclude.to_vec() };
+        let source = LocalSource { exclude_patterns: exclude.to_vec(), ..LocalSource::new(name) };
         self.add_source(SourceOp::Local(source), title)
     }
 

@@ -37,10 +37,7 @@ pub(crate) fn graph(text: &str) -> Graph {
 
 fn op(name: &str, inputs: usize) -> Op {
     if name.starts_with("local") {
-        return Op::Source(SourceOp::Local(LocalSource {
-            name: name.to_owned(),
-            exclude_patterns: vec![],
-        }));
+        return Op::Source(SourceOp::Local(LocalSource::new(name)));
     }
     if inputs == 0 {
         let platform = oci::Platform::new("linux", "amd64", "");
