@@ -1,0 +1,5 @@
+//! Definitions that clients send.
+
+mod ops;
+mod recorded;
+mod refused;

@@ -1,0 +1,4 @@
+FROM scratch
+COPY a /a
+COPY --from=alpine /bin /bin
+WORKDIR /x

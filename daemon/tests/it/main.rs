@@ -1,0 +1,4 @@
+//! Tests of the daemon.
+
+mod corpus;
+mod definition;
