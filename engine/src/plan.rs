@@ -63,12 +63,14 @@ impl Plan {
     /// of steps that take in a directory depend on its content.
     pub fn print(&self, format: GraphFormat) -> String {
         let key = |vertex: VertexId| Some(self.keys.get(&vertex)?.0.to_string());
-        match format {
+        let text = match format {
             GraphFormat::Text => print::text(&self.definition, &self.targets, &key),
             GraphFormat::Dot => print::dot(&self.definition, &self.targets, &key),
             GraphFormat::Json => {
                 format!("{:#}\n", print::json(&self.definition, &self.targets, &key))
             }
-        }
+        };
+        // A graph is shown to others.
+        parser::credentials::without_credentials(&text)
     }
 }

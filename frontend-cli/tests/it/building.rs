@@ -87,6 +87,18 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+fn privileged_a_graph_shows_no_passwords() {
+    let Some(world) = World::new() else { return };
+    for format in ["dag", "dag=json", "dag=dot"] {
+        let words = [&format!("--print={format}"), "-f", "-", "context"];
+        let output = world.run(&words, "FROM scratch\nADD https://me:secret@example.com/x /x\n");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("https://example.com/x"), "{format}: {text}");
+        assert!(!text.contains("secret"), "{format}: {text}");
+    }
+}
+
+#[test]
 fn privileged_the_id_is_the_same_wherever_it_is_told() {
     let Some(world) = World::new() else { return };
     let dockerfile = "FROM scratch\nCOPY file /\n";
