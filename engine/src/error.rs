@@ -164,6 +164,15 @@ impl BuildError {
         self
     }
 
+    /// The same as the reason of another, where the kind carries one.
+    #[must_use]
+    pub(crate) fn within(mut self, message: impl Into<String>) -> Self {
+        if let Some(fault) = self.fault_mut() {
+            *fault = fault.clone().within(message);
+        }
+        self
+    }
+
     /// Something would have to be fetched, and the network is not to be used. `what` names it and says
     /// where it comes from.
     pub(crate) fn offline(what: impl std::fmt::Display) -> Self {

@@ -40,6 +40,7 @@ pub mod run;
 mod shared_cache;
 mod solve;
 mod source;
+mod spawn_hint;
 mod step;
 mod stop;
 mod stored;
@@ -76,6 +77,7 @@ pub use remote_cache::{
 };
 pub use request::*;
 pub use solve::{SolveRequest, Solved, SolvedLayer};
+pub use source::named::context_directory;
 pub use umask::{give_file, put_umask_aside};
 pub use upkeep::LayerUsers;
 pub use workspace::Workspace;

@@ -168,11 +168,8 @@ impl RunError {
     /// How to go on.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Spawn(
-                SpawnError::Foreign { source: why, .. } | SpawnError::Emulator { why, .. },
-            ) => Some(why.hint()),
-            Self::Spawn(SpawnError::User(error)) => crate::near::owner_hint(error),
-            Self::Spawn(_) | Self::Request(_) => None,
+            Self::Spawn(error) => crate::spawn_hint::spawn_hint(error),
+            Self::Request(_) => None,
         }
     }
 

@@ -192,11 +192,22 @@ fn context(text: &OsStr) -> Result<ContextSource, UsageError> {
 }
 
 fn no_context(path: &Path, error: &std::io::Error) -> UsageError {
-    let error = UsageError::new(format!("context `{}`: {}", path.display(), told(error)));
-    error.with_hint(match engine::near_path(path) {
-        Some(near) => format!("did you mean `{}`?", near.display()),
-        None => "the last word is the directory to build from: `mybuild -t NAME .`".to_owned(),
-    })
+    let refused = no_directory(&format!("context `{}`", path.display()), path, error);
+    match refused.hint {
+        Some(_) => refused,
+        None => {
+            refused.with_hint("the last word is the directory to build from: `mybuild -t NAME .`")
+        }
+    }
+}
+
+/// What is asked for, and perhaps what was meant.
+fn no_directory(asked: &str, path: impl AsRef<Path>, error: &std::io::Error) -> UsageError {
+    let refused = UsageError::new(format!("{asked}: {}", told(error)));
+    match engine::near_path(path.as_ref()) {
+        Some(near) => refused.with_hint(format!("did you mean `{}`?", near.display())),
+        None => refused,
+    }
 }
 
 /// What the system says, without its number.
@@ -215,6 +226,9 @@ fn named_contexts(texts: &[String]) -> Result<BTreeMap<String, String>, UsageErr
             .split_once('=')
             .filter(|(name, source)| !name.is_empty() && !source.is_empty())
             .ok_or_else(|| invalid("want NAME=SOURCE"))?;
+        if let Some(Err(error)) = engine::context_directory(source).map(Path::metadata) {
+            return Err(no_directory(&format!("`--build-context {text}`"), source, &error));
+        }
         result.insert(name.to_owned(), source.to_owned());
     }
     Ok(result)

@@ -122,6 +122,12 @@ fn with_command(
     {
         argv.remove(at);
     }
+    // `help --help` asks for what `help` says.
+    if argv[at..].first().is_some_and(|word| word == "help")
+        && argv.get(at + 1).is_some_and(|next| next == "--help" || next == "-h")
+    {
+        argv.truncate(at + 1);
+    }
     let Some(word) = argv.get(at) else { return Ok(argv) };
     let next = argv.get(at + 1).and_then(|next| next.to_str());
     match first_word(command, word, next)? {

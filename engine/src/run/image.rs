@@ -54,7 +54,14 @@ impl Workspace {
         // error.
         let policy = if looked_up { request.pull } else { PullPolicy::Newer };
         let platform = request.platform.clone();
-        self.pull(&reference, platform, policy, client, progress, cancel.clone()).await?;
+        let pulled = self.pull(&reference, platform, policy, client, progress, cancel.clone());
+        pulled.await.map_err(|error| match looked_up {
+            true => error,
+            false => error.within(format!(
+                "image `{}` is not in the store, and cannot be pulled",
+                request.image
+            )),
+        })?;
         self.stored_image(request, &steps, &cancel).await
     }
 

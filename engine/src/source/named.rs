@@ -23,6 +23,12 @@ pub(crate) fn named_context(
     specification: &str,
 ) -> Result<Named, BuildError> {
     let elsewhere = |context| Ok(Named { context, place: None });
+    if let Some(directory) = context_directory(specification) {
+        let directory = existing_directory(client, "build context", directory)?;
+        let exclude_patterns = ignore_patterns(&directory, None)?;
+        let context = NamedContext::Local { name: name.to_owned(), exclude_patterns };
+        return Ok(Named { context, place: Some(directory) });
+    }
     if let Some(reference) = specification.strip_prefix("docker-image://") {
         return elsewhere(NamedContext::Image(reference.to_owned()));
     }
@@ -45,15 +51,18 @@ pub(crate) fn named_context(
         }
         None => {}
     }
-    if let Some((scheme, _)) = specification.split_once("://") {
-        return Err(BuildError::refused(format!(
-            "build context `{name}`: `{scheme}://` sources are not supported"
-        )));
-    }
-    let directory = existing_directory(client, "build context", Path::new(specification))?;
-    let exclude_patterns = ignore_patterns(&directory, None)?;
-    let context = NamedContext::Local { name: name.to_owned(), exclude_patterns };
-    Ok(Named { context, place: Some(directory) })
+    let scheme = specification.split("://").next().unwrap_or_default();
+    Err(BuildError::refused(format!(
+        "build context `{name}`: `{scheme}://` sources are not supported"
+    )))
+}
+
+/// The directory that a `--build-context` value names, if it does not mean something else.
+pub fn context_directory(specification: &str) -> Option<&Path> {
+    let is_other = specification.contains("://")
+        || specification.starts_with("target:")
+        || lower::remote(specification).is_some();
+    (!is_other).then(|| Path::new(specification))
 }
 
 /// The name of a context as lowering looks for it: in its familiar form, perhaps with a platform.

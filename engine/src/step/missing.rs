@@ -87,6 +87,11 @@ fn place(from: &Vertex) -> String {
 }
 
 fn hint(missing: &Missing, written: Option<&str>) -> Option<String> {
+    if let Some((protocol, _)) = written.and_then(|source| source.split_once("://")) {
+        return Some(format!(
+            "`{protocol}://` is not fetched, and so it is a path; `http://`, `https://`, `git://` and `ssh://` are"
+        ));
+    }
     let leaves = written.filter(|source| source.split('/').next() == Some(".."));
     Some(match (missing, leaves) {
         (Missing::Ignored { pattern }, _) => {

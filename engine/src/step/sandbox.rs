@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::blocking::blocking;
 use crate::error::{BuildError, Fault};
 use crate::machine::Machine;
-use crate::near::owner_hint;
 use crate::progress::event::Stream;
 use crate::progress::steps::{StepLog, Steps};
+use crate::spawn_hint::spawn_hint;
 use crate::step::disk_budget::{DiskBudget, Overrun};
 use crate::step::mount_points::MountPoints;
 use crate::step::process::Prepared;
@@ -149,11 +149,7 @@ fn spawn_error(error: SpawnError) -> BuildError {
         SpawnError::NotFound { .. } => {
             Some("is it installed in an earlier step, and in a directory of PATH?".to_owned())
         }
-        SpawnError::User(error) => owner_hint(error),
-        SpawnError::Foreign { source: why, .. } | SpawnError::Emulator { why, .. } => {
-            Some(why.hint())
-        }
-        _ => None,
+        other => spawn_hint(other),
     };
     BuildError::System(Fault::of(error)).with_hint_if(hint)
 }

@@ -29,7 +29,7 @@ const HONOURED: &str = "
     --platform linux/amd64,linux/arm64 --platform local .
     --build-arg A=1 --build-arg B= --build-arg FROM_ENV --build-arg NOT_SET --build-arg=A=2 .
     --build-arg A=-x --build-arg SOURCE_DATE_EPOCH=context .
-    --build-context base=docker-image://alpine --build-context lib=../lib .
+    --build-context base=docker-image://alpine --build-context lib=../parser .
     --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
     --ssh default --ssh a=Cargo.toml,src/main.rs .
     --secret type=env,id=x,src=TOKEN --secret id=Cargo.toml .
@@ -414,8 +414,8 @@ fn what_was_typed_becomes_what_is_meant() {
             build_args: { "A": "2", "B": "", "FROM_ENV": "secret",},
         --build-arg A=-x --build-arg SOURCE_DATE_EPOCH=context .
             build_args: { "A": "-x", "SOURCE_DATE_EPOCH": "context",},
-        --build-context base=docker-image://alpine --build-context lib=../lib .
-            named_contexts: { "base": "docker-image://alpine", "lib": "../lib",},
+        --build-context base=docker-image://alpine --build-context lib=../parser .
+            named_contexts: { "base": "docker-image://alpine", "lib": "../parser",},
         --secret id=key,src=Cargo.toml --secret id=FROM_ENV --secret id=x,env=TOKEN .
             secrets: [ Secret { id: "key", source: File( "Cargo.toml",),}, Secret { id: "FROM_ENV", source: Env( "FROM_ENV",),}, Secret { id: "x", source: Env( "TOKEN",),},],
         --ssh default --ssh a=Cargo.toml,src/main.rs .

@@ -43,6 +43,8 @@ fn help_is_data_and_its_absence_is_wrong_usage() {
         (&["--help"][..], 0, true),
         (&["-h"], 0, true),
         (&["help"], 0, true),
+        (&["help", "--help"], 0, true),
+        (&["help", "-h"], 0, true),
         (&["build", "--help"], 0, true),
         (&["-t", "x", "--help"], 0, true),
         (&[], 2, false),

@@ -52,9 +52,18 @@ fn privileged_every_limit_arrives() {
     let wrong = builder.build("FROM busybox\nRUN echo\n", &["--cpuset-cpus", "4000"]);
     let wrong = wrong.fails_with(1).words();
     assert!(wrong.contains("cannot limit cpuset: writing `4000` to cpuset.cpus"), "{wrong}");
+    assert!(wrong.contains("hint: `--cpuset-cpus` and `--cpuset-mems` name"), "{wrong}");
     let wrong = builder.build("FROM busybox\nRUN echo\n", &["--cpu-period", "1"]);
     let wrong = wrong.fails_with(1).words();
     assert!(wrong.contains("cannot limit cpu: writing `"), "{wrong}");
+    assert!(wrong.contains("`--cpu-period` and `--cpu-shares` set it"), "{wrong}");
+    for (words, flag) in
+        [(["--memory", "1"], "`--memory`"), (["--ulimit", "nofile=3"], "`--ulimit")]
+    {
+        let wrong = builder.build("FROM busybox\nRUN echo\n", &words).fails_with(1).words();
+        let hint = wrong.split("hint: ").nth(1).unwrap_or_default();
+        assert!(hint.contains(flag), "{words:?}: {wrong}");
+    }
     // Of the others a step sees nothing: its group says what they are.
     builder.write("context/Dockerfile", "FROM busybox\nRUN echo ready; sleep 1000\n");
     let limits = ["-c", "513", "--cpu-period", "49000", "--cpu-quota", "98000"];

@@ -106,6 +106,11 @@ const OF_USAGE: &[Mistake] = &[
     mistake("", "--progress plian .", ["unknown kind", "--progress=plian", "kinds are auto"]),
     mistake("", "-o type=oic,dest=x .", ["unknown type `oic`", "--output", "types are image"]),
     mistake("", "--secret id=k,src=nofile .", ["no file `nofile`", "--secret", "src=nofile"]),
+    mistake(
+        "",
+        "--build-context l=srcc .",
+        ["no such directory", "`--build-context l=srcc`", "`src`?"],
+    ),
     mistake("", "--build-context lib .", ["want NAME=SOURCE", "--build-context lib", "NAME"]),
     mistake("", "--push .", ["a push needs a name", "", "`-t HOST/NAME:TAG`"]),
     mistake("", "--push --offline -t a .", ["`--offline` and a push", "do not go together", ""]),
@@ -128,6 +133,11 @@ const OF_BUILD: &[Mistake] = &[
         "COPY pakage.json /",
         ".",
         ["\"/pakage.json\": not found in the build context", "Dockerfile:2", "`package.json`?"],
+    ),
+    mistake(
+        "ADD htp://example.com/x /x",
+        ".",
+        ["not found in the build context", "Dockerfile:2", "`htp://` is not fetched"],
     ),
     mistake(
         "COPY Package.json /",

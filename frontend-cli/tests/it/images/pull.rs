@@ -59,6 +59,10 @@ fn privileged_what_cannot_be_pulled_has_no_name() {
     let registry = Registry::start();
     let layout = small_layout(&world.path("small"));
     registry.serve(&world.path("small"), "small", "1", &layout.index.manifests[0]);
+    let nosuch = registry.name("nosuch:1");
+    let told = world.fails(&["run", &nosuch, "true"], 125);
+    let expected = format!("error: image `{nosuch}` is not in the store, and cannot be pulled: ");
+    assert!(told.contains(&expected), "{told}");
     let missing = world.fails(&["pull", &registry.name("nosuch:1")], 1);
     assert!(missing.contains("nosuch"), "{missing}");
     let wrong = world.fails(&["pull", "--platform", "linux/riscv64", &registry.name("small:1")], 1);
