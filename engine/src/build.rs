@@ -20,6 +20,7 @@ use crate::layer::tar::{Form, encoding, is_stream};
 use crate::output::assemble::{self, AssembledImage, Parts};
 use crate::output::export::{Built, Export, Exported, OutputPush, PushedImage};
 use crate::output::redate::{NewTimes, Redate};
+use crate::prepared::Prepared;
 use crate::progress::event::{Event, Progress};
 use crate::progress::steps::Steps;
 use crate::push::{Push, Pushes};
@@ -81,10 +82,35 @@ impl Workspace {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Outcome, BuildError> {
-        let session = until(&cancel, self.session(request, client, progress, &cancel)).await?;
+        let prepared = self.prepare(request, client, progress, &cancel).await?;
+        self.build_prepared(prepared, &cancel).await
+    }
+
+    /// Reads the Dockerfile and all that the build must know before it begins.
+    pub async fn prepare(
+        &self,
+        request: BuildRequest,
+        client: Arc<dyn Client>,
+        progress: Arc<dyn Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<Prepared, BuildError> {
+        let session = until(cancel, self.session(request, client, progress, cancel)).await?;
         let steps = session.steps.clone();
-        let built = self.build_session(session, &cancel).await;
-        self.ended(built, &steps, &cancel)
+        match self.prepare_session(session, cancel).await {
+            Ok(prepared) => Ok(prepared),
+            Err(error) => self.ended(Err(error), &steps, cancel),
+        }
+    }
+
+    /// Builds what was prepared here.
+    pub async fn build_prepared(
+        &self,
+        prepared: Prepared,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        let steps = prepared.session.steps.clone();
+        let built = self.build_session(prepared, cancel).await;
+        self.ended(built, &steps, cancel)
     }
 
     /// What was read for a request.
@@ -144,11 +170,12 @@ impl Workspace {
         })
     }
 
-    async fn build_session(
+    /// Reads what `session` needs from servers and checks what the request asks for.
+    async fn prepare_session(
         &self,
         mut session: Session,
         cancel: &CancellationToken,
-    ) -> Result<Outcome, BuildError> {
+    ) -> Result<Prepared, BuildError> {
         let (client, registries, steps) =
             (session.client.clone(), session.registries.clone(), session.steps.clone());
         let (sources, targets) =
@@ -172,8 +199,17 @@ impl Workspace {
         session.check_times(&plans)?;
         session.check_annotations(&plans)?;
         session.tell_notes(&plans);
+        Ok(Prepared { session, definition, plans, shared: Arc::new(shared) })
+    }
+
+    async fn build_session(
+        &self,
+        prepared: Prepared,
+        cancel: &CancellationToken,
+    ) -> Result<Outcome, BuildError> {
+        let Prepared { session, definition, plans, shared } = prepared;
         let pushes = self.pushes(&session);
-        let job = Job { shared: Arc::new(shared), ..session.job(definition, &plans, &pushes) };
+        let job = Job { shared, ..session.job(definition, &plans, &pushes) };
         self.carry_out(&job, cancel, async |layers, trees| {
             let solved = Solved { job: &job, trees, layers };
             let finish = self.finish(&session, &plans, &pushes, solved, cancel);

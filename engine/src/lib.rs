@@ -31,6 +31,7 @@ mod near;
 mod new_file;
 mod output;
 mod plan;
+mod prepared;
 mod progress;
 mod push;
 pub mod registries;
@@ -68,9 +69,12 @@ pub use near::near_path;
 pub use new_file::NewFile;
 pub use output::export::PushedImage;
 pub use plan::{GraphFormat, Plan};
+pub use prepared::Prepared;
 pub use progress::event::{Event, Progress, StepId, StoppedStep, Stream};
 pub use registries::RegistryClient;
-pub use registry::{Credential, Credentials, CredentialsError, Forgotten, Kept, Login};
+pub use registry::{
+    Credential, CredentialAnswer, Credentials, CredentialsError, Forgotten, Keeper, Kept, Login,
+};
 pub use remote_cache::{
     AwsAccess, AzblobOptions, AzureAccess, AzureIdentity, ContainerToken, GhaOptions, GhaVersion,
     InvalidKey, ManagedIdentity, S3Credentials, S3Options, SigningKey, VerifyingKey, aws_domain,

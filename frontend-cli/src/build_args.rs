@@ -115,7 +115,7 @@ pub fn resolve(args: &BuildArgs, environment: &Environment) -> Result<Build, Usa
             .as_deref()
             .map(|size| quantity::bytes("--step-disk", size))
             .transpose()?,
-        entitlements: entitlements(&args)?,
+        entitlements: granted(&args)?,
         jobs: args.jobs.as_deref().map(|jobs| quantity::positive("--jobs", jobs)).transpose()?,
         tags: outputs.tags,
         outputs: outputs.outputs,
@@ -372,10 +372,10 @@ fn not_allowed(text: &str) -> UsageError {
         .with_hint("entitlements are network.host, security.insecure, device, device=NAME and buildx.local.delete")
 }
 
-fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
-    let mut result = Vec::new();
-    for text in args.allow.iter().filter(|text| *text != LOCAL_DELETE) {
-        result.push(match text.as_str() {
+/// What steps may be granted.
+pub(crate) fn entitlements(texts: &[String]) -> Result<Vec<Entitlement>, UsageError> {
+    let grant = |text: &String| {
+        Ok(match text.as_str() {
             "network.host" => Entitlement::NetworkHost,
             "security.insecure" => Entitlement::SecurityInsecure,
             "device" => Entitlement::Device(None),
@@ -383,8 +383,13 @@ fn entitlements(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
                 Some(name) if !name.contains(',') => Entitlement::Device(Some(name.to_owned())),
                 _ => return Err(not_allowed(other)),
             },
-        });
-    }
+        })
+    };
+    texts.iter().filter(|text| *text != LOCAL_DELETE).map(grant).collect()
+}
+
+fn granted(args: &BuildArgs) -> Result<Vec<Entitlement>, UsageError> {
+    let mut result = entitlements(&args.allow)?;
     // Who gives all steps the host's network has granted it.
     if args.network.as_deref() == Some("host") && !result.contains(&Entitlement::NetworkHost) {
         result.push(Entitlement::NetworkHost);

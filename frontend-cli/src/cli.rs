@@ -8,6 +8,7 @@ mod images;
 mod prune;
 mod registry;
 mod run;
+mod serve;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use images::*;
 pub use prune::*;
 pub use registry::*;
 pub use run::{RefusedRunArgs, RunArgs};
+pub use serve::ServeArgs;
 
 /// Builds container images from Dockerfiles.
 ///
@@ -86,6 +88,11 @@ pub enum Subcommand {
     /// The commands on registries, which need no store.
     #[command(flatten)]
     Registry(RegistrySubcommand),
+    /// Build for other programs: buildctl, docker buildx and whatever else speaks BuildKit's API
+    ///
+    /// `docker buildx create --driver remote unix:///run/mybuild/mybuild.sock` and `buildctl --addr` take its address.
+    #[command(args_override_self = true, max_term_width = 100)]
+    Serve(ServeArgs),
     /// Print a completion script for a shell
     ///
     /// For bash: `mybuild completions bash > /etc/bash_completion.d/mybuild`

@@ -33,6 +33,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod serve;
 mod tag;
 
 use containers::ContainerCommand;
@@ -42,8 +43,14 @@ use registry::RegistryCommand;
 use crate::build_args::{self, Build};
 use crate::cli::{Cli, CompletionsArgs, GlobalArgs, ManArgs, Subcommand};
 use crate::environment::Environment;
+use crate::error::UsageError;
 use crate::exit::Exit;
 use crate::workspace;
+
+/// What clients of the daemon choose among the parts of the cache.
+pub(crate) fn prune_filter(filters: &[String]) -> Result<engine::PruneFilter, UsageError> {
+    prune::filter("prune", filters)
+}
 
 /// A command whose meaning is known.
 pub struct Command {
@@ -58,6 +65,7 @@ enum Action {
     Image(Box<ImageCommand>),
     Container(Box<ContainerCommand>),
     Registry(Box<RegistryCommand>),
+    Serve(serve::Serve),
     Completions(CompletionsArgs),
     Man(ManArgs),
 }
@@ -79,6 +87,7 @@ impl Command {
             Subcommand::Registry(subcommand) => {
                 Action::Registry(Box::new(RegistryCommand::resolve(subcommand, environment)?))
             }
+            Subcommand::Serve(args) => Action::Serve(serve::Serve::resolve(&args, environment)?),
             Subcommand::Completions(args) => Action::Completions(args),
             Subcommand::Man(args) => Action::Man(args),
         };
@@ -111,6 +120,7 @@ impl Command {
             Action::Image(command) => command.run(self.options, notice).await,
             Action::Container(command) => command.run(&self.options).await,
             Action::Registry(command) => command.run(&self.options).await,
+            Action::Serve(serve) => serve.run(&self.options, notice).await,
             Action::Completions(args) => completions::run(&args),
             Action::Man(args) => man::run(&args),
         }

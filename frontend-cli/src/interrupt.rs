@@ -71,6 +71,19 @@ fn end_within(patience: Duration, exit: Exit) {
     });
 }
 
+/// The same for one that serves others: it says nothing, and has a while to end what runs.
+pub(crate) fn cancel_on_signals_of_a_daemon(cancel: CancellationToken) -> io::Result<()> {
+    end_at_the_second()?;
+    let mut signals = Signals::new(SIGNALS)?;
+    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.forever().next().is_some() {
+            end_within(LIMIT, Exit::Interrupted);
+            cancel.cancel();
+        }
+    })?;
+    Ok(())
+}
+
 struct Silence;
 
 impl Progress for Silence {

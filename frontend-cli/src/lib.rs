@@ -39,6 +39,7 @@ pub mod stdin;
 pub mod template;
 pub mod terminal;
 mod ui;
+mod vocabulary;
 mod workspace;
 
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +22,19 @@ pub struct Credentials {
     fixed: BTreeMap<String, Credential>,
     /// Files in Docker's `config.json` format; the first that knows the registry wins.
     files: Arc<[PathBuf]>,
+    /// Who is asked where nothing else is known.
+    keeper: Option<Arc<dyn Keeper>>,
 }
+
+/// Somebody who keeps credentials and is asked when a registry wants one.
+pub trait Keeper: fmt::Debug + Send + Sync {
+    /// The credential for `host`.
+    fn credential(&self, host: String) -> CredentialAnswer;
+}
+
+/// What a [`Keeper`] has, or why it does not say.
+pub type CredentialAnswer =
+    Pin<Box<dyn Future<Output = Result<Option<Credential>, CredentialsError>> + Send>>;
 
 /// A credential. Its debug output contains no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -102,6 +115,14 @@ pub enum CredentialsError {
         /// Why not.
         source: io::Error,
     },
+    /// Who keeps the credentials does not say.
+    #[error("the client does not say what its credentials for `{server}` are: {message}")]
+    Keeper {
+        /// The registry that the credentials are for.
+        server: String,
+        /// Its words.
+        message: String,
+    },
     /// The entry in the file or the helper's answer is invalid. What it says is left out: it may be a secret.
     #[error("failed to get the credentials for `{server}`: {problem}")]
     Invalid {
@@ -120,7 +141,12 @@ impl Credentials {
 
     /// Files in Docker's `config.json` format, searched in this order.
     pub fn from_files(files: Vec<PathBuf>) -> Self {
-        Self { fixed: BTreeMap::new(), files: files.into() }
+        Self { files: files.into(), ..Self::default() }
+    }
+
+    /// Those of somebody else.
+    pub fn kept_by(keeper: Arc<dyn Keeper>) -> Self {
+        Self { keeper: Some(keeper), ..Self::default() }
     }
 
     /// Adds a credential for a registry (`docker.io`, `127.0.0.1:5000`), which takes precedence over files.
@@ -149,6 +175,9 @@ impl Credentials {
                 }
             }
         }
-        Ok(None)
+        match &self.keeper {
+            Some(keeper) => keeper.credential(host.to_owned()).await,
+            None => Ok(None),
+        }
     }
 }

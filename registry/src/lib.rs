@@ -34,7 +34,9 @@ mod upload;
 pub use cause::Cause;
 pub use config::{Config, HostConfig, KeyPair};
 pub use copy::Copied;
-pub use credentials::{Credential, Credentials, CredentialsError, Forgotten, Kept};
+pub use credentials::{
+    Credential, CredentialAnswer, Credentials, CredentialsError, Forgotten, Keeper, Kept,
+};
 pub use error::{Error, chain};
 pub use kind::ErrorKind;
 pub use login::Login;

@@ -93,6 +93,11 @@ impl ItemKind {
             Self::Mirror => "source.git.checkout",
         }
     }
+
+    /// Whether steps write to it.
+    pub fn is_mutable(self) -> bool {
+        matches!(self, Self::Mount)
+    }
 }
 
 impl Everything<'_> {

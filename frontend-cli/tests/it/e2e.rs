@@ -56,6 +56,7 @@ mod result;
 mod rootless;
 mod runc;
 mod secrets;
+mod served;
 mod shapes;
 mod shared_cache;
 mod shared_mounts;

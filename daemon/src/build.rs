@@ -1,0 +1,258 @@
+//! A build from its request to what it gives: prepared when a client asks for it, and done when it returns it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use engine::{
+    BuildError, BuildRequest, Checked, Client, DockerfileSource, Engine, Entitlement, Output,
+    Reserve, Workspace,
+};
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::builds::{Build, Ready};
+use crate::client::{SessionClient, output_folder, text_in};
+use crate::request::{Context, Wish};
+use crate::session::{Sessions, Wanted, send_directory};
+use crate::status::OwnStep;
+use crate::wire::{control, gateway};
+use crate::words::{Answered, Told, Vocabulary};
+use crate::{answer, failure};
+
+/// What builds are done with.
+pub(crate) struct Builder {
+    pub(crate) engine: Engine,
+    pub(crate) vocabulary: Box<dyn Vocabulary>,
+    /// What clients may grant to steps.
+    pub(crate) grants: Vec<Entitlement>,
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+impl Builder {
+    /// A store that is open for one build, which `cancel` ends.
+    pub(crate) async fn workspace(
+        self: &Arc<Self>,
+        cancel: Option<&CancellationToken>,
+    ) -> Result<Arc<Workspace>, Status> {
+        let builder = self.clone();
+        let opened = tokio::task::spawn_blocking(move || builder.engine.workspace(Reserve::Kept));
+        let opened = opened.await.expect("opening a store does not panic");
+        let workspace = opened.map_err(|error| failure::status(&error))?;
+        if let Some(cancel) = cancel {
+            workspace.ends_with(cancel);
+        }
+        Ok(Arc::new(workspace))
+    }
+
+    /// Prepares the build of a Dockerfile, or tells what is asked about it.
+    pub(crate) async fn solve(
+        self: &Arc<Self>,
+        build: &Build,
+        solve: &gateway::SolveRequest,
+    ) -> Result<gateway::Result, Status> {
+        let wish = Wish::read(&build.request, solve).map_err(|e| failure::refused(&e))?;
+        let request = wish.request(self.vocabulary.as_ref()).map_err(|e| failure::refused(&e))?;
+        self.check_grants(&request)?;
+        let workspace = self.workspace(Some(&build.cancel)).await?;
+        let (request, client) = self.input(build, &wish, request, &workspace).await?;
+        if let Some(call) = &wish.call {
+            return self.tell(call, &workspace, request, client, build).await;
+        }
+        let prepared = workspace
+            .prepare(request, client.clone(), build.status.clone(), &build.cancel)
+            .await
+            .map_err(|error| failure::status(&error))?;
+        let name = build.new_name();
+        let result = answer::result(&prepared, &name, solve.allow_result_array_ref);
+        build.keep(name, Ready { workspace, prepared, client });
+        Ok(result)
+    }
+
+    /// What is granted must be the daemon's to grant.
+    fn check_grants(&self, request: &BuildRequest) -> Result<(), Status> {
+        let is_allowed = |wanted: &&Entitlement| {
+            let all = Entitlement::Device(None);
+            let is_device = matches!(wanted, Entitlement::Device(_));
+            self.grants.contains(wanted) || is_device && self.grants.contains(&all)
+        };
+        match request.entitlements.iter().find(|wanted| !is_allowed(wanted)) {
+            None => Ok(()),
+            Some(wanted) => Err(Status::permission_denied(format!(
+                "{} is not allowed: the daemon was not started with it",
+                match wanted {
+                    Entitlement::NetworkHost => "network.host".to_owned(),
+                    Entitlement::SecurityInsecure => "security.insecure".to_owned(),
+                    Entitlement::Device(None) => "device".to_owned(),
+                    Entitlement::Device(Some(name)) => format!("device={name}"),
+                }
+            ))),
+        }
+    }
+
+    /// The client of a build, with the Dockerfile and the ignore file that it has.
+    async fn input(
+        &self,
+        build: &Build,
+        wish: &Wish,
+        mut request: BuildRequest,
+        workspace: &Workspace,
+    ) -> Result<(BuildRequest, Arc<SessionClient>), Status> {
+        let mut others = BTreeMap::new();
+        for (local, id) in &wish.sessions {
+            others.insert(local.clone(), self.sessions.get(id).await?);
+        }
+        let mut client = SessionClient {
+            handle: Handle::current(),
+            session: self.sessions.get(&build.request.session).await?,
+            others,
+            excluded: BTreeMap::new(),
+            scratch: workspace.store().temporary_directory(),
+            status: build.status.clone(),
+            cancel: build.cancel.clone(),
+            received: Mutex::default(),
+        };
+        let failed = |error: engine::ClientError| failure::status(&BuildError::from(error));
+        request.dockerfile = match &wish.dockerfile {
+            None => DockerfileSource::File(Some(wish.filename.clone().into())),
+            Some(local) => {
+                let file = dockerfile(&client, local, &wish.filename).await.map_err(failed)?;
+                if let Context::Local(context) = &wish.context {
+                    let patterns = match file.ignored {
+                        Some(text) => parser::ignore::parse_file(&text),
+                        None => client.ignored(context, "ignore").await.map_err(failed)?,
+                    };
+                    client.excluded.insert(context.clone(), patterns);
+                }
+                DockerfileSource::Text { name: file.name, text: file.text }
+            }
+        };
+        Ok((request, Arc::new(client)))
+    }
+
+    /// Answers a question about the Dockerfile.
+    async fn tell(
+        &self,
+        call: &str,
+        workspace: &Workspace,
+        request: BuildRequest,
+        client: Arc<SessionClient>,
+        build: &Build,
+    ) -> Result<gateway::Result, Status> {
+        let failed = |error: BuildError| failure::status(&error);
+        let progress = Arc::new(Reading { status: build.status.clone(), read: Mutex::default() });
+        let (asked, told): (Arc<dyn Client>, Arc<dyn engine::Progress>) =
+            (client, progress.clone());
+        let told = match call {
+            "frontend.lint" => Told::Check(match workspace.check(request, asked, told).await {
+                Err(BuildError::Dockerfile { diagnostics: found, .. }) => {
+                    Checked { found, stopped_by: None }
+                }
+                checked => checked.map_err(failed)?,
+            }),
+            "frontend.outline" => Told::Outline(Box::new(
+                workspace.outline(request, asked, told).await.map_err(failed)?,
+            )),
+            "frontend.targets" => {
+                Told::Targets(workspace.dockerfile(request, asked, told).await.map_err(failed)?)
+            }
+            "frontend.subrequests.describe" => Told::Describe,
+            other => return Err(failure::unknown_call(other)),
+        };
+        let read = progress.read.lock().expect("no panic while held").take();
+        let (name, text) = read.unwrap_or_default();
+        let answered: Answered = self.vocabulary.told(&told, &name, &text);
+        Ok(answer::told(answered))
+    }
+
+    /// Builds what was prepared, and sends what the client gets as files.
+    pub(crate) async fn finish(
+        &self,
+        build: &Build,
+        ready: Ready,
+    ) -> Result<control::SolveResponse, Status> {
+        let Ready { workspace, prepared, client } = ready;
+        let is_index = prepared.is_index();
+        let directories: Vec<usize> = prepared
+            .outputs()
+            .iter()
+            .enumerate()
+            .filter(|(_, output)| matches!(output, Output::Local { .. }))
+            .map(|(index, _)| index)
+            .collect();
+        let outcome = workspace
+            .build_prepared(prepared, &build.cancel)
+            .await
+            .map_err(|error| failure::status(&error))?;
+        for index in directories {
+            let step = OwnStep::start(&build.status, "sending files to client");
+            let folder = output_folder(&client.scratch, index);
+            let sent = send_directory(&client.session, folder, &index.to_string(), is_index).await;
+            let error = sent.as_ref().err().map(ToString::to_string);
+            step.end(error.as_deref());
+            sent.map_err(|error| Status::unknown(format!("failed to send files: {error}")))?;
+        }
+        Ok(control::SolveResponse { exporter_response: answer::exported(&outcome) })
+    }
+}
+
+/// A Dockerfile that was received.
+struct Dockerfile {
+    name: String,
+    text: Vec<u8>,
+    /// What its own ignore file says, if it has one.
+    ignored: Option<String>,
+}
+
+async fn dockerfile(
+    client: &SessionClient,
+    local: &str,
+    filename: &str,
+) -> Result<Dockerfile, engine::ClientError> {
+    let own_ignore_file = format!("{filename}.dockerignore");
+    let mut names = vec![filename.to_owned()];
+    // The default is also found in lower case.
+    if let Some(folder) = filename.strip_suffix("Dockerfile") {
+        names.push(format!("{folder}dockerfile"));
+    }
+    let follow = [&names[..], std::slice::from_ref(&own_ignore_file)].concat();
+    let wanted = Wanted { name: local.to_owned(), follow, ..Wanted::default() };
+    let title = format!("[internal] load build definition from {filename}");
+    let place = client.receive(wanted, "dockerfile", &title).await?;
+    let read = |name: &str| {
+        text_in(&place, name).map_err(|error| {
+            engine::ClientError::io(format!("failed to read `{name}` of the client"), error)
+        })
+    };
+    let mut text = None;
+    for name in &names {
+        text = text.map_or_else(|| read(name), |text| Ok(Some(text)))?;
+    }
+    let text = text.ok_or_else(|| {
+        let message = "failed to read dockerfile: open {}: no such file or directory";
+        engine::ClientError::new(message.replace("{}", filename))
+    })?;
+    let ignored = read(&own_ignore_file)?;
+    let ignored = ignored.map(|text| String::from_utf8_lossy(&text).into_owned());
+    let name = filename.rsplit('/').next().unwrap_or(filename).to_owned();
+    Ok(Dockerfile { name, text, ignored })
+}
+
+/// Progress that keeps the Dockerfile which was read.
+struct Reading {
+    status: Arc<crate::status::StatusLog>,
+    read: Mutex<Option<(String, Arc<str>)>>,
+}
+
+impl engine::Progress for Reading {
+    fn event(&self, event: engine::Event) {
+        if let engine::Event::Dockerfile { name, text } = &event {
+            *self.read.lock().expect("no panic while held") = Some((name.clone(), text.clone()));
+        }
+        self.status.event(event);
+    }
+
+    fn shows_changes(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,45 @@
+//! What is said to be possible here. Clients leave out what is not named, so nothing is named that is not built.
+
+use crate::wire::apicaps::ApiCap;
+
+/// Of the frontend's API.
+const FRONTEND: &[&str] = &[
+    "solve.base",
+    "return",
+    "returnmap",
+    "importcaches",
+    "proto.refarray",
+    "frontend.caps",
+    "gateway.solve.metadata",
+];
+
+/// Of definitions and exporters.
+const DEFINITION: &[&str] = &[
+    "source.image",
+    "source.local",
+    "source.git",
+    "source.http",
+    "constraints",
+    "platform",
+    "meta.ignorecache",
+    "meta.description",
+    "cache.gha",
+    "cache.s3",
+    "cache.azblob",
+    "exporter.image.annotations",
+    "exporter.sourcedateepoch",
+    "exporter.multiple",
+    "gc.freespacefilter",
+];
+
+pub(crate) fn frontend() -> Vec<ApiCap> {
+    FRONTEND.iter().map(|id| enabled(id)).collect()
+}
+
+pub(crate) fn definition() -> Vec<ApiCap> {
+    DEFINITION.iter().map(|id| enabled(id)).collect()
+}
+
+fn enabled(id: &str) -> ApiCap {
+    ApiCap { id: id.to_owned(), enabled: true, ..ApiCap::default() }
+}

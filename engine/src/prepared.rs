@@ -1,0 +1,35 @@
+//! A build up to where nothing is wrong with its Dockerfile and it is known what there is to do.
+
+use std::sync::Arc;
+
+use llb::Definition;
+use oci::{ImageConfig, Platform};
+
+use crate::dockerfile::{PlatformPlan, Session};
+use crate::request::Output;
+use crate::shared_cache::SharedCache;
+
+/// A build that can begin.
+pub struct Prepared {
+    pub(crate) session: Session,
+    pub(crate) definition: Definition,
+    pub(crate) plans: Vec<PlatformPlan>,
+    pub(crate) shared: Arc<SharedCache>,
+}
+
+impl Prepared {
+    /// The images it will give, as far as that is known: their layers and times are not.
+    pub fn images(&self) -> impl Iterator<Item = (&Platform, &ImageConfig)> {
+        self.plans.iter().map(|plan| (&plan.platform, &plan.lowered.config))
+    }
+
+    /// Whether the result is an index over images.
+    pub fn is_index(&self) -> bool {
+        self.session.request.is_index()
+    }
+
+    /// Where the result goes.
+    pub fn outputs(&self) -> &[Output] {
+        &self.session.request.outputs
+    }
+}

@@ -1,0 +1,7 @@
+//! The daemon, and clients that speak BuildKit's API with it over a real socket.
+
+mod builds;
+mod client;
+mod daemon;
+mod files;
+mod services;
