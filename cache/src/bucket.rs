@@ -20,6 +20,7 @@ use oci::Digest;
 /// ├── containers-v1/ID/     containers that stay: container.json, fs, work, lock
 /// ├── mounts-v1/HASH/SLOT   cache mounts
 /// ├── git-v1/HASH/0         what was fetched of git repositories
+/// ├── received-v1/HASH/SLOT  directories of clients, as they were received
 /// ├── index-v1/HASH         stat indexes of build contexts
 /// ├── records-v1.db         SQLite: everything that is a small fact
 /// └── ballast-v2/           bytes and inodes for those who make room when there is none left
@@ -47,13 +48,15 @@ pub enum Bucket {
     Mounts,
     /// `git-v1`.
     Mirrors,
+    /// `received-v1`.
+    Received,
     /// `index-v1`.
     StatIndexes,
 }
 
 impl Bucket {
     /// Every bucket.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Blobs,
         Self::Layers,
         Self::Temporary,
@@ -63,6 +66,7 @@ impl Bucket {
         Self::Containers,
         Self::Mounts,
         Self::Mirrors,
+        Self::Received,
         Self::StatIndexes,
     ];
 
@@ -78,6 +82,7 @@ impl Bucket {
             Self::Containers => "containers-v1",
             Self::Mounts => "mounts-v1",
             Self::Mirrors => "git-v1",
+            Self::Received => "received-v1",
             Self::StatIndexes => "index-v1",
         }
     }

@@ -27,7 +27,8 @@ mod layer_id;
 mod layer_row;
 pub mod memo;
 mod origin;
-pub mod record;
+pub mod received;
+mod record;
 pub mod snapshot;
 
 pub mod claim;
@@ -98,6 +99,7 @@ pub use prune::{
     CacheItem, ItemKind, Judged, Match, Pattern, Property, PruneFilter, Pruned, Reach, Space, Text,
     Verdict, Why, WhyNot, Without,
 };
+pub use received::Received;
 pub use record::{Record, RememberedReference};
 pub use reserve::Reserve;
 pub use room::{Room, Share};

@@ -44,6 +44,8 @@ pub struct Pruned {
     pub mounts: u64,
     /// Git repositories removed.
     pub mirrors: u64,
+    /// Received directories removed.
+    pub received: u64,
     /// Every part of the cache, and what became of it.
     pub judged: Vec<Judged>,
 }
@@ -96,6 +98,7 @@ impl Store {
                 pruned.freed += bytes;
                 match slot.bucket {
                     Bucket::Mirrors => pruned.mirrors += 1,
+                    Bucket::Received => pruned.received += 1,
                     _ => pruned.mounts += 1,
                 }
             }
@@ -136,6 +139,7 @@ impl Store {
             blobs: selection.blobs(),
             mounts: of(Bucket::Mounts) as u64,
             mirrors: of(Bucket::Mirrors) as u64,
+            received: of(Bucket::Received) as u64,
             judged: selection.judged,
         })
     }

@@ -1,5 +1,5 @@
-//! Slots: directories that outlive builds and change in place, each with a lock beside it. Cache mounts
-//! and git repositories are kept in them.
+//! Slots: directories that outlive builds and change in place, each with a lock beside it. Cache mounts,
+//! git repositories and what was received from clients are kept in them.
 //!
 //! All slots for one id are in one directory, with a file that says the id. Who makes a slot holds a lock
 //! that the one who removes what has no slot any more takes alone.
@@ -14,6 +14,9 @@ use crate::bucket::Bucket;
 use crate::error::StoreError;
 use crate::lock::{FileLock, Mode};
 use crate::store::Store;
+
+/// Where there are slots.
+const BUCKETS: [Bucket; 3] = [Bucket::Mounts, Bucket::Mirrors, Bucket::Received];
 
 /// Which slot is wanted, and how.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +122,7 @@ pub(crate) fn remove_unused(store: &Store) -> io::Result<()> {
     let Some(_guard) = FileLock::try_acquire(&guard(store.root()), Mode::Exclusive)? else {
         return Ok(());
     };
-    for bucket in [Bucket::Mounts, Bucket::Mirrors] {
+    for bucket in BUCKETS {
         for slots in entries(&store.bucket(bucket))? {
             if is_directory(&slots) && is_unused(&slots)? {
                 let temporary = store.temporary();
@@ -188,7 +191,7 @@ fn make(mount: &Path, id: &str) -> io::Result<()> {
 /// A slot as prune and `du` see it.
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
-    /// [`Bucket::Mounts`] or [`Bucket::Mirrors`].
+    /// One of [`BUCKETS`].
     pub(crate) bucket: Bucket,
     pub(crate) path: PathBuf,
     pub(crate) lock: PathBuf,
@@ -234,7 +237,7 @@ impl Slot {
 /// All slots.
 pub(crate) fn slots(root: &Path) -> Result<Vec<Slot>, StoreError> {
     let mut slots = Vec::new();
-    for bucket in [Bucket::Mounts, Bucket::Mirrors] {
+    for bucket in BUCKETS {
         slots.extend(slots_in(root, bucket)?);
     }
     Ok(slots)

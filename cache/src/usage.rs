@@ -37,6 +37,8 @@ pub struct DiskUsage {
     pub mounts: u64,
     /// What was fetched of git repositories.
     pub mirrors: u64,
+    /// Directories received from clients.
+    pub received: u64,
     /// Full logs of steps.
     pub logs: u64,
     /// Records, stat indexes, locks, leases.
@@ -53,6 +55,8 @@ pub struct DiskUsage {
     pub mount_count: u64,
     /// Number of git repositories.
     pub mirror_count: u64,
+    /// Number of received directories.
+    pub received_count: u64,
     /// Number of step records.
     pub steps: u64,
     /// Number of layers.
@@ -152,6 +156,7 @@ impl Store {
         usage.layers = sizes.trees();
         (usage.mount_count, usage.mounts) = sizes.slots_in(Bucket::Mounts);
         (usage.mirror_count, usage.mirrors) = sizes.slots_in(Bucket::Mirrors);
+        (usage.received_count, usage.received) = sizes.slots_in(Bucket::Received);
         usage.containers = size(Bucket::Containers);
         usage.container_count = self.container_directories()?.len() as u64;
         usage.logs = size(Bucket::Logs);
@@ -167,6 +172,7 @@ impl Store {
             + usage.containers
             + usage.mounts
             + usage.mirrors
+            + usage.received
             + usage.logs
             + usage.records
             + usage.temporary

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use engine::{
-    BuildError, BuildRequest, Checked, Client, DockerfileSource, Engine, Entitlement, Output,
-    Reserve, Workspace,
+    BuildError, BuildRequest, Checked, Client, ContextSource, DockerfileSource, Engine,
+    Entitlement, Output, Reserve, Workspace,
 };
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -96,21 +96,22 @@ impl Builder {
         build: &Build,
         wish: &Wish,
         mut request: BuildRequest,
-        workspace: &Workspace,
+        workspace: &Arc<Workspace>,
     ) -> Result<(BuildRequest, Arc<SessionClient>), Status> {
         let mut others = BTreeMap::new();
         for (local, id) in &wish.sessions {
             others.insert(local.clone(), self.sessions.get(id).await?);
         }
-        let mut client = SessionClient {
+        let client = SessionClient {
             handle: Handle::current(),
             session: self.sessions.get(&build.request.session).await?,
             others,
-            excluded: BTreeMap::new(),
+            shared_keys: wish.shared_keys.clone(),
+            workspace: workspace.clone(),
             scratch: workspace.store().temporary_directory(),
             status: build.status.clone(),
             cancel: build.cancel.clone(),
-            received: Mutex::default(),
+            kept: Mutex::default(),
         };
         let failed = |error: engine::ClientError| failure::status(&BuildError::from(error));
         request.dockerfile = match &wish.dockerfile {
@@ -118,11 +119,12 @@ impl Builder {
             Some(local) => {
                 let file = dockerfile(&client, local, &wish.filename).await.map_err(failed)?;
                 if let Context::Local(context) = &wish.context {
-                    let patterns = match file.ignored {
+                    let exclude_patterns = match file.ignored {
                         Some(text) => parser::ignore::parse_file(&text),
                         None => client.ignored(context, "ignore").await.map_err(failed)?,
                     };
-                    client.excluded.insert(context.clone(), patterns);
+                    let name = context.clone();
+                    request.context = ContextSource::Distant { name, exclude_patterns };
                 }
                 DockerfileSource::Text { name: file.name, text: file.text }
             }
@@ -218,7 +220,7 @@ async fn dockerfile(
     let follow = [&names[..], std::slice::from_ref(&own_ignore_file)].concat();
     let wanted = Wanted { name: local.to_owned(), follow, ..Wanted::default() };
     let title = format!("[internal] load build definition from {filename}");
-    let place = client.receive(wanted, "dockerfile", &title).await?;
+    let place = client.receive_once(&wanted, "dockerfile", &title).await?;
     let read = |name: &str| {
         text_in(&place, name).map_err(|error| {
             engine::ClientError::io(format!("failed to read `{name}` of the client"), error)

@@ -153,8 +153,11 @@ impl Builds {
         build.results.lock().expect("no panic while held").clear();
         self.changed.send_replace(());
         let (builds, name) = (self.clone(), build.request.r#ref.clone());
+        let cancel = build.cancel.clone();
         tokio::spawn(async move {
             tokio::time::sleep(LINGER).await;
+            // Whatever waits for it need not any more.
+            cancel.cancel();
             builds.known.lock().expect("no panic while held").remove(&name);
         });
     }

@@ -5,13 +5,13 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use engine::{
     Client, ClientError, Credential, CredentialAnswer, Credentials, CredentialsError, Destination,
-    Keeper, Secret, TarSource, Target,
+    Fetched, Keeper, Received, Secret, TarSource, Target, Workspace,
 };
+use llb::LocalSource;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -31,14 +31,16 @@ pub(crate) struct SessionClient {
     pub(crate) session: Arc<Session>,
     /// Other sessions, by the local directory that they have.
     pub(crate) others: BTreeMap<String, Arc<Session>>,
-    /// What of a local directory is not to come; of others their own ignore file says it.
-    pub(crate) excluded: BTreeMap<String, Vec<String>>,
-    /// Where directories are received.
+    /// What tells copies of a local directory apart, by its name.
+    pub(crate) shared_keys: BTreeMap<String, String>,
+    /// Where directories are kept.
+    pub(crate) workspace: Arc<Workspace>,
+    /// For what is not kept.
     pub(crate) scratch: PathBuf,
     pub(crate) status: Arc<StatusLog>,
     pub(crate) cancel: CancellationToken,
-    /// Directories that are there, by name.
-    pub(crate) received: Mutex<BTreeMap<String, PathBuf>>,
+    /// What was received for this build.
+    pub(crate) kept: Mutex<Vec<(Wanted, Received)>>,
 }
 
 impl SessionClient {
@@ -47,36 +49,48 @@ impl SessionClient {
     }
 
     /// Receives what is wanted into the directory `folder` of the build's own.
-    pub(crate) async fn receive(
+    pub(crate) async fn receive_once(
         &self,
-        wanted: Wanted,
+        wanted: &Wanted,
         folder: &str,
         title: &str,
     ) -> Result<PathBuf, ClientError> {
         let into = self.scratch.join(folder);
-        let failed = || format!("failed to receive `{}` from the client", wanted.name);
-        std::fs::create_dir_all(&into).map_err(|error| ClientError::io(failed(), error))?;
-        let session = self.session_of(&wanted.name).clone();
+        std::fs::create_dir_all(&into)
+            .map_err(|error| ClientError::io("failed to make a temporary directory", error))?;
+        self.receive_as_step(wanted, into.clone(), title).await?;
+        Ok(into)
+    }
+
+    /// The same with a step of its own.
+    async fn receive_as_step(
+        &self,
+        wanted: &Wanted,
+        into: PathBuf,
+        title: &str,
+    ) -> Result<(), ClientError> {
         let step = Arc::new(OwnStep::start(&self.status, title));
-        let item =
-            if wanted.follow.is_empty() { "transferring context:" } else { "transferring file:" };
-        let came = Arc::new(AtomicU64::new(0));
-        let (telling, coming) = (step.clone(), came.clone());
-        let told = move |bytes| {
-            coming.store(bytes, Ordering::Relaxed);
-            telling.moved(item, bytes, false);
-        };
-        let receiving = receive::receive(&session, &wanted, into.clone(), told);
+        let telling = step.clone();
+        let told = Arc::new(move |bytes, is_all| telling.moved("transferring", bytes, is_all));
+        let received = self.receive(wanted, into, told).await;
+        step.end(received.as_ref().err().map(ToString::to_string).as_deref());
+        received
+    }
+
+    async fn receive(
+        &self,
+        wanted: &Wanted,
+        into: PathBuf,
+        told: Fetched,
+    ) -> Result<(), ClientError> {
+        let session = self.session_of(&wanted.name).clone();
         let received = tokio::select! {
-            received = receiving => received,
+            received = receive::receive(&session, wanted, into, told) => received,
             () = self.cancel.cancelled() => Err(ReceiveError::Ended),
             () = session.closed.cancelled() => Err(ReceiveError::Ended),
         };
-        let error = received.as_ref().err().map(ToString::to_string);
-        step.moved(item, came.load(Ordering::Relaxed), true);
-        step.end(error.as_deref());
-        received.map(|()| into).map_err(|error| ClientError {
-            message: failed(),
+        received.map_err(|error| ClientError {
+            message: format!("failed to receive `{}` from the client", wanted.name),
             hint: None,
             source: Some(io::Error::other(error)),
         })
@@ -99,25 +113,43 @@ impl SessionClient {
             .map_err(|status| ClientError::io(what, io::Error::other(status.message().to_owned())))
     }
 
-    /// A local directory, received when it is first asked for.
-    async fn local(&self, name: &str) -> Result<PathBuf, ClientError> {
-        if let Some(path) = self.received.lock().expect("no panic while held").get(name) {
-            return Ok(path.clone());
+    /// What is wanted of a local directory, received when it is first asked for.
+    async fn received(
+        &self,
+        wanted: Wanted,
+        told: Option<&Fetched>,
+    ) -> Result<PathBuf, ClientError> {
+        let known = |kept: &Vec<(Wanted, Received)>| {
+            let found = kept.iter().find(|(known, _)| *known == wanted);
+            found.map(|(_, received)| received.path().to_owned())
+        };
+        if let Some(path) = known(&self.kept.lock().expect("no panic while held")) {
+            return Ok(path);
         }
-        let folder = data_encoding::HEXLOWER.encode(name.as_bytes());
-        let title = match name {
-            "context" => "[internal] load build context".to_owned(),
-            name => format!("[context {name}] load from client"),
-        };
-        let exclude = match self.excluded.get(name) {
-            Some(patterns) => patterns.clone(),
-            None => self.ignored(name, &format!("ignore-{folder}")).await?,
-        };
-        let wanted = Wanted { name: name.to_owned(), exclude, ..Wanted::default() };
-        let path = self.receive(wanted, &format!("local-{folder}"), &title).await?;
-        let mut received = self.received.lock().expect("no panic while held");
-        received.insert(name.to_owned(), path.clone());
+        let received = self.place_for(&wanted.name)?;
+        let path = received.path().to_owned();
+        match told {
+            Some(told) => self.receive(&wanted, path.clone(), told.clone()).await?,
+            None => {
+                let title = format!("[context {}] load from client", wanted.name);
+                self.receive_as_step(&wanted, path.clone(), &title).await?;
+            }
+        }
+        self.kept.lock().expect("no panic while held").push((wanted, received));
         Ok(path)
+    }
+
+    /// Where the directory `name` is received, with what came the last time. What came before the machine was last
+    /// started may not have reached its disk.
+    fn place_for(&self, name: &str) -> Result<Received, ClientError> {
+        let failed = "failed to find a place for what the client sends";
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map_err(|error| ClientError::io(failed, error))?;
+        let hint = self.shared_keys.get(name).map(String::as_str).unwrap_or_default();
+        let key = &self.session_of(name).shared_key;
+        let shown = [name, hint, key].map(|part| part.replace('\n', " ")).join(" ");
+        let received = self.workspace.store().received(&format!("{}\n{boot}", shown.trim_end()));
+        received.map_err(|error| ClientError::io(failed, io::Error::other(error)))
     }
 
     /// The patterns of a directory's own ignore file.
@@ -132,7 +164,7 @@ impl SessionClient {
             "context" => "[internal] load .dockerignore".to_owned(),
             name => format!("[context {name}] load .dockerignore"),
         };
-        let place = self.receive(wanted, folder, &title).await?;
+        let place = self.receive_once(&wanted, folder, &title).await?;
         let text = text_in(&place, ".dockerignore").map_err(|error| {
             ClientError::io("failed to read the `.dockerignore` that the client sent", error)
         })?;
@@ -199,7 +231,21 @@ impl Client for SessionClient {
 
     fn directory(&self, name: &Path) -> Result<PathBuf, ClientError> {
         let local = name_in("/local", name).ok_or_else(|| not_the_clients(name))?;
-        self.handle.block_on(self.local(&local))
+        let folder = format!("ignore-{}", data_encoding::HEXLOWER.encode(local.as_bytes()));
+        self.handle.block_on(async {
+            let exclude = self.ignored(&local, &folder).await?;
+            self.received(Wanted { name: local, exclude, ..Wanted::default() }, None).await
+        })
+    }
+
+    fn local(&self, local: &LocalSource, told: &Fetched) -> Result<PathBuf, ClientError> {
+        let wanted = Wanted {
+            name: local.name.clone(),
+            follow: local.follow_paths.clone(),
+            include: local.include_patterns.clone(),
+            exclude: local.exclude_patterns.clone(),
+        };
+        self.handle.block_on(self.received(wanted, Some(told)))
     }
 
     fn archive(&self, archive: &TarSource) -> Result<Box<dyn Read + Send>, ClientError> {

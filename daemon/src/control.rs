@@ -102,12 +102,14 @@ impl Control for Controller {
         // Whoever hangs up no longer wants it.
         let guard = build.cancel.clone().drop_guard();
         let (builder, builds, running) = (self.builder.clone(), self.builds.clone(), build.clone());
-        let done = apart(move || async move {
-            let done = Self::run(builder, running.clone(), returned).await;
+        // It comes to its end when the client has gone, too.
+        let done = tokio::spawn(async move {
+            let run = running.clone();
+            let done = apart(move || Self::run(builder, run, returned)).await;
             builds.ended(&running);
             done
         });
-        let done = done.await;
+        let done = done.await.map_err(|_| Status::internal("the build has crashed"))?;
         guard.disarm();
         done.map(Response::new)
     }

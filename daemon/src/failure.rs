@@ -37,11 +37,12 @@ pub(crate) fn refused(refused: &Refused) -> Status {
 
 /// The status that a client has returned, with all that is said beside it.
 pub(crate) fn returned(status: &rpc::Status) -> Status {
-    Status::with_details(
-        Code::from_i32(status.code),
-        status.message.clone(),
-        status.encode_to_vec().into(),
-    )
+    let code = match Code::from_i32(status.code) {
+        // An error is none.
+        Code::Ok => Code::Unknown,
+        code => code,
+    };
+    Status::with_details(code, status.message.clone(), status.encode_to_vec().into())
 }
 
 /// A question about a Dockerfile that is not known: clients may ask another frontend then.

@@ -301,3 +301,121 @@ fn imports(text: &str) -> Result<Vec<Attributes>, Refused> {
         .map_err(|error| Refused::new(format!("frontend option `cache-imports`: {error}")))?;
     Ok(imports.into_iter().map(|i| Attributes { kind: i.r#type, rest: i.attrs }).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(options: &[(&str, &str)]) -> Result<Wish, String> {
+        let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let solve = gateway::SolveRequest {
+            frontend: FRONTEND.to_owned(),
+            frontend_opt: options.collect(),
+            ..gateway::SolveRequest::default()
+        };
+        Wish::read(&SolveRequest::default(), &solve).map_err(|refused| refused.message)
+    }
+
+    #[test]
+    fn options_of_the_session_are_read_here_and_others_handed_on() {
+        let read = wish(&[
+            ("filename", "web.Dockerfile"),
+            ("build-arg:A", "1"),
+            ("target", ""),
+            ("context:extra", "local:extra"),
+            ("context:img", "docker-image://scratch"),
+            ("sharedkey:localdir:extra", "ctx4:node"),
+            ("local-sessionid:context", "other"),
+            ("frontend.caps", "moby.buildkit.frontend.contexts+forward"),
+            ("cache-imports", r#"[{"Type":"registry","Attrs":{"ref":"a/b"}}]"#),
+        ])
+        .unwrap();
+        assert_eq!(read.filename, "web.Dockerfile");
+        assert_eq!(read.dockerfile.as_deref(), Some("dockerfile"));
+        assert_eq!(read.context, Context::Local("context".to_owned()));
+        assert_eq!(read.locals["extra"], "extra");
+        assert_eq!(read.shared_keys["extra"], "ctx4:node");
+        assert_eq!(read.sessions["context"], "other");
+        assert_eq!(read.asked.cache_from[0].rest["ref"], "a/b");
+        let names: Vec<&str> = read.asked.options.keys().map(String::as_str).collect();
+        assert_eq!(names, ["build-arg:A", "context:extra", "context:img"]);
+        let path = Path::new(&read.asked.options["context:extra"]);
+        assert_eq!(name_in("/local", path).as_deref(), Some("extra"));
+    }
+
+    #[test]
+    fn contexts_are_local_uploaded_or_elsewhere() {
+        for (value, context, dockerfile) in [
+            ("http://buildkit-session/abc", Context::Upload("abc".to_owned()), None),
+            (
+                "https://example.com/a.tar",
+                Context::Remote("https://example.com/a.tar".to_owned()),
+                None,
+            ),
+            ("", Context::Local("context".to_owned()), Some("dockerfile")),
+        ] {
+            let read = wish(&[("context", value)]).unwrap();
+            assert_eq!(
+                (read.context, read.dockerfile.as_deref()),
+                (context, dockerfile),
+                "{value}"
+            );
+        }
+        let read = wish(&[("contextkey", "src"), ("dockerfilekey", "files")]).unwrap();
+        assert_eq!(read.context, Context::Local("src".to_owned()));
+        assert_eq!(read.dockerfile.as_deref(), Some("files"));
+        for value in ["/etc", "..", "file"] {
+            assert!(wish(&[("context", value)]).is_err(), "{value}");
+            assert!(wish(&[("context:a", value)]).is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn the_old_way_to_name_exporters_and_caches_is_read() {
+        let attrs: BTreeMap<String, String> = [("name".to_owned(), "a:1".to_owned())].into();
+        let old = SolveRequest {
+            exporter_deprecated: "oci".to_owned(),
+            exporter_attrs_deprecated: attrs.clone(),
+            cache: Some(CacheOptions {
+                export_ref_deprecated: "a/cache".to_owned(),
+                import_refs_deprecated: vec!["b/cache".to_owned()],
+                ..CacheOptions::default()
+            }),
+            ..SolveRequest::default()
+        };
+        let new = SolveRequest {
+            exporters: vec![Exporter { r#type: "tar".to_owned(), attrs: BTreeMap::new() }],
+            ..old.clone()
+        };
+        let solve = gateway::SolveRequest {
+            frontend: FRONTEND.to_owned(),
+            ..gateway::SolveRequest::default()
+        };
+        let read = Wish::read(&old, &solve).unwrap().asked;
+        assert_eq!(read.outputs, [Attributes { kind: "oci".to_owned(), rest: attrs }]);
+        assert_eq!(read.cache_to[0].rest["ref"], "a/cache");
+        assert_eq!(read.cache_from[0].rest["ref"], "b/cache");
+        assert_eq!(Wish::read(&new, &solve).unwrap().asked.outputs[0].kind, "tar");
+    }
+
+    #[test]
+    fn what_is_not_done_is_refused() {
+        for frontend in ["", "gateway.v0", "dockerfile.v1"] {
+            let solve =
+                gateway::SolveRequest { frontend: frontend.to_owned(), ..Default::default() };
+            assert!(Wish::read(&SolveRequest::default(), &solve).is_err(), "{frontend}");
+        }
+        for (name, value) in [
+            ("source", "docker/dockerfile"),
+            ("cmdline", "x"),
+            ("contextsubdir", "a"),
+            ("input:context", "x"),
+            ("input-metadata:context", "{}"),
+            ("context:a", "input:b"),
+            ("cache-imports", "{"),
+            ("cache-imports", r#"[{"Type":"local","Attrs":{"src":"/etc"}}]"#),
+        ] {
+            assert!(wish(&[(name, value)]).is_err(), "{name}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use executor::Secret;
 use llb::LocalSource;
@@ -34,9 +35,9 @@ pub trait Client: Send + Sync {
     fn directory(&self, name: &Path) -> Result<PathBuf, ClientError>;
 
     /// Where on this machine the directory of a local source is, with nothing in it that the source's
-    /// `include_patterns` and `follow_paths` do not ask for; what is excluded may be in it. A client that reads its directories in place has no
-    /// part of one.
-    fn local(&self, local: &LocalSource) -> Result<PathBuf, ClientError> {
+    /// `include_patterns` and `follow_paths` do not ask for; what is excluded may be in it. A client that reads its
+    /// directories in place has no part of one; others tell how much they fetch.
+    fn local(&self, local: &LocalSource, _told: &Fetched) -> Result<PathBuf, ClientError> {
         match local.include_patterns.is_empty() && local.follow_paths.is_empty() {
             true => self.directory(Path::new(&local.name)),
             false => Err(ClientError::new(format!(
@@ -55,6 +56,9 @@ pub trait Client: Send + Sync {
     /// Where on this machine the directory is that an output calls `dest`. It need not be there yet.
     fn output_directory(&self, dest: &Path) -> Result<PathBuf, ClientError>;
 }
+
+/// Hears how many bytes have come, and whether these are all.
+pub type Fetched = Arc<dyn Fn(u64, bool) + Send + Sync>;
 
 /// What takes an output.
 pub enum Target {

@@ -218,11 +218,12 @@ pub fn filter(text: &str) -> Result<Match, String> {
                 "regular" => Property::Regular,
                 "internal" => Property::Internal,
                 "source.git.checkout" => Property::Mirror,
-                "frontend" | "source.local" => Property::Never,
+                "source.local" => Property::Received,
+                "frontend" => Property::Never,
                 _ => {
                     return Err(format!(
-                        "`{text}`: there are regular, internal, exec.cachemount and \
-                         source.git.checkout"
+                        "`{text}`: there are regular, internal, exec.cachemount, \
+                         source.git.checkout and source.local"
                     ));
                 }
             },
@@ -265,7 +266,7 @@ mod tests {
             ("type=internal", fits(true, Property::Internal)),
             ("immutable", fits(false, Property::Mutable)),
             ("type==source.git.checkout", fits(true, Property::Mirror)),
-            ("type=source.local", fits(true, Property::Never)),
+            ("type=source.local", fits(true, Property::Received)),
             ("type=x", None),
             ("id=abc", fits(true, Property::Id("abc".to_owned()))),
             ("description~=^apt", matching(Text::Description, "^apt")),

@@ -56,9 +56,9 @@ pub use annotations::{Annotation, AnnotationLevel};
 pub use build::{BuiltImage, Outcome};
 pub use cache::{
     Allowance, CacheItem, DiskUsage, Judged, Match, MountItem, Problem, PruneFilter, Pruned, Reach,
-    Reserve, Space, Verdict, Why, WhyNot, Without, sync_if_asked,
+    Received, Reserve, Space, Verdict, Why, WhyNot, Without, sync_if_asked,
 };
-pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, Load, SECRET_MAX, Target};
+pub use client::{AGENT_MESSAGE_MAX, Client, ClientError, Fetched, Load, SECRET_MAX, Target};
 pub use config::Config;
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, Fault, StepFailure};

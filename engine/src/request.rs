@@ -133,6 +133,14 @@ pub enum DockerfileSource {
 pub enum ContextSource {
     /// A directory, read in place, as the client calls it.
     Directory(PathBuf),
+    /// A directory that is not on this machine, as the client calls it: what a build needs of it is asked for
+    /// when it is.
+    Distant {
+        /// Its name.
+        name: String,
+        /// What its ignore file says.
+        exclude_patterns: Vec<String>,
+    },
     /// A tar archive (plain or compressed), unpacked to a temporary directory.
     Archive(TarSource),
     /// The files of a git repository, of an archive at a URL, or the Dockerfile there: whatever its address

@@ -12,3 +12,4 @@ pub(crate) mod named;
 pub(crate) mod newest;
 pub(crate) mod open;
 pub(crate) mod remote;
+pub(crate) mod wanted;

@@ -51,6 +51,8 @@ pub enum Property {
     Mount,
     /// It is what was fetched of a git repository.
     Mirror,
+    /// It is a directory received from a client.
+    Received,
     /// It changes in place: a cache mount or a git repository.
     Mutable,
     /// It is the layer of a step or of an image, or a layer's tar.
@@ -122,7 +124,8 @@ impl Match {
             Property::Id(id) => item.id.starts_with(id),
             Property::Mount => item.kind == ItemKind::Mount,
             Property::Mirror => item.kind == ItemKind::Mirror,
-            Property::Mutable => matches!(item.kind, ItemKind::Mount | ItemKind::Mirror),
+            Property::Received => item.kind == ItemKind::Received,
+            Property::Mutable => item.kind.is_mutable(),
             Property::Regular => matches!(item.kind, ItemKind::Layer | ItemKind::Tar),
             Property::Internal => item.kind == ItemKind::Internal,
             Property::Description(text) => item.description == *text,

@@ -98,6 +98,7 @@ impl Pruned {
         self.blobs += other.blobs;
         self.mounts += other.mounts;
         self.mirrors += other.mirrors;
+        self.received += other.received;
         self.judged.extend(other.judged);
     }
 }

@@ -80,6 +80,8 @@ pub enum ItemKind {
     Mount,
     /// What was fetched of a git repository.
     Mirror,
+    /// A directory received from a client.
+    Received,
 }
 
 impl ItemKind {
@@ -91,12 +93,13 @@ impl ItemKind {
             Self::Tar => "tar",
             Self::Mount => "exec.cachemount",
             Self::Mirror => "source.git.checkout",
+            Self::Received => "source.local",
         }
     }
 
-    /// Whether steps write to it.
+    /// Whether it changes in place.
     pub fn is_mutable(self) -> bool {
-        matches!(self, Self::Mount)
+        matches!(self, Self::Mount | Self::Mirror | Self::Received)
     }
 }
 
@@ -112,6 +115,7 @@ impl Everything<'_> {
                 id: slot.name(),
                 kind: match slot.bucket {
                     Bucket::Mirrors => ItemKind::Mirror,
+                    Bucket::Received => ItemKind::Received,
                     _ => ItemKind::Mount,
                 },
                 description: slot.id(),

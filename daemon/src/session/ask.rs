@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
 use super::metadata::is_absent;
@@ -62,12 +63,7 @@ impl Session {
         if present(in_time(client.check_agent(request)).await)?.is_none() {
             return Ok(None);
         }
-        let (outgoing, pieces) = mpsc::channel(PIECES);
-        let mut metadata = Metadata::default();
-        metadata.add("buildkit.ssh.id", &[id.to_owned()]);
-        let request = metadata.request(ReceiverStream::new(pieces));
-        let incoming = in_time(client.forward_agent(request)).await?;
-        Ok(Some(Forwarding { outgoing, incoming }))
+        Ok(Some(Forwarding { client, id: id.to_owned() }))
     }
 
     /// What the client has uploaded under `id` (`http://buildkit-session/ID`).
@@ -100,16 +96,18 @@ fn present<T>(answer: Result<T, Status>) -> Result<Option<T>, Status> {
 }
 
 /// A connection with an agent of the client's.
-#[derive(Debug)]
 pub(crate) struct Forwarding {
-    outgoing: mpsc::Sender<BytesMessage>,
-    incoming: Streaming<BytesMessage>,
+    client: SshClient<Channel>,
+    id: String,
 }
 
 impl Forwarding {
     /// Carries bytes between the agent and `socket` until either ends.
-    pub(crate) async fn carry(self, socket: UnixStream) {
-        let Self { outgoing, mut incoming } = self;
+    pub(crate) async fn carry(mut self, socket: UnixStream) {
+        let (outgoing, pieces) = mpsc::channel(PIECES);
+        let mut metadata = Metadata::default();
+        metadata.add("buildkit.ssh.id", std::slice::from_ref(&self.id));
+        let request = metadata.request(ReceiverStream::new(pieces));
         let (mut reader, mut writer) = socket.into_split();
         let there = async move {
             let mut buffer = vec![0; PIECE];
@@ -120,10 +118,14 @@ impl Forwarding {
                 }
             }
         };
+        // The client answers when the agent does, and that when it was asked something.
         let back = async move {
-            while let Ok(Some(message)) = incoming.message().await {
-                if writer.write_all(&message.data).await.is_err() {
-                    break;
+            if let Ok(incoming) = self.client.forward_agent(request).await {
+                let mut incoming = incoming.into_inner();
+                while let Ok(Some(message)) = incoming.message().await {
+                    if writer.write_all(&message.data).await.is_err() {
+                        break;
+                    }
                 }
             }
             let _ = writer.shutdown().await;

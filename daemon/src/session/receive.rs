@@ -2,10 +2,12 @@
 //! stay of which the client says nothing new.
 
 mod entry;
+mod folder;
 mod tree;
 
 use std::path::{Path, PathBuf};
 
+use engine::Fetched;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::Status;
@@ -61,13 +63,12 @@ pub(crate) enum ReceiveError {
 /// How many packets wait to be written.
 const PACKETS: usize = 256;
 
-/// Receives what is `wanted` into the directory `into`, whose files are those of the last time. `told` hears how
-/// many bytes have come, and how many files.
+/// Receives what is `wanted` into the directory `into`, whose files are those of the last time.
 pub(crate) async fn receive(
     session: &Session,
     wanted: &Wanted,
     into: PathBuf,
-    told: impl Fn(u64) + Send + 'static,
+    told: Fetched,
 ) -> Result<(), ReceiveError> {
     let (asked, asks) = mpsc::unbounded_channel();
     let mut metadata = Metadata::default();
@@ -110,17 +111,21 @@ pub(crate) async fn receive(
 }
 
 /// The conversation, from this side.
-struct Writing<T> {
+struct Writing {
     tree: Tree,
     asked: UnboundedSender<Packet>,
-    told: T,
+    told: Fetched,
     received: u64,
     is_listed: bool,
     is_done: bool,
 }
 
-impl<T: Fn(u64)> Writing<T> {
-    fn new(into: &Path, asked: UnboundedSender<Packet>, told: T) -> Result<Self, ReceiveError> {
+impl Writing {
+    fn new(
+        into: &Path,
+        asked: UnboundedSender<Packet>,
+        told: Fetched,
+    ) -> Result<Self, ReceiveError> {
         let tree = Tree::open(into)?;
         Ok(Self { tree, asked, told, received: 0, is_listed: false, is_done: false })
     }
@@ -143,7 +148,7 @@ impl<T: Fn(u64)> Writing<T> {
             PacketType::Data => {
                 self.received += packet.data.len() as u64;
                 self.tree.data(packet.id, &packet.data)?;
-                (self.told)(self.received);
+                (self.told)(self.received, false);
             }
             PacketType::Fin => return Ok(self.is_done),
             PacketType::Err => {
@@ -154,6 +159,7 @@ impl<T: Fn(u64)> Writing<T> {
         }
         if self.is_listed && self.tree.is_whole() && !self.is_done {
             self.is_done = true;
+            (self.told)(self.received, true);
             self.send(PacketType::Fin, 0);
         }
         Ok(false)

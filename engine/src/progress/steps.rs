@@ -143,13 +143,6 @@ impl Steps {
         }
     }
 
-    /// A source that needs no work of its own: read in place by those who take it in.
-    pub(crate) fn cached_source(&self, vertex: VertexId) {
-        let start = Instant::now();
-        self.started(vertex);
-        self.done(vertex, start);
-    }
-
     pub(crate) fn done(&self, vertex: VertexId, start: Instant) {
         if let Some(step) = self.advance(vertex, State::Ended) {
             self.event(Event::StepDone { step, duration: start.elapsed() });

@@ -9,7 +9,7 @@ use llb::{LocalSource, VertexId};
 use registry::chain;
 
 use crate::blocking::blocking;
-use crate::client::Client;
+use crate::client::{Client, Fetched};
 use crate::error::BuildError;
 use crate::machine::Machine;
 use crate::progress::steps::Steps;
@@ -20,6 +20,8 @@ use crate::tree::{self, View};
 pub(crate) enum Directory {
     /// The client's own files, read in place: they are root's in the build, and the ignore file hides some.
     InPlace(PathBuf),
+    /// The same on another machine, by its name there.
+    Distant(String),
     /// What an archive held, with the owners that it names; nothing of it is hidden.
     Unpacked(PathBuf),
 }
@@ -43,20 +45,24 @@ impl Contexts {
         Self { machine, client, directories, views: Mutex::default() }
     }
 
-    /// Where the client has those that are read in place.
+    /// Where the client has those that are its own files.
     pub(crate) fn directories_in_place(&self) -> impl Iterator<Item = &Path> {
         self.directories.values().filter_map(|directory| match directory {
             Directory::InPlace(path) => Some(path.as_path()),
+            Directory::Distant(name) => Some(Path::new(name)),
             Directory::Unpacked(_) => None,
         })
     }
 
-    /// The view of a local context; one a vertex.
+    /// The view of a local context; one a vertex. Only `paths` are read of it; `told` hears what
+    /// is fetched.
     pub(crate) async fn view(
         &self,
         store: &Store,
         vertex: VertexId,
         local: &LocalSource,
+        paths: Option<Vec<String>>,
+        told: Fetched,
     ) -> Result<Arc<View>, BuildError> {
         if let Some(view) = self.views.lock().expect("no panic while held").get(&vertex) {
             return Ok(view.clone());
@@ -66,8 +72,13 @@ impl Contexts {
         let (machine, client) = (self.machine.clone(), self.client.clone());
         let view = blocking(move || {
             let directory = match known {
+                Some(Directory::Distant(name)) => {
+                    let follow_paths = paths.unwrap_or_default();
+                    let part = LocalSource { name, follow_paths, ..local.clone() };
+                    Directory::InPlace(client.local(&part, &told)?)
+                }
                 Some(directory) => directory,
-                None => Directory::InPlace(client.local(&local)?),
+                None => Directory::InPlace(client.local(&local, &told)?),
             };
             let patterns = local.exclude_patterns;
             let view = match directory {
@@ -75,6 +86,7 @@ impl Contexts {
                     let index = cache::StatIndex::load(&store, &directory);
                     tree::view_of_context(&directory, patterns, Some(index))
                 }
+                Directory::Distant(_) => unreachable!("it was fetched"),
                 Directory::Unpacked(directory) => {
                     tree::view_of_layers(machine.host(), &[directory])
                 }

@@ -56,6 +56,7 @@ pub(crate) fn read(
     }
     let context = match &request.context {
         ContextSource::Empty | ContextSource::Remote(_) => None,
+        ContextSource::Distant { name, .. } => Some(Directory::Distant(name.clone())),
         ContextSource::Directory(path) => {
             Some(Directory::InPlace(existing_directory(client, "context", path)?))
         }
@@ -65,7 +66,7 @@ pub(crate) fn read(
         }
     };
     let beneath = match (&context, &request.context) {
-        (None, _) => Beneath::Nothing,
+        (None, _) | (Some(Directory::Distant(_)), _) => Beneath::Nothing,
         (Some(Directory::InPlace(path)), _) => Beneath::Own(path),
         (Some(Directory::Unpacked(path)), ContextSource::Archive(archive)) => {
             Beneath::Foreign { root: path, shown: format!("the context {archive}") }
@@ -78,6 +79,10 @@ pub(crate) fn read(
         let exclude_patterns = match &directory {
             // What is in an archive was chosen when it was made, as for BuildKit.
             Directory::Unpacked(_) => Vec::new(),
+            Directory::Distant(_) => match &request.context {
+                ContextSource::Distant { exclude_patterns, .. } => exclude_patterns.clone(),
+                _ => unreachable!("only such contexts are distant"),
+            },
             Directory::InPlace(directory) => match &request.ignore_file {
                 Some(file) => named_patterns(&located(client, file)?)?,
                 None => ignore_patterns(directory, path.as_deref())?,

@@ -9,10 +9,13 @@ use llb::{GitSource, HttpSource, Op, SourceOp, VertexId};
 use oci::ChainId;
 use solver::{Executed, Source};
 
+use crate::client::Fetched;
 use crate::error::BuildError;
+use crate::progress::event::Event;
 use crate::source::git::unkept_git_dir;
 use crate::source::http::{Asked, Told, pinned_key};
 use crate::source::image::{ResolvedImage, image_key, image_request};
+use crate::source::wanted::paths_wanted;
 use crate::step::files::{Files, Outputs};
 use crate::step::worker::BuildWorker;
 
@@ -26,9 +29,14 @@ impl BuildWorker {
         };
         match source {
             SourceOp::Local(local) => {
-                let view = self.contexts.view(&self.store, vertex, local).await?;
+                let is_result = self.shipped.contains(&vertex) || self.read.contains(&vertex);
+                let paths = paths_wanted(&self.definition, vertex).filter(|_| !is_result);
+                let start = Instant::now();
+                self.steps.started(vertex);
+                let told = self.fetched(vertex);
+                let view = self.contexts.view(&self.store, vertex, local, paths, told).await?;
                 self.shared.foreign.identified(vertex, &Identity::Local);
-                self.steps.cached_source(vertex);
+                self.steps.done(vertex, start);
                 Ok(Source { key: None, result: Some([Files::Context(view)].into()) })
             }
             SourceOp::Image(_) | SourceOp::OciLayout { .. } => {
@@ -99,6 +107,15 @@ impl BuildWorker {
         let fetched = asked.fetched();
         fetched.identified(source, |identity| self.shared.foreign.identified(vertex, identity));
         Ok(Source { key: Some(fetched.key), result: Some(outputs(fetched.layer)) })
+    }
+
+    /// Tells how much of a context has come.
+    fn fetched(&self, vertex: VertexId) -> Fetched {
+        let (steps, step) = (self.steps.clone(), self.steps.id(vertex));
+        Arc::new(move |current, done| {
+            let item = "transferring context".to_owned();
+            steps.event(Event::Transfer { step, item, current, total: None, done });
+        })
     }
 
     fn told(&self, vertex: VertexId) -> Told {

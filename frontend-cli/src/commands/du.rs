@@ -129,6 +129,7 @@ fn rows(usage: &DiskUsage, verbose: bool) -> Vec<String> {
         rows.push(row("containers", Some(usage.container_count), usage.containers));
         rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
         rows.push(row("git repositories", Some(usage.mirror_count), usage.mirrors));
+        rows.push(row("received directories", Some(usage.received_count), usage.received));
         rows.push(row("logs", None, usage.logs));
         rows.push(row("temporary", None, usage.temporary));
         rows.push(row("reserve", None, usage.ballast));
@@ -137,7 +138,7 @@ fn rows(usage: &DiskUsage, verbose: bool) -> Vec<String> {
         rows.push(row("build cache", Some(usage.steps), usage.blobs + usage.layers));
         rows.push(row("cache mounts", Some(usage.mount_count), usage.mounts));
         rows.push(row("git repositories", Some(usage.mirror_count), usage.mirrors));
-        let rest = usage.records + usage.logs + usage.temporary + usage.ballast;
+        let rest = usage.received + usage.records + usage.logs + usage.temporary + usage.ballast;
         rows.push(row("records, logs", None, rest));
     }
     rows.push(row("all", None, usage.total));
@@ -153,6 +154,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "containers": usage.containers,
         "mounts": usage.mounts,
         "mirrors": usage.mirrors,
+        "received": usage.received,
         "logs": usage.logs,
         "records": usage.records,
         "temporary": usage.temporary,
@@ -163,6 +165,7 @@ fn json(usage: &DiskUsage) -> serde_json::Value {
         "container_count": usage.container_count,
         "mount_count": usage.mount_count,
         "mirror_count": usage.mirror_count,
+        "received_count": usage.received_count,
     })
 }
 

@@ -188,6 +188,10 @@ fn counts(pruned: &Pruned) -> String {
             0 => String::new(),
             1 => ", 1 git repository".to_owned(),
             count => format!(", {count} git repositories"),
+        } + &match pruned.received {
+            0 => String::new(),
+            1 => ", 1 received directory".to_owned(),
+            count => format!(", {count} received directories"),
         }
     )
 }

@@ -1,23 +1,20 @@
 //! A directory that becomes what a client's is. Everything is done beneath descriptors of folders that were made
 //! here: no link leads out.
 
-use std::collections::{HashMap, HashSet};
-use std::ffi::OsString;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat as Status, Timespec, Timestamps,
-};
-use rustix::fs::{fchmod, futimens, linkat, mkdirat, mkfifoat, open, openat, openat2};
-use rustix::fs::{readlinkat, statat, symlinkat, unlinkat};
+use engine::Allowance;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
+use rustix::fs::{linkat, mkdirat, mkfifoat, open, openat, statat, symlinkat, utimensat};
 use rustix::io::Errno;
 
 use super::ReceiveError;
 use super::entry::{Entry, EntryError, Kind, parts};
+use super::folder::{FOLDER, Folder, Given, beneath, failed, is};
 use crate::wire::fsutil::Stat;
 
 /// So many files may come at once; clients send four.
@@ -35,23 +32,8 @@ pub(crate) struct Tree {
     /// Files that were asked for.
     waiting: HashMap<u32, Waiting>,
     coming: HashMap<u32, (File, Waiting)>,
-}
-
-#[derive(Debug)]
-struct Folder {
-    name: String,
-    file: OwnedFd,
-    /// What is in it and was not sent.
-    others: HashSet<OsString>,
-    /// What it gets at its end; the root stays as it is.
-    given: Option<Given>,
-}
-
-/// What a file gets when all of it is there.
-#[derive(Debug, Clone, Copy)]
-struct Given {
-    mode: u32,
-    modified: Timespec,
+    /// What may be written still.
+    allowance: Allowance,
 }
 
 #[derive(Debug)]
@@ -73,6 +55,7 @@ impl Tree {
             count: 0,
             waiting: HashMap::new(),
             coming: HashMap::new(),
+            allowance: Allowance::in_store(into),
         })
     }
 
@@ -84,7 +67,7 @@ impl Tree {
         let entry = Entry::read(stat)?;
         self.go_to(&entry)?;
         let is_wanted = self.make(&entry).map_err(|error| match error {
-            Making::System(errno) => failed(entry.path)(errno),
+            Making::Io(source) => ReceiveError::Write { path: entry.path.to_owned(), source },
             Making::Entry(error) => error.into(),
         })?;
         if !is_wanted {
@@ -109,7 +92,8 @@ impl Tree {
         let path = waiting.path.clone();
         let failed = |source| ReceiveError::Write { path: path.clone(), source };
         if !data.is_empty() {
-            return file.write_all(data).map_err(failed);
+            let room = self.allowance.take_bytes(data.len() as u64);
+            return room.and_then(|()| file.write_all(data)).map_err(failed);
         }
         waiting.given.to(&*file).map_err(|errno| failed(errno.into()))?;
         self.coming.remove(&number);
@@ -163,6 +147,7 @@ impl Tree {
             let is_kept = before.is_some_and(|status| is(&status, FileType::Directory));
             if !is_kept {
                 parent.clear(name, was_there)?;
+                self.allowance.take_file(0).map_err(Making::Io)?;
                 mkdirat(&parent.file, name, Mode::RWXU)?;
             }
             let folder = Folder::open(&parent.file, name, Some(given))?;
@@ -173,6 +158,7 @@ impl Tree {
             return Ok(false);
         }
         parent.clear(name, was_there)?;
+        self.allowance.take_file(0).map_err(Making::Io)?;
         match &entry.kind {
             Kind::Directory => unreachable!("it is made above"),
             Kind::File { size } => {
@@ -186,18 +172,18 @@ impl Tree {
             Kind::Hardlink(target) => {
                 let file = self.link_target(entry, target)?;
                 let parent = self.folders.last().expect("the root stays");
-                let (from, to) = (format!("/proc/self/fd/{}", fd(&file)), &parent.file);
+                let (from, to) = (format!("/proc/self/fd/{}", file.as_raw_fd()), &parent.file);
                 linkat(CWD, from.as_str(), to, name, AtFlags::SYMLINK_FOLLOW)?;
             }
             Kind::Symlink(target) => {
                 symlinkat(target.as_str(), &parent.file, name)?;
                 let times = given.times();
-                rustix::fs::utimensat(&parent.file, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+                utimensat(&parent.file, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
             }
             Kind::Pipe => {
                 mkfifoat(&parent.file, name, Mode::from_raw_mode(entry.mode & 0o777))?;
                 let times = given.times();
-                rustix::fs::utimensat(&parent.file, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
+                utimensat(&parent.file, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
             }
         }
         Ok(false)
@@ -224,133 +210,164 @@ impl Tree {
 
 /// Why an entry was not made.
 enum Making {
-    System(Errno),
+    Io(std::io::Error),
     Entry(EntryError),
 }
 
 impl From<Errno> for Making {
     fn from(errno: Errno) -> Self {
-        Self::System(errno)
+        Self::Io(errno.into())
     }
 }
 
-const FOLDER: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-impl Folder {
-    fn open(
-        parent: impl std::os::fd::AsFd,
-        name: &str,
-        given: Option<Given>,
-    ) -> Result<Self, Errno> {
-        let file = opened(&parent, name)?;
-        let others = names(&file)?;
-        Ok(Self { name: name.to_owned(), file, others, given })
+    use super::*;
+
+    const DIRECTORY: u32 = 1 << 31 | 0o755;
+    const LINK: u32 = 1 << 27 | 0o777;
+
+    fn stat(path: &str, mode: u32, size: i64, linkname: &str) -> Stat {
+        let (path, linkname) = (path.to_owned(), linkname.to_owned());
+        Stat { path, mode, size, linkname, mod_time: 1_700_000_000_123_456_789, ..Stat::default() }
     }
 
-    /// Whether `name`, which has this status, is what `entry` says.
-    fn keeps(&self, name: &str, status: &Status, entry: &Entry<'_>) -> bool {
-        let Timespec { tv_sec, tv_nsec } = entry.modified;
-        let is_as_old = (status.st_mtime, status.st_mtime_nsec as i64) == (tv_sec, tv_nsec);
-        let has_mode = u32::from(status.st_mode) & 0o7777 == entry.mode;
-        match &entry.kind {
-            Kind::File { size } => {
-                // Another name may have been given other bytes.
-                let is_alone = status.st_nlink == 1;
-                let is_as_long = u64::try_from(status.st_size).is_ok_and(|length| length == *size);
-                is(status, FileType::RegularFile) && is_alone && is_as_long && has_mode && is_as_old
+    /// Receives files of a letter for each byte; says which were asked for.
+    fn receive(into: &Path, stats: &[Stat]) -> Result<Vec<String>, ReceiveError> {
+        let mut tree = Tree::open(into)?;
+        let mut asked = Vec::new();
+        for stat in stats {
+            if let Some(number) = tree.entry(stat)? {
+                tree.data(number, &vec![b'x'; stat.size as usize])?;
+                tree.data(number, &[])?;
+                asked.push(stat.path.clone());
             }
-            Kind::Symlink(target) => {
-                is(status, FileType::Symlink)
-                    && is_as_old
-                    && readlinkat(&self.file, name, Vec::new())
-                        .is_ok_and(|found| found.as_bytes() == target.as_bytes())
+        }
+        tree.listed()?;
+        assert!(tree.is_whole());
+        Ok(asked)
+    }
+
+    #[test]
+    fn what_is_as_it_was_is_not_asked_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let into = directory.path();
+        let first = [
+            stat("a", 0o640, 3, ""),
+            stat("b", 1 << 23 | 0o755, 5, ""),
+            stat("empty", 0o644, 0, ""),
+            stat("sub", DIRECTORY, 0, ""),
+            stat("sub/c", 0o644, 1, ""),
+            stat("sub/hard", 0o640, 3, "a"),
+            stat("sub/link", LINK, 0, "/etc/passwd"),
+        ];
+        assert_eq!(receive(into, &first).unwrap(), ["a", "b", "sub/c"]);
+        assert_eq!(std::fs::read(into.join("sub/c")).unwrap(), b"x");
+        let found = |name: &str| into.join(name).symlink_metadata().unwrap();
+        assert_eq!(found("b").permissions().mode() & 0o7777, 0o4755);
+        assert_eq!(found("sub/hard").ino(), found("a").ino());
+        assert_eq!((found("sub").mtime(), found("sub").mtime_nsec()), (1_700_000_000, 123_456_789));
+        assert_eq!(std::fs::read_link(into.join("sub/link")).unwrap(), Path::new("/etc/passwd"));
+        // A file with two names may hold what came under the other.
+        assert_eq!(receive(into, &first).unwrap(), ["a"]);
+        let second = [
+            stat("a", 0o640, 3, ""),
+            stat("b", 0o755, 5, ""),
+            stat("sub", 0o644, 2, ""),
+            Stat { mod_time: 1, ..stat("z", 0o644, 1, "") },
+        ];
+        assert_eq!(receive(into, &second).unwrap(), ["a", "b", "sub", "z"]);
+        let mut names: Vec<_> =
+            std::fs::read_dir(into).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["a", "b", "sub", "z"]);
+    }
+
+    #[test]
+    fn nothing_is_written_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let into = directory.path().join("into");
+        let outside = directory.path().join("outside");
+        std::fs::create_dir(&into).unwrap();
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::write(outside.join("secret"), "s").unwrap();
+        let link = outside.to_str().unwrap();
+        for stats in [
+            vec![stat("../outside/a", 0o644, 1, "")],
+            vec![stat("b", LINK, 0, link), stat("b/a", 0o644, 1, "")],
+            vec![stat("b", LINK, 0, link), stat("c", 0o644, 1, "b/secret")],
+            vec![stat("b", 0o644, 1, ""), stat("a", 0o644, 1, "")],
+            vec![stat("a", 0o644, 1, ""), stat("a", 0o644, 1, "")],
+            vec![stat("a/b", 0o644, 1, "")],
+            vec![stat("a", 0o644, 1, "z")],
+            vec![stat("a", 0o644, 1, "a")],
+            vec![stat("d", DIRECTORY, 0, ""), stat("e", 0o644, 1, "d")],
+        ] {
+            assert!(receive(&into, &stats).is_err(), "{stats:?}");
+            assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 1, "{stats:?}");
+        }
+        // What a link of the last time leads to is not what takes its place.
+        receive(&into, &[stat("b", LINK, 0, link)]).unwrap();
+        receive(&into, &[stat("b", DIRECTORY, 0, ""), stat("b/secret", 0o644, 0, "")]).unwrap();
+        assert_eq!(std::fs::read(outside.join("secret")).unwrap(), b"s");
+        receive(&into, &[]).unwrap();
+        assert_eq!(std::fs::read_dir(&into).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut tree = Tree::open(directory.path()).unwrap();
+        assert!(matches!(tree.data(0, b"x"), Err(ReceiveError::NotAsked)));
+        assert_eq!(tree.entry(&stat("a", 0o644, 1, "")).unwrap(), Some(0));
+        assert!(!tree.is_whole());
+        tree.data(0, b"x").unwrap();
+        tree.data(0, &[]).unwrap();
+        assert!(matches!(tree.data(0, b"y"), Err(ReceiveError::NotAsked)));
+        assert!(tree.is_whole());
+    }
+
+    /// Numbers that are as good as random, and the same each time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, end: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % end
+        }
+    }
+
+    #[test]
+    fn whatever_is_sent_stays_inside() {
+        let directory = tempfile::tempdir().unwrap();
+        let into = directory.path().join("into");
+        std::fs::create_dir(&into).unwrap();
+        std::fs::write(directory.path().join("mine"), "mine").unwrap();
+        let mut numbers = Numbers(0x9E37_79B9_7F4A_7C15);
+        let names = ["a", "b", "..", ".", "", "c", "mine", "..\u{0}"];
+        for _ in 0..300 {
+            let mut tree = Tree::open(&into).unwrap();
+            for _ in 0..12 {
+                let parts = 1 + numbers.below(3);
+                let name = |numbers: &mut Numbers| names[numbers.below(8) as usize];
+                let path: Vec<_> = (0..parts).map(|_| name(&mut numbers)).collect();
+                let kinds = [0o644, DIRECTORY, LINK, 1 << 25, 1 << 26, u32::MAX];
+                let mode = kinds[numbers.below(6) as usize];
+                let link = ["", "a", "../mine", "..", "/"][numbers.below(5) as usize];
+                let size = numbers.below(3) as i64 - 1;
+                if let Ok(Some(number)) = tree.entry(&stat(&path.join("/"), mode, size, link)) {
+                    let _ = tree.data(number, b"theirs");
+                    let _ = tree.data(number, &[]);
+                }
+                let _ = tree.data(numbers.below(12) as u32, b"theirs");
             }
-            Kind::Directory | Kind::Hardlink(_) | Kind::Pipe => false,
+            tree.listed().unwrap();
         }
+        assert_eq!(std::fs::read(directory.path().join("mine")).unwrap(), b"mine");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
     }
-
-    /// Removes what has the name.
-    fn clear(&self, name: &str, is_there: bool) -> Result<(), Errno> {
-        if is_there { remove(&self.file, name.as_ref()) } else { Ok(()) }
-    }
-
-    /// Removes what was not sent.
-    fn leave(self) -> Result<(), ReceiveError> {
-        let failed = failed(&self.name);
-        for name in &self.others {
-            remove(&self.file, name).map_err(&failed)?;
-        }
-        self.given.map_or(Ok(()), |given| given.to(&self.file)).map_err(&failed)
-    }
-}
-
-impl Given {
-    fn times(self) -> Timestamps {
-        Timestamps { last_access: self.modified, last_modification: self.modified }
-    }
-
-    fn to(self, file: impl std::os::fd::AsFd) -> Result<(), Errno> {
-        fchmod(&file, Mode::from_raw_mode(self.mode))?;
-        futimens(&file, &self.times())
-    }
-}
-
-fn failed(path: &str) -> impl Fn(Errno) -> ReceiveError {
-    let path = path.to_owned();
-    move |errno| ReceiveError::Write { path: path.clone(), source: errno.into() }
-}
-
-fn fd(file: &OwnedFd) -> i32 {
-    use std::os::fd::AsRawFd as _;
-    file.as_raw_fd()
-}
-
-fn is(status: &Status, kind: FileType) -> bool {
-    FileType::from_raw_mode(status.st_mode) == kind
-}
-
-/// Opens a path whose folders are no links.
-fn beneath(root: &OwnedFd, path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, path, flags, Mode::empty(), resolve)
-}
-
-/// Opens a folder, whose mode may keep its owner out.
-fn opened(parent: impl std::os::fd::AsFd, name: &str) -> Result<OwnedFd, Errno> {
-    let status = statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode(status.st_mode);
-    if is(&status, FileType::Directory) && !mode.contains(Mode::RWXU) {
-        rustix::fs::chmodat(&parent, name, mode | Mode::RWXU, AtFlags::empty())?;
-    }
-    openat(&parent, name, FOLDER, Mode::empty())
-}
-
-fn names(folder: &OwnedFd) -> Result<HashSet<OsString>, Errno> {
-    let mut names = HashSet::new();
-    for entry in Dir::read_from(folder)? {
-        let name = entry?.file_name().to_bytes().to_vec();
-        if !matches!(name.as_slice(), b"." | b"..") {
-            names.insert(OsString::from_vec(name));
-        }
-    }
-    Ok(names)
-}
-
-/// Removes what has the name, with what is in it.
-fn remove(parent: &OwnedFd, name: &std::ffi::OsStr) -> Result<(), Errno> {
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Err(Errno::ISDIR) => {}
-        ended => return ended,
-    }
-    let status = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-    let mode = Mode::from_raw_mode(status.st_mode);
-    if !mode.contains(Mode::RWXU) {
-        rustix::fs::chmodat(parent, name, mode | Mode::RWXU, AtFlags::empty())?;
-    }
-    let folder = openat(parent, name, FOLDER, Mode::empty())?;
-    for inner in names(&folder)? {
-        remove(&folder, &inner)?;
-    }
-    unlinkat(parent, name, AtFlags::REMOVEDIR)
 }

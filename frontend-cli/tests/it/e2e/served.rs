@@ -3,5 +3,9 @@
 mod builds;
 mod client;
 mod daemon;
+mod failures;
 mod files;
+mod lost;
+mod proofs;
+mod real_clients;
 mod services;

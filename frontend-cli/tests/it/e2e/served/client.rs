@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use daemon::wire::control::control_client::ControlClient;
 use daemon::wire::control::{self, BytesMessage, StatusRequest, StatusResponse};
+use daemon::wire::filesync::auth_server::AuthServer;
 use daemon::wire::filesync::file_send_server::FileSendServer;
 use daemon::wire::filesync::file_sync_server::FileSyncServer;
 use daemon::wire::gateway::llb_bridge_client::LlbBridgeClient;
 use daemon::wire::gateway::{self, PingRequest, ReturnRequest};
 use daemon::wire::secrets::secrets_server::SecretsServer;
+use daemon::wire::ssh::ssh_server::SshServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -19,7 +23,7 @@ use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status};
 
 use super::files::Directories;
-use super::services::{Archives, Kept};
+use super::services::{Agent, Archives, Kept, Login};
 
 /// Sessions and builds of this process, for their names.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -30,6 +34,8 @@ pub(crate) struct Client {
     pub(crate) directories: Directories,
     pub(crate) archives: Archives,
     pub(crate) secrets: Kept,
+    pub(crate) login: Login,
+    pub(crate) agent: Agent,
     pub(crate) shared_key: String,
 }
 
@@ -51,11 +57,25 @@ pub(crate) struct Done {
     pub(crate) messages: Vec<StatusResponse>,
 }
 
+/// What a client says in its session.
+#[derive(Clone)]
+pub(crate) struct Frames(Arc<Mutex<Option<mpsc::Sender<BytesMessage>>>>);
+
+impl Frames {
+    /// Says that nothing more comes.
+    pub(crate) fn close(&self) {
+        *self.0.lock().expect("no panic") = None;
+    }
+
+    fn sender(&self) -> Option<mpsc::Sender<BytesMessage>> {
+        self.0.lock().expect("no panic").clone()
+    }
+}
+
 /// A session that is open.
 pub(crate) struct Opened {
     pub(crate) id: String,
-    /// Dropped, it says that nothing more comes.
-    pub(crate) frames: mpsc::Sender<BytesMessage>,
+    pub(crate) frames: Frames,
     pub(crate) ended: JoinHandle<Result<(), Status>>,
 }
 
@@ -88,10 +108,13 @@ impl Client {
         let services = Server::builder()
             .add_service(FileSyncServer::new(self.directories.clone()))
             .add_service(FileSendServer::new(self.archives.clone()))
-            .add_service(SecretsServer::new(self.secrets.clone()));
+            .add_service(SecretsServer::new(self.secrets.clone()))
+            .add_service(AuthServer::new(self.login.clone()))
+            .add_service(SshServer::new(self.agent.clone()));
         let once = tokio_stream::once(Ok::<_, std::io::Error>(theirs));
         tokio::spawn(services.serve_with_incoming(once));
-        let (frames, outgoing) = mpsc::channel(8);
+        let (sender, outgoing) = mpsc::channel(8);
+        let frames = Frames(Arc::new(Mutex::new(Some(sender))));
         let mut request = Request::new(ReceiverStream::new(outgoing));
         let metadata = request.metadata_mut();
         metadata.insert("x-docker-expose-session-uuid", id.parse().expect("text"));
@@ -101,6 +124,9 @@ impl Client {
             "/moby.filesync.v1.FileSync/DiffCopy",
             "/moby.filesync.v1.FileSend/diffcopy",
             "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+            "/moby.filesync.v1.Auth/Credentials",
+            "/moby.sshforward.v1.SSH/CheckAgent",
+            "/moby.sshforward.v1.SSH/ForwardAgent",
         ] {
             metadata.append("x-docker-expose-session-grpc-method", method.parse().expect("text"));
         }
@@ -112,7 +138,8 @@ impl Client {
             let mut buffer = vec![0; 32 << 10];
             while let Ok(length @ 1..) = reader.read(&mut buffer).await {
                 let data = buffer[..length].to_vec();
-                if sending.is_closed() || sending.send(BytesMessage { data }).await.is_err() {
+                let Some(sender) = sending.sender() else { break };
+                if sender.send(BytesMessage { data }).await.is_err() {
                     break;
                 }
             }
@@ -133,7 +160,9 @@ impl Client {
         let channel = channel(socket).await;
         let session = self.open(&channel).await;
         let done = drive(&channel, &session, asked).await;
-        drop(session.frames);
+        session.frames.close();
+        let ended = tokio::time::timeout(Duration::from_secs(10), session.ended).await;
+        ended.expect("the session ends").expect("no panic").expect("it ends well");
         done
     }
 }
@@ -141,7 +170,6 @@ impl Client {
 /// Begins a build, has the gateway prepare it, and returns what that gives.
 pub(crate) async fn drive(channel: &Channel, session: &Opened, asked: Asked) -> Done {
     let build = format!("build{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let of_build = |message| of_build(&build, message);
     let request = control::SolveRequest {
         r#ref: build.clone(),
         session: session.id.clone(),
@@ -154,7 +182,7 @@ pub(crate) async fn drive(channel: &Channel, session: &Opened, asked: Asked) -> 
     let solving = tokio::spawn(async move { control.solve(request).await });
     let following = tokio::spawn(follow(channel.clone(), build.clone()));
     let mut bridge = LlbBridgeClient::new(channel.clone());
-    bridge.ping(of_build(PingRequest {})).await.expect("the build is known");
+    bridge.ping(of_build(&build, PingRequest {})).await.expect("the build is known");
     let solve = gateway::SolveRequest {
         frontend: "dockerfile.v0".to_owned(),
         frontend_opt: asked.options,
@@ -162,13 +190,13 @@ pub(crate) async fn drive(channel: &Channel, session: &Opened, asked: Asked) -> 
         allow_result_array_ref: true,
         ..gateway::SolveRequest::default()
     };
-    let result = bridge.solve(self::of_build(&build, solve)).await;
+    let result = bridge.solve(of_build(&build, solve)).await;
     let result = result.map(|answer| answer.into_inner().result.expect("a result"));
     let returned = match &result {
         Ok(result) => ReturnRequest { result: Some(result.clone()), error: None },
         Err(status) => ReturnRequest { result: None, error: Some(as_message(status)) },
     };
-    bridge.r#return(self::of_build(&build, returned)).await.expect("taken");
+    bridge.r#return(of_build(&build, returned)).await.expect("taken");
     let response = solving.await.expect("no panic");
     Done {
         result,
@@ -186,7 +214,14 @@ pub(crate) fn of_build<T>(build: &str, message: T) -> Request<T> {
 
 /// A status with what is said beside it, as clients give it back.
 fn as_message(status: &Status) -> daemon::wire::rpc::Status {
-    prost::Message::decode(status.details()).expect("details are a status")
+    match status.details() {
+        [] => daemon::wire::rpc::Status {
+            code: status.code() as i32,
+            message: status.message().to_owned(),
+            details: Vec::new(),
+        },
+        details => prost::Message::decode(details).expect("details are a status"),
+    }
 }
 
 async fn follow(channel: Channel, r#ref: String) -> Vec<StatusResponse> {
