@@ -116,7 +116,8 @@ fn is_absent(error: &ObjectError) -> bool {
     matches!(
         error,
         ObjectError::Http(Error::Connect(_) | Error::TimedOut { .. })
-            | ObjectError::Status { status: 404, .. }
+            // AWS says so of an instance's service that is turned off.
+            | ObjectError::Status { status: 403 | 404, .. }
     )
 }
 
