@@ -95,6 +95,11 @@ impl Checks {
         !(self.skip_all || skipped_here || self.skip.contains(rule))
     }
 
+    /// The names of checks that it turns on or off.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.skip.iter().chain(&self.experimental).map(String::as_str)
+    }
+
     /// Whether a violation makes the build fail.
     pub fn violations_are_errors(&self) -> bool {
         self.error

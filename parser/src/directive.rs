@@ -35,11 +35,12 @@ impl Directives {
         Self { prefix, seen: BTreeSet::new(), done: false }
     }
 
-    /// The directive on `line`, which begins at `offset` of the source.
+    /// The directive on `line`, the one with this number, which begins at `offset` of the source.
     pub(crate) fn line(
         &mut self,
         line: &str,
         offset: usize,
+        number: u32,
     ) -> Result<Option<Directive>, DuplicateDirective> {
         let found = if self.done { None } else { parse_line(line, self.prefix) };
         let Some((name, value)) = found.filter(|(name, _)| NAMES.contains(&name.as_str())) else {
@@ -51,7 +52,8 @@ impl Directives {
         }
         let start = offset + (value.as_ptr() as usize - line.as_ptr() as usize);
         let span = Span::new(start..start + value.len());
-        Ok(Some(Directive { name, value: Text { value: value.to_owned(), span } }))
+        let value = Text { value: value.to_owned(), span };
+        Ok(Some(Directive { name, value, line: number }))
     }
 }
 
@@ -115,7 +117,7 @@ fn find_behind(prefix: &'static str, name: &str, text: &str) -> Option<Found> {
     let mut directives = Directives::new(prefix);
     for (line, number) in body.split_inclusive('\n').zip(first_line..) {
         let offset = line.as_ptr() as usize - text.as_ptr() as usize;
-        let directive = directives.line(line, offset).ok()??;
+        let directive = directives.line(line, offset, number).ok()??;
         if directive.name == name {
             let Text { value: command_line, span } = directive.value;
             let value = command_line.split(' ').next().unwrap_or_default().to_owned();

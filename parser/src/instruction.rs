@@ -23,6 +23,8 @@ pub struct Directive {
     pub name: String,
     /// Value as written.
     pub value: Text,
+    /// Its line, 1-based.
+    pub line: u32,
 }
 
 /// `FROM base AS name` and the instructions up to the next `FROM`.

@@ -198,7 +198,7 @@ fn directives(text: &str, mut directives: Vec<Directive>) -> Vec<Directive> {
         for name in ["syntax", "check"] {
             let Some(found) = directive::find(name, text) else { continue };
             let value = Text { value: found.command_line, span: found.span };
-            directives.push(Directive { name: name.to_owned(), value });
+            directives.push(Directive { name: name.to_owned(), value, line: found.line });
         }
         directives.sort_by_key(|directive| directive.value.span.start);
     }

@@ -149,7 +149,7 @@ impl TreeParser<'_> {
     /// Whether the line is a directive, good or bad.
     fn directive(&mut self, line: &str, offset: usize, physical: &Physical<'_>) -> bool {
         let lines = Lines { start: physical.number, end: physical.number };
-        let directive = match self.directives.line(line, offset) {
+        let directive = match self.directives.line(line, offset, physical.number) {
             Ok(None) => return false,
             Ok(Some(directive)) => directive,
             Err(duplicate) => {

@@ -6,10 +6,14 @@
 use oci::Reference;
 
 use super::package_lists;
+use super::rules::{RULES, find_rule};
 use super::script::{Command, commands};
 use super::secret;
-use super::{Place, Reporter};
+use super::{Checks, Place, Reporter};
 use crate::instruction::{Arg, CommandLine, Dockerfile, Instruction, Kind, Run, Stage};
+use crate::quote::quote;
+use crate::span::Lines;
+use crate::suggest::{Case, nearest};
 
 const MOUNT_SECRET: &str = "mount it where it is needed: `RUN --mount=type=secret,id=NAME`, and \
                             build with `--secret id=NAME,src=FILE`";
@@ -30,6 +34,35 @@ pub(crate) fn base_image(name: &str, reference: &Reference, place: Place<'_>, to
         }
     };
     to.advise("UnpinnedBaseImage", place, message, "name the version: `NAME:VERSION`");
+}
+
+/// Checks that are turned on or off and that there are not.
+pub(crate) fn unknown_checks(dockerfile: &Dockerfile, to: &mut Reporter) {
+    for directive in dockerfile.directives.iter().filter(|directive| directive.name == "check") {
+        let lines = Lines { start: directive.line, end: directive.line };
+        let place = Place { span: directive.value.span, lines, skipped: &[] };
+        let checks = Checks::parse(&directive.value.value).unwrap_or_default();
+        checks.names().for_each(|name| unknown_check(name, place, to));
+    }
+    for stage in &dockerfile.stages {
+        let places = stage.instructions.iter().map(Place::instruction);
+        for place in std::iter::once(Place::stage(stage)).chain(places) {
+            place.skipped.iter().for_each(|name| unknown_check(name, place, to));
+        }
+    }
+}
+
+fn unknown_check(name: &str, place: Place<'_>, to: &mut Reporter) {
+    if matches!(name, "" | "all") || find_rule(name).is_some() {
+        return;
+    }
+    let known = RULES.iter().map(|rule| rule.name);
+    let message = format!("There is no check {}", quote(name));
+    let hint = match nearest(name, known, Case::Sensitive) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "it turns nothing on or off".to_owned(),
+    };
+    to.advise("UnknownCheck", place, message, &hint);
 }
 
 /// Secrets that are written in the file.

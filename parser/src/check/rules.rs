@@ -141,6 +141,7 @@ pub const RULES: &[Rule] = &[
     rule("StageNameCasing", "stage-name-casing", "Stage names should be lowercase"),
     rule("UndefinedArgInFrom", "undefined-arg-in-from", "FROM command must use declared ARGs"),
     rule("UndefinedVar", "undefined-var", "Variables should be defined before their use"),
+    advice("UnknownCheck", "Checks that are turned on or off should be ones that there are"),
     advice("UnpinnedBaseImage", "Base images should be named with a version"),
     rule(
         "WorkdirRelativePath",

@@ -14,6 +14,7 @@ impl Lowering<'_> {
         if !self.options.advice {
             return;
         }
+        advice::unknown_checks(dockerfile, &mut self.reporter);
         advice::secrets(dockerfile, &mut self.reporter);
         for stage in &self.stages {
             if let Some(reference) = registry_image(stage) {

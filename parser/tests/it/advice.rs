@@ -140,6 +140,28 @@ RUN python3 -m pip install -r requirements.txt
 }
 
 #[test]
+fn checks_that_are_turned_off_are_ones_that_there_are() {
+    let text = "# syntax=docker/dockerfile:1
+# check=skip=StageNameCasin,UndefinedVar;experimental=Foo
+FROM scratch
+# check=skip=SecretInLiteral
+ENV a=b
+# check=skip=all
+ENV c=d
+# check=skip=Bar
+ENV e=f
+# check=skip=UnknownCheck, Baz
+ENV g=h
+";
+    let expected = expect![[r#"
+        2 UnknownCheck: There is no check "Foo"
+        2 UnknownCheck: There is no check "StageNameCasin"
+        9 UnknownCheck: There is no check "Bar"
+    "#]];
+    check(text, &expected);
+}
+
+#[test]
 fn secrets_are_not_written_into_the_file() {
     let text = "ARG a=q7Rk2vXz9LmB4tYw8NcE5sJd1HgF3aPu
 FROM scratch
