@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "control.proto",
     "gateway.proto",
     "filesync.proto",
@@ -11,6 +11,7 @@ const FILES: [&str; 9] = [
     "ssh.proto",
     "upload.proto",
     "content.proto",
+    "policysession.proto",
     "health.proto",
 ];
 

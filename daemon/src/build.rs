@@ -18,7 +18,7 @@ use crate::session::{Sessions, Wanted, send_directory};
 use crate::status::OwnStep;
 use crate::wire::{control, gateway};
 use crate::words::{Answered, Told, Vocabulary};
-use crate::{answer, failure};
+use crate::{answer, failure, layout, policy};
 
 /// What builds are done with.
 pub(crate) struct Builder {
@@ -63,6 +63,10 @@ impl Builder {
             .prepare(request, client.clone(), build.status.clone(), &build.cancel)
             .await
             .map_err(|error| failure::status(&error))?;
+        let policies = build.request.source_policy_session.as_str();
+        if !policies.is_empty() {
+            policy::check(self.sessions.get(policies).await?.as_ref(), &prepared).await?;
+        }
         let name = build.new_name();
         let result = answer::result(&prepared, &name, solve.allow_result_array_ref);
         build.keep(name, Ready { workspace, prepared, client });
@@ -175,27 +179,55 @@ impl Builder {
     ) -> Result<control::SolveResponse, Status> {
         let Ready { workspace, prepared, client } = ready;
         let is_index = prepared.is_index();
-        let directories: Vec<usize> = prepared
-            .outputs()
-            .iter()
-            .enumerate()
-            .filter(|(_, output)| matches!(output, Output::Local { .. }))
-            .map(|(index, _)| index)
-            .collect();
+        let folders = folders(prepared.outputs());
         let outcome = workspace
             .build_prepared(prepared, &build.cancel)
             .await
             .map_err(|error| failure::status(&error))?;
-        for index in directories {
+        for (index, kind) in folders {
             let step = OwnStep::start(&build.status, "sending files to client");
             let folder = output_folder(&client.scratch, index);
-            let sent = send_directory(&client.session, folder, &index.to_string(), is_index).await;
-            let error = sent.as_ref().err().map(ToString::to_string);
-            step.end(error.as_deref());
+            let sent = match kind {
+                Folder::Files => {
+                    let index = index.to_string();
+                    let sent = send_directory(&client.session, folder, &index, is_index).await;
+                    sent.map_err(|error| error.to_string())
+                }
+                Folder::Layout => {
+                    let sent = layout::send(&client.session, &folder).await;
+                    sent.map_err(|error| chain(&error))
+                }
+            };
+            step.end(sent.as_ref().err().map(String::as_str));
             sent.map_err(|error| Status::unknown(format!("failed to send files: {error}")))?;
         }
         Ok(control::SolveResponse { exporter_response: answer::exported(&outcome) })
     }
+}
+
+/// What the client gets of an output as files.
+enum Folder {
+    Files,
+    /// An OCI layout, whose blobs its content store takes.
+    Layout,
+}
+
+/// Outputs that are written to folders here before the client gets them, by their numbers.
+fn folders(outputs: &[Output]) -> Vec<(usize, Folder)> {
+    let folder = |(index, output): (usize, &Output)| match output {
+        Output::Local { .. } => Some((index, Folder::Files)),
+        Output::Oci { tar: false, .. } | Output::Docker { tar: false, .. } => {
+            Some((index, Folder::Layout))
+        }
+        _ => None,
+    };
+    outputs.iter().enumerate().filter_map(folder).collect()
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// A Dockerfile that was received.

@@ -12,10 +12,12 @@ use engine::{
     Fetched, Keeper, Received, Secret, TarSource, Target, Workspace,
 };
 use llb::LocalSource;
+use oci::Digest;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+use crate::layout::{self, LayoutError};
 use crate::request::name_in;
 use crate::session::{ReceiveError, Sending, Session, Wanted, receive};
 use crate::status::{OwnStep, StatusLog};
@@ -152,6 +154,30 @@ impl SessionClient {
         received.map_err(|error| ClientError::io(failed, io::Error::other(error)))
     }
 
+    /// The layout with an image of the client's, by a store's name and the image's digest.
+    async fn layout(&self, image: &str) -> Result<PathBuf, ClientError> {
+        let failed = || format!("failed to receive the image `{image}` from the client");
+        let into = self.scratch.join(format!("layout-{}", Digest::of(image.as_bytes()).hex()));
+        if into.exists() {
+            return Ok(into);
+        }
+        let Some((store, digest)) = image.split_once('@') else {
+            return Err(ClientError::new(failed()));
+        };
+        let digest: Digest = digest.parse().map_err(|_| ClientError::new(failed()))?;
+        let step =
+            OwnStep::start(&self.status, &format!("[context {store}] load image from client"));
+        let fetched = tokio::select! {
+            fetched = layout::fetch(&self.session, store, &digest, &into) => fetched,
+            () = self.cancel.cancelled() => Err(LayoutError::Missing(digest.clone())),
+        };
+        step.end(fetched.as_ref().err().map(ToString::to_string).as_deref());
+        match fetched {
+            Ok(()) => Ok(into),
+            Err(error) => Err(ClientError::io(failed(), io::Error::other(error))),
+        }
+    }
+
     /// The patterns of a directory's own ignore file.
     pub(crate) async fn ignored(
         &self,
@@ -230,6 +256,9 @@ impl Client for SessionClient {
     }
 
     fn directory(&self, name: &Path) -> Result<PathBuf, ClientError> {
+        if let Some(image) = name_in("/layout", name) {
+            return self.handle.block_on(self.layout(&image));
+        }
         let local = name_in("/local", name).ok_or_else(|| not_the_clients(name))?;
         let folder = format!("ignore-{}", data_encoding::HEXLOWER.encode(local.as_bytes()));
         self.handle.block_on(async {

@@ -4,6 +4,7 @@
 //! build, which it then drives: [`bridge`] prepares the build, [`control`] carries it out when the client returns what it
 //! has got. What clients' words mean is a [`Vocabulary`]'s.
 
+mod accept;
 mod answer;
 mod apart;
 mod bridge;
@@ -14,6 +15,8 @@ mod client;
 mod control;
 pub mod definition;
 mod failure;
+mod layout;
+mod policy;
 mod request;
 mod server;
 mod session;

@@ -60,6 +60,11 @@ pub(crate) fn local_path(name: &str) -> PathBuf {
     Path::new("/local").join(data_encoding::HEXLOWER.encode(name.as_bytes()))
 }
 
+/// The path by which the engine asks for the layout that has `image`, a store's name and a digest.
+fn layout_path(image: &str) -> PathBuf {
+    Path::new("/layout").join(data_encoding::HEXLOWER.encode(image.as_bytes()))
+}
+
 /// The path by which the engine asks for what a client uploads.
 pub(crate) fn upload_path(id: &str) -> PathBuf {
     Path::new("/upload").join(data_encoding::HEXLOWER.encode(id.as_bytes()))
@@ -156,7 +161,17 @@ impl Wish {
                 self.locals.insert(name.to_owned(), local.to_owned());
                 local_path(local).to_string_lossy().into_owned()
             }
-            Some(("input" | "oci-layout", _)) => {
+            Some(("oci-layout", image)) => {
+                let parts = image.trim_start_matches('/').split_once('@');
+                let (store, digest) = parts.ok_or_else(|| {
+                    Refused::new(format!("context `{name}`: `{value}` names no digest"))
+                })?;
+                // A tag was there for people.
+                let store = store.split_once(':').map_or(store, |(store, _)| store);
+                let path = layout_path(&format!("oci:{store}@{digest}"));
+                format!("oci-layout://{}@{digest}", path.display())
+            }
+            Some(("input", _)) => {
                 return Err(Refused::new(format!("context `{name}`: `{value}` is not supported")));
             }
             Some(("docker-image", _)) => value.to_owned(),
@@ -176,14 +191,6 @@ impl Wish {
             if let Some(name) = OF_FILES.iter().find(|name| cache.rest.contains_key(**name)) {
                 return Err(Refused::new(format!("caches with `{name}` are not supported here")));
             }
-        }
-        let is_tree =
-            |output: &&Attributes| output.rest.get("tar").is_some_and(|tar| tar == "false");
-        if let Some(output) = self.asked.outputs.iter().find(is_tree) {
-            return Err(Refused::new(format!(
-                "`tar=false` of `type={}` is not supported",
-                output.kind
-            )));
         }
         match self.asked.outputs.iter().find(|output| output.rest.contains_key("dest")) {
             Some(output) => {
@@ -215,6 +222,8 @@ fn check(request: &SolveRequest, solve: &gateway::SolveRequest) -> Result<(), Re
     let has_policies = request.source_policy.is_some() || !solve.source_policies.is_empty();
     for (is_asked, what) in [
         (has_policies, "a source policy"),
+        (solve.evaluate, "an evaluation before the result is returned"),
+        (solve.r#final, "a result that is not returned"),
         (!solve.frontend_inputs.is_empty(), "a context that is a definition"),
         (request.enable_session_exporter, "an exporter of the client's"),
         (request.compatibility_version != 0, "a compatibility version"),

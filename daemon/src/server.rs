@@ -13,11 +13,11 @@ use std::time::Duration;
 use engine::{Engine, Entitlement};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::{TcpListener, UnixListener};
-use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Router;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
+use crate::accept::connections;
 use crate::bridge::Bridge;
 use crate::build::Builder;
 use crate::builds::Builds;
@@ -192,10 +192,10 @@ async fn serve(
         .add_service(LlbBridgeServer::new(bridge).max_decoding_message_size(MESSAGE_MAX));
     match listener {
         Listener::Unix(listener, _file) => {
-            router.serve_with_incoming_shutdown(UnixListenerStream::new(listener), stopped).await
+            router.serve_with_incoming_shutdown(connections(listener), stopped).await
         }
         Listener::Tcp(listener, _) => {
-            router.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped).await
+            router.serve_with_incoming_shutdown(connections(listener), stopped).await
         }
     }
 }

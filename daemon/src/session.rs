@@ -3,6 +3,7 @@
 
 mod ask;
 mod connection;
+mod content;
 mod metadata;
 pub(crate) mod receive;
 mod send;
@@ -18,6 +19,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 
 pub(crate) use connection::{Frames, open};
+pub(crate) use content::ContentError;
 pub(crate) use metadata::Metadata;
 pub(crate) use receive::{ReceiveError, Wanted};
 pub(crate) use send::Sending;

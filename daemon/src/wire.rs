@@ -13,6 +13,7 @@ pub use generated::google::rpc;
 pub use generated::grpc::health::v1 as health;
 pub use generated::moby::buildkit::secrets::v1 as secrets;
 pub use generated::moby::buildkit::v1 as control;
+pub use generated::moby::buildkit::v1::sourcepolicy::policysession;
 pub use generated::moby::buildkit::v1::{apicaps, frontend as gateway, sourcepolicy, types};
 pub use generated::moby::filesync::v1 as filesync;
 pub use generated::moby::sshforward::v1 as ssh;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use llb::Definition;
+use llb::{Definition, Op, SourceOp, VertexId};
 use oci::{ImageConfig, Platform};
 
 use crate::dockerfile::{PlatformPlan, Session};
@@ -31,5 +31,16 @@ impl Prepared {
     /// Where the result goes.
     pub fn outputs(&self) -> &[Output] {
         &self.session.request.outputs
+    }
+
+    /// Everything it reads, each once.
+    pub fn sources(&self) -> impl Iterator<Item = &SourceOp> {
+        let targets = self.plans.iter().flat_map(|plan| plan.target.iter().chain(&plan.also));
+        let wanted: Vec<VertexId> = targets.map(|target| target.vertex).collect();
+        let reached = self.definition.reachable(&wanted).into_iter();
+        reached.filter_map(|vertex| match &self.definition.vertex(vertex).op {
+            Op::Source(source) => Some(source),
+            _ => None,
+        })
     }
 }

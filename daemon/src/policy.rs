@@ -1,0 +1,68 @@
+//! Policies of clients: each source of a build is shown to the client, which allows it or not.
+
+use engine::Prepared;
+use llb::SourceOp;
+use tonic::Status;
+
+use crate::session::Session;
+use crate::wire::gateway::ResolveSourceMetaResponse;
+use crate::wire::pb;
+use crate::wire::policysession::check_policy_response::Result as Answer;
+use crate::wire::policysession::policy_verifier_client::PolicyVerifierClient;
+use crate::wire::policysession::{CheckPolicyRequest, DecisionResponse};
+use crate::wire::sourcepolicy::PolicyAction;
+use crate::worker;
+
+/// Asks `session` about everything that a build reads. What it would have changed, or wants to know more of, is
+/// refused.
+pub(crate) async fn check(session: &Session, prepared: &Prepared) -> Result<(), Status> {
+    let platform = prepared.images().next().map(|(platform, _)| worker::platform(platform));
+    let mut client = PolicyVerifierClient::new(session.channel.clone());
+    for source in prepared.sources() {
+        let identifier = identifier(source);
+        let op = pb::SourceOp { identifier: identifier.clone(), ..pb::SourceOp::default() };
+        let source = ResolveSourceMetaResponse { source: Some(op), ..Default::default() };
+        let request = CheckPolicyRequest {
+            platform: platform.clone(),
+            source: Some(source),
+            ..CheckPolicyRequest::default()
+        };
+        let answer = client.check_policy(request).await?.into_inner();
+        allowed(&identifier, answer.result)?;
+    }
+    Ok(())
+}
+
+fn allowed(source: &str, answer: Option<Answer>) -> Result<(), Status> {
+    let refused = |why: &str| {
+        Err(Status::permission_denied(format!("source `{source}` is not allowed by policy{why}")))
+    };
+    match answer {
+        Some(Answer::Decision(DecisionResponse { action, deny_messages, .. })) => {
+            match PolicyAction::try_from(action) {
+                Ok(PolicyAction::Allow) => Ok(()),
+                Ok(PolicyAction::Deny) => {
+                    let said = deny_messages.iter().map(|said| format!(": {}", said.message));
+                    refused(&said.collect::<String>())
+                }
+                _ => refused(": changing sources is not supported"),
+            }
+        }
+        Some(Answer::Request(_)) => refused(": it wants to know more than is told here"),
+        None => refused(": there was no decision"),
+    }
+}
+
+/// How BuildKit calls a source.
+fn identifier(source: &SourceOp) -> String {
+    match source {
+        SourceOp::Image(image) => format!("docker-image://{}", image.reference),
+        SourceOp::OciLayout { name, .. } => format!("oci-layout://{name}"),
+        SourceOp::Local(local) => format!("local://{}", local.name),
+        SourceOp::Http(http) => http.url.clone(),
+        SourceOp::Git(git) => match git.reference.as_str() {
+            "" => git.remote.clone(),
+            reference => format!("{}#{reference}", git.remote),
+        },
+    }
+}
