@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use engine::{Outcome, Prepared};
+use oci::Platform;
 use serde_json::json;
 
+use crate::definition;
 use crate::wire::gateway::{self, Ref, RefMap, result};
 use crate::words::Answered;
 
@@ -27,11 +29,10 @@ pub(crate) fn result(prepared: &Prepared, name: &str, allows_refs: bool) -> gate
         .collect();
     let all = json!({ "Platforms": all });
     metadata.insert("refs.platforms".to_owned(), all.to_string().into_bytes());
-    let ids = platforms.iter().map(|platform| {
-        let platform = platform.to_string();
-        (platform.clone(), format!("{name}/{platform}"))
-    });
-    let of_id = |id: String| Ref { id, def: None };
+    let ids = platforms
+        .iter()
+        .map(|platform| (platform.to_string(), tree_name(prepared, name, platform)));
+    let of_id = |id: String| Ref { def: Some(definition::of_result(&id)), id };
     let result = match (is_index, allows_refs) {
         (true, true) => {
             let refs = ids.map(|(platform, id)| (platform, of_id(id))).collect();
@@ -44,6 +45,14 @@ pub(crate) fn result(prepared: &Prepared, name: &str, allows_refs: bool) -> gate
         (false, false) => result::Result::RefDeprecated(name.to_owned()),
     };
     gateway::Result { result: Some(result), metadata, attestations: BTreeMap::new() }
+}
+
+/// What the files of one of the images are called.
+pub(crate) fn tree_name(prepared: &Prepared, name: &str, platform: &Platform) -> String {
+    match prepared.is_index() {
+        true => format!("{name}/{platform}"),
+        false => name.to_owned(),
+    }
 }
 
 /// The name of the result that a client returns; `None` for an empty one.

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::tree::View;
 use futures_util::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
@@ -12,6 +13,7 @@ use crate::apart::apart;
 use crate::build::Builder;
 use crate::builds::{Build, Builds, Returned};
 use crate::capabilities;
+use crate::reading;
 use crate::wire::gateway::llb_bridge_server::LlbBridge;
 use crate::wire::gateway::{
     EvaluateRequest, EvaluateResponse, ExecMessage, InputsRequest, InputsResponse,
@@ -40,6 +42,13 @@ impl Bridge {
         let name = name.ok_or_else(|| Status::invalid_argument(format!("`{BUILD}` is missing")))?;
         self.builds.get(name, PATIENCE).await
     }
+
+    /// The tree called `name`, its steps run.
+    async fn open(&self, build: Arc<Build>, name: String) -> Result<Arc<View>, Status> {
+        let builder = self.builder.clone();
+        let opened = apart(move || async move { builder.open(&build, &build.tree(&name)?).await });
+        opened.await
+    }
 }
 
 fn not_built<T>(method: &str) -> Result<Response<T>, Status> {
@@ -65,11 +74,16 @@ impl LlbBridge for Bridge {
     ) -> Result<Response<SolveResponse>, Status> {
         let build = self.build(request.metadata()).await?;
         let solve = request.into_inner();
-        if solve.definition.is_some() {
-            return not_built("a definition");
-        }
-        let builder = self.builder.clone();
-        let result = apart(move || async move { builder.solve(&build, &solve).await }).await?;
+        let (builder, builds) = (self.builder.clone(), self.builds.clone());
+        let result = apart(move || async move {
+            match &solve.definition {
+                Some(definition) => {
+                    builder.solve_definition(&builds, &build, &solve, definition).await
+                }
+                None => builder.solve(&build, &solve).await,
+            }
+        });
+        let result = result.await?;
         Ok(Response::new(SolveResponse { r#ref: String::new(), result: Some(result) }))
     }
 
@@ -88,48 +102,73 @@ impl LlbBridge for Bridge {
 
     async fn resolve_image_config(
         &self,
-        _: Request<ResolveImageConfigRequest>,
+        request: Request<ResolveImageConfigRequest>,
     ) -> Result<Response<ResolveImageConfigResponse>, Status> {
-        not_built("ResolveImageConfig")
+        let build = self.build(request.metadata()).await?;
+        let (builder, request) = (self.builder.clone(), request.into_inner());
+        let found = apart(move || async move { builder.image_config(&build, request).await });
+        Ok(Response::new(found.await?))
     }
 
     async fn resolve_source_meta(
         &self,
-        _: Request<ResolveSourceMetaRequest>,
+        request: Request<ResolveSourceMetaRequest>,
     ) -> Result<Response<ResolveSourceMetaResponse>, Status> {
-        not_built("ResolveSourceMeta")
+        let build = self.build(request.metadata()).await?;
+        let (builder, request) = (self.builder.clone(), request.into_inner());
+        let found = apart(move || async move { builder.resolve(&build, request).await });
+        Ok(Response::new(found.await?))
     }
 
     async fn read_file(
         &self,
-        _: Request<ReadFileRequest>,
+        request: Request<ReadFileRequest>,
     ) -> Result<Response<ReadFileResponse>, Status> {
-        not_built("ReadFile")
+        let build = self.build(request.metadata()).await?;
+        let ReadFileRequest { r#ref, file_path, range, .. } = request.into_inner();
+        let view = self.open(build, r#ref).await?;
+        let data = reading::on(view, move |view| reading::read_file(view, &file_path, range));
+        Ok(Response::new(ReadFileResponse { data: data.await? }))
     }
 
     async fn read_dir(
         &self,
-        _: Request<ReadDirRequest>,
+        request: Request<ReadDirRequest>,
     ) -> Result<Response<ReadDirResponse>, Status> {
-        not_built("ReadDir")
+        let build = self.build(request.metadata()).await?;
+        let ReadDirRequest { r#ref, dir_path, include_pattern, .. } = request.into_inner();
+        let view = self.open(build, r#ref).await?;
+        let read = move |view: &View| reading::read_dir(view, &dir_path, &include_pattern);
+        Ok(Response::new(ReadDirResponse { entries: reading::on(view, read).await? }))
     }
 
     async fn stat_file(
         &self,
-        _: Request<StatFileRequest>,
+        request: Request<StatFileRequest>,
     ) -> Result<Response<StatFileResponse>, Status> {
-        not_built("StatFile")
+        let build = self.build(request.metadata()).await?;
+        let StatFileRequest { r#ref, path, .. } = request.into_inner();
+        let view = self.open(build, r#ref).await?;
+        let stat = reading::on(view, move |view| reading::stat_file(view, &path));
+        Ok(Response::new(StatFileResponse { stat: Some(stat.await?) }))
     }
 
     async fn evaluate(
         &self,
-        _: Request<EvaluateRequest>,
+        request: Request<EvaluateRequest>,
     ) -> Result<Response<EvaluateResponse>, Status> {
-        not_built("Evaluate")
+        let build = self.build(request.metadata()).await?;
+        self.open(build, request.into_inner().r#ref).await?;
+        Ok(Response::new(EvaluateResponse {}))
     }
 
-    async fn inputs(&self, _: Request<InputsRequest>) -> Result<Response<InputsResponse>, Status> {
-        not_built("Inputs")
+    async fn inputs(
+        &self,
+        request: Request<InputsRequest>,
+    ) -> Result<Response<InputsResponse>, Status> {
+        let build = self.build(request.metadata()).await?;
+        let definitions = build.request.frontend_inputs.clone();
+        Ok(Response::new(InputsResponse { definitions }))
     }
 
     async fn new_container(

@@ -11,8 +11,9 @@ use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use crate::builds::{Build, Ready};
+use crate::builds::{Build, Ready, Tree};
 use crate::client::{SessionClient, output_folder, text_in};
+use crate::definition::Kept;
 use crate::request::{Context, Wish};
 use crate::session::{Sessions, Wanted, send_directory};
 use crate::status::OwnStep;
@@ -65,16 +66,29 @@ impl Builder {
             .map_err(|error| failure::status(&error))?;
         let policies = build.request.source_policy_session.as_str();
         if !policies.is_empty() {
-            policy::check(self.sessions.get(policies).await?.as_ref(), &prepared).await?;
+            let platform = prepared.images().next().map(|(platform, _)| platform);
+            let session = self.sessions.get(policies).await?;
+            policy::check(&session, platform, prepared.sources()).await?;
         }
         let name = build.new_name();
         let result = answer::result(&prepared, &name, solve.allow_result_array_ref);
+        let (definition, request) = prepared.steps();
+        for (platform, target) in prepared.targets() {
+            let tree = Tree {
+                kept: Kept { definition: definition.clone(), target },
+                workspace: workspace.clone(),
+                client: client.clone(),
+                request: request.clone(),
+                file: None,
+            };
+            build.keep_tree(answer::tree_name(&prepared, &name, platform), tree);
+        }
         build.keep(name, Ready { workspace, prepared, client });
         Ok(result)
     }
 
     /// What is granted must be the daemon's to grant.
-    fn check_grants(&self, request: &BuildRequest) -> Result<(), Status> {
+    pub(crate) fn check_grants(&self, request: &BuildRequest) -> Result<(), Status> {
         let is_allowed = |wanted: &&Entitlement| {
             let all = Entitlement::Device(None);
             let is_device = matches!(wanted, Entitlement::Device(_));
@@ -94,6 +108,26 @@ impl Builder {
         }
     }
 
+    /// The client of a build.
+    pub(crate) async fn client(
+        &self,
+        build: &Build,
+        workspace: &Arc<Workspace>,
+    ) -> Result<SessionClient, Status> {
+        Ok(SessionClient {
+            handle: Handle::current(),
+            session: self.sessions.get(&build.request.session).await?,
+            others: BTreeMap::new(),
+            shared_keys: BTreeMap::new(),
+            workspace: workspace.clone(),
+            known_hosts: Vec::new(),
+            scratch: workspace.store().temporary_directory(),
+            status: build.status.clone(),
+            cancel: build.cancel.clone(),
+            kept: Mutex::default(),
+        })
+    }
+
     /// The client of a build, with the Dockerfile and the ignore file that it has.
     async fn input(
         &self,
@@ -107,15 +141,9 @@ impl Builder {
             others.insert(local.clone(), self.sessions.get(id).await?);
         }
         let client = SessionClient {
-            handle: Handle::current(),
-            session: self.sessions.get(&build.request.session).await?,
             others,
             shared_keys: wish.shared_keys.clone(),
-            workspace: workspace.clone(),
-            scratch: workspace.store().temporary_directory(),
-            status: build.status.clone(),
-            cancel: build.cancel.clone(),
-            kept: Mutex::default(),
+            ..self.client(build, workspace).await?
         };
         let failed = |error: engine::ClientError| failure::status(&BuildError::from(error));
         request.dockerfile = match &wish.dockerfile {

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use engine::{Prepared, Workspace};
+use engine::{BuildRequest, Prepared, Workspace};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::client::SessionClient;
+use crate::definition::Kept;
 use crate::status::StatusLog;
 use crate::wire::control::SolveRequest;
 use crate::wire::{gateway, rpc};
@@ -27,6 +28,8 @@ pub(crate) struct Build {
     pub(crate) cancel: CancellationToken,
     /// Results that can be returned, by name.
     results: Mutex<HashMap<String, Ready>>,
+    /// Trees that can be read, built on and returned, by name, for as long as the build goes on.
+    trees: Mutex<HashMap<String, Tree>>,
     /// How many results got a name.
     named: AtomicUsize,
     returned: Mutex<Option<oneshot::Sender<Returned>>>,
@@ -37,6 +40,18 @@ pub(crate) struct Ready {
     pub(crate) workspace: Arc<Workspace>,
     pub(crate) prepared: Prepared,
     pub(crate) client: Arc<SessionClient>,
+}
+
+/// Files that steps make: those of a definition, or of one of the images that a Dockerfile gives.
+#[derive(Clone)]
+pub(crate) struct Tree {
+    pub(crate) kept: Kept,
+    pub(crate) workspace: Arc<Workspace>,
+    pub(crate) client: Arc<SessionClient>,
+    /// How it is built, and what becomes of it if it is returned.
+    pub(crate) request: Arc<BuildRequest>,
+    /// Name and text of the file that its steps come from.
+    pub(crate) file: Option<(String, String)>,
 }
 
 /// What a client has made of its build.
@@ -54,6 +69,7 @@ impl Build {
             status: Arc::new(StatusLog::new()),
             cancel: CancellationToken::new(),
             results: Mutex::default(),
+            trees: Mutex::default(),
             named: AtomicUsize::new(0),
             returned: Mutex::new(Some(sender)),
         };
@@ -74,6 +90,17 @@ impl Build {
     /// The result called so, which is kept no longer.
     pub(crate) fn take(&self, name: &str) -> Option<Ready> {
         self.results.lock().expect("no panic while held").remove(name)
+    }
+
+    /// Keeps a tree under its name.
+    pub(crate) fn keep_tree(&self, name: String, tree: Tree) {
+        self.trees.lock().expect("no panic while held").insert(name, tree);
+    }
+
+    /// The tree called so.
+    pub(crate) fn tree(&self, name: &str) -> Result<Tree, Status> {
+        let found = self.trees.lock().expect("no panic while held").get(name).cloned();
+        found.ok_or_else(|| Status::not_found(format!("no such result {name}")))
     }
 
     /// The client has decided; only once.
@@ -128,6 +155,13 @@ impl Builds {
             .map_err(|_| Status::not_found(format!("no such job {name}")))
     }
 
+    /// The tree called so, of whichever build: the name begins with that of its build.
+    pub(crate) fn tree(&self, name: &str) -> Option<Tree> {
+        let build = name.split('/').next()?.rsplit_once('-')?.0;
+        let build = self.known.lock().expect("no panic while held").get(build).cloned()?;
+        build.tree(name).ok()
+    }
+
     /// Cancels whatever runs.
     pub(crate) fn cancel_all(&self) {
         let known = self.known.lock().expect("no panic while held");
@@ -151,6 +185,7 @@ impl Builds {
     pub(crate) fn ended(self: &Arc<Self>, build: &Build) {
         build.status.end();
         build.results.lock().expect("no panic while held").clear();
+        build.trees.lock().expect("no panic while held").clear();
         self.changed.send_replace(());
         let (builds, name) = (self.clone(), build.request.r#ref.clone());
         let cancel = build.cancel.clone();

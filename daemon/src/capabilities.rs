@@ -1,5 +1,6 @@
 //! What is said to be possible here. Clients leave out what is not named, so nothing is named that is not built.
 
+use crate::definition::CAPABILITIES;
 use crate::wire::apicaps::ApiCap;
 
 /// Of the frontend's API.
@@ -10,19 +11,20 @@ const FRONTEND: &[&str] = &[
     "importcaches",
     "proto.refarray",
     "frontend.caps",
+    "gateway.evaluate",
+    "gateway.solve.evaluate",
     "gateway.solve.metadata",
+    "readdir",
+    "readfile",
+    "reference.output",
+    "resolveimage",
+    "resolveimage.resolvemode",
+    "source.metaresolver",
+    "statfile",
 ];
 
-/// Of definitions and exporters.
-const DEFINITION: &[&str] = &[
-    "source.image",
-    "source.local",
-    "source.git",
-    "source.http",
-    "constraints",
-    "platform",
-    "meta.ignorecache",
-    "meta.description",
+/// Of exporters, caches and the store.
+const BESIDE: &[&str] = &[
     "cache.gha",
     "cache.s3",
     "cache.azblob",
@@ -37,7 +39,7 @@ pub(crate) fn frontend() -> Vec<ApiCap> {
 }
 
 pub(crate) fn definition() -> Vec<ApiCap> {
-    DEFINITION.iter().map(|id| enabled(id)).collect()
+    CAPABILITIES.iter().chain(BESIDE).map(|id| enabled(id)).collect()
 }
 
 fn enabled(id: &str) -> ApiCap {

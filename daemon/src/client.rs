@@ -37,6 +37,8 @@ pub(crate) struct SessionClient {
     pub(crate) shared_keys: BTreeMap<String, String>,
     /// Where directories are kept.
     pub(crate) workspace: Arc<Workspace>,
+    /// SSH hosts that are known, in the form of OpenSSH's `known_hosts`.
+    pub(crate) known_hosts: Vec<u8>,
     /// For what is not kept.
     pub(crate) scratch: PathBuf,
     pub(crate) status: Arc<StatusLog>,
@@ -246,9 +248,8 @@ impl Client for SessionClient {
         connected().map(Some).map_err(|error| ClientError::io(failed, error))
     }
 
-    /// Clients have no way to say which hosts they know.
     fn known_hosts(&self) -> Result<Vec<u8>, ClientError> {
-        Ok(Vec::new())
+        Ok(self.known_hosts.clone())
     }
 
     fn credentials(&self) -> Credentials {

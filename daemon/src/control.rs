@@ -20,6 +20,7 @@ use crate::wire::control::{
     SolveResponse, StatusRequest, StatusResponse, UpdateBuildHistoryRequest,
     UpdateBuildHistoryResponse, UsageRecord,
 };
+use crate::wire::gateway;
 use crate::{answer, failure, usage, worker};
 
 /// How long one who asks what happens in a build waits for it to begin.
@@ -38,11 +39,12 @@ impl Controller {
     /// A build until its client has what it wanted.
     async fn run(
         builder: Arc<Builder>,
+        builds: Arc<Builds>,
         build: Arc<Build>,
         returned: oneshot::Receiver<Returned>,
     ) -> Result<SolveResponse, Status> {
         let session = builder.sessions.get(&build.request.session).await?;
-        let work = Self::carry_out(&builder, &build, returned);
+        let work = Self::carry_out(&builder, &builds, &build, returned);
         tokio::select! {
             done = work => done,
             () = session.closed.cancelled() => {
@@ -54,21 +56,54 @@ impl Controller {
 
     async fn carry_out(
         builder: &Arc<Builder>,
+        builds: &Arc<Builds>,
         build: &Build,
         returned: oneshot::Receiver<Returned>,
     ) -> Result<SolveResponse, Status> {
+        let SolveRequest { frontend, definition, .. } = &build.request;
+        let result = match (frontend.as_str(), definition) {
+            ("", None) => Self::returned(build, returned).await?,
+            ("", Some(definition)) => {
+                return builder.build_definition(builds, build, definition).await;
+            }
+            (_, None) => builder.solve(build, &of_frontend(&build.request)).await?,
+            (_, Some(_)) => {
+                let message = "a definition and a frontend exclude each other";
+                return Err(Status::invalid_argument(message));
+            }
+        };
+        let Some(name) = answer::name(&result) else { return Ok(SolveResponse::default()) };
+        match build.take(name) {
+            Some(ready) => builder.finish(build, ready).await,
+            None => builder.finish_trees(build, &result).await,
+        }
+    }
+
+    /// What the client has made of the build that it drives.
+    async fn returned(
+        build: &Build,
+        returned: oneshot::Receiver<Returned>,
+    ) -> Result<gateway::Result, Status> {
         let returned = tokio::select! {
             returned = returned => returned,
             () = build.cancel.cancelled() => return Err(Status::cancelled("context canceled")),
         };
-        let result = match returned.map_err(|_| Status::cancelled("the build was given up"))? {
-            Returned::Error(status) => return Err(failure::returned(&status)),
-            Returned::Result(result) => result,
-        };
-        let Some(name) = answer::name(&result) else { return Ok(SolveResponse::default()) };
-        let unknown = || Status::not_found(format!("no such result {name}"));
-        let ready = build.take(name).ok_or_else(unknown)?;
-        builder.finish(build, ready).await
+        match returned.map_err(|_| Status::cancelled("the build was given up"))? {
+            Returned::Error(status) => Err(failure::returned(&status)),
+            Returned::Result(result) => Ok(result),
+        }
+    }
+}
+
+/// What a build asks its frontend for that it names itself.
+fn of_frontend(request: &SolveRequest) -> gateway::SolveRequest {
+    gateway::SolveRequest {
+        frontend: request.frontend.clone(),
+        frontend_opt: request.frontend_attrs.clone(),
+        frontend_inputs: request.frontend_inputs.clone(),
+        allow_result_return: true,
+        allow_result_array_ref: true,
+        ..Default::default()
     }
 }
 
@@ -94,9 +129,6 @@ impl Control for Controller {
         request: Request<SolveRequest>,
     ) -> Result<Response<SolveResponse>, Status> {
         let request = request.into_inner();
-        if !request.frontend.is_empty() || request.definition.is_some() {
-            return Err(Status::unimplemented("a build without a gateway is not supported"));
-        }
         let (build, returned) = Build::new(request);
         self.builds.add(&build)?;
         // Whoever hangs up no longer wants it.
@@ -104,8 +136,8 @@ impl Control for Controller {
         let (builder, builds, running) = (self.builder.clone(), self.builds.clone(), build.clone());
         // It comes to its end when the client has gone, too.
         let done = tokio::spawn(async move {
-            let run = running.clone();
-            let done = apart(move || Self::run(builder, run, returned)).await;
+            let (run, all) = (running.clone(), builds.clone());
+            let done = apart(move || Self::run(builder, all, run, returned)).await;
             builds.ended(&running);
             done
         });

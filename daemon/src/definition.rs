@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use llb::{Metadata, Op};
 use oci::Platform;
+use prost::Message as _;
 
 use crate::wire::pb;
 use graph::{Graph, Node};
@@ -36,12 +37,13 @@ pub use capability::CAPABILITIES;
 pub use known::UnknownError;
 pub use located::SourceFile;
 pub use op_error::{DefinitionError, OpError};
+pub(crate) use source::read as read_source;
 
 /// Ops of a definition.
 const OPS_MAX: usize = 100_000;
 
 /// The scheme of sources that are results of this daemon's builds.
-pub const RESULT: &str = "mybuild-result";
+const RESULT: &str = "mybuild-result";
 
 /// A result that later definitions of the same build may start from.
 #[derive(Debug, Clone, Default)]
@@ -50,6 +52,16 @@ pub struct Kept {
     pub definition: Arc<llb::Definition>,
     /// What of them it is; nothing for an empty tree.
     pub target: Option<llb::Input>,
+}
+
+/// The definition that gives the result called `id`.
+pub fn of_result(id: &str) -> pb::Definition {
+    let source = pb::SourceOp { identifier: format!("{RESULT}://{id}"), ..Default::default() };
+    let source = pb::Op { op: Some(pb::op::Op::Source(source)), ..Default::default() };
+    let source = source.encode_to_vec();
+    let digest = oci::Digest::of(&source).to_string();
+    let last = pb::Op { inputs: vec![pb::Input { digest, index: 0 }], ..Default::default() };
+    pb::Definition { def: vec![source, last.encode_to_vec()], ..Default::default() }
 }
 
 /// What a definition is read with.

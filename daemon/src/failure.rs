@@ -8,6 +8,7 @@ use prost_types::Any;
 use serde_json::{Value, json};
 use tonic::{Code, Status};
 
+use crate::definition::DefinitionError;
 use crate::wire::rpc;
 use crate::words::Refused;
 
@@ -28,6 +29,17 @@ pub(crate) fn status(error: &BuildError) -> Status {
             plain(&with_hint(&text, hint))
         }
     }
+}
+
+/// A definition that cannot be built.
+pub(crate) fn definition(error: &DefinitionError) -> Status {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    Status::invalid_argument(text)
 }
 
 /// A request that is not understood or not granted.

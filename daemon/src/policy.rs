@@ -1,7 +1,7 @@
 //! Policies of clients: each source of a build is shown to the client, which allows it or not.
 
-use engine::Prepared;
 use llb::SourceOp;
+use oci::Platform;
 use tonic::Status;
 
 use crate::session::Session;
@@ -15,10 +15,14 @@ use crate::worker;
 
 /// Asks `session` about everything that a build reads. What it would have changed, or wants to know more of, is
 /// refused.
-pub(crate) async fn check(session: &Session, prepared: &Prepared) -> Result<(), Status> {
-    let platform = prepared.images().next().map(|(platform, _)| worker::platform(platform));
+pub(crate) async fn check(
+    session: &Session,
+    platform: Option<&Platform>,
+    sources: impl Iterator<Item = &SourceOp>,
+) -> Result<(), Status> {
+    let platform = platform.map(worker::platform);
     let mut client = PolicyVerifierClient::new(session.channel.clone());
-    for source in prepared.sources() {
+    for source in sources {
         let identifier = identifier(source);
         let op = pb::SourceOp { identifier: identifier.clone(), ..pb::SourceOp::default() };
         let source = ResolveSourceMetaResponse { source: Some(op), ..Default::default() };

@@ -100,6 +100,21 @@ impl Wish {
         Ok(wish)
     }
 
+    /// What is asked of a definition's build besides its steps.
+    pub(crate) fn of_definition(
+        request: &SolveRequest,
+        solve: &gateway::SolveRequest,
+    ) -> Result<Self, Refused> {
+        let beside = gateway::SolveRequest {
+            frontend: FRONTEND.to_owned(),
+            frontend_inputs: solve.frontend_inputs.clone(),
+            cache_imports: solve.cache_imports.clone(),
+            source_policies: solve.source_policies.clone(),
+            ..Default::default()
+        };
+        Self::read(request, &beside)
+    }
+
     fn of_options(options: &BTreeMap<String, String>) -> Result<Self, Refused> {
         let mut wish = Self { filename: "Dockerfile".to_owned(), ..Self::default() };
         let key = |name: &str, default: &str| {

@@ -30,7 +30,7 @@ use crate::shared_cache::{self, Import};
 use crate::solve::{Job, Purpose, unique_id};
 use crate::source::git::Repositories;
 use crate::source::image::Images;
-use crate::source::input::{self, Place};
+use crate::source::input::{self, Input, Place};
 use crate::step::worker::shipped;
 use crate::workspace::Workspace;
 
@@ -146,28 +146,36 @@ impl Workspace {
             Ok((input, request))
         });
         let (input, request) = read.await?;
-        let registries = self.registries(client.as_ref());
-        let images = Images::new(
-            self.store.clone(),
-            registries.clone(),
-            request.pull,
-            request.offline,
-            input.layouts.clone(),
-        );
         let (name, text) = (input.name.clone(), input.text.as_str().into());
         steps.event(Event::Dockerfile { name, text });
-        Ok(Session {
+        let session = self.new_session(request, client, input, steps);
+        Ok(Session { http, git, ..session })
+    }
+
+    /// A request and what was read for it.
+    pub(crate) fn new_session(
+        &self,
+        request: BuildRequest,
+        client: Arc<dyn Client>,
+        input: Input,
+        steps: Arc<Steps>,
+    ) -> Session {
+        let (store, offline) = (self.store.clone(), request.offline);
+        let registries = self.registries(client.as_ref());
+        let layouts = input.layouts.clone();
+        let images = Images::new(store.clone(), registries.clone(), request.pull, offline, layouts);
+        Session {
+            http: self.http_files(&client, offline, request.step_disk),
+            git: Arc::new(Repositories::new(store, client.clone(), offline)),
             request,
             client,
             input,
             images: Arc::new(images),
             registries,
-            http,
-            git,
             steps,
             resolved: HashMap::new(),
             build_id: unique_id(),
-        })
+        }
     }
 
     /// Reads what `session` needs from servers and checks what the request asks for.
@@ -445,7 +453,7 @@ impl Session {
         base.map_or(0, |image| image.config.rootfs.diff_ids.len())
     }
 
-    fn check_annotations(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
+    pub(crate) fn check_annotations(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
         let platforms: Vec<Platform> = plans.iter().map(|plan| plan.platform.clone()).collect();
         let of_outputs = self.request.outputs.iter().filter_map(Output::form);
         let of_outputs = of_outputs.flat_map(|form| &form.annotations);
@@ -454,7 +462,7 @@ impl Session {
     }
 
     /// Who asks for other times has to say which.
-    fn check_times(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
+    pub(crate) fn check_times(&self, plans: &[PlatformPlan]) -> Result<(), BuildError> {
         if plans.iter().all(|plan| self.epoch(plan).is_some()) {
             return Ok(());
         }

@@ -6,7 +6,7 @@ use llb::{Definition, Op, SourceOp, VertexId};
 use oci::{ImageConfig, Platform};
 
 use crate::dockerfile::{PlatformPlan, Session};
-use crate::request::Output;
+use crate::request::{BuildRequest, Output};
 use crate::shared_cache::SharedCache;
 
 /// A build that can begin.
@@ -21,6 +21,16 @@ impl Prepared {
     /// The images it will give, as far as that is known: their layers and times are not.
     pub fn images(&self) -> impl Iterator<Item = (&Platform, &ImageConfig)> {
         self.plans.iter().map(|plan| (&plan.platform, &plan.lowered.config))
+    }
+
+    /// The steps of all images, and what they are built with.
+    pub fn steps(&self) -> (Arc<Definition>, Arc<BuildRequest>) {
+        (Arc::new(self.definition.clone()), Arc::new(self.session.request.clone()))
+    }
+
+    /// What of the steps the files of each image are; nothing for an empty one.
+    pub fn targets(&self) -> impl Iterator<Item = (&Platform, Option<llb::Input>)> {
+        self.plans.iter().map(|plan| (&plan.platform, plan.target))
     }
 
     /// Whether the result is an index over images.

@@ -30,6 +30,7 @@ use crate::source::image::{Images, ResolvedImage};
 use crate::step::files::Outputs;
 use crate::step::worker::{BuildWorker, shipped};
 use crate::stop::in_time;
+use crate::tree::View;
 use crate::workspace::Workspace;
 
 /// How often a build is tried: the store may have lost what it said it had, and people edit while they
@@ -158,7 +159,7 @@ impl Workspace {
         progress: Arc<dyn Progress>,
         cancel: CancellationToken,
     ) -> Result<Solved, BuildError> {
-        let job = self.job(request, client, progress);
+        let job = self.job(request, Purpose::Image, client, progress);
         let solved = self.carry_out(&job, &cancel, async |layers, trees| {
             let mut targets = Vec::with_capacity(trees.len());
             for tree in trees {
@@ -172,9 +173,27 @@ impl Workspace {
         self.ended(solved.await, &job.steps, &cancel)
     }
 
+    /// Solves a definition and opens the tree that its targets are over each other: it can be read for as long
+    /// as the view is kept. No layer is made into what an image names.
+    pub async fn read(
+        &self,
+        request: SolveRequest,
+        client: Arc<dyn Client>,
+        progress: Arc<dyn Progress>,
+        cancel: CancellationToken,
+    ) -> Result<Arc<View>, BuildError> {
+        let job = self.job(request, Purpose::Reading, client, progress);
+        let read = self.carry_out(&job, &cancel, async |layers, trees| {
+            let rootfs = layers.rootfs(&trees.concat()).await?;
+            blocking(move || Ok(Arc::new(rootfs.view()?))).await
+        });
+        self.ended(read.await, &job.steps, &cancel)
+    }
+
     fn job(
         &self,
         request: SolveRequest,
+        purpose: Purpose,
         client: Arc<dyn Client>,
         progress: Arc<dyn Progress>,
     ) -> Job {
@@ -183,7 +202,7 @@ impl Workspace {
         Job {
             definition: Arc::new(request.definition),
             targets: request.targets,
-            purpose: Purpose::Image,
+            purpose,
             also: Vec::new(),
             directories: BTreeMap::new(),
             images: Arc::new(Images::new(

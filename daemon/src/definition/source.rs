@@ -12,12 +12,12 @@ const USUAL_MODE: u32 = 0o600;
 
 /// A source, and what its op says that is not of the source itself.
 #[derive(Debug)]
-pub(super) struct Read {
-    pub(super) source: SourceOp,
+pub(crate) struct Read {
+    pub(crate) source: SourceOp,
     /// The registry is to be asked, whatever the store has.
-    pub(super) pulls: bool,
+    pub(crate) pulls: bool,
     /// SSH hosts that are known, in the form of OpenSSH's `known_hosts`.
-    pub(super) known_hosts: String,
+    pub(crate) known_hosts: String,
 }
 
 impl From<SourceOp> for Read {
@@ -27,7 +27,7 @@ impl From<SourceOp> for Read {
 }
 
 /// The source that an op for `platform` names.
-pub(super) fn read(op: &pb::SourceOp, platform: &Platform) -> Result<Read, OpError> {
+pub(crate) fn read(op: &pb::SourceOp, platform: &Platform) -> Result<Read, OpError> {
     let mut attributes = Attributes::of(&op.attrs);
     let (scheme, rest) = op
         .identifier

@@ -48,6 +48,11 @@ pub(crate) struct Revision {
 }
 
 impl Revision {
+    /// The commit, and what names it.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
     /// Key of what [`Repositories::check_out`] makes of it: the commit, and what changes the bytes.
     pub(crate) fn key(&self, source: &GitSource) -> CacheKey {
         let mut encoder = Encoder::new("git checkout");

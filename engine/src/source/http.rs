@@ -72,7 +72,8 @@ pub(crate) struct Fetched {
     pub(crate) name: String,
     /// When it was last changed, in seconds since 1970, if the server has said so.
     pub(crate) modified: Option<i64>,
-    digest: Digest,
+    /// Of its content.
+    pub(crate) digest: Digest,
 }
 
 impl Fetched {

@@ -150,6 +150,11 @@ enum Beneath<'a> {
 }
 
 impl Input {
+    /// Nothing to read: the steps are known, and come from the file called `name`.
+    pub(crate) fn of_definition(name: String, text: String) -> Self {
+        Self::new(name, text, MainContext::Empty)
+    }
+
     fn new(name: String, text: String, main_context: MainContext) -> Self {
         Self {
             name,

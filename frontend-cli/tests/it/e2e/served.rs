@@ -3,6 +3,7 @@
 mod builds;
 mod client;
 mod daemon;
+mod definitions;
 mod failures;
 mod files;
 mod lost;

@@ -13,6 +13,7 @@ use daemon::wire::filesync::file_send_server::FileSendServer;
 use daemon::wire::filesync::file_sync_server::FileSyncServer;
 use daemon::wire::gateway::llb_bridge_client::LlbBridgeClient;
 use daemon::wire::gateway::{self, PingRequest, ReturnRequest};
+use daemon::wire::pb;
 use daemon::wire::secrets::secrets_server::SecretsServer;
 use daemon::wire::ssh::ssh_server::SshServer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -45,6 +46,8 @@ pub(crate) struct Asked {
     pub(crate) options: BTreeMap<String, String>,
     pub(crate) exporters: Vec<control::Exporter>,
     pub(crate) cache: control::CacheOptions,
+    /// What is built instead of a Dockerfile.
+    pub(crate) definition: Option<pb::Definition>,
 }
 
 /// What a build has come to.
@@ -183,8 +186,10 @@ pub(crate) async fn drive(channel: &Channel, session: &Opened, asked: Asked) -> 
     let following = tokio::spawn(follow(channel.clone(), build.clone()));
     let mut bridge = LlbBridgeClient::new(channel.clone());
     bridge.ping(of_build(&build, PingRequest {})).await.expect("the build is known");
+    let frontend = if asked.definition.is_some() { "" } else { "dockerfile.v0" };
     let solve = gateway::SolveRequest {
-        frontend: "dockerfile.v0".to_owned(),
+        frontend: frontend.to_owned(),
+        definition: asked.definition,
         frontend_opt: asked.options,
         allow_result_return: true,
         allow_result_array_ref: true,
