@@ -103,7 +103,7 @@ impl Fetching<'_> {
 
 enum Document {
     Index(Index),
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// A blob that a document leads to.
@@ -120,7 +120,10 @@ impl Document {
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|_| wrong())?;
         match value.get("manifests").is_some() {
             true => serde_json::from_value(value).map(Self::Index).map_err(|_| wrong()),
-            false => serde_json::from_value(value).map(Self::Manifest).map_err(|_| wrong()),
+            false => {
+                let manifest = serde_json::from_value(value).map_err(|_| wrong())?;
+                Ok(Self::Manifest(Box::new(manifest)))
+            }
         }
     }
 

@@ -43,14 +43,8 @@ use registry::RegistryCommand;
 use crate::build_args::{self, Build};
 use crate::cli::{Cli, CompletionsArgs, GlobalArgs, ManArgs, Subcommand};
 use crate::environment::Environment;
-use crate::error::UsageError;
 use crate::exit::Exit;
 use crate::workspace;
-
-/// What clients of the daemon choose among the parts of the cache.
-pub(crate) fn prune_filter(filters: &[String]) -> Result<engine::PruneFilter, UsageError> {
-    prune::filter("prune", filters)
-}
 
 /// A command whose meaning is known.
 pub struct Command {

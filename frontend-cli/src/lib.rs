@@ -6,6 +6,7 @@
 //! it goes wrong is [`diagnostics`]. No rule of building lives here.
 
 pub mod build_args;
+mod cache_filter;
 pub mod calls;
 pub mod cli;
 pub mod client;

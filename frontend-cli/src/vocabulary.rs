@@ -7,10 +7,10 @@ use engine::{BuildRequest, PruneFilter};
 use parser::Severity;
 
 use crate::build_args::{self, Format};
+use crate::cache_filter::filter;
 use crate::calls::check::Report;
 use crate::calls::{describe, outline, targets};
 use crate::cli::BuildArgs;
-use crate::commands::prune_filter;
 use crate::environment::Environment;
 use crate::error::UsageError;
 
@@ -47,7 +47,7 @@ impl Vocabulary for Flags {
     }
 
     fn filter(&self, filters: &[String]) -> Result<PruneFilter, Refused> {
-        prune_filter(filters).map_err(refused)
+        filter("prune", filters).map_err(refused)
     }
 
     fn told(&self, told: &Told, name: &str, text: &str) -> Answered {

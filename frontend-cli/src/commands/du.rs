@@ -4,7 +4,8 @@ use engine::{CacheItem, DiskUsage, PruneFilter, Workspace};
 use serde_json::{Map, Value};
 
 use super::image::tell_warnings;
-use super::prune::{self, filter};
+use super::prune;
+use crate::cache_filter::filter;
 use crate::cli::DuArgs;
 use crate::docker_units::{age, size};
 use crate::error::UsageError;

@@ -4,7 +4,8 @@ use engine::containers::PrunedContainers;
 use engine::{EngineOptions, Reserve, Workspace};
 
 use super::image::tell_warnings;
-use super::prune::{confirmed, since};
+use super::prune::confirmed;
+use crate::cache_filter::since;
 use crate::cli::ContainerPruneArgs;
 use crate::docker_units::size;
 use crate::error::UsageError;

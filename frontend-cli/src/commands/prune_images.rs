@@ -6,8 +6,9 @@ use engine::{EngineOptions, PruneFilter, Pruned, Reach, Reserve, Without, Worksp
 use oci::Reference;
 
 use super::image::tell_warnings;
-use super::prune::{confirmed, since, summary, would_be};
+use super::prune::{confirmed, summary, would_be};
 use super::{prune_containers, prune_why};
+use crate::cache_filter::since;
 use crate::cli::{ImagePruneArgs, SystemPruneArgs};
 use crate::docker_units::size;
 use crate::error::UsageError;

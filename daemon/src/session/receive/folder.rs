@@ -49,7 +49,7 @@ impl Folder {
     pub(super) fn keeps(&self, name: &str, status: &Status, entry: &Entry<'_>) -> bool {
         let Timespec { tv_sec, tv_nsec } = entry.modified;
         let is_as_old = (status.st_mtime, status.st_mtime_nsec as i64) == (tv_sec, tv_nsec);
-        let has_mode = u32::from(status.st_mode) & 0o7777 == entry.mode;
+        let has_mode = status.st_mode & 0o7777 == entry.mode;
         match &entry.kind {
             Kind::File { size } => {
                 // Another name may have been given other bytes.
