@@ -74,12 +74,10 @@ impl LlbBridge for Bridge {
     ) -> Result<Response<SolveResponse>, Status> {
         let build = self.build(request.metadata()).await?;
         let solve = request.into_inner();
-        let (builder, builds) = (self.builder.clone(), self.builds.clone());
+        let builder = self.builder.clone();
         let result = apart(move || async move {
             match &solve.definition {
-                Some(definition) => {
-                    builder.solve_definition(&builds, &build, &solve, definition).await
-                }
+                Some(definition) => builder.solve_definition(&build, &solve, definition).await,
                 None => builder.solve(&build, &solve).await,
             }
         });

@@ -155,13 +155,6 @@ impl Builds {
             .map_err(|_| Status::not_found(format!("no such job {name}")))
     }
 
-    /// The tree called so, of whichever build: the name begins with that of its build.
-    pub(crate) fn tree(&self, name: &str) -> Option<Tree> {
-        let build = name.split('/').next()?.rsplit_once('-')?.0;
-        let build = self.known.lock().expect("no panic while held").get(build).cloned()?;
-        build.tree(name).ok()
-    }
-
     /// Cancels whatever runs.
     pub(crate) fn cancel_all(&self) {
         let known = self.known.lock().expect("no panic while held");

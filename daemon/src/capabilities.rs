@@ -16,7 +16,6 @@ const FRONTEND: &[&str] = &[
     "gateway.solve.metadata",
     "readdir",
     "readfile",
-    "reference.output",
     "resolveimage",
     "resolveimage.resolvemode",
     "source.metaresolver",

@@ -39,12 +39,11 @@ impl Controller {
     /// A build until its client has what it wanted.
     async fn run(
         builder: Arc<Builder>,
-        builds: Arc<Builds>,
         build: Arc<Build>,
         returned: oneshot::Receiver<Returned>,
     ) -> Result<SolveResponse, Status> {
         let session = builder.sessions.get(&build.request.session).await?;
-        let work = Self::carry_out(&builder, &builds, &build, returned);
+        let work = Self::carry_out(&builder, &build, returned);
         tokio::select! {
             done = work => done,
             () = session.closed.cancelled() => {
@@ -56,7 +55,6 @@ impl Controller {
 
     async fn carry_out(
         builder: &Arc<Builder>,
-        builds: &Arc<Builds>,
         build: &Build,
         returned: oneshot::Receiver<Returned>,
     ) -> Result<SolveResponse, Status> {
@@ -64,7 +62,7 @@ impl Controller {
         let result = match (frontend.as_str(), definition) {
             ("", None) => Self::returned(build, returned).await?,
             ("", Some(definition)) => {
-                return builder.build_definition(builds, build, definition).await;
+                return builder.build_definition(build, definition).await;
             }
             (_, None) => builder.solve(build, &of_frontend(&build.request)).await?,
             (_, Some(_)) => {
@@ -136,8 +134,8 @@ impl Control for Controller {
         let (builder, builds, running) = (self.builder.clone(), self.builds.clone(), build.clone());
         // It comes to its end when the client has gone, too.
         let done = tokio::spawn(async move {
-            let (run, all) = (running.clone(), builds.clone());
-            let done = apart(move || Self::run(builder, all, run, returned)).await;
+            let run = running.clone();
+            let done = apart(move || Self::run(builder, run, returned)).await;
             builds.ended(&running);
             done
         });

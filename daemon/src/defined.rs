@@ -1,6 +1,7 @@
 //! Builds that come as definitions: kept as trees that later calls name, and made into images when one of
 //! them is returned.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use oci::{ImageConfig, Platform};
 use tonic::Status;
 
 use crate::build::Builder;
-use crate::builds::{Build, Builds, Ready, Tree};
+use crate::builds::{Build, Ready, Tree};
 use crate::client::SessionClient;
 use crate::definition::{self, Definition, Kept, Reading};
 use crate::failure;
@@ -32,7 +33,6 @@ impl Builder {
     /// Reads a definition, and keeps what it gives as a tree.
     pub(crate) async fn solve_definition(
         self: &Arc<Self>,
-        builds: &Builds,
         build: &Build,
         solve: &gateway::SolveRequest,
         definition: &pb::Definition,
@@ -40,7 +40,7 @@ impl Builder {
         if !solve.frontend.is_empty() {
             return Err(Status::invalid_argument("a definition and a frontend exclude each other"));
         }
-        let tree = self.read_definition(builds, build, solve, definition).await?;
+        let tree = self.read_definition(build, solve, definition).await?;
         if tree.kept.target.is_none() {
             return Ok(result_of(String::new(), solve.allow_result_array_ref));
         }
@@ -55,18 +55,12 @@ impl Builder {
     /// The tree that a definition gives.
     async fn read_definition(
         self: &Arc<Self>,
-        builds: &Builds,
         build: &Build,
         solve: &gateway::SolveRequest,
         definition: &pb::Definition,
     ) -> Result<Tree, Status> {
         let (mut request, _) = self.outputs_of(build, solve)?;
-        let reading = Reading {
-            platform: Platform::host(),
-            entitlements: &build.request.entitlements.iter().cloned().collect(),
-            results: &|id| builds.tree(id).map(|tree| tree.kept),
-        };
-        let read = definition::read(definition, &reading).map_err(|e| failure::definition(&e))?;
+        let (read, inherited) = read(build, definition)?;
         let Definition { steps, target, file, pulls, known_hosts } = read;
         let policies = build.request.source_policy_session.as_str();
         if !policies.is_empty() {
@@ -81,7 +75,8 @@ impl Builder {
             request.pull = PullPolicy::Always;
         }
         let workspace = self.workspace(Some(&build.cancel)).await?;
-        let (others, shared_keys) = self.locals_of(&steps).await;
+        let (mut others, shared_keys) = self.locals_of(&steps).await;
+        others.extend(inherited);
         let known_hosts = known_hosts.into_bytes();
         let client = self.client(build, &workspace).await?;
         let client = SessionClient { others, shared_keys, known_hosts, ..client };
@@ -192,12 +187,11 @@ impl Builder {
     /// A build whose definition stands in its request.
     pub(crate) async fn build_definition(
         self: &Arc<Self>,
-        builds: &Builds,
         build: &Build,
         definition: &pb::Definition,
     ) -> Result<control::SolveResponse, Status> {
         let solve = gateway::SolveRequest { allow_result_array_ref: true, ..Default::default() };
-        let result = self.solve_definition(builds, build, &solve, definition).await?;
+        let result = self.solve_definition(build, &solve, definition).await?;
         if build.request.exporters.is_empty() && build.request.exporter_deprecated.is_empty() {
             for (_, id) in ids(&result) {
                 self.evaluate(build, &build.tree(&id)?).await?;
@@ -206,6 +200,24 @@ impl Builder {
         }
         self.finish_trees(build, &result).await
     }
+}
+
+/// Reads a definition, and what has the local directories of the results that it starts from. These are results of
+/// the same build: another one's directories may have the same names.
+fn read(build: &Build, definition: &pb::Definition) -> Result<(Definition, Sessions), Status> {
+    let inherited = RefCell::new(Sessions::new());
+    let result = |id: &str| {
+        let tree = build.tree(id).ok()?;
+        inherited.borrow_mut().extend(tree.client.others.clone());
+        Some(tree.kept)
+    };
+    let reading = Reading {
+        platform: Platform::host(),
+        entitlements: &build.request.entitlements.iter().cloned().collect(),
+        results: &result,
+    };
+    let read = definition::read(definition, &reading).map_err(|e| failure::definition(&e))?;
+    Ok((read, inherited.into_inner()))
 }
 
 /// A result that is one tree. Definitions may start from it.

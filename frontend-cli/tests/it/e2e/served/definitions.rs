@@ -228,8 +228,23 @@ async fn privileged_trees_can_be_read_and_built_on_while_a_build_goes_on() {
     let missing = bridge.stat_file(of_build("reading", missing)).await.expect_err("it is not");
     assert_eq!(missing.message(), "lstat /gone: no such file or directory");
 
+    // Not in another build, where a local directory of the same name may be another.
+    let def = first.def.expect("clients can build on it");
+    let request = SolveRequest {
+        r#ref: "other".to_owned(),
+        session: session.id.clone(),
+        ..SolveRequest::default()
+    };
+    let mut control = ControlClient::new(channel.clone());
+    let other = tokio::spawn(async move { control.solve(request).await });
+    bridge.ping(of_build("other", PingRequest {})).await.expect("the build is known");
+    let refused = bridge.solve(of_build("other", ask(def.clone()))).await.expect_err("unknown");
+    assert!(refused.message().contains(&first.id), "{}", refused.message());
+    bridge.r#return(of_build("other", ReturnRequest::default())).await.expect("taken");
+    other.await.expect("no panic").expect("it builds nothing");
+
     // Another one on top of it, by its name alone.
-    let mut ops = Ops(first.def.expect("clients can build on it").def);
+    let mut ops = Ops(def.def);
     ops.0.pop();
     let second = ops.file(Some(0), "/second", "more");
     let asked = of_build("reading", ask(ops.result(second)));
