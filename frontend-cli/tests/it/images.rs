@@ -264,7 +264,7 @@ fn privileged_wrong_words_are_told_by_name() {
         (&["pull", "UPPER"], 2, "must be lowercase"),
         (&["prune"], 1, "nothing was removed: there was no answer"),
         (&["prune", "-f", "--filter", "until=soon"], 2, "neither a duration nor a time"),
-        (&["du", "--format", "xml"], 2, "`--format xml` is not supported"),
+        (&["du", "--format", "{{.Nope}}"], 2, "no field `Nope`"),
         (&["run", "-d", "small:1"], 125, "`--detach` is not supported"),
         (&["run", "--cap-drop", "ALL", "small:1"], 125, "`--cap-drop` is not supported"),
         (&["run", "--nosuch", "small:1"], 125, "--nosuch"),
