@@ -67,7 +67,7 @@ pub(crate) fn name(returned: &gateway::Result) -> Option<&str> {
     Some(name).filter(|name| !name.is_empty())
 }
 
-/// What is told of a Dockerfile.
+/// The answer to a question about a Dockerfile.
 pub(crate) fn told(answered: Answered) -> gateway::Result {
     let text = |text: &str| text.as_bytes().to_vec();
     let mut metadata: BTreeMap<String, Vec<u8>> = [

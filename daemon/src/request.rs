@@ -34,7 +34,7 @@ pub(crate) struct Wish {
     pub(crate) sessions: BTreeMap<String, String>,
     /// What tells copies of a local directory apart.
     pub(crate) shared_keys: BTreeMap<String, String>,
-    /// What is to be told of the Dockerfile, instead of building it.
+    /// What the client asks about the Dockerfile, instead of having it built.
     pub(crate) call: Option<String>,
 }
 

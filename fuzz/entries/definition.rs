@@ -7,7 +7,7 @@ use daemon::definition::{self, Definition, DefinitionError, Reading};
 use daemon::wire::pb;
 use prost::Message;
 
-/// Reads `bytes` as a definition, as it is and with its ops linked anew.
+/// Reads `bytes` as a definition, as it is and with its ops linked again.
 pub(crate) fn run(bytes: &[u8]) {
     let Ok(given) = pb::Definition::decode(bytes) else { return };
     for definition in [linked(&given), given] {

@@ -29,7 +29,7 @@ pub(crate) enum SendError {
     Call(#[source] Box<Status>),
     #[error("the client failed: {0}")]
     Client(String),
-    #[error("the client asks for a file that it was not told of")]
+    #[error("the client asks for a file that was not in the list")]
     Unknown,
     #[error("the client ended before it had all files")]
     Ended,

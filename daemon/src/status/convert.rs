@@ -14,7 +14,7 @@ use super::PERIOD;
 use crate::wire::control::{StatusResponse, Vertex, VertexLog, VertexStatus, VertexWarning};
 use crate::wire::pb;
 
-/// The steps that were told of.
+/// The steps that clients were told about.
 #[derive(Debug, Default)]
 pub(super) struct Vertexes {
     steps: BTreeMap<StepId, Vertex>,

@@ -121,7 +121,7 @@ fn is_absent(error: &ObjectError) -> bool {
     )
 }
 
-/// What a file with a token has, now: others write it anew from time to time.
+/// What a file with a token has, now: others write it again from time to time.
 pub(super) async fn token(path: &Path) -> Result<String, AccessError> {
     use std::io::Read as _;
 
