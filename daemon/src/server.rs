@@ -45,7 +45,7 @@ pub enum Address {
     },
     /// A port.
     Tcp {
-        /// The address; without TLS it has to be one of this machine alone.
+        /// The address; unless clients have to show a certificate it has to be one of this machine alone.
         address: SocketAddr,
         /// What proves who the daemon and its clients are.
         tls: Option<Tls>,
@@ -68,7 +68,7 @@ pub struct Tls {
     pub certificate: Vec<u8>,
     /// Its key.
     pub key: Vec<u8>,
-    /// Who signs clients' certificates; every client may connect without.
+    /// Who signs clients' certificates; without it every client of this machine may connect.
     pub clients: Option<Vec<u8>>,
 }
 
@@ -82,7 +82,7 @@ impl fmt::Debug for Tls {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Anybody who reaches the port could build as this user.
-    #[error("`tcp://{0}` without TLS is open to other machines")]
+    #[error("`tcp://{0}` is open to whoever reaches it: clients have to prove who they are")]
     Open(SocketAddr),
     /// Another daemon is there.
     #[error("`{0}` is in use: another daemon listens there")]
@@ -217,7 +217,8 @@ async fn listen(address: &Address) -> Result<Listener, ServeError> {
             Ok(Listener::Unix(listener, SocketFile(path.clone())))
         }
         Address::Tcp { address, tls } => {
-            if tls.is_none() && !address.ip().is_loopback() {
+            let asks_clients = tls.as_ref().is_some_and(|tls| tls.clients.is_some());
+            if !asks_clients && !address.ip().is_loopback() {
                 return Err(ServeError::Open(*address));
             }
             let listener = TcpListener::bind(address).await.map_err(failed)?;

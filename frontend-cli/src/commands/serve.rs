@@ -35,6 +35,10 @@ impl Serve {
         if tls.is_some() && !addresses.iter().any(uses_tls) {
             return Err(UsageError::new("`--tlscert` does nothing without `--addr tcp://…`").into());
         }
+        let uses_group = |address: &Address| matches!(address, Address::Unix { .. });
+        if group.is_some() && !addresses.iter().any(uses_group) {
+            return Err(UsageError::new("`--group` does nothing without `--addr unix://…`").into());
+        }
         let grants = build_args::entitlements(&args.entitlements)?;
         Ok(Self { addresses, grants })
     }
@@ -64,7 +68,7 @@ impl Serve {
 fn explained(error: ServeError) -> anyhow::Error {
     match error {
         ServeError::Open(_) => UsageError::new(error.to_string())
-            .with_hint("give it a certificate with `--tlscert` and `--tlskey`, and `--tlscacert` for its clients")
+            .with_hint("give it a certificate with `--tlscert` and `--tlskey`, and its clients one with `--tlscacert`")
             .into(),
         error => error.into(),
     }

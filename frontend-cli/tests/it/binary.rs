@@ -74,6 +74,29 @@ fn a_group_of_dockers_shows_the_commands_it_has_here() {
 }
 
 #[test]
+fn a_daemon_listens_only_where_its_guard_holds() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().join("store");
+    let pem = directory.path().join("any.pem");
+    std::fs::write(&pem, "not looked at before").expect("it is written");
+    let pem = pem.to_str().expect("its name is text");
+    let port = ["--addr", "tcp://0.0.0.0:1"].as_slice();
+    for (words, wanted) in [
+        (port.to_vec(), "open to whoever reaches it"),
+        ([port, &["--tlscert", pem, "--tlskey", pem]].concat(), "open to whoever reaches it"),
+        (["--addr", "tcp://127.0.0.1:1", "--group", "0"].to_vec(), "`--group` does nothing"),
+        (["--addr", "unix:///x", "--tlscert", pem, "--tlskey", pem].to_vec(), "does nothing"),
+        (["--addr", "tcp://127.0.0.1:1", "--tlscert", pem].to_vec(), "go together"),
+    ] {
+        let mut command = mybuild(&["--root", root.to_str().expect("its name is text"), "serve"]);
+        let output = command.args(&words).output().expect("mybuild runs");
+        let told = told(&output);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {told}");
+        assert!(told.contains(wanted), "{words:?}: {told}");
+    }
+}
+
+#[test]
 fn wrong_usage_ends_with_2() {
     check(
         &["build"],
